@@ -1,0 +1,122 @@
+//! Options of one reader or writer, by name.
+//!
+//! Names are case-insensitive, as users of the model expect. Whoever takes options must also refuse the rest
+//! (`Options::only`): an option that is accepted and ignored is a wrong answer waiting to be found.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+/// An option that cannot be used as it was given.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OptionError {
+    /// Nobody here knows the option.
+    #[error("unknown option \"{name}\" of {owner}; it takes {known}")]
+    Unknown {
+        name: String,
+        owner: String,
+        known: String,
+    },
+    /// The option is known from the model, and not built yet.
+    #[error("option \"{name}\" of {owner} is not supported yet")]
+    NotBuilt { name: String, owner: String },
+    /// A required option is absent.
+    #[error("{owner} needs option \"{name}\"")]
+    Missing { name: String, owner: String },
+    /// The value cannot be read.
+    #[error("option \"{name}\" of {owner} cannot be \"{value}\": {reason}")]
+    Invalid {
+        name: String,
+        owner: String,
+        value: String,
+        reason: String,
+    },
+}
+
+/// Options by case-insensitive name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    by_name: BTreeMap<String, (String, String)>,
+}
+
+impl Options {
+    /// Sets one option; a later value replaces an earlier one.
+    pub fn set(&mut self, name: &str, value: impl Display) {
+        self.by_name
+            .insert(name.to_lowercase(), (name.to_string(), value.to_string()));
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.by_name
+            .get(&name.to_lowercase())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Removes and returns the value of `name`.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        self.by_name
+            .remove(&name.to_lowercase())
+            .map(|(_, value)| value)
+    }
+
+    /// The value of `name`, or an error that says `owner` needs it.
+    pub fn required(&self, owner: &str, name: &str) -> Result<&str, OptionError> {
+        self.get(name).ok_or_else(|| OptionError::Missing {
+            name: name.into(),
+            owner: owner.into(),
+        })
+    }
+
+    /// The value of `name` read as a `T`.
+    pub fn parse<T: FromStr>(&self, owner: &str, name: &str) -> Result<Option<T>, OptionError>
+    where
+        T::Err: Display,
+    {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        match value.trim().parse() {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(error) => Err(OptionError::Invalid {
+                name: name.into(),
+                owner: owner.into(),
+                value: value.into(),
+                reason: T::Err::to_string(&error),
+            }),
+        }
+    }
+
+    /// Refuses every option outside `known`; one in `not_built` is refused by that name.
+    pub fn only(&self, owner: &str, known: &[&str], not_built: &[&str]) -> Result<(), OptionError> {
+        for (lower, (name, _)) in &self.by_name {
+            if known.iter().any(|k| k.eq_ignore_ascii_case(lower)) {
+                continue;
+            }
+            if not_built.iter().any(|k| k.eq_ignore_ascii_case(lower)) {
+                return Err(OptionError::NotBuilt {
+                    name: name.clone(),
+                    owner: owner.into(),
+                });
+            }
+            let known = if known.is_empty() {
+                "none".to_string()
+            } else {
+                known.join(", ")
+            };
+            return Err(OptionError::Unknown {
+                name: name.clone(),
+                owner: owner.into(),
+                known,
+            });
+        }
+        Ok(())
+    }
+
+    /// All options as they were spelled.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.by_name
+            .values()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}

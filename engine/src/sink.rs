@@ -1,0 +1,144 @@
+//! Where committed rows leave.
+//!
+//! A connector gives a `SinkFactory`. Each worker that receives rows has a `SinkWriter`, which stages its part of
+//! an epoch (or of a run of epochs) where nobody sees it and answers with a small receipt. When all receipts are
+//! in, the one `Sink`, beside the coordinator, makes the run visible. It may be asked to commit the same run again
+//! after a crash, and must then change nothing.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::options::Options;
+use crate::source::{FormatError, Retry};
+
+/// Which rows an epoch hands the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OutputMode {
+    /// Rows that will never change.
+    Append,
+    /// Rows that changed, each replacing the one with its key.
+    Update,
+    /// The whole answer.
+    Complete,
+}
+
+impl std::fmt::Display for OutputMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            OutputMode::Append => "append",
+            OutputMode::Update => "update",
+            OutputMode::Complete => "complete",
+        })
+    }
+}
+
+/// A connector's error, as the engine sees it.
+#[derive(Debug, thiserror::Error)]
+#[error("{connector} sink")]
+pub struct SinkError {
+    /// The connector's format name.
+    pub connector: &'static str,
+    /// Whether it may pass.
+    pub retry: Retry,
+    /// The connector's own error.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What one worker staged for a run of epochs. Crosses the network: small.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The worker's index over all processes.
+    pub worker: usize,
+    /// Rows staged.
+    pub rows: u64,
+    /// What was staged, in the sink's own words (names of temporary files).
+    pub body: String,
+}
+
+/// Which workers receive rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Each worker writes the rows it has.
+    EveryWorker,
+    /// All rows go to worker 0, in the coordinator's process (console, memory).
+    OneWorker,
+}
+
+/// One worker's writer. Lives on the worker's thread.
+pub trait SinkWriter {
+    /// Takes rows of `epoch`. Epochs come in order. With signed rows (`SinkRequest::signed`) the last column of the
+    /// batch is the diff.
+    fn write(&mut self, epoch: u64, rows: &RecordBatch) -> Result<(), SinkError>;
+
+    /// All rows of the run are written: stage them durably under names nobody reads. Called for every run, rows or
+    /// not. Names are a function of the run and the worker, so that a replay overwrites its own leavings.
+    fn stage(&mut self, epochs: RangeInclusive<u64>) -> Result<Receipt, SinkError>;
+}
+
+/// The committing half, opened once per query in the coordinator's process. All calls come from one thread.
+pub trait Sink: Send {
+    /// For progress reports: `FileSink[data/out]`.
+    fn description(&self) -> String;
+
+    /// The newest epoch the outside system already holds for this query, if it can tell.
+    fn committed(&mut self) -> Result<Option<u64>, SinkError> {
+        Ok(None)
+    }
+
+    /// Makes a run of epochs visible: all of it or nothing, once however often it is asked.
+    fn commit(
+        &mut self,
+        epochs: RangeInclusive<u64>,
+        receipts: &[Receipt],
+    ) -> Result<(), SinkError>;
+}
+
+/// A sink as the user described it, before a query opens it. The same in every process.
+pub trait SinkFactory: Send + Sync {
+    /// Which workers get a writer.
+    fn placement(&self) -> Placement;
+
+    /// Opens the committing half, in one process; before any writer writes.
+    fn open(&self) -> Result<Box<dyn Sink>, SinkError>;
+
+    /// Opens the writer of one worker.
+    fn writer(&self, worker: usize) -> Result<Box<dyn SinkWriter>, SinkError>;
+}
+
+/// What a user asked of a format with `write_stream()` or `write()`.
+#[derive(Debug, Clone)]
+pub struct SinkRequest {
+    /// Its options, without those of the engine (`checkpointLocation`); the connector refuses those it does not know.
+    pub options: Options,
+    /// From `.path(..)` or option `path`.
+    pub path: Option<String>,
+    /// From `.partition_by(..)`.
+    pub partition_by: Vec<String>,
+    /// The rows it will get.
+    pub schema: SchemaRef,
+    /// The names of the columns whose values tell rows apart in update mode; empty if the query has no key.
+    pub key: Vec<String>,
+    /// The output mode; a sink that cannot honour it refuses here. A batch write is `Append`.
+    pub mode: OutputMode,
+    /// True if rows carry a diff column.
+    pub signed: bool,
+    /// A name for this query's output, unique while the program runs (the memory sink's table).
+    pub query_name: Option<String>,
+    /// Identifies the query across restarts.
+    pub query_id: String,
+    /// False for a batch write.
+    pub streaming: bool,
+    /// The session's time zone.
+    pub time_zone: String,
+}
+
+/// A sink format, registered by name ("parquet", "console").
+pub trait SinkFormat: Send + Sync {
+    /// Checks what the user asked for.
+    fn sink(&self, request: SinkRequest) -> Result<Arc<dyn SinkFactory>, FormatError>;
+}

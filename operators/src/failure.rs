@@ -1,0 +1,66 @@
+//! The first thing that went wrong in one query on one worker.
+//!
+//! An operator that cannot go on records the epoch and the error here, drops its rows, and lets frontiers pass.
+//! The query's last operator looks here before it calls an epoch done: an epoch at or after the failure is never
+//! committed, earlier ones are.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+
+/// What can go wrong while rows change.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// An expression or an aggregate failed on a row.
+    #[error(transparent)]
+    Evaluate(#[from] DataFusionError),
+    /// Arrow refused.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    /// Bytes from the network do not decode.
+    #[error("could not decode rows from another worker: {0}")]
+    Wire(String),
+    /// Something else, in words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Shared by all operators of one query on one worker.
+#[derive(Clone, Default)]
+pub struct Failure(Rc<RefCell<Option<(u64, OperatorError)>>>);
+
+impl Failure {
+    /// Records that `epoch` cannot be completed. The smallest epoch wins; within one, the first.
+    pub fn set(&self, epoch: u64, error: impl Into<OperatorError>) {
+        let mut slot = self.0.borrow_mut();
+        if slot.as_ref().is_none_or(|(earlier, _)| epoch < *earlier) {
+            *slot = Some((epoch, error.into()));
+        }
+    }
+
+    /// True if `epoch` must not be committed, and its rows may be dropped.
+    pub fn covers(&self, epoch: u64) -> bool {
+        self.0
+            .borrow()
+            .as_ref()
+            .is_some_and(|(failed, _)| *failed <= epoch)
+    }
+
+    /// The failure, in full: the error and its causes in one line.
+    pub fn text(&self) -> Option<(u64, String)> {
+        let slot = self.0.borrow();
+        let (epoch, error) = slot.as_ref()?;
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(next) = cause {
+            let next_text = next.to_string();
+            if !text.contains(&next_text) {
+                text = format!("{text}: {next_text}");
+            }
+            cause = next.source();
+        }
+        Some((*epoch, text))
+    }
+}
