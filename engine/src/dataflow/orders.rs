@@ -1,0 +1,147 @@
+//! From the coordinator to the workers: which splits each one reads in an epoch.
+//!
+//! The coordinator is a thread that may block on files and sockets; what it decides enters the dataflow at worker 0,
+//! as data, under the epoch's capability. So an epoch is complete at an operator exactly when its frontier says so.
+
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use serde::{Deserialize, Serialize};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::generic::operator::source;
+use timely::dataflow::{Scope, Stream};
+use timely::scheduling::SyncActivator;
+
+use crate::source::Split;
+use crate::workers::lock;
+
+/// What one worker is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Read a split.
+    Read {
+        /// Who reads it.
+        worker: usize,
+        /// Which of the query's sources it belongs to.
+        source: usize,
+        /// Its place among the splits of this source in this epoch.
+        ordinal: u64,
+        /// The split.
+        split: Split,
+    },
+    /// The query ends, with this error if it failed.
+    End {
+        /// Who is told.
+        worker: usize,
+        /// Why.
+        error: Option<String>,
+    },
+}
+
+impl Order {
+    fn worker(&self) -> usize {
+        match self {
+            Order::Read { worker, .. } | Order::End { worker, .. } => *worker,
+        }
+    }
+}
+
+enum Entry {
+    /// The next epoch's orders. Epochs are dense: each entry is one epoch.
+    Epoch(Vec<Order>),
+    End(Vec<Order>),
+}
+
+/// The coordinator's end.
+pub(crate) struct Feed {
+    entries: Sender<Entry>,
+    bell: Bell,
+}
+
+/// The dataflow's end, taken by worker 0.
+#[derive(Clone)]
+pub(crate) struct FeedInput {
+    entries: Receiver<Entry>,
+    bell: Bell,
+}
+
+type Bell = Arc<Mutex<Option<SyncActivator>>>;
+
+/// A feed of epochs.
+pub(crate) fn feed() -> (Feed, FeedInput) {
+    let (sender, receiver) = unbounded();
+    let bell = Bell::default();
+    (Feed { entries: sender, bell: Arc::clone(&bell) }, FeedInput { entries: receiver, bell })
+}
+
+impl Feed {
+    /// Opens the next epoch.
+    pub(crate) fn open(&self, orders: Vec<Order>) {
+        self.send(Entry::Epoch(orders));
+    }
+
+    /// Ends the query on all `peers` workers: the dataflow drains and completes.
+    pub(crate) fn end(&self, peers: usize, error: Option<&str>) {
+        let orders = (0..peers).map(|worker| Order::End { worker, error: error.map(str::to_string) });
+        self.send(Entry::End(orders.collect()));
+    }
+
+    fn send(&self, entry: Entry) {
+        let _ = self.entries.send(entry);
+        // Before the dataflow is built there is no bell, and no need: the operator looks when it is first scheduled.
+        if let Some(bell) = lock(&self.bell).as_ref() {
+            let _ = bell.activate();
+        }
+    }
+}
+
+type Orders = CapacityContainerBuilder<Vec<Order>>;
+
+/// Brings orders to the workers they name; `on_end` hears of the end.
+pub(crate) fn orders<'s>(
+    scope: Scope<'s, u64>,
+    input: Option<FeedInput>,
+    on_end: impl Fn(Option<String>) + 'static,
+) -> Stream<'s, u64, Vec<Order>> {
+    let entered = source::<u64, Orders, _, _>(scope, "Epochs", move |capability, info| {
+        // Only worker 0 opens epochs; the others give up their right at once.
+        let mut capability = input.as_ref().map(|_| capability);
+        if let Some(input) = &input {
+            *lock(&input.bell) = Some(scope.worker().sync_activator_for(info.address.to_vec()));
+        }
+        move |output| {
+            let Some(input) = &input else { return };
+            while let Some(epoch) = &mut capability {
+                match input.entries.try_recv() {
+                    Ok(Entry::Epoch(orders)) => {
+                        output.session(epoch).give_iterator(orders.into_iter());
+                        let next = *epoch.time() + 1;
+                        epoch.downgrade(&next);
+                    }
+                    Ok(Entry::End(orders)) => {
+                        output.session(epoch).give_iterator(orders.into_iter());
+                        capability = None;
+                    }
+                    Err(TryRecvError::Empty) => return,
+                    Err(TryRecvError::Disconnected) => capability = None,
+                }
+            }
+        }
+    });
+    let pact = Exchange::new(|order: &Order| order.worker() as u64);
+    entered.unary::<Orders, _, _, _>(pact, "Orders", move |_, _| {
+        move |input, output| {
+            input.for_each(|epoch, orders| {
+                let mut session = output.session(&epoch);
+                for order in orders.drain(..) {
+                    match order {
+                        Order::End { error, .. } => on_end(error),
+                        read => session.give(read),
+                    }
+                }
+            });
+        }
+    })
+}

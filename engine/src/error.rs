@@ -1,0 +1,113 @@
+//! What a user of the engine can be told.
+
+use crate::cluster::ClusterError;
+use crate::options::OptionError;
+use crate::sink::SinkError;
+use crate::source::{FormatError, SourceError};
+use highwater_query::QueryError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The query text, a name or a type in it is wrong.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The query cannot run this way; the text says why and what can be done.
+    #[error("{}{message}", class_prefix(*class))]
+    Refused {
+        /// The error condition users of the model know, where there is one.
+        class: Option<&'static str>,
+        /// Which operator, why, and the ways out.
+        message: String,
+    },
+    /// An option is unknown, missing or malformed.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A source or a sink cannot be used as described.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The processes could not find each other.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A sink failed.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The checkpoint directory cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// A batch query failed while it ran.
+    #[error("{message}")]
+    Run {
+        /// What failed.
+        message: String,
+    },
+    /// A running query ended with an error.
+    #[error("query \"{query}\" failed: {message}")]
+    QueryFailed {
+        /// Its name, or its id if it has none.
+        query: String,
+        /// What failed.
+        message: String,
+    },
+    /// The session's workers are gone.
+    #[error("the session has ended: {0}")]
+    SessionEnded(String),
+}
+
+fn class_prefix(class: Option<&str>) -> String {
+    class.map(|class| format!("[{class}] ")).unwrap_or_default()
+}
+
+impl Error {
+    /// A refusal of something the model knows and Highwater does not do yet.
+    pub(crate) fn not_yet(what: impl std::fmt::Display) -> Self {
+        Error::Refused { class: None, message: format!("{what} is not supported yet") }
+    }
+
+    /// A refusal with the class that users of the model know.
+    pub(crate) fn refused(class: &'static str, message: impl Into<String>) -> Self {
+        Error::Refused { class: Some(class), message: message.into() }
+    }
+
+    /// An error of a batch run.
+    pub(crate) fn run(error: impl std::error::Error) -> Self {
+        Error::Run { message: error_chain(&error) }
+    }
+
+    /// The error condition users of the model know: `TABLE_OR_VIEW_NOT_FOUND`, `DIVIDE_BY_ZERO`.
+    pub fn class(&self) -> Option<String> {
+        match self {
+            Error::Query(error) => error.class().map(str::to_string),
+            Error::Refused { class, .. } => class.map(str::to_string),
+            Error::Format(FormatError::Invalid { class, .. }) => class.map(str::to_string),
+            Error::Run { message } | Error::QueryFailed { message, .. } => class_in(message),
+            _ => None,
+        }
+    }
+}
+
+/// The class that a kernel's error text carries: `[DIVIDE_BY_ZERO] ...`.
+fn class_in(message: &str) -> Option<String> {
+    let start = message.find('[')?;
+    let end = start + message[start..].find(']')?;
+    let class = &message[start + 1..end];
+    let fits = !class.is_empty() && class.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_.".contains(&b));
+    fits.then(|| class.to_string())
+}
+
+/// An error and its causes in one line, each said once.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = next.source();
+    }
+    text
+}
