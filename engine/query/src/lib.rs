@@ -1,1 +1,25 @@
-//! x
+//! The front door of Highwater: what is asked.
+//!
+//! SQL text and Rust builders both make an unresolved [`Plan`]; the [`Resolver`] lowers it to DataFusion's
+//! `LogicalPlan` with Spark's names, types and answers. After it nothing is left to coerce: every implicit cast is
+//! explicit, every function is an implementation picked by Spark's name and the argument types, and expressions that
+//! can fail are volatile to the optimizer, so that no rule evaluates one where the query as written would not.
+
+mod error;
+mod expr;
+pub mod functions;
+mod plan;
+mod resolve;
+mod sql;
+mod types;
+
+pub use error::{Place, QueryError, RunError, error_class_of};
+pub use expr::{
+    BinaryOp, Call, Expr, IntoCondition, IsTest, LikeKind, Literal, Over, Quantifier, UnaryOp, col,
+    expr, lit,
+};
+pub use functions::Functions;
+pub use plan::{Catalog, Conf, JoinCondition, JoinKind, Plan, Statement};
+pub use resolve::Resolver;
+pub use sql::{parse_expression, parse_query, parse_statement};
+pub use types::{parse_schema, schema_text, type_text};

@@ -1,0 +1,176 @@
+//! What the front door says when it cannot go on.
+//!
+//! Two kinds: [`QueryError`] is about the query as written and carries the place in its text; [`RunError`] is about
+//! the data and travels inside a `DataFusionError`. Both carry the class that Spark's users search for.
+
+use std::fmt;
+
+use arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
+
+/// Where something stands in a query's text, both counted from one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The character within the line.
+    pub column: u64,
+}
+
+/// The query as written is wrong, or asks for what is not supported yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryError {
+    class: Option<String>,
+    message: String,
+    place: Option<Place>,
+}
+
+impl QueryError {
+    /// An error of a class that Spark also has.
+    pub fn new(class: impl Into<String>, message: impl Into<String>) -> Self {
+        QueryError {
+            class: Some(class.into()),
+            message: message.into(),
+            place: None,
+        }
+    }
+
+    /// Something that is understood and not built: `what` names it.
+    pub fn unsupported(what: impl fmt::Display) -> Self {
+        QueryError::new(
+            "UNSUPPORTED_FEATURE",
+            format!("{what} is not supported yet"),
+        )
+    }
+
+    /// Two types that do not go together, or one that does not go here.
+    pub(crate) fn mismatch(kind: &str, message: impl Into<String>) -> Self {
+        QueryError::new(format!("DATATYPE_MISMATCH.{kind}"), message)
+    }
+
+    /// The same error, told where it happened. A place already known is more precise and stays.
+    pub fn at(mut self, place: Option<Place>) -> Self {
+        self.place = self.place.or(place);
+        self
+    }
+
+    /// Spark's error condition, such as `UNRESOLVED_COLUMN.WITH_SUGGESTION`.
+    pub fn class(&self) -> Option<&str> {
+        self.class.as_deref()
+    }
+
+    /// What is wrong, without class and place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Where in the text, if the query came from text.
+    pub fn place(&self) -> Option<Place> {
+        self.place
+    }
+}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(class) = &self.class {
+            write!(f, "[{class}] ")?;
+        }
+        f.write_str(&self.message)?;
+        match self.place {
+            Some(place) => write!(f, " (line {}, column {})", place.line, place.column),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for QueryError {}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error_class_of(&error) {
+            Some(class) => {
+                let (class, text) = (
+                    class.to_string(),
+                    run_error(&error).map(|e| e.message.clone()),
+                );
+                QueryError::new(class, text.unwrap_or_else(|| error.to_string()))
+            }
+            None => QueryError {
+                class: None,
+                message: error.strip_backtrace(),
+                place: None,
+            },
+        }
+    }
+}
+
+impl From<ArrowError> for QueryError {
+    fn from(error: ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+/// A row that an expression cannot be computed for: under ANSI rules the query fails.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("[{class}] {message}")]
+pub struct RunError {
+    /// Spark's error condition, such as `DIVIDE_BY_ZERO`.
+    pub class: &'static str,
+    /// What is wrong with the value.
+    pub message: String,
+}
+
+impl RunError {
+    /// The error as it travels through DataFusion.
+    pub(crate) fn raise(class: &'static str, message: impl Into<String>) -> DataFusionError {
+        DataFusionError::External(Box::new(RunError {
+            class,
+            message: message.into(),
+        }))
+    }
+}
+
+/// The class of the [`RunError`] or [`QueryError`] inside `error`, however deep it is wrapped.
+pub fn error_class_of(error: &DataFusionError) -> Option<&str> {
+    if let Some(found) = run_error(error) {
+        return Some(found.class);
+    }
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<QueryError>() {
+            return found.class();
+        }
+        next = current.source();
+    }
+    None
+}
+
+fn run_error(error: &DataFusionError) -> Option<&RunError> {
+    match error {
+        DataFusionError::External(inner) => in_chain(inner.as_ref()),
+        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            ArrowError::ExternalError(inner) => in_chain(inner.as_ref()),
+            _ => None,
+        },
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            run_error(inner)
+        }
+        DataFusionError::Shared(inner) => run_error(inner),
+        DataFusionError::Collection(all) => all.iter().find_map(run_error),
+        _ => None,
+    }
+}
+
+fn in_chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a RunError> {
+    let mut next = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<RunError>() {
+            return Some(found);
+        }
+        if let Some(found) = current.downcast_ref::<DataFusionError>() {
+            return run_error(found);
+        }
+        next = current.source();
+    }
+    None
+}
