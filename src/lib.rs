@@ -1,1 +1,42 @@
-//! x
+//! Continuous queries over Arrow rows.
+//!
+//! A query is written over a table as a batch job would write it, with a DataFrame or SQL. Highwater runs it
+//! incrementally over rows that never stop arriving, and its answer is always the answer that the batch query would
+//! give on a prefix of the input.
+//!
+//! ```
+//! use highwater::prelude::*;
+//!
+//! fn main() -> highwater::Result<()> {
+//!     let session = Session::new()?;
+//!     let lines = session.read_stream().format("text").path("examples/data/words").load()?;
+//!     let words = lines.select([explode(split(col("value"), lit(" "))).alias("word")])?;
+//!     let query = words.group_by(["word"])?.count()?
+//!         .write_stream().output_mode(OutputMode::Complete).trigger(Trigger::AvailableNow)
+//!         .format("memory").query_name("counts").start()?;
+//!     query.await_termination()?;
+//!     session.sql("SELECT word, count FROM counts ORDER BY count DESC, word LIMIT 3")?.show()
+//! }
+//! ```
+
+mod session;
+
+pub use highwater_connectors as connectors;
+pub use highwater_engine::{
+    ClusterConfig, Committed, DataFrame, DataReader, DataWriter, Error, Formats, GroupedData, MemorySource, OutputMode,
+    SessionBuilder, StreamWriter, StreamingQuery, Trigger, options, sink, source,
+};
+pub use highwater_query::{
+    Expr, Functions, JoinKind, QueryError, functions, parse_schema, schema_text, type_text,
+};
+pub use session::Session;
+
+/// What Highwater's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything a program needs to write queries.
+pub mod prelude {
+    pub use crate::functions::*;
+    pub use crate::{DataFrame, Expr, JoinKind, OutputMode, Session, StreamingQuery, Trigger};
+    pub use highwater_query::{IntoCondition, col, expr, lit};
+}

@@ -102,7 +102,9 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
     let mut positions = Vec::new();
     for mut source in sources {
         let ring = sender.clone();
-        let watch = source.watch(Waker::new(move || drop(ring.send(Event::Wake))))?;
+        let watch = source.watch(Waker::new(move || {
+            let _ = ring.send(Event::Wake);
+        }))?;
         let at = source.initial()?;
         let end = if trigger == Trigger::AvailableNow { Some(source.latest()?) } else { None };
         let poll = match watch {
@@ -155,7 +157,9 @@ impl Coordinator {
                 }
             }
             if self.in_flight.is_empty() && !self.maybe_more {
-                self.waiting.drain(..).for_each(|waiting| drop(waiting.send(())));
+                for waiting in self.waiting.drain(..) {
+                    let _ = waiting.send(());
+                }
                 let ended = self.sources.iter().all(|position| position.source.ended());
                 if self.trigger == Trigger::AvailableNow || ended {
                     return Ok(());

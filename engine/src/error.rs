@@ -6,8 +6,9 @@ use crate::sink::SinkError;
 use crate::source::{FormatError, SourceError};
 use highwater_query::QueryError;
 
-/// An error of the engine.
-#[derive(Debug, thiserror::Error)]
+/// An error of the engine. `main` functions that return it print it as a sentence: its `Debug` is its text and its
+/// causes'.
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The query text, a name or a type in it is wrong.
     #[error(transparent)]
@@ -55,6 +56,12 @@ pub enum Error {
     /// The session's workers are gone.
     #[error("the session has ended: {0}")]
     SessionEnded(String),
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&error_chain(self))
+    }
 }
 
 fn class_prefix(class: Option<&str>) -> String {

@@ -1,6 +1,37 @@
 //! WHEN rows change: session, DataFrame, incremental plans, epochs, triggers, query handles; the `Source` and
 //! `Sink` traits.
 
+mod catalog;
+mod checkpoint;
+mod cluster;
+mod coordinator;
+mod dataflow;
+mod error;
+mod formats;
+mod frame;
+mod memory;
 pub mod options;
+mod plan;
+mod query;
+mod reader;
+mod relation;
+mod session;
+mod show;
 pub mod sink;
 pub mod source;
+mod trigger;
+mod workers;
+mod writer;
+
+pub use checkpoint::CheckpointError;
+pub use cluster::{ClusterConfig, ClusterError};
+pub use error::Error;
+pub use formats::Formats;
+pub use frame::{DataFrame, GroupedData};
+pub use memory::MemorySource;
+pub use query::{Committed, StreamingQuery};
+pub use reader::DataReader;
+pub use session::{Session, SessionBuilder};
+pub use sink::OutputMode;
+pub use trigger::Trigger;
+pub use writer::{DataWriter, StreamWriter};

@@ -19,10 +19,20 @@ pub enum OptionError {
     },
     /// The option is known from the model, and not built yet.
     #[error("option \"{name}\" of {owner} is not supported yet")]
-    NotBuilt { name: String, owner: String },
+    NotBuilt {
+        /// The option.
+        name: String,
+        /// Who was given it, or not.
+        owner: String,
+    },
     /// A required option is absent.
     #[error("{owner} needs option \"{name}\"")]
-    Missing { name: String, owner: String },
+    Missing {
+        /// The option.
+        name: String,
+        /// Who was given it, or not.
+        owner: String,
+    },
     /// The value cannot be read.
     #[error("option \"{name}\" of {owner} cannot be \"{value}\": {reason}")]
     Invalid {

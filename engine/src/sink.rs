@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::catalog::TableProvider;
 use serde::{Deserialize, Serialize};
 
 use crate::options::Options;
@@ -102,6 +103,16 @@ pub trait Sink: Send {
 pub trait SinkFactory: Send + Sync {
     /// Which workers get a writer.
     fn placement(&self) -> Placement;
+
+    /// False if what it wrote is gone with the program (console, memory): its query needs no checkpoint.
+    fn durable(&self) -> bool {
+        true
+    }
+
+    /// A table through which other queries read what is committed. The session calls it by the query's name.
+    fn table(&self) -> Option<Arc<dyn TableProvider>> {
+        None
+    }
 
     /// Opens the committing half, in one process; before any writer writes.
     fn open(&self) -> Result<Box<dyn Sink>, SinkError>;

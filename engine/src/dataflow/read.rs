@@ -69,7 +69,7 @@ pub(crate) fn read<'s>(
                             continue;
                         }
                         match job.finish(rows, &edge) {
-                            Ok(rows) => output.session(&job.epoch).give_container(&mut Batch::from(rows)),
+                            Ok(rows) => output.session_with_builder(&job.epoch).give_container(&mut Batch::from(rows)),
                             Err(error) => failure.set(epoch, error),
                         }
                     }

@@ -1,0 +1,297 @@
+//! DataFrames: a query in the making, and what can be done with it.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::logical_expr::LogicalPlan;
+use futures::StreamExt;
+use highwater_query::{Expr, IntoCondition, JoinCondition, JoinKind, Plan, functions, schema_text};
+
+use crate::error::Error;
+use crate::plan::{compile, is_streaming};
+use crate::session::Session;
+use crate::show::Table;
+use crate::sink::OutputMode;
+use crate::writer::{DataWriter, StreamWriter};
+
+/// A query in the making. Every step is checked at once; nothing runs before a writer is started or, for static
+/// rows, before `show`, `collect` or `write`.
+#[derive(Clone)]
+pub struct DataFrame {
+    session: Session,
+    plan: Arc<LogicalPlan>,
+}
+
+impl DataFrame {
+    pub(crate) fn new(session: Session, plan: LogicalPlan) -> Self {
+        DataFrame { session, plan: Arc::new(plan) }
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<LogicalPlan> {
+        &self.plan
+    }
+
+    fn input(&self) -> Box<Plan> {
+        Box::new(Plan::Resolved(Arc::clone(&self.plan)))
+    }
+
+    fn then(&self, plan: &Plan) -> Result<DataFrame, Error> {
+        self.session.frame(plan)
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::new(self.plan.schema().as_arrow().clone())
+    }
+
+    /// The columns in the model's words.
+    pub fn schema_text(&self) -> String {
+        schema_text(&self.schema())
+    }
+
+    /// True if it reads a stream.
+    pub fn is_streaming(&self) -> bool {
+        is_streaming(&self.plan)
+    }
+
+    /// These columns: names, or expressions.
+    pub fn select<E: Into<Expr>>(&self, columns: impl IntoIterator<Item = E>) -> Result<DataFrame, Error> {
+        let outputs = columns.into_iter().map(Into::into).collect();
+        self.then(&Plan::Project { input: self.input(), outputs })
+    }
+
+    /// These columns, as SQL expressions.
+    pub fn select_expr<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
+        let outputs: Result<Vec<Expr>, _> =
+            columns.into_iter().map(|text| highwater_query::parse_expression(text.as_ref())).collect();
+        self.then(&Plan::Project { input: self.input(), outputs: outputs? })
+    }
+
+    /// The rows for which the condition (SQL text or an expression) is true.
+    pub fn filter(&self, condition: impl IntoCondition) -> Result<DataFrame, Error> {
+        self.then(&Plan::Filter { input: self.input(), condition: condition.into_condition()? })
+    }
+
+    /// The same as `filter`.
+    pub fn where_(&self, condition: impl IntoCondition) -> Result<DataFrame, Error> {
+        self.filter(condition)
+    }
+
+    /// All columns and one more, or another in the place of one.
+    pub fn with_column(&self, name: &str, value: impl Into<Expr>) -> Result<DataFrame, Error> {
+        self.then(&Plan::WithColumns { input: self.input(), columns: vec![(name.to_string(), value.into())] })
+    }
+
+    /// All columns, one under another name.
+    pub fn with_column_renamed(&self, from: &str, to: &str) -> Result<DataFrame, Error> {
+        let columns = vec![(from.to_string(), to.to_string())];
+        self.then(&Plan::RenameColumns { input: self.input(), columns })
+    }
+
+    /// All columns but these.
+    pub fn drop<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
+        let columns = columns.into_iter().map(|name| name.as_ref().to_string()).collect();
+        self.then(&Plan::DropColumns { input: self.input(), columns })
+    }
+
+    /// The frame under a name for its columns: `a.id`.
+    pub fn alias(&self, name: &str) -> Result<DataFrame, Error> {
+        self.then(&Plan::Alias { input: self.input(), name: name.to_string(), columns: Vec::new() })
+    }
+
+    /// Rows by key; say what to compute next.
+    pub fn group_by<E: Into<Expr>>(&self, keys: impl IntoIterator<Item = E>) -> Result<GroupedData, Error> {
+        Ok(GroupedData { frame: self.clone(), keys: keys.into_iter().map(Into::into).collect() })
+    }
+
+    /// Aggregates over all rows.
+    pub fn agg<E: Into<Expr>>(&self, aggregates: impl IntoIterator<Item = E>) -> Result<DataFrame, Error> {
+        GroupedData { frame: self.clone(), keys: Vec::new() }.agg(aggregates)
+    }
+
+    /// Each row once.
+    pub fn distinct(&self) -> Result<DataFrame, Error> {
+        self.then(&Plan::Distinct { input: self.input() })
+    }
+
+    /// The rows of both, by position.
+    pub fn union(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.then(&Plan::Union { inputs: vec![*self.input(), *other.input()], by_name: false })
+    }
+
+    /// The rows of both, by column name.
+    pub fn union_by_name(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.then(&Plan::Union { inputs: vec![*self.input(), *other.input()], by_name: true })
+    }
+
+    /// Rows of both sides that match.
+    pub fn join(&self, other: &DataFrame, on: impl IntoCondition, kind: JoinKind) -> Result<DataFrame, Error> {
+        let condition = JoinCondition::On(on.into_condition()?);
+        self.then(&Plan::Join { left: self.input(), right: other.input(), kind, condition })
+    }
+
+    /// Rows in order.
+    pub fn order_by<E: Into<Expr>>(&self, order: impl IntoIterator<Item = E>) -> Result<DataFrame, Error> {
+        self.then(&Plan::Sort { input: self.input(), order: order.into_iter().map(Into::into).collect() })
+    }
+
+    /// The first `count` rows.
+    pub fn limit(&self, count: u64) -> Result<DataFrame, Error> {
+        self.then(&Plan::Limit { input: self.input(), count: Some(count), skip: 0 })
+    }
+
+    /// Makes it a view that `session.sql` can name.
+    pub fn create_or_replace_temp_view(&self, name: &str) -> Result<(), Error> {
+        self.session.inner.views.put(name, self.plan.as_ref().clone());
+        Ok(())
+    }
+
+    /// Describes where a stream's rows go.
+    pub fn write_stream(&self) -> StreamWriter {
+        StreamWriter::new(self.clone())
+    }
+
+    /// Describes where static rows go.
+    pub fn write(&self) -> DataWriter {
+        DataWriter::new(self.clone())
+    }
+
+    /// The plan as text: as resolved, and for a stream what its dataflow is made of.
+    pub fn explain(&self) -> Result<String, Error> {
+        let mut text = format!("== Resolved plan ==\n{}\n", self.plan.display_indent());
+        if self.is_streaming() {
+            let modes = [OutputMode::Append, OutputMode::Update, OutputMode::Complete];
+            match modes.into_iter().find_map(|mode| compile(&self.plan, mode).ok().map(|plan| (mode, plan))) {
+                Some((mode, plan)) => text.push_str(&format!("== Incremental plan ({mode} mode) ==\n{}", plan.root)),
+                None => {
+                    let why = compile(&self.plan, OutputMode::Append).err().map(|e| e.to_string());
+                    text.push_str(&format!("== No incremental plan ==\n{}\n", why.unwrap_or_default()));
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    /// All rows. Only for static rows.
+    pub fn collect(&self) -> Result<Vec<RecordBatch>, Error> {
+        let mut batches = Vec::new();
+        self.for_each_batch(|batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok(batches)
+    }
+
+    /// How many rows. Only for static rows.
+    pub fn count(&self) -> Result<u64, Error> {
+        let mut count = 0;
+        self.for_each_batch(|batch| {
+            count += batch.num_rows() as u64;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Prints the first 20 rows as a table. Only for static rows.
+    pub fn show(&self) -> Result<(), Error> {
+        self.show_rows(20, 20)
+    }
+
+    /// Prints the first `rows` rows, cells cut to `width` characters (0: not cut). Only for static rows.
+    pub fn show_rows(&self, rows: usize, width: usize) -> Result<(), Error> {
+        let text = self.show_text(rows, width)?;
+        writeln!(std::io::stdout().lock(), "{text}").map_err(Error::run)
+    }
+
+    /// What `show_rows` prints.
+    pub fn show_text(&self, rows: usize, width: usize) -> Result<String, Error> {
+        // One more than shown tells whether there are more.
+        let first = self.limit_plan(rows as u64 + 1)?;
+        let batches = first.collect()?;
+        let zone = self.session.time_zone();
+        Table::new(&self.schema(), &batches, rows, width, &zone).map_err(Error::run)
+    }
+
+    fn limit_plan(&self, count: u64) -> Result<DataFrame, Error> {
+        if self.is_streaming() {
+            return Err(streaming_action());
+        }
+        self.limit(count)
+    }
+
+    pub(crate) fn for_each_batch(&self, mut each: impl FnMut(RecordBatch) -> Result<(), Error>) -> Result<(), Error> {
+        if self.is_streaming() {
+            return Err(streaming_action());
+        }
+        if tokio::runtime::Handle::try_current().is_ok() {
+            return Err(Error::Refused {
+                class: None,
+                message: "a batch query cannot run on a thread of an async runtime; call it from spawn_blocking".into(),
+            });
+        }
+        let context = self.session.batch_context();
+        let plan = self.plan.as_ref().clone();
+        self.session.runtime().block_on(async {
+            let frame = context.execute_logical_plan(plan).await.map_err(Error::run)?;
+            let mut rows = frame.execute_stream().await.map_err(Error::run)?;
+            while let Some(batch) = rows.next().await {
+                each(batch.map_err(Error::run)?)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn streaming_action() -> Error {
+    Error::refused(
+        "CALL_ON_STREAMING_DATASET_UNSUPPORTED",
+        "Queries with streaming sources must be executed with write_stream().start()",
+    )
+}
+
+/// Rows by key.
+pub struct GroupedData {
+    frame: DataFrame,
+    keys: Vec<Expr>,
+}
+
+impl GroupedData {
+    /// The keys and these aggregates.
+    pub fn agg<E: Into<Expr>>(&self, aggregates: impl IntoIterator<Item = E>) -> Result<DataFrame, Error> {
+        let mut outputs = self.keys.clone();
+        outputs.extend(aggregates.into_iter().map(Into::into));
+        let plan = Plan::Aggregate { input: self.frame.input(), keys: self.keys.clone(), outputs, having: None };
+        self.frame.then(&plan)
+    }
+
+    /// The keys and the number of rows, as column `count`.
+    pub fn count(&self) -> Result<DataFrame, Error> {
+        self.agg([functions::count(highwater_query::lit(1)).alias("count")])
+    }
+
+    /// The keys and the sums of these columns.
+    pub fn sum<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
+        self.agg(columns.into_iter().map(|name| functions::sum(highwater_query::col(name))))
+    }
+
+    /// The keys and the averages of these columns.
+    pub fn avg<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
+        self.agg(columns.into_iter().map(|name| functions::avg(highwater_query::col(name))))
+    }
+
+    /// The keys and the smallest values of these columns.
+    pub fn min<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
+        self.agg(columns.into_iter().map(|name| functions::min(highwater_query::col(name))))
+    }
+
+    /// The keys and the largest values of these columns.
+    pub fn max<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
+        self.agg(columns.into_iter().map(|name| functions::max(highwater_query::col(name))))
+    }
+}

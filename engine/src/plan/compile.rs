@@ -1,0 +1,249 @@
+//! From DataFusion's resolved plan to ours.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::default_table_source::DefaultTableSource;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, Unnest};
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use highwater_operators::Edge;
+use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
+use highwater_operators::stage::Step;
+
+use super::{Node, SourceUse, modes};
+use crate::error::Error;
+use crate::relation::StreamRelation;
+use crate::sink::OutputMode;
+
+/// A query, ready to be built on workers.
+#[derive(Clone)]
+pub(crate) struct Compiled {
+    pub(crate) root: Node,
+    pub(crate) sources: Vec<SourceUse>,
+    /// What the sink gets.
+    pub(crate) schema: SchemaRef,
+    /// The columns that tell rows apart in update mode.
+    pub(crate) key: Vec<String>,
+}
+
+/// True if the plan reads a stream.
+pub(crate) fn is_streaming(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            found |= scan.source.downcast_ref::<StreamRelation>().is_some();
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found
+}
+
+/// Compiles `plan` for output in `mode`.
+pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, Error> {
+    modes::check(plan, mode)?;
+    let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+    // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
+    // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
+    let optimizer = Optimizer::with_rules(vec![Arc::new(OptimizeProjections::new())]);
+    let context = OptimizerContext::new().with_skip_failing_rules(false);
+    let optimized = optimizer.optimize(plan.clone(), &context, |_, _| {}).map_err(Error::run)?;
+    let mut compiler = Compiler { mode, sources: Vec::new(), ordered: wants_order(&optimized)?, aggregations: 0 };
+    let root = compiler.node(&optimized)?;
+    Ok(Compiled { root, sources: compiler.sources, schema, key: key_columns(plan) })
+}
+
+/// True if some aggregate's answer depends on the order of rows.
+fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
+    let mut ordered = false;
+    let mut failed = None;
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = node {
+            match calls(aggregate) {
+                Ok(calls) => ordered |= calls.iter().any(|call| needs_order(&call.function)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    failed.map_or(Ok(ordered), Err)
+}
+
+/// The output columns that hold the keys of the topmost aggregation, unchanged.
+fn key_columns(plan: &LogicalPlan) -> Vec<String> {
+    fn keys(plan: &LogicalPlan) -> Vec<usize> {
+        match plan {
+            LogicalPlan::Aggregate(aggregate) => (0..aggregate.group_expr.len()).collect(),
+            LogicalPlan::Filter(filter) => keys(&filter.input),
+            LogicalPlan::SubqueryAlias(alias) => keys(&alias.input),
+            LogicalPlan::Projection(projection) => {
+                let below = keys(&projection.input);
+                let schema = projection.input.schema();
+                let is_key = |expr: &Expr| {
+                    let Expr::Column(column) = expr.clone().unalias() else { return false };
+                    schema.maybe_index_of_column(&column).is_some_and(|index| below.contains(&index))
+                };
+                (0..projection.expr.len()).filter(|index| is_key(&projection.expr[*index])).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+    keys(plan).into_iter().map(|index| plan.schema().field(index).name().clone()).collect()
+}
+
+struct Compiler {
+    mode: OutputMode,
+    sources: Vec<SourceUse>,
+    ordered: bool,
+    aggregations: usize,
+}
+
+impl Compiler {
+    fn node(&mut self, plan: &LogicalPlan) -> Result<Node, Error> {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let Some(stream) = scan.source.downcast_ref::<StreamRelation>() else {
+                    let is_table = scan.source.downcast_ref::<DefaultTableSource>().is_some();
+                    let what = if is_table { "a static table" } else { "this relation" };
+                    return Err(Error::not_yet(format!("{what} (\"{}\") inside a streaming query", scan.table_name)));
+                };
+                if scan.fetch.is_some() || !scan.filters.is_empty() {
+                    return Err(Error::not_yet("a limit on a streaming query"));
+                }
+                let all = stream.factory.schema();
+                let wanted = scan.projection.clone().unwrap_or_else(|| (0..all.fields().len()).collect());
+                let mut columns = wanted.clone();
+                columns.sort_unstable();
+                columns.dedup();
+                let read: SchemaRef = Arc::new(all.project(&columns).map_err(Error::run)?);
+                let edge = Edge { rows: Arc::clone(&read), ordered: self.ordered, signed: false };
+                let source = self.sources.len();
+                self.sources.push(SourceUse { factory: Arc::clone(&stream.factory), columns: columns.clone() });
+                let node = Node::Source { source, edge };
+                if columns == wanted {
+                    return Ok(node);
+                }
+                // Readers give columns in the source's order; the plan wants another.
+                let place = |column: &usize| columns.binary_search(column).expect("it is one of them");
+                let exprs = wanted.iter().map(place).map(|i| column(&read, i)).collect();
+                let schema = Arc::new(read.project(&wanted.iter().map(place).collect::<Vec<_>>()).map_err(Error::run)?);
+                Ok(stage(node, Step::Project { exprs, schema }))
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            LogicalPlan::Projection(projection) => {
+                let input = self.node(&projection.input)?;
+                let exprs = physical(&projection.expr, projection.input.schema())?;
+                Ok(stage(input, Step::Project { exprs, schema: arrow_schema(&projection.schema) }))
+            }
+            LogicalPlan::Filter(filter) => {
+                let input = self.node(&filter.input)?;
+                let condition = physical(std::slice::from_ref(&filter.predicate), filter.input.schema())?;
+                Ok(condition.into_iter().fold(input, |input, condition| stage(input, Step::Filter(condition))))
+            }
+            LogicalPlan::Unnest(unnest) => {
+                let input = self.node(&unnest.input)?;
+                explode(input, unnest)
+            }
+            LogicalPlan::Union(union) => {
+                let inputs: Vec<Node> = union.inputs.iter().map(|input| self.node(input)).collect::<Result<_, _>>()?;
+                let edge = Edge { rows: arrow_schema(&union.schema), ordered: self.ordered, signed: false };
+                if self.ordered {
+                    return Err(Error::not_yet("an aggregate that depends on the order of rows over a union of streams"));
+                }
+                Ok(Node::Union { inputs, edge })
+            }
+            LogicalPlan::Aggregate(aggregate) => {
+                let input = self.node(&aggregate.input)?;
+                let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
+                self.aggregate(input, keys, calls(aggregate)?, arrow_schema(&aggregate.schema))
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let schema = arrow_schema(input.schema());
+                let node = self.node(input)?;
+                let keys = (0..schema.fields().len()).map(|i| column(&schema, i)).collect();
+                self.aggregate(node, keys, Vec::new(), schema)
+            }
+            LogicalPlan::Sort(_) => Err(Error::not_yet("ORDER BY on a streaming query")),
+            LogicalPlan::Limit(_) => Err(Error::not_yet("LIMIT on a streaming query")),
+            LogicalPlan::Join(_) => Err(Error::not_yet("a join in a streaming query")),
+            LogicalPlan::Window(_) => Err(Error::not_yet("an OVER window in a streaming query")),
+            LogicalPlan::Subquery(_) => Err(Error::not_yet("a subquery in a streaming query")),
+            other => Err(Error::not_yet(format!("{} in a streaming query", other.display()))),
+        }
+    }
+
+    fn aggregate(
+        &mut self,
+        input: Node,
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+        calls: Vec<AggregateCall>,
+        schema: SchemaRef,
+    ) -> Result<Node, Error> {
+        let emit = if self.mode == OutputMode::Complete { Emit::All } else { Emit::Changed };
+        let name = format!("aggregate-{}", self.aggregations);
+        self.aggregations += 1;
+        Ok(Node::Aggregate { input: Box::new(input), aggregation: Box::new(Aggregation { name, keys, calls, schema, emit }) })
+    }
+}
+
+/// Adds a step to a stage below, or begins one.
+fn stage(input: Node, step: Step) -> Node {
+    match input {
+        Node::Stage { input, mut steps } => {
+            steps.push(step);
+            Node::Stage { input, steps }
+        }
+        input => Node::Stage { input: Box::new(input), steps: vec![step] },
+    }
+}
+
+fn arrow_schema(schema: &DFSchema) -> SchemaRef {
+    Arc::new(schema.as_arrow().clone())
+}
+
+fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(Column::new(schema.field(index).name(), index))
+}
+
+fn physical(exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>, Error> {
+    let (props, context) = (ExecutionProps::new(), Default::default());
+    exprs.iter().map(|expr| create_physical_expr(expr, schema, &props, &context).map_err(Error::run)).collect()
+}
+
+fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
+    let input = aggregate.input.schema();
+    let arrow = input.as_arrow();
+    let (props, context) = (ExecutionProps::new(), Default::default());
+    let call = |expr: &Expr| {
+        let lowered = LoweredAggregateBuilder::new(expr, input, arrow, &props, &context).build().map_err(Error::run)?;
+        Ok(AggregateCall { function: lowered.aggregate, filter: lowered.filter })
+    };
+    aggregate.aggr_expr.iter().map(call).collect()
+}
+
+/// An unnest of lists (zipped) and structs as steps.
+fn explode(input: Node, unnest: &Unnest) -> Result<Node, Error> {
+    if !unnest.struct_type_columns.is_empty() {
+        return Err(Error::not_yet("expanding a struct with inline() in a streaming query"));
+    }
+    if unnest.list_type_columns.iter().any(|(_, list)| list.depth != 1) {
+        return Err(Error::not_yet("exploding more than one level of an array at once"));
+    }
+    let lists: Vec<usize> = unnest.list_type_columns.iter().map(|(index, _)| *index).collect();
+    let schema = arrow_schema(&unnest.schema);
+    let outer = unnest.options.expand_empty_as_null();
+    if unnest.options.preserve_nulls() && !outer {
+        return Err(Error::not_yet("exploding so that null arrays stay and empty ones go"));
+    }
+    let in_place = unnest.dependency_indices.iter().copied().eq(0..schema.fields().len());
+    if !in_place {
+        return Err(Error::not_yet("this form of explode in a streaming query"));
+    }
+    Ok(stage(input, Step::Unnest { lists, outer, schema }))
+}

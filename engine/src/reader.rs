@@ -1,0 +1,108 @@
+//! `read_stream()` and `read()`: a source in the making.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::default_table_source::DefaultTableSource;
+use datafusion::logical_expr::{LogicalPlanBuilder, TableSource};
+use highwater_query::parse_schema;
+
+use crate::error::Error;
+use crate::frame::DataFrame;
+use crate::options::Options;
+use crate::relation::{StaticRelation, StreamRelation};
+use crate::session::Session;
+use crate::source::{SourceFactory, SourceRequest};
+
+/// A source in the making: format, options, schema, path; then `load`.
+#[must_use = "nothing is read before load()"]
+pub struct DataReader {
+    session: Session,
+    streaming: bool,
+    format: Option<String>,
+    options: Options,
+    path: Option<String>,
+    schema: Option<SchemaRef>,
+}
+
+impl DataReader {
+    pub(crate) fn new(session: Session, streaming: bool) -> Self {
+        DataReader { session, streaming, format: None, options: Options::default(), path: None, schema: None }
+    }
+
+    /// The connector: "json", "socket".
+    pub fn format(mut self, format: &str) -> Self {
+        self.format = Some(format.to_string());
+        self
+    }
+
+    /// Sets an option of the connector.
+    pub fn option(mut self, name: &str, value: impl Display) -> Self {
+        self.options.set(name, value);
+        self
+    }
+
+    /// Sets several options.
+    pub fn options<N: AsRef<str>, V: Display>(mut self, options: impl IntoIterator<Item = (N, V)>) -> Self {
+        for (name, value) in options {
+            self.options.set(name.as_ref(), value);
+        }
+        self
+    }
+
+    /// The columns, in the model's words: `"device STRING, signal BIGINT, time TIMESTAMP"`.
+    pub fn schema(mut self, ddl: &str) -> Result<Self, Error> {
+        self.schema = Some(parse_schema(ddl)?);
+        Ok(self)
+    }
+
+    /// The columns, as an Arrow schema.
+    pub fn arrow_schema(mut self, schema: SchemaRef) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+
+    /// A directory, a file or a glob.
+    pub fn path(mut self, path: impl AsRef<std::path::Path>) -> Self {
+        self.path = Some(path.as_ref().display().to_string());
+        self
+    }
+
+    /// The frame of its rows.
+    pub fn load(mut self) -> Result<DataFrame, Error> {
+        let Some(format) = self.format.take() else {
+            return Err(Error::Refused { class: None, message: "a reader needs .format(..), for example \"json\"".into() });
+        };
+        let in_options = self.options.take("path");
+        if self.path.is_some() && in_options.is_some() {
+            return Err(Error::Refused { class: None, message: "the path is given twice: by .path(..) and as an option".into() });
+        }
+        let request = SourceRequest {
+            options: self.options,
+            path: self.path.or(in_options),
+            schema: self.schema,
+            streaming: self.streaming,
+            time_zone: self.session.time_zone(),
+        };
+        let factory = self.session.inner.formats.source(&format)?.source(request)?;
+        scan(&self.session, &format, factory, self.streaming)
+    }
+}
+
+/// The frame of all rows of a source.
+pub(crate) fn scan(
+    session: &Session,
+    name: &str,
+    factory: Arc<dyn SourceFactory>,
+    streaming: bool,
+) -> Result<DataFrame, Error> {
+    let source: Arc<dyn TableSource> = if streaming {
+        Arc::new(StreamRelation { factory })
+    } else {
+        let partitions = session.inner.cluster.workers;
+        Arc::new(DefaultTableSource::new(Arc::new(StaticRelation { factory, partitions })))
+    };
+    let plan = LogicalPlanBuilder::scan(name.to_lowercase(), source, None).and_then(LogicalPlanBuilder::build);
+    Ok(DataFrame::new(session.clone(), plan.map_err(Error::run)?))
+}

@@ -1,0 +1,150 @@
+//! Sources as relations of a plan.
+//!
+//! A streaming source is a `StreamRelation`, which only the incremental compiler understands; a static one is a
+//! `StaticRelation`, which DataFusion scans: one partition per worker, each reading whole splits through the same
+//! reader as a stream would, so that batch and stream cannot differ in how they read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session as DataFusionSession, TableProvider};
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableSource, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+
+use crate::source::{Batches, Reader, SourceFactory, Split};
+
+/// A source that is read for ever.
+pub(crate) struct StreamRelation {
+    pub(crate) factory: Arc<dyn SourceFactory>,
+}
+
+impl fmt::Debug for StreamRelation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StreamRelation")
+    }
+}
+
+impl TableSource for StreamRelation {
+    fn schema(&self) -> SchemaRef {
+        self.factory.schema()
+    }
+}
+
+/// A source that is read once, as it is when the query runs.
+pub(crate) struct StaticRelation {
+    pub(crate) factory: Arc<dyn SourceFactory>,
+    pub(crate) partitions: usize,
+}
+
+impl fmt::Debug for StaticRelation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StaticRelation")
+    }
+}
+
+#[async_trait]
+impl TableProvider for StaticRelation {
+    fn schema(&self) -> SchemaRef {
+        self.factory.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn DataFusionSession,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let outside = |e: crate::source::SourceError| DataFusionError::External(Box::new(e));
+        let schema = self.factory.schema();
+        let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let projected: SchemaRef = Arc::new(schema.project(&columns)?);
+        let mut source = self.factory.open().map_err(outside)?;
+        let start = source.initial().map_err(outside)?;
+        let end = source.latest().map_err(outside)?;
+        let reader = source.reader();
+        let mut splits: Vec<Split> = Vec::new();
+        let mut at = start;
+        while let Some(admitted) = source.admit(&at, &end, u64::MAX).map_err(outside)? {
+            splits.extend(admitted.splits);
+            at = admitted.end;
+        }
+        let partitions: Vec<Arc<dyn PartitionStream>> = deal(splits, self.partitions)
+            .into_iter()
+            .map(|splits| {
+                let (schema, columns, reader) = (Arc::clone(&projected), columns.clone(), Arc::clone(&reader));
+                Arc::new(StaticPartition { schema, columns, reader, splits }) as Arc<dyn PartitionStream>
+            })
+            .collect();
+        Ok(Arc::new(StreamingTableExec::try_new(projected, partitions, None, [], false, limit)?))
+    }
+}
+
+/// Consecutive splits to each partition, about the same number of bytes each: the order of rows stays.
+fn deal(splits: Vec<Split>, partitions: usize) -> Vec<Vec<Split>> {
+    let total: u64 = splits.iter().map(|split| split.bytes + 1).sum();
+    let share = total.div_ceil(partitions.max(1) as u64).max(1);
+    let mut dealt: Vec<Vec<Split>> = vec![Vec::new()];
+    let mut given = 0;
+    for split in splits {
+        if given >= share && dealt.len() < partitions {
+            dealt.push(Vec::new());
+            given = 0;
+        }
+        given += split.bytes + 1;
+        dealt.last_mut().expect("there is a first").push(split);
+    }
+    dealt
+}
+
+struct StaticPartition {
+    schema: SchemaRef,
+    columns: Vec<usize>,
+    reader: Arc<dyn Reader>,
+    splits: Vec<Split>,
+}
+
+impl fmt::Debug for StaticPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StaticPartition({} splits)", self.splits.len())
+    }
+}
+
+impl PartitionStream for StaticPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (reader, columns) = (Arc::clone(&self.reader), self.columns.clone());
+        let mut splits = self.splits.clone().into_iter();
+        let mut open: Option<Batches> = None;
+        let schema = Arc::clone(&self.schema);
+        let batches = std::iter::from_fn(move || {
+            loop {
+                if let Some(batches) = &mut open {
+                    match batches.next() {
+                        Some(Ok(rows)) => return Some(crate::dataflow::conform(rows, &schema)),
+                        Some(Err(error)) => return Some(Err(DataFusionError::External(Box::new(error)))),
+                        None => open = None,
+                    }
+                }
+                match reader.read(&splits.next()?, &columns) {
+                    Ok(batches) => open = Some(batches),
+                    Err(error) => return Some(Err(DataFusionError::External(Box::new(error)))),
+                }
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::iter(batches)))
+    }
+}

@@ -1,0 +1,279 @@
+//! The session: workers in the background, names, and the way in for queries.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::default_table_source::DefaultTableSource;
+use datafusion::datasource::MemTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use highwater_query::{Conf, Functions, Plan, Resolver, Statement, parse_statement};
+use tokio::runtime::Runtime;
+
+use crate::catalog::Views;
+use crate::cluster::{ClusterConfig, Meeting, Sisters, connect};
+use crate::error::Error;
+use crate::formats::Formats;
+use crate::frame::DataFrame;
+use crate::memory::{MemorySink, MemorySource};
+use crate::query::StreamingQuery;
+use crate::reader::DataReader;
+use crate::workers::{Workers, lock};
+
+/// Where queries are made and run. Cloning gives another handle of the same session; the workers end with the last.
+#[derive(Clone)]
+pub struct Session {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) cluster: ClusterConfig,
+    pub(crate) process: usize,
+    pub(crate) workers: Workers,
+    sisters: Mutex<Option<Sisters>>,
+    pub(crate) formats: Formats,
+    pub(crate) views: Views,
+    pub(crate) functions: RwLock<Functions>,
+    pub(crate) conf: RwLock<Conf>,
+    pub(crate) queries: Mutex<Vec<StreamingQuery>>,
+    runtime: OnceLock<Runtime>,
+    args: Vec<String>,
+    closed: AtomicBool,
+}
+
+/// How to start a session.
+#[derive(Clone, Default)]
+pub struct SessionBuilder {
+    cluster: ClusterConfig,
+    formats: Formats,
+    args: Vec<String>,
+}
+
+impl SessionBuilder {
+    /// Worker threads in each process.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.cluster.workers = workers;
+        self
+    }
+
+    /// Workers, processes and addresses.
+    pub fn cluster(mut self, cluster: ClusterConfig) -> Self {
+        self.cluster = cluster;
+        self
+    }
+
+    /// Reads `-w`, `-n`, `-p` and `--hostfile` from the program's arguments.
+    pub fn args(mut self) -> Result<Self, Error> {
+        (self.cluster, self.args) = ClusterConfig::from_args(std::env::args().skip(1))?;
+        Ok(self)
+    }
+
+    /// The connectors the session knows, besides `memory`.
+    pub fn formats(mut self, formats: Formats) -> Self {
+        self.formats = formats;
+        self
+    }
+
+    /// Starts the workers, after the other processes have been found.
+    pub fn start(self) -> Result<Session, Error> {
+        self.cluster.check()?;
+        let alone = self.cluster.processes > 1 && self.cluster.process.is_none();
+        let sisters = if alone { Some(Sisters::start(&self.cluster)?) } else { None };
+        let meeting = sisters.as_ref().map_or_else(Meeting::from_env, Sisters::meeting);
+        let process = self.cluster.process.unwrap_or(0);
+        let allocators = connect(&self.cluster, process, meeting)?;
+        let workers = Workers::start(allocators, process == 0).map_err(Error::SessionEnded)?;
+        let mut formats = self.formats;
+        formats.add_sink("memory", Arc::new(MemorySink));
+        let inner = Inner {
+            cluster: self.cluster,
+            process,
+            workers,
+            sisters: Mutex::new(sisters),
+            formats,
+            views: Views::default(),
+            functions: RwLock::new(functions()),
+            conf: RwLock::new(Conf::default()),
+            queries: Mutex::default(),
+            runtime: OnceLock::new(),
+            args: self.args,
+            closed: AtomicBool::new(false),
+        };
+        Ok(Session { inner: Arc::new(inner) })
+    }
+}
+
+/// The function table, with the aggregates whose answer must not depend on the number of workers.
+fn functions() -> Functions {
+    Functions::standard()
+}
+
+impl Session {
+    /// How to start one.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
+
+    /// Arguments of the program that are not the session's.
+    pub fn args(&self) -> &[String] {
+        &self.inner.args
+    }
+
+    /// Describes a source that is read as it grows.
+    pub fn read_stream(&self) -> DataReader {
+        DataReader::new(self.clone(), true)
+    }
+
+    /// Describes a source that is read once.
+    pub fn read(&self) -> DataReader {
+        DataReader::new(self.clone(), false)
+    }
+
+    /// A stream that this program feeds: rows go in by the handle, in all processes the same frame comes out.
+    pub fn memory_stream(&self, schema: &str) -> Result<(MemorySource, DataFrame), Error> {
+        MemorySource::new(self, schema)
+    }
+
+    /// A static frame of these rows.
+    pub fn create_dataframe(&self, schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<DataFrame, Error> {
+        let table = MemTable::try_new(schema, vec![rows]).map_err(Error::run)?;
+        let source = Arc::new(DefaultTableSource::new(Arc::new(table)));
+        let plan = LogicalPlanBuilder::scan("rows", source, None).and_then(LogicalPlanBuilder::build);
+        Ok(DataFrame::new(self.clone(), plan.map_err(Error::run)?))
+    }
+
+    /// Runs a statement, or makes a frame of a query.
+    pub fn sql(&self, text: &str) -> Result<DataFrame, Error> {
+        match parse_statement(text)? {
+            Statement::Query(plan) => self.frame(&plan),
+            Statement::CreateTempView { name, replace, plan } => {
+                let name = single(&name)?;
+                if !replace && self.inner.views.contains(name) {
+                    return Err(Error::refused(
+                        "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
+                        format!("there is a view \"{name}\" already; use CREATE OR REPLACE TEMP VIEW, or drop it first"),
+                    ));
+                }
+                self.inner.views.put(name, self.resolve(&plan)?);
+                Ok(self.nothing())
+            }
+            Statement::DropView { name, if_exists } => {
+                let name = single(&name)?;
+                if !self.inner.views.remove(name) && !if_exists {
+                    return Err(Error::refused("TABLE_OR_VIEW_NOT_FOUND", format!("there is no view \"{name}\"")));
+                }
+                Ok(self.nothing())
+            }
+        }
+    }
+
+    /// A view or table by name.
+    pub fn table(&self, name: &str) -> Result<DataFrame, Error> {
+        let name = name.split('.').map(str::to_string).collect();
+        self.frame(&Plan::Table { name, place: None })
+    }
+
+    /// Sets the session's time zone: how timestamps are written and read as text and cut into days.
+    pub fn set_time_zone(&self, time_zone: &str) {
+        write(&self.inner.conf).time_zone = time_zone.to_string();
+    }
+
+    /// The session's time zone.
+    pub fn time_zone(&self) -> String {
+        read(&self.inner.conf).time_zone.clone()
+    }
+
+    /// Changes the functions queries may call: register a DataFusion UDF or UDAF as it is.
+    pub fn with_functions(&self, change: impl FnOnce(&mut Functions)) {
+        change(&mut write(&self.inner.functions));
+    }
+
+    /// The queries that run.
+    pub fn active_queries(&self) -> Vec<StreamingQuery> {
+        let mut queries = lock(&self.inner.queries);
+        queries.retain(StreamingQuery::is_active);
+        queries.clone()
+    }
+
+    /// Stops all queries and ends the workers. Happens by itself when the last handle is dropped.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    pub(crate) fn frame(&self, plan: &Plan) -> Result<DataFrame, Error> {
+        Ok(DataFrame::new(self.clone(), self.resolve(plan)?))
+    }
+
+    fn nothing(&self) -> DataFrame {
+        let empty = LogicalPlanBuilder::empty(false).build();
+        DataFrame::new(self.clone(), empty.expect("a plan without columns is valid"))
+    }
+
+    pub(crate) fn resolve(&self, plan: &Plan) -> Result<LogicalPlan, Error> {
+        let functions = read(&self.inner.functions);
+        let conf = read(&self.inner.conf);
+        Ok(Resolver::new(&self.inner.views, &functions, &conf).resolve(plan)?)
+    }
+
+    /// DataFusion for static plans: as many partitions as workers.
+    pub(crate) fn batch_context(&self) -> SessionContext {
+        let config = SessionConfig::new()
+            .with_target_partitions(self.inner.cluster.workers)
+            .with_batch_size(8192)
+            .with_collect_statistics(false);
+        SessionContext::new_with_state(SessionStateBuilder::new().with_config(config).with_default_features().build())
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        self.inner.runtime.get_or_init(|| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(self.inner.cluster.workers).thread_name("highwater:batch");
+            builder.build().expect("the system can start threads")
+        })
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        for query in lock(&self.queries).drain(..) {
+            if query.is_active() && query.shared.coordinator.is_some() {
+                let _ = query.stop();
+            }
+        }
+        self.workers.close();
+        if let Some(mut sisters) = lock(&self.sisters).take() {
+            sisters.end();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+        if let Some(runtime) = self.runtime.take() {
+            // The last handle may be dropped inside an async program, where waiting for a runtime is forbidden.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn single(name: &[String]) -> Result<&str, Error> {
+    match name {
+        [name] => Ok(name),
+        _ => Err(Error::not_yet(format!("a view in a schema (\"{}\")", name.join(".")))),
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,293 @@
+//! `write_stream()` and `write()`: a sink in the making, and the start of a query.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::unbounded;
+use datafusion::catalog::default_table_source::DefaultTableSource;
+use datafusion::logical_expr::LogicalPlanBuilder;
+
+use crate::coordinator::{self, Coordination};
+use crate::dataflow::{Blueprint, feed};
+use crate::error::Error;
+use crate::frame::DataFrame;
+use crate::options::Options;
+use crate::plan::compile;
+use crate::query::{QueryShared, StreamingQuery};
+use crate::sink::{OutputMode, SinkFactory, SinkRequest};
+use crate::source::Source;
+use crate::trigger::Trigger;
+use crate::workers::{Installation, lock};
+
+/// A query in the making: where its rows go and when; then `start`.
+#[must_use = "nothing runs before start()"]
+pub struct StreamWriter {
+    frame: DataFrame,
+    format: Option<String>,
+    options: Options,
+    path: Option<String>,
+    partition_by: Vec<String>,
+    mode: OutputMode,
+    trigger: Trigger,
+    name: Option<String>,
+}
+
+impl StreamWriter {
+    pub(crate) fn new(frame: DataFrame) -> Self {
+        StreamWriter {
+            frame,
+            format: None,
+            options: Options::default(),
+            path: None,
+            partition_by: Vec::new(),
+            mode: OutputMode::Append,
+            trigger: Trigger::Default,
+            name: None,
+        }
+    }
+
+    /// The connector: "console", "parquet".
+    pub fn format(mut self, format: &str) -> Self {
+        self.format = Some(format.to_string());
+        self
+    }
+
+    /// Sets an option of the connector, or `checkpointLocation`.
+    pub fn option(mut self, name: &str, value: impl Display) -> Self {
+        self.options.set(name, value);
+        self
+    }
+
+    /// Which rows an epoch hands the sink. Append unless said otherwise.
+    pub fn output_mode(mut self, mode: OutputMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// When epochs start. As soon as there are rows unless said otherwise.
+    pub fn trigger(mut self, trigger: Trigger) -> Self {
+        self.trigger = trigger;
+        self
+    }
+
+    /// Names the query; the memory sink's table has this name.
+    pub fn query_name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_string());
+        self
+    }
+
+    /// One directory for each value of these columns.
+    pub fn partition_by<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.partition_by = columns.into_iter().map(|name| name.as_ref().to_string()).collect();
+        self
+    }
+
+    /// Where the sink writes.
+    pub fn path(mut self, path: impl AsRef<std::path::Path>) -> Self {
+        self.path = Some(path.as_ref().display().to_string());
+        self
+    }
+
+    /// Starts the query.
+    pub fn start(mut self) -> Result<StreamingQuery, Error> {
+        let session = self.frame.session().clone();
+        if !self.frame.is_streaming() {
+            return Err(Error::refused(
+                "WRITE_STREAM_NOT_ALLOWED",
+                "write_stream() can be called only on a frame that reads a stream; use write() for static rows",
+            ));
+        }
+        if let Some(reason) = session.inner.workers.failure() {
+            return Err(Error::SessionEnded(reason));
+        }
+        let compiled = compile(self.frame.plan(), self.mode)?;
+        let checkpoint = self.options.take("checkpointLocation").map(PathBuf::from);
+        if let Some(name) = self.options.take("queryName") {
+            self.name = Some(name);
+        }
+        if let Some(name) = &self.name
+            && session.active_queries().iter().any(|query| query.name() == Some(name))
+        {
+            let message = format!("a query named \"{name}\" is running already; stop it or choose another name");
+            return Err(Error::Refused { class: None, message });
+        }
+        let first = session.inner.process == 0;
+        let id = uuid::Uuid::new_v4().to_string();
+        let request = SinkRequest {
+            options: std::mem::take(&mut self.options),
+            path: None,
+            partition_by: std::mem::take(&mut self.partition_by),
+            schema: Arc::clone(&compiled.schema),
+            key: compiled.key.clone(),
+            mode: self.mode,
+            signed: false,
+            query_name: self.name.clone(),
+            query_id: id.clone(),
+            streaming: true,
+            time_zone: session.time_zone(),
+        };
+        let sink = open_format(&session, self.format.as_deref(), self.path.take(), request)?;
+        if sink.durable() && checkpoint.is_none() {
+            return Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_1298",
+                "checkpointLocation must be specified through .option(\"checkpointLocation\", ..): without it a restart \
+                 would write every row again",
+            ));
+        }
+        let (sender, receiver) = unbounded();
+        let coordinator = first.then(|| sender.clone());
+        let workers = session.inner.cluster.workers;
+        let shared = Arc::new(QueryShared::new(id, self.name.clone(), workers, coordinator.clone()));
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        let mut readers = Vec::new();
+        for used in &compiled.sources {
+            if first {
+                let source = used.factory.open()?;
+                readers.push(source.reader());
+                sources.push(source);
+            } else {
+                readers.push(used.factory.reader());
+            }
+        }
+        let mut feed_input = None;
+        if first {
+            let (feed, input) = feed();
+            feed_input = Some(input);
+            coordinator::start(Coordination {
+                query: Arc::clone(&shared),
+                sources,
+                sinks: vec![sink.open()?],
+                trigger: self.trigger,
+                feed,
+                events: (sender, receiver),
+                checkpoint,
+                workers,
+                processes: session.inner.cluster.processes,
+            })?;
+        }
+        if let (Some(table), Some(name)) = (sink.table(), &self.name) {
+            let plan = LogicalPlanBuilder::scan(name.as_str(), Arc::new(DefaultTableSource::new(table)), None)
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(Error::run)?;
+            session.inner.views.put(name, plan);
+        }
+        let key = self.key(&session);
+        let blueprint = Blueprint {
+            name: self.name.clone().unwrap_or_else(|| "query".into()),
+            compiled,
+            readers,
+            sink,
+            feed: feed_input,
+            coordinator,
+            query: Arc::clone(&shared),
+            first_epoch: 0,
+        };
+        let ended = Arc::clone(&shared);
+        session.inner.workers.install(Installation {
+            key,
+            build: Arc::new(move |worker| blueprint.build(worker)),
+            ended: Arc::new(move |reason| ended.worker_ended(reason)),
+        });
+        let query = StreamingQuery { shared };
+        lock(&session.inner.queries).push(query.clone());
+        Ok(query)
+    }
+
+    /// The same text in every process that runs the same program, and another for every query.
+    fn key(&self, session: &crate::Session) -> String {
+        static STARTED: Mutex<BTreeMap<(usize, u64), u64>> = Mutex::new(BTreeMap::new());
+        let mut hasher = std::hash::DefaultHasher::new();
+        (&self.name, &self.format, self.mode, self.frame.plan().display_indent_schema().to_string()).hash(&mut hasher);
+        let print = hasher.finish();
+        let mut started = lock(&STARTED);
+        let count = started.entry((Arc::as_ptr(&session.inner) as usize, print)).or_default();
+        *count += 1;
+        format!("{print:016x}-{count}")
+    }
+}
+
+/// Static rows on their way out; then `save`.
+#[must_use = "nothing is written before save()"]
+pub struct DataWriter {
+    frame: DataFrame,
+    format: Option<String>,
+    options: Options,
+    path: Option<String>,
+    partition_by: Vec<String>,
+}
+
+impl DataWriter {
+    pub(crate) fn new(frame: DataFrame) -> Self {
+        DataWriter { frame, format: None, options: Options::default(), path: None, partition_by: Vec::new() }
+    }
+
+    /// The connector: "parquet", "json", "csv".
+    pub fn format(mut self, format: &str) -> Self {
+        self.format = Some(format.to_string());
+        self
+    }
+
+    /// Sets an option of the connector.
+    pub fn option(mut self, name: &str, value: impl Display) -> Self {
+        self.options.set(name, value);
+        self
+    }
+
+    /// One directory for each value of these columns.
+    pub fn partition_by<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.partition_by = columns.into_iter().map(|name| name.as_ref().to_string()).collect();
+        self
+    }
+
+    /// Where the sink writes.
+    pub fn path(mut self, path: impl AsRef<std::path::Path>) -> Self {
+        self.path = Some(path.as_ref().display().to_string());
+        self
+    }
+
+    /// Runs the query and writes its rows: all of them become visible, or none.
+    pub fn save(mut self) -> Result<(), Error> {
+        let session = self.frame.session().clone();
+        let request = SinkRequest {
+            options: std::mem::take(&mut self.options),
+            path: None,
+            partition_by: std::mem::take(&mut self.partition_by),
+            schema: self.frame.schema(),
+            key: Vec::new(),
+            mode: OutputMode::Append,
+            signed: false,
+            query_name: None,
+            query_id: uuid::Uuid::new_v4().to_string(),
+            streaming: false,
+            time_zone: session.time_zone(),
+        };
+        let factory = open_format(&session, self.format.as_deref(), self.path.take(), request)?;
+        let mut sink = factory.open()?;
+        let mut writer = factory.writer(0)?;
+        self.frame.for_each_batch(|rows| Ok(writer.write(0, &rows)?))?;
+        let receipt = writer.stage(0..=0)?;
+        Ok(sink.commit(0..=0, &[receipt])?)
+    }
+}
+
+fn open_format(
+    session: &crate::Session,
+    format: Option<&str>,
+    path: Option<String>,
+    mut request: SinkRequest,
+) -> Result<Arc<dyn SinkFactory>, Error> {
+    let Some(format) = format else {
+        let message = "a writer needs .format(..), for example \"console\" or \"parquet\"".into();
+        return Err(Error::Refused { class: None, message });
+    };
+    let in_options = request.options.take("path");
+    if path.is_some() && in_options.is_some() {
+        let message = "the path is given twice: by .path(..) and as an option".into();
+        return Err(Error::Refused { class: None, message });
+    }
+    request.path = path.or(in_options);
+    Ok(session.inner.formats.sink(format)?.sink(request)?)
+}

@@ -1,0 +1,65 @@
+//! What several test binaries share.
+
+use std::collections::BTreeMap;
+
+use highwater::Session;
+use highwater::sink::OutputMode;
+
+use datafusion::arrow::array::Array;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+
+/// Rows as text, sorted: two answers are equal if these are. Floats are cut to ten significant digits.
+pub fn canonical(batches: &[RecordBatch]) -> Vec<String> {
+    let mut rows = lines(batches);
+    rows.sort();
+    rows
+}
+
+fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| (ArrayFormatter::try_new(column.as_ref(), &options).expect("formats"), column))
+            .collect();
+        for row in 0..batch.num_rows() {
+            let cells: Vec<String> = columns
+                .iter()
+                .map(|(formatter, column)| match column.data_type() {
+                    DataType::Float32 | DataType::Float64 if !column.is_null(row) => {
+                        let value: f64 = formatter.value(row).to_string().parse().expect("a number");
+                        format!("{:.9e}", value + 0.0)
+                    }
+                    _ => formatter.value(row).to_string(),
+                })
+                .collect();
+            rows.push(cells.join("|"));
+        }
+    }
+    rows
+}
+
+/// What an output mode's rows add up to: complete and append as they are; of update, the last row of each key, where
+/// the key is the first `keys` columns.
+pub fn accumulated(batches: &[RecordBatch], mode: OutputMode, keys: usize) -> Vec<String> {
+    if mode != OutputMode::Update {
+        return canonical(batches);
+    }
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    for line in lines(batches) {
+        let key = line.split('|').take(keys).collect::<Vec<_>>().join("|");
+        last.insert(key, line);
+    }
+    let mut rows: Vec<String> = last.into_values().collect();
+    rows.sort();
+    rows
+}
+
+/// The rows of a view or table.
+pub fn rows_of(session: &Session, query: &str) -> Vec<RecordBatch> {
+    session.sql(query).and_then(|frame| frame.collect()).expect("a static query")
+}
