@@ -5,6 +5,7 @@
 //! committed, earlier ones are.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use arrow::error::ArrowError;
@@ -63,4 +64,18 @@ impl Failure {
         }
         Some((*epoch, text))
     }
+}
+
+/// Runs `work`, turning a panic into an error: a kernel that stumbles over a user's data must not take the worker down.
+pub(crate) fn guard<T>(
+    work: impl FnOnce() -> Result<T, OperatorError>,
+) -> Result<T, OperatorError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(OperatorError::Other(format!("a kernel panicked: {text}")))
+    })
 }

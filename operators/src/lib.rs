@@ -1,11 +1,20 @@
 //! HOW rows change. Batches in, batches out. No I/O, no clock, no async, no SQL.
 
 pub mod aggregate;
+pub mod arrangement;
 pub mod batch;
+pub mod epoch;
 pub mod exchange;
 pub mod failure;
+pub mod keys;
+pub mod memory;
 pub mod stage;
+#[cfg(test)]
+mod testing;
 pub mod update;
+mod unnest;
+pub mod watermark;
+mod wire;
 
 pub use batch::{Batch, BatchBuilder};
 pub use failure::{Failure, OperatorError};

@@ -1,0 +1,279 @@
+//! Indexed state: differential's spine over our own immutable runs.
+//!
+//! A run is the sorted rows of a stretch of epochs without a time per row, because epoch operators consume epochs in
+//! order and never ask for a moment within the stretch. The spine decides which runs to merge and when; runs decide
+//! how. An epoch's changes arrive as one ready-made run, sorted once, so differential's batchers, builders and cursors
+//! stay off the path. Snapshots are lists of shared runs, and a second dataflow imports the spine like any other trace.
+
+mod block;
+mod gather;
+mod merge;
+mod read;
+mod run;
+mod snapshot;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use differential_dataflow::operators::arrange::{Arranged, TraceAgent, TraceWriter};
+use differential_dataflow::trace::implementations::spine_fueled::Spine;
+use differential_dataflow::trace::{BatchReader, Description, Trace, TraceReader};
+use timely::dataflow::Scope;
+use timely::dataflow::operators::generic::OperatorInfo;
+use timely::progress::Antichain;
+use timely::progress::frontier::AntichainRef;
+
+pub use block::{Block, Limits};
+pub use read::{Chunk, Found, Scan, probe};
+pub use run::{Kind, Run, Shape};
+pub use snapshot::{Snapshot, SnapshotRun, Snapshots};
+
+use crate::OperatorError;
+use crate::keys::{self, Codec, Encoded};
+
+/// The spine under every arrangement.
+pub type RunSpine = Spine<Rc<Run>>;
+
+/// An arrangement as its operator sees it: the only writer, and the reader that lets old epochs go.
+pub struct Arrangement {
+    shape: Rc<Shape>,
+    shared: Shared,
+    writer: TraceWriter<RunSpine>,
+    /// The epoch after the last one that is in.
+    upper: u64,
+}
+
+/// An arrangement as others see it: something to import. It holds nothing back.
+#[derive(Clone)]
+pub struct Shared(Rc<RefCell<TraceAgent<RunSpine>>>, Rc<Shape>);
+
+impl Shared {
+    /// The arrangement in another dataflow of the same worker. The importer must advance the compaction of the trace it
+    /// gets, or the arrangement keeps all epochs apart from then on.
+    pub fn import<'s>(
+        &self,
+        scope: Scope<'s, u64>,
+        name: &str,
+    ) -> Arranged<'s, TraceAgent<RunSpine>> {
+        self.0.borrow_mut().import_named(scope, name)
+    }
+
+    /// What its rows mean.
+    pub fn shape(&self) -> &Rc<Shape> {
+        &self.1
+    }
+}
+
+/// The changes of one epoch, in any order.
+pub struct Changes<'a> {
+    /// One key per row; distinct under [`Kind::Latest`].
+    pub keys: &'a Encoded,
+    /// The rows in ascending order of their keys.
+    pub order: &'a [u32],
+    /// The value columns, row by row in the order of `keys`.
+    pub values: &'a RecordBatch,
+    /// Multiplicities in ascending order of the keys; none means +1.
+    pub diffs: Option<&'a [i64]>,
+}
+
+impl Arrangement {
+    /// An empty arrangement that belongs to the operator described by `info`.
+    pub fn new(shape: Shape, info: OperatorInfo) -> Self {
+        let spine = RunSpine::new(info.clone(), None, None);
+        let (reader, writer) = TraceAgent::new(spine, info, None);
+        let shape = Rc::new(shape);
+        Arrangement {
+            shared: Shared(Rc::new(RefCell::new(reader)), Rc::clone(&shape)),
+            shape,
+            writer,
+            upper: 0,
+        }
+    }
+
+    /// What its rows mean.
+    pub fn shape(&self) -> &Rc<Shape> {
+        &self.shape
+    }
+
+    /// The arrangement for others.
+    pub fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
+    /// The epoch after the last one that is in.
+    pub fn upper(&self) -> u64 {
+        self.upper
+    }
+
+    /// All runs that hold rows, oldest first.
+    pub fn runs(&self) -> Vec<Rc<Run>> {
+        let mut runs = Vec::new();
+        self.shared.0.borrow().map_batches(|run| {
+            if !run.is_empty() {
+                runs.push(Rc::clone(run));
+            }
+        });
+        runs
+    }
+
+    /// Looks up ascending keys: see [`probe`].
+    pub fn probe<'a>(
+        &self,
+        keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    ) -> Found {
+        probe(&self.shape, &self.runs(), keys)
+    }
+
+    /// Reads a range of keys: see [`Scan::new`].
+    pub fn scan(&self, from: &[u8], until: Option<&[u8]>) -> Scan {
+        Scan::new(&self.shape, self.runs(), from, until)
+    }
+
+    /// Adds the changes of `epoch`, and of those before it that brought none.
+    pub fn insert(&mut self, epoch: u64, changes: &Changes<'_>) -> Result<(), ArrowError> {
+        let picks = UInt32Array::from(changes.order.to_vec());
+        let blocks = run::cut(
+            &self.shape,
+            changes.keys,
+            changes.order,
+            changes.values,
+            &picks,
+            changes.diffs,
+        )?;
+        self.insert_blocks(epoch, blocks);
+        Ok(())
+    }
+
+    fn insert_blocks(&mut self, epoch: u64, blocks: Vec<Arc<Block>>) {
+        let description = self.description(epoch + 1);
+        let run = Rc::new(Run::new(Some(Rc::clone(&self.shape)), blocks, description));
+        self.insert_run(epoch, run);
+    }
+
+    fn insert_run(&mut self, epoch: u64, run: Rc<Run>) {
+        self.upper = epoch + 1;
+        if run.is_empty() {
+            self.writer.seal(Antichain::from_elem(self.upper));
+        } else {
+            self.writer.insert(run, Some(epoch));
+        }
+        // Nobody will ask for a moment before the next epoch, so whatever came before may be merged.
+        let upper = [self.upper];
+        let mut reader = self.shared.0.borrow_mut();
+        reader.set_logical_compaction(AntichainRef::new(&upper));
+        reader.set_physical_compaction(AntichainRef::new(&upper));
+    }
+
+    fn description(&self, upper: u64) -> Description<u64> {
+        let bound = Antichain::from_elem;
+        Description::new(bound(self.upper), bound(upper), bound(0))
+    }
+
+    /// Says that `epoch` brought no changes.
+    pub fn advance(&mut self, epoch: u64) {
+        self.insert_blocks(epoch, Vec::new());
+    }
+
+    /// Forgets the keys below `floor`, at once for readers, in time for memory.
+    pub fn forget_below(&mut self, floor: &[u8]) {
+        let mut current = self.shape.floor.borrow_mut();
+        if current.as_slice() < floor {
+            *current = floor.to_vec();
+        }
+    }
+
+    /// What a checkpoint needs of it: its runs, shared.
+    pub fn snapshot(&self, worker: usize, peers: usize) -> Snapshot {
+        let runs = self.runs().iter().map(|run| SnapshotRun::of(run)).collect();
+        Snapshot {
+            worker,
+            peers,
+            kind: self.shape.kind,
+            upper: self.upper,
+            floor: self.shape.floor.borrow().clone(),
+            runs,
+        }
+    }
+
+    /// Fills an empty arrangement from `snapshots`: this worker's own if the number of workers has not changed, else
+    /// those of all, of which it keeps the keys whose owner it is. `codec` decodes the leading columns that the owner
+    /// is a function of.
+    pub fn restore(
+        &mut self,
+        snapshots: &[Snapshot],
+        codec: &Codec,
+        worker: usize,
+        peers: usize,
+    ) -> Result<(), OperatorError> {
+        assert!(self.upper == 0, "only an empty arrangement can be restored");
+        let same = |snapshot: &&Snapshot| snapshot.worker == worker && snapshot.peers == peers;
+        if let Some(own) = snapshots.iter().find(same) {
+            self.forget_below(&own.floor);
+            for run in &own.runs {
+                // Where empty runs were left out of the snapshot, the next one covers their epochs too.
+                let upper = run.upper;
+                let description = self.description(upper);
+                let shape = Some(Rc::clone(&self.shape));
+                let blocks = run.blocks.to_vec();
+                self.insert_run(upper - 1, Rc::new(Run::new(shape, blocks, description)));
+            }
+            if self.upper < own.upper {
+                self.advance(own.upper - 1);
+            }
+            return Ok(());
+        }
+        self.restore_part(snapshots, codec, worker, peers)
+    }
+
+    fn restore_part(
+        &mut self,
+        snapshots: &[Snapshot],
+        codec: &Codec,
+        worker: usize,
+        peers: usize,
+    ) -> Result<(), OperatorError> {
+        let upper = snapshots.iter().map(|s| s.upper).max().unwrap_or(0);
+        if snapshots.iter().any(|snapshot| snapshot.upper != upper) {
+            let text = "snapshots to restore from are of different epochs";
+            return Err(OperatorError::Other(text.into()));
+        }
+        let mine = |block: &Block| -> Result<Vec<bool>, OperatorError> {
+            let keys = (0..block.len()).map(|row| block.key(row));
+            let columns: Vec<ArrayRef> = codec.decode(keys)?;
+            let hashes = keys::hash(&columns, block.len())?;
+            let owned = |hash: u64| keys::owner(hash, peers) == worker;
+            Ok(hashes.into_iter().map(owned).collect())
+        };
+        // Workers own disjoint keys, so their runs may be put together in any order that keeps each worker's own.
+        let mut runs = Vec::new();
+        for snapshot in snapshots {
+            self.forget_below(&snapshot.floor);
+            for run in &snapshot.runs {
+                let mut blocks = Vec::new();
+                for block in run.blocks.iter() {
+                    blocks.extend(gather::keep(block, &mine(block)?)?.map(Arc::new));
+                }
+                let description = self.description(self.upper + 1);
+                runs.push(Rc::new(Run::new(
+                    Some(Rc::clone(&self.shape)),
+                    blocks,
+                    description,
+                )));
+            }
+        }
+        let mut scan = Scan::new(&self.shape, runs, &[], None);
+        let mut blocks = Vec::new();
+        while let Some(chunk) = scan.next_chunk(self.shape.limits.rows)? {
+            blocks.push(Arc::new(chunk.into_block()));
+        }
+        if upper > 0 {
+            self.insert_blocks(upper - 1, blocks);
+        }
+        Ok(())
+    }
+}
+

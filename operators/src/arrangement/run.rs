@@ -1,0 +1,248 @@
+//! A run: sorted rows in blocks, immutable, of a stretch of epochs.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use differential_dataflow::trace::{Batch as TraceBatch, BatchReader, Description};
+use timely::progress::Antichain;
+
+use super::block::{Block, Limits, prefix};
+use super::merge::RunMerger;
+use crate::keys::Encoded;
+use crate::memory;
+
+/// What the rows of an arrangement mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One row per key, and the newest counts. A diff of 0 says that the key is gone.
+    Latest,
+    /// A key is a whole row; diffs add up, and a row whose sum is 0 is gone.
+    Multiset,
+}
+
+/// What all runs of an arrangement have in common.
+#[derive(Debug)]
+pub struct Shape {
+    /// What the rows mean.
+    pub kind: Kind,
+    /// The value columns; none is allowed.
+    pub values: SchemaRef,
+    /// The limits of new blocks.
+    pub limits: Limits,
+    /// Keys below it are forgotten: readers skip them, merges drop them.
+    pub(crate) floor: RefCell<Vec<u8>>,
+}
+
+impl Shape {
+    /// An arrangement of `kind` with these value columns.
+    pub fn new(kind: Kind, values: SchemaRef, limits: Limits) -> Self {
+        Shape {
+            kind,
+            values,
+            limits,
+            floor: RefCell::default(),
+        }
+    }
+}
+
+/// Sorted rows of the epochs from its lower to its upper bound.
+pub struct Run {
+    /// `None` in an empty run that differential made up.
+    pub(crate) shape: Option<Rc<Shape>>,
+    pub(crate) blocks: Arc<[Arc<Block>]>,
+    rows: usize,
+    description: Description<u64>,
+}
+
+impl BatchReader for Run {
+    type Time = u64;
+
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn description(&self) -> &Description<u64> {
+        &self.description
+    }
+}
+
+impl TraceBatch for Run {
+    type Merger = RunMerger;
+
+    fn empty(lower: Antichain<u64>, upper: Antichain<u64>) -> Self {
+        let since = Antichain::from_elem(0);
+        Run::new(None, Vec::new(), Description::new(lower, upper, since))
+    }
+}
+
+impl Run {
+    pub(crate) fn new(
+        shape: Option<Rc<Shape>>,
+        blocks: Vec<Arc<Block>>,
+        description: Description<u64>,
+    ) -> Self {
+        Run {
+            shape,
+            rows: blocks.iter().map(|block| block.len()).sum(),
+            blocks: blocks.into(),
+            description,
+        }
+    }
+
+    /// The blocks, in key order.
+    pub fn blocks(&self) -> &Arc<[Arc<Block>]> {
+        &self.blocks
+    }
+
+    /// The first place from `from` on whose key is at least the one given.
+    pub(crate) fn seek(&self, from: Place, prefix: u64, key: &[u8]) -> Place {
+        let before = |block: usize| {
+            let block = &self.blocks[block];
+            block.compare(block.len() - 1, prefix, key).is_lt()
+        };
+        let Place { mut block, mut row } = from;
+        if block < self.blocks.len() && before(block) {
+            // Gallop over blocks by their last keys.
+            let mut step = 1;
+            while block + step < self.blocks.len() && before(block + step) {
+                block += step;
+                step *= 2;
+            }
+            let mut high = (block + step).min(self.blocks.len());
+            block += 1;
+            while block < high {
+                let middle = block + (high - block) / 2;
+                if before(middle) {
+                    block = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            row = 0;
+        }
+        if let Some(found) = self.blocks.get(block) {
+            row = found.seek(row, prefix, key);
+        }
+        Place { block, row }
+    }
+
+    /// The first place whose key is at least `key`.
+    pub(crate) fn first_at(&self, key: &[u8]) -> Place {
+        self.seek(Place::default(), prefix(key), key)
+    }
+}
+
+/// A row of a run. Past the last row of the last block, `block` is the number of blocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) block: usize,
+    pub(crate) row: usize,
+}
+
+/// Cuts sorted rows into blocks: row `i` has key `order[i]` of `keys`, values row `picks[i]`, and multiplicity
+/// `diffs[i]` (1 if absent). Each block gets memory of its own, so that blocks can be freed one by one.
+pub(crate) fn cut(
+    shape: &Shape,
+    keys: &Encoded,
+    order: &[u32],
+    values: &RecordBatch,
+    picks: &UInt32Array,
+    diffs: Option<&[i64]>,
+) -> Result<Vec<Arc<Block>>, ArrowError> {
+    let rows = order.len();
+    let value_bytes = memory::size_of(values).div_ceil(rows.max(1)) + 12;
+    let mut blocks = Vec::with_capacity(rows / shape.limits.rows + 1);
+    let mut start = 0;
+    while start < rows {
+        let mut end = start;
+        let mut size = 0;
+        while end < rows && end - start < shape.limits.rows {
+            size += keys.key(order[end] as usize).len() + value_bytes;
+            if size > shape.limits.bytes && end > start {
+                break;
+            }
+            end += 1;
+        }
+        let mut block = KeysBuilder::with_capacity(end - start);
+        for row in &order[start..end] {
+            let key = keys.key(*row as usize);
+            block.push(prefix(key), key);
+        }
+        let picks = picks.slice(start, end - start);
+        let columns = values
+            .columns()
+            .iter()
+            .map(|column| take(column, &picks, None))
+            .collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(end - start));
+        let schema = SchemaRef::clone(&shape.values);
+        let values = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        let diffs = diffs.map(|diffs| diffs[start..end].to_vec());
+        blocks.push(Arc::new(block.finish(memory::collect_views(&values), diffs)));
+        start = end;
+    }
+    Ok(blocks)
+}
+
+/// The keys of a block in the making.
+pub(crate) struct KeysBuilder {
+    prefixes: Vec<u64>,
+    offsets: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl KeysBuilder {
+    pub(crate) fn with_capacity(rows: usize) -> Self {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        KeysBuilder {
+            prefixes: Vec::with_capacity(rows),
+            offsets,
+            bytes: Vec::new(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push(&mut self, prefix: u64, key: &[u8]) {
+        self.prefixes.push(prefix);
+        self.bytes.extend_from_slice(key);
+        self.offsets.push(self.end());
+    }
+
+    /// Adds rows `start..end` of a block.
+    pub(crate) fn extend(&mut self, block: &Block, start: usize, end: usize) {
+        self.prefixes.extend_from_slice(&block.prefixes[start..end]);
+        let (from, to) = (block.offsets[start], block.offsets[end]);
+        let base = self.end();
+        self.bytes
+            .extend_from_slice(&block.bytes[from as usize..to as usize]);
+        let ends = &block.offsets[start + 1..=end];
+        self.offsets.extend(ends.iter().map(|o| o - from + base));
+    }
+
+    fn end(&self) -> u32 {
+        u32::try_from(self.bytes.len()).expect("a block's limits keep its keys below 4 GiB")
+    }
+
+    pub(crate) fn finish(self, values: RecordBatch, diffs: Option<Vec<i64>>) -> Block {
+        let rows = self.prefixes.len().max(1);
+        Block {
+            row_bytes: 12 + memory::size_of(&values) / rows,
+            prefixes: self.prefixes,
+            offsets: self.offsets,
+            bytes: self.bytes,
+            values,
+            diffs: diffs.filter(|diffs| diffs.iter().any(|diff| *diff != 1)),
+        }
+    }
+
+    pub(crate) fn into_keys(self) -> (Vec<u32>, Vec<u8>) {
+        (self.offsets, self.bytes)
+    }
+}
