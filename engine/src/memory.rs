@@ -275,7 +275,7 @@ struct MemoryWriter {
 
 impl SinkWriter for MemoryWriter {
     fn write(&mut self, epoch: u64, rows: &RecordBatch) -> Result<(), SinkError> {
-        lock(&self.staged).entry(epoch).or_default().push(highwater_operators::batch::own(rows));
+        lock(&self.staged).entry(epoch).or_default().push(highwater_operators::memory::own(rows));
         Ok(())
     }
 

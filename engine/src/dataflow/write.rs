@@ -38,7 +38,17 @@ pub(crate) fn write<'s>(
         let mut held = Some(capability);
         let mut pending: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
         move |(input, frontier), output| {
-            input.for_each(|epoch, batch| pending.entry(*epoch.time()).or_default().push(std::mem::take(batch)));
+            let current = held.as_ref().map(|capability| *capability.time());
+            input.for_each(|epoch, batch| {
+                let time = *epoch.time();
+                let batch = std::mem::take(batch);
+                // Rows of the epoch that is being written leave in this call; others wait, on memory of their own.
+                let kept = if Some(time) == current { Ok(batch) } else { batch.into_owned_rows(&schema).map(Batch::from) };
+                match kept {
+                    Ok(batch) => pending.entry(time).or_default().push(batch),
+                    Err(error) => failure.set(time, error),
+                }
+            });
             while let Some(capability) = &mut held {
                 let time = *capability.time();
                 let epoch = first_epoch + time;
