@@ -25,18 +25,42 @@ struct Job {
     sink: &'static str,
 }
 
-fn files(session: &Session, format: &str, schema: &str, path: &Path) -> highwater::Result<DataFrame> {
-    let reader = session.read_stream().format(format).path(path).option("maxFilesPerTrigger", 4);
-    if schema.is_empty() { reader.load() } else { reader.schema(schema)?.load() }
+fn files(
+    session: &Session,
+    format: &str,
+    schema: &str,
+    path: &Path,
+) -> highwater::Result<DataFrame> {
+    let reader = session
+        .read_stream()
+        .format(format)
+        .path(path)
+        .option("maxFilesPerTrigger", 4);
+    if schema.is_empty() {
+        reader.load()
+    } else {
+        reader.schema(schema)?.load()
+    }
 }
 
 fn job(name: &str) -> Option<Job> {
-    let job = |input, query, mode, sink| Some(Job { input, query, mode, sink });
+    let job = |input, query, mode, sink| {
+        Some(Job {
+            input,
+            query,
+            mode,
+            sink,
+        })
+    };
     match name {
         "wordcount" => job(
             "words",
             |s, path| {
-                let words = files(s, "text", "", path)?.select([f::explode(f::split(col("value"), lit(" "))).alias("word")])?;
+                let words = files(s, "text", "", path)?.select([f::explode(f::split(
+                    col("value"),
+                    lit(" "),
+                ))
+                .alias("word")])?;
                 words.group_by(["word"])?.count()
             },
             OutputMode::Complete,
@@ -44,7 +68,11 @@ fn job(name: &str) -> Option<Job> {
         ),
         "etl" => job(
             "devices",
-            |s, path| files(s, "json", DEVICES, path)?.select(["device", "signal"])?.filter("signal > 15"),
+            |s, path| {
+                files(s, "json", DEVICES, path)?
+                    .select(["device", "signal"])?
+                    .filter("signal > 15")
+            },
             OutputMode::Append,
             "parquet",
         ),
@@ -52,14 +80,18 @@ fn job(name: &str) -> Option<Job> {
             "highcard",
             |s, path| {
                 let rows = files(s, "json", "k BIGINT, v BIGINT", path)?;
-                rows.group_by(["k"])?.agg([f::count(lit(1)).alias("cnt"), f::sum("v").alias("sum")])
+                rows.group_by(["k"])?
+                    .agg([f::count(lit(1)).alias("cnt"), f::sum("v").alias("sum")])
             },
             OutputMode::Update,
             "noop",
         ),
         "q0" => job(
             "nexmark/bid",
-            |s, path| files(s, "json", BID, path)?.select(["auction", "bidder", "price", "dateTime", "extra"]),
+            |s, path| {
+                files(s, "json", BID, path)?
+                    .select(["auction", "bidder", "price", "dateTime", "extra"])
+            },
             OutputMode::Append,
             "noop",
         ),
@@ -79,7 +111,11 @@ fn job(name: &str) -> Option<Job> {
         ),
         "q2" => job(
             "nexmark/bid",
-            |s, path| files(s, "json", BID, path)?.filter("auction % 123 = 0")?.select(["auction", "price"]),
+            |s, path| {
+                files(s, "json", BID, path)?
+                    .filter("auction % 123 = 0")?
+                    .select(["auction", "price"])
+            },
             OutputMode::Append,
             "noop",
         ),
@@ -90,7 +126,11 @@ fn job(name: &str) -> Option<Job> {
 fn main() -> highwater::Result<()> {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let mut name = None;
-    let (mut data, mut out, mut workers) = (PathBuf::from("bench-data"), std::env::temp_dir().join("highwater-bench"), 2);
+    let (mut data, mut out, mut workers) = (
+        PathBuf::from("bench-data"),
+        std::env::temp_dir().join("highwater-bench"),
+        2,
+    );
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--data" => data = args.next().unwrap_or_default().into(),
@@ -100,19 +140,30 @@ fn main() -> highwater::Result<()> {
         }
     }
     let Some(name) = name else {
-        println!("usage: jobs JOB --data DIR --out DIR [-w WORKERS]; without a job nothing is measured");
+        println!(
+            "usage: jobs JOB --data DIR --out DIR [-w WORKERS]; without a job nothing is measured"
+        );
         return Ok(());
     };
     let Some(job) = job(&name) else {
         eprintln!("there is no job \"{name}\"");
         std::process::exit(2);
     };
-    let session = Session::with_cluster(ClusterConfig { workers, ..ClusterConfig::default() })?;
+    let session = Session::with_cluster(ClusterConfig {
+        workers,
+        ..ClusterConfig::default()
+    })?;
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let frame = (job.query)(&session, &data.join(job.input))?;
-    let writer = frame.write_stream().output_mode(job.mode).trigger(Trigger::AvailableNow).format(job.sink);
+    let writer = frame
+        .write_stream()
+        .output_mode(job.mode)
+        .trigger(Trigger::AvailableNow)
+        .format(job.sink);
     let writer = match job.sink {
-        "parquet" => writer.path(out.join("rows")).option("checkpointLocation", out.join("_checkpoint").display()),
+        "parquet" => writer
+            .path(out.join("rows"))
+            .option("checkpointLocation", out.join("_checkpoint").display()),
         "memory" => writer.query_name("result"),
         _ => writer,
     };
@@ -121,7 +172,11 @@ fn main() -> highwater::Result<()> {
     let (seconds, job_cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     if job.sink == "memory" {
         let result = session.table("result")?;
-        result.write().format("parquet").path(out.join("rows")).save()?;
+        result
+            .write()
+            .format("parquet")
+            .path(out.join("rows"))
+            .save()?;
     }
     let rows = manifest_rows(&data, job.input);
     println!(
@@ -145,7 +200,12 @@ fn manifest_rows(data: &Path, input: &str) -> u64 {
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<f64> = after.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<f64> = after
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
     // After the name and state come eleven numbers, then the two times in hundredths.
-    fields.get(10..12).map_or(0.0, |times| (times[0] + times[1]) / 100.0)
+    fields
+        .get(10..12)
+        .map_or(0.0, |times| (times[0] + times[1]) / 100.0)
 }

@@ -10,10 +10,19 @@ fn main() -> highwater::Result<()> {
         eprintln!("usage: device_signal [-w WORKERS] [-n PROCESSES] IN OUT CHECKPOINT");
         std::process::exit(2);
     };
-    let input = session.read_stream().format("json").schema("device STRING, signal BIGINT, time TIMESTAMP")?
-        .path(data_in).load()?; // batch: session.read() ... the rest unchanged
+    let input = session
+        .read_stream()
+        .format("json")
+        .schema("device STRING, signal BIGINT, time TIMESTAMP")?
+        .path(data_in)
+        .load()?; // batch: session.read() ... the rest unchanged
     let result = input.select(["device", "signal"])?.filter("signal > 15")?;
-    let query = result.write_stream().format("parquet").trigger(Trigger::AvailableNow)
-        .option("checkpointLocation", checkpoint).path(data_out).start()?;
+    let query = result
+        .write_stream()
+        .format("parquet")
+        .trigger(Trigger::AvailableNow)
+        .option("checkpointLocation", checkpoint)
+        .path(data_out)
+        .start()?;
     query.await_termination()
 }

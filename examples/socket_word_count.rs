@@ -5,11 +5,18 @@ use highwater::prelude::*;
 
 fn main() -> highwater::Result<()> {
     let session = Session::from_args()?; // -w, -n, -p, --hostfile
-    let lines = session.read_stream().format("socket")
-        .option("host", "localhost").option("port", 9998).load()?;
+    let lines = session
+        .read_stream()
+        .format("socket")
+        .option("host", "localhost")
+        .option("port", 9998)
+        .load()?;
     let words = lines.select([explode(split(col("value"), lit(" "))).alias("word")])?;
     let counts = words.group_by(["word"])?.count()?;
-    let query = counts.write_stream()
-        .output_mode(OutputMode::Complete).format("console").start()?;
+    let query = counts
+        .write_stream()
+        .output_mode(OutputMode::Complete)
+        .format("console")
+        .start()?;
     query.await_termination()
 }

@@ -19,31 +19,91 @@ const SCHEMA: &str = "k STRING, g BIGINT, v BIGINT, x DOUBLE, line STRING";
 /// Query over `t`, output mode, number of key columns.
 const QUERIES: &[(&str, OutputMode, usize)] = &[
     ("SELECT k, v FROM t", OutputMode::Append, 0),
-    ("SELECT v * 2 AS w, upper(k) AS u FROM t WHERE v > 3 AND k IS NOT NULL", OutputMode::Append, 0),
-    ("SELECT g, explode(split(line, ' ')) AS word FROM t", OutputMode::Append, 0),
-    ("SELECT k, count(*) AS n, sum(v) AS s, min(v) AS lo, max(v) AS hi FROM t GROUP BY k", OutputMode::Update, 1),
-    ("SELECT k, g, avg(x) AS a, sum(x) AS s FROM t GROUP BY k, g", OutputMode::Complete, 2),
-    ("SELECT g, count(v) AS n FROM t GROUP BY g HAVING count(v) > 2", OutputMode::Complete, 1),
-    ("SELECT count(*) AS n, sum(v) AS s FROM t", OutputMode::Complete, 0),
-    ("SELECT word, count(*) AS n FROM (SELECT explode(split(line, ' ')) AS word FROM t) GROUP BY word", OutputMode::Update, 1),
-    ("SELECT g, count(DISTINCT k) AS n FROM t GROUP BY g", OutputMode::Complete, 1),
+    (
+        "SELECT v * 2 AS w, upper(k) AS u FROM t WHERE v > 3 AND k IS NOT NULL",
+        OutputMode::Append,
+        0,
+    ),
+    (
+        "SELECT g, explode(split(line, ' ')) AS word FROM t",
+        OutputMode::Append,
+        0,
+    ),
+    (
+        "SELECT k, count(*) AS n, sum(v) AS s, min(v) AS lo, max(v) AS hi FROM t GROUP BY k",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT k, g, avg(x) AS a, sum(x) AS s FROM t GROUP BY k, g",
+        OutputMode::Complete,
+        2,
+    ),
+    (
+        "SELECT g, count(v) AS n FROM t GROUP BY g HAVING count(v) > 2",
+        OutputMode::Complete,
+        1,
+    ),
+    (
+        "SELECT count(*) AS n, sum(v) AS s FROM t",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT word, count(*) AS n FROM (SELECT explode(split(line, ' ')) AS word FROM t) GROUP BY word",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT g, count(DISTINCT k) AS n FROM t GROUP BY g",
+        OutputMode::Complete,
+        1,
+    ),
     ("SELECT DISTINCT k, g FROM t", OutputMode::Complete, 0),
-    ("SELECT g, sum(v) FILTER (WHERE v > 0) AS s FROM t GROUP BY g", OutputMode::Update, 1),
-    ("SELECT k, v FROM t WHERE v > 5 UNION ALL SELECT k, g FROM t WHERE g = 1", OutputMode::Append, 0),
+    (
+        "SELECT g, sum(v) FILTER (WHERE v > 0) AS s FROM t GROUP BY g",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT k, v FROM t WHERE v > 5 UNION ALL SELECT k, g FROM t WHERE g = 1",
+        OutputMode::Append,
+        0,
+    ),
 ];
 
 fn random_rows(random: &mut StdRng, schema: &SchemaRef, rows: usize) -> RecordBatch {
     let words = ["tide", "mark", "river", "wall", "spring", ""];
-    let mut text = |max: usize| (0..random.random_range(0..max)).map(|_| words[random.random_range(0..words.len())]).collect::<Vec<_>>().join(" ");
+    let mut text = |max: usize| {
+        (0..random.random_range(0..max))
+            .map(|_| words[random.random_range(0..words.len())])
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     let lines: Vec<Option<String>> = (0..rows).map(|_| Some(text(6))).collect();
-    let k: Vec<Option<String>> =
-        (0..rows).map(|_| random.random_bool(0.9).then(|| format!("k{}", random.random_range(0..12)))).collect();
+    let k: Vec<Option<String>> = (0..rows)
+        .map(|_| {
+            random
+                .random_bool(0.9)
+                .then(|| format!("k{}", random.random_range(0..12)))
+        })
+        .collect();
     let int = |random: &mut StdRng, low: i64, high: i64| -> Vec<Option<i64>> {
-        (0..rows).map(|_| random.random_bool(0.95).then(|| random.random_range(low..high))).collect()
+        (0..rows)
+            .map(|_| {
+                random
+                    .random_bool(0.95)
+                    .then(|| random.random_range(low..high))
+            })
+            .collect()
     };
     let (g, v) = (int(random, 0, 4), int(random, -10, 20));
     let x: Vec<Option<f64>> = (0..rows)
-        .map(|_| random.random_bool(0.9).then(|| random.random_range(-1e6..1e6) * 10f64.powi(random.random_range(-6..6))))
+        .map(|_| {
+            random
+                .random_bool(0.9)
+                .then(|| random.random_range(-1e6..1e6) * 10f64.powi(random.random_range(-6..6)))
+        })
         .collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(k)),
@@ -63,7 +123,14 @@ fn check(query: &str, mode: OutputMode, keys: usize, workers: usize, seed: u64) 
     frame.create_or_replace_temp_view("t").expect("a view");
     let running = session
         .sql(query)
-        .and_then(|frame| frame.write_stream().output_mode(mode).format("memory").query_name("out").start())
+        .and_then(|frame| {
+            frame
+                .write_stream()
+                .output_mode(mode)
+                .format("memory")
+                .query_name("out")
+                .start()
+        })
         .unwrap_or_else(|e| panic!("{e}{at}"));
     let reference = Session::new().expect("a session");
     let mut so_far = Vec::new();
@@ -74,9 +141,13 @@ fn check(query: &str, mode: OutputMode, keys: usize, workers: usize, seed: u64) 
             so_far.push(batch.clone());
             rows.add(batch).expect("it fits");
         }
-        running.process_all_available().unwrap_or_else(|e| panic!("{e}{at}"));
+        running
+            .process_all_available()
+            .unwrap_or_else(|e| panic!("{e}{at}"));
         let actual = accumulated(&rows_of(&session, "SELECT * FROM out"), mode, keys);
-        let all = reference.create_dataframe(rows.schema(), so_far.clone()).expect("a frame");
+        let all = reference
+            .create_dataframe(rows.schema(), so_far.clone())
+            .expect("a frame");
         all.create_or_replace_temp_view("t").expect("a view");
         let expected = canonical(&rows_of(&reference, query));
         // Before its first epoch a query has said nothing, not even a count of zero.
@@ -92,7 +163,13 @@ fn answers_equal_the_batch_answer_after_every_epoch() {
     for (index, (query, mode, keys)) in QUERIES.iter().enumerate() {
         for workers in [1, 2, 4] {
             for round in 0..3 {
-                check(query, *mode, *keys, workers, (index * 1000 + workers * 10 + round) as u64);
+                check(
+                    query,
+                    *mode,
+                    *keys,
+                    workers,
+                    (index * 1000 + workers * 10 + round) as u64,
+                );
             }
         }
     }

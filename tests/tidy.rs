@@ -27,7 +27,12 @@ fn never(dir: &str, words: &[&str]) {
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for word in words {
-                assert!(!code.contains(word), "{}:{}: {word} does not belong here", path.display(), number + 1);
+                assert!(
+                    !code.contains(word),
+                    "{}:{}: {word} does not belong here",
+                    path.display(),
+                    number + 1
+                );
             }
         }
     }
@@ -35,28 +40,85 @@ fn never(dir: &str, words: &[&str]) {
 
 #[test]
 fn arrows_point_one_way() {
-    let other_crates = ["highwater_engine", "highwater_query", "highwater_connectors", "highwater::"];
+    let other_crates = [
+        "highwater_engine",
+        "highwater_query",
+        "highwater_connectors",
+        "highwater::",
+    ];
     never("operators/src", &other_crates);
-    never("operators/src", &["std::fs", "std::net", "SystemTime", "Instant::now", "tokio", "async fn", "sqlparser"]);
-    never("engine/query/src", &["highwater_engine", "highwater_operators", "highwater_connectors", "timely", "std::fs", "std::net"]);
+    never(
+        "operators/src",
+        &[
+            "std::fs",
+            "std::net",
+            "SystemTime",
+            "Instant::now",
+            "tokio",
+            "async fn",
+            "sqlparser",
+        ],
+    );
+    never(
+        "engine/query/src",
+        &[
+            "highwater_engine",
+            "highwater_operators",
+            "highwater_connectors",
+            "timely",
+            "std::fs",
+            "std::net",
+        ],
+    );
     never("engine/src", &["highwater_connectors", "highwater::"]);
-    never("connectors/src", &["highwater_operators", "highwater::", "timely", "differential"]);
+    never(
+        "connectors/src",
+        &[
+            "highwater_operators",
+            "highwater::",
+            "timely",
+            "differential",
+        ],
+    );
     never("src", &["timely", "differential"]);
 }
 
 #[test]
 fn there_is_one_arrow() {
-    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).expect("a lock file");
-    for package in ["arrow", "arrow-array", "arrow-schema", "parquet", "datafusion", "timely", "differential-dataflow"] {
-        let count = lock.lines().filter(|line| *line == format!("name = \"{package}\"")).count();
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"))
+        .expect("a lock file");
+    for package in [
+        "arrow",
+        "arrow-array",
+        "arrow-schema",
+        "parquet",
+        "datafusion",
+        "timely",
+        "differential-dataflow",
+    ] {
+        let count = lock
+            .lines()
+            .filter(|line| *line == format!("name = \"{package}\""))
+            .count();
         assert_eq!(count, 1, "versions of {package}");
     }
-    assert!(!lock.contains("name = \"abomonation\""), "abomonation is unsound");
+    assert!(
+        !lock.contains("name = \"abomonation\""),
+        "abomonation is unsound"
+    );
 }
 
 #[test]
 fn no_file_is_a_maze() {
-    for dir in ["src", "operators", "engine", "connectors", "tests", "examples", "benches"] {
+    for dir in [
+        "src",
+        "operators",
+        "engine",
+        "connectors",
+        "tests",
+        "examples",
+        "benches",
+    ] {
         for (path, text) in sources(dir) {
             let lines = text.lines().count();
             assert!(lines <= 1000, "{}: {lines} lines", path.display());
@@ -66,7 +128,16 @@ fn no_file_is_a_maze() {
 
 #[test]
 fn no_unsafe_code() {
-    for dir in ["src", "operators/src", "engine/src", "engine/query/src", "connectors/src"] {
-        never(dir, &["allow(unsafe_code", "unsafe {", "unsafe fn", "unsafe impl"]);
+    for dir in [
+        "src",
+        "operators/src",
+        "engine/src",
+        "engine/query/src",
+        "connectors/src",
+    ] {
+        never(
+            dir,
+            &["allow(unsafe_code", "unsafe {", "unsafe fn", "unsafe impl"],
+        );
     }
 }

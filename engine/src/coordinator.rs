@@ -96,8 +96,20 @@ struct Coordinator {
 
 /// Begins the log, asks the sources where they stand, and starts the thread.
 pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
-    let Coordination { query, sources, sinks, trigger, feed, events, checkpoint, workers, processes } = coordination;
-    let log = checkpoint.map(|dir| EpochLog::begin(&dir, &query.id)).transpose()?;
+    let Coordination {
+        query,
+        sources,
+        sinks,
+        trigger,
+        feed,
+        events,
+        checkpoint,
+        workers,
+        processes,
+    } = coordination;
+    let log = checkpoint
+        .map(|dir| EpochLog::begin(&dir, &query.id))
+        .transpose()?;
     let (sender, receiver) = events;
     let mut positions = Vec::new();
     for mut source in sources {
@@ -106,12 +118,21 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
             let _ = ring.send(Event::Wake);
         }))?;
         let at = source.initial()?;
-        let end = if trigger == Trigger::AvailableNow { Some(source.latest()?) } else { None };
+        let end = if trigger == Trigger::AvailableNow {
+            Some(source.latest()?)
+        } else {
+            None
+        };
         let poll = match watch {
             Watch::Rings => None,
             Watch::PollEveryMs(ms) => Some(Duration::from_millis(ms.max(1))),
         };
-        positions.push(Position { source, at, end, poll });
+        positions.push(Position {
+            source,
+            at,
+            end,
+            poll,
+        });
     }
     let coordinator = Coordinator {
         query,
@@ -130,21 +151,26 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
         waiting: Vec::new(),
     };
     let run = move || coordinator.run(&receiver);
-    std::thread::Builder::new().name("highwater:coordinator".into()).spawn(run).expect("the system can start a thread");
+    std::thread::Builder::new()
+        .name("highwater:coordinator".into())
+        .spawn(run)
+        .expect("the system can start a thread");
     Ok(())
 }
 
 impl Coordinator {
     fn run(mut self, events: &Receiver<Event>) {
         // A connector that panics ends its query, not the program.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.coordinate(events)));
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.coordinate(events)));
         let error = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(text)) => Some(text),
             Err(panic) => Some(crate::workers::panic_text(panic.as_ref())),
         };
         self.query.failed(error.clone());
-        self.feed.end(self.workers * self.processes, error.as_deref());
+        self.feed
+            .end(self.workers * self.processes, error.as_deref());
         self.query.coordinator_ended();
         self.waiting.clear();
     }
@@ -202,7 +228,9 @@ impl Coordinator {
             return false;
         }
         let bytes: u64 = self.in_flight.values().map(|epoch| epoch.bytes).sum();
-        if !self.in_flight.is_empty() && (self.in_flight.len() >= EPOCHS_IN_FLIGHT || bytes >= BYTES_IN_FLIGHT) {
+        if !self.in_flight.is_empty()
+            && (self.in_flight.len() >= EPOCHS_IN_FLIGHT || bytes >= BYTES_IN_FLIGHT)
+        {
             return false;
         }
         self.until_due().is_none()
@@ -210,7 +238,9 @@ impl Coordinator {
 
     /// How long the trigger asks us to wait.
     fn until_due(&self) -> Option<Duration> {
-        let Trigger::Every(interval) = self.trigger else { return None };
+        let Trigger::Every(interval) = self.trigger else {
+            return None;
+        };
         let left = interval.saturating_sub(self.last_start?.elapsed());
         (!left.is_zero()).then_some(left)
     }
@@ -226,7 +256,10 @@ impl Coordinator {
         if self.maybe_more || self.trigger == Trigger::AvailableNow {
             return None; // an epoch in flight must complete first, and says so
         }
-        self.sources.iter().filter_map(|position| position.poll).min()
+        self.sources
+            .iter()
+            .filter_map(|position| position.poll)
+            .min()
     }
 
     /// Opens one epoch if there is something to read.
@@ -255,21 +288,39 @@ impl Coordinator {
         if !found {
             return Ok(false);
         }
-        let record = EpochRecord { version: 1, clock_us: now_us(), ends_run: true, sources: records };
+        let record = EpochRecord {
+            version: 1,
+            clock_us: now_us(),
+            ends_run: true,
+            sources: records,
+        };
         let epoch = self.next_epoch;
         if let Some(log) = &self.log {
             log.plan(epoch, &record).map_err(|e| error_chain(&e))?;
         }
-        #[allow(clippy::disallowed_methods, reason = "paces the trigger; no row depends on it")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "paces the trigger; no row depends on it"
+        )]
         let now = Instant::now();
         self.last_start = Some(now);
         self.next_epoch += 1;
-        let bytes = record.sources.iter().flat_map(|source| &source.splits).map(|split| split.bytes).sum();
-        let ends: Vec<Offset> = record.sources.iter().map(|source| source.end.clone()).collect();
+        let bytes = record
+            .sources
+            .iter()
+            .flat_map(|source| &source.splits)
+            .map(|split| split.bytes)
+            .sum();
+        let ends: Vec<Offset> = record
+            .sources
+            .iter()
+            .map(|source| source.end.clone())
+            .collect();
         for (position, end) in self.sources.iter_mut().zip(&ends) {
             position.at = end.clone();
         }
-        self.feed.open(assign(&record.sources, self.workers, self.processes, epoch));
+        self.feed
+            .open(assign(&record.sources, self.workers, self.processes, epoch));
         self.in_flight.insert(epoch, InFlight { ends, bytes });
         Ok(true)
     }
@@ -278,19 +329,29 @@ impl Coordinator {
         if let Some(text) = reports.iter().find_map(|report| report.failure.clone()) {
             return Err(text);
         }
-        let Some(done) = self.in_flight.remove(&epoch) else { return Ok(()) };
-        let mut receipts: Vec<Receipt> = reports.into_iter().filter_map(|report| report.receipt).collect();
+        let Some(done) = self.in_flight.remove(&epoch) else {
+            return Ok(());
+        };
+        let mut receipts: Vec<Receipt> = reports
+            .into_iter()
+            .filter_map(|report| report.receipt)
+            .collect();
         receipts.sort_by_key(|receipt| receipt.worker);
         for sink in &mut self.sinks {
-            sink.commit(epoch..=epoch, &receipts).map_err(|e| error_chain(&e))?;
+            sink.commit(epoch..=epoch, &receipts)
+                .map_err(|e| error_chain(&e))?;
         }
         if let Some(log) = &self.log {
             log.commit(epoch).map_err(|e| error_chain(&e))?;
         }
         for (position, end) in self.sources.iter_mut().zip(&done.ends) {
-            position.source.committed(end).map_err(|e| error_chain(&e))?;
+            position
+                .source
+                .committed(end)
+                .map_err(|e| error_chain(&e))?;
         }
-        self.query.add_committed(1, receipts.iter().map(|receipt| receipt.rows).sum());
+        self.query
+            .add_committed(1, receipts.iter().map(|receipt| receipt.rows).sum());
         Ok(())
     }
 }
@@ -300,16 +361,26 @@ fn assign(sources: &[SourceRecord], workers: usize, processes: usize, epoch: u64
     // (bytes given so far, worker); the first worker differs from epoch to epoch, so that small epochs spread too.
     let peers = workers * processes;
     let turn = |worker: usize| (worker + peers - epoch as usize % peers) % peers;
-    let mut load: BTreeSet<(u64, usize, usize)> = (0..peers).map(|worker| (0, turn(worker), worker)).collect();
+    let mut load: BTreeSet<(u64, usize, usize)> =
+        (0..peers).map(|worker| (0, turn(worker), worker)).collect();
     let mut orders = Vec::new();
     for (source, record) in sources.iter().enumerate() {
         for (ordinal, split) in record.splits.iter().enumerate() {
-            let here = |worker: usize| split.process.is_none_or(|process| worker / workers == process);
+            let here = |worker: usize| {
+                split
+                    .process
+                    .is_none_or(|process| worker / workers == process)
+            };
             let lightest = load.iter().copied().find(|(_, _, worker)| here(*worker));
             let (bytes, turn, worker) = lightest.expect("every process has a worker");
             load.remove(&(bytes, turn, worker));
             load.insert((bytes + split.bytes + 1, turn, worker));
-            orders.push(Order::Read { worker, source, ordinal: ordinal as u64, split: Split::clone(split) });
+            orders.push(Order::Read {
+                worker,
+                source,
+                ordinal: ordinal as u64,
+                split: Split::clone(split),
+            });
         }
     }
     orders
@@ -323,7 +394,10 @@ fn retried<T>(mut attempt: impl FnMut() -> Result<T, SourceError>) -> Result<T, 
             Ok(value) => return Ok(value),
             Err(error) if error.retry == Retry::Later && tries < RETRIES => {
                 tries += 1;
-                tracing::warn!("{}; trying again ({tries} of {RETRIES})", error_chain(&error));
+                tracing::warn!(
+                    "{}; trying again ({tries} of {RETRIES})",
+                    error_chain(&error)
+                );
                 std::thread::sleep(RETRY_PAUSE * tries);
             }
             Err(error) => return Err(error_chain(&error)),
@@ -332,7 +406,12 @@ fn retried<T>(mut attempt: impl FnMut() -> Result<T, SourceError>) -> Result<T, 
 }
 
 /// The wall clock, read once per epoch and logged with it: replays see the same.
-#[allow(clippy::disallowed_methods, reason = "the one place where an epoch gets its clock")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where an epoch gets its clock"
+)]
 fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as i64)
 }

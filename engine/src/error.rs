@@ -71,17 +71,25 @@ fn class_prefix(class: Option<&str>) -> String {
 impl Error {
     /// A refusal of something the model knows and Highwater does not do yet.
     pub(crate) fn not_yet(what: impl std::fmt::Display) -> Self {
-        Error::Refused { class: None, message: format!("{what} is not supported yet") }
+        Error::Refused {
+            class: None,
+            message: format!("{what} is not supported yet"),
+        }
     }
 
     /// A refusal with the class that users of the model know.
     pub(crate) fn refused(class: &'static str, message: impl Into<String>) -> Self {
-        Error::Refused { class: Some(class), message: message.into() }
+        Error::Refused {
+            class: Some(class),
+            message: message.into(),
+        }
     }
 
     /// An error of a batch run.
     pub(crate) fn run(error: impl std::error::Error) -> Self {
-        Error::Run { message: error_chain(&error) }
+        Error::Run {
+            message: error_chain(&error),
+        }
     }
 
     /// The error condition users of the model know: `TABLE_OR_VIEW_NOT_FOUND`, `DIVIDE_BY_ZERO`.
@@ -101,7 +109,10 @@ fn class_in(message: &str) -> Option<String> {
     let start = message.find('[')?;
     let end = start + message[start..].find(']')?;
     let class = &message[start + 1..end];
-    let fits = !class.is_empty() && class.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_.".contains(&b));
+    let fits = !class.is_empty()
+        && class
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_.".contains(&b));
     fits.then(|| class.to_string())
 }
 

@@ -26,15 +26,25 @@ impl Formats {
     }
 
     pub(crate) fn source(&self, name: &str) -> Result<&Arc<dyn SourceFormat>, Error> {
-        self.sources.get(&name.to_lowercase()).ok_or_else(|| unknown("source", name, self.sources.keys()))
+        self.sources
+            .get(&name.to_lowercase())
+            .ok_or_else(|| unknown("source", name, self.sources.keys()))
     }
 
     pub(crate) fn sink(&self, name: &str) -> Result<&Arc<dyn SinkFormat>, Error> {
-        self.sinks.get(&name.to_lowercase()).ok_or_else(|| unknown("sink", name, self.sinks.keys()))
+        self.sinks
+            .get(&name.to_lowercase())
+            .ok_or_else(|| unknown("sink", name, self.sinks.keys()))
     }
 }
 
 fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String>) -> Error {
     let known: Vec<&str> = known.map(String::as_str).collect();
-    Error::refused("DATA_SOURCE_NOT_FOUND", format!("there is no {kind} format \"{name}\"; there are {}", known.join(", ")))
+    Error::refused(
+        "DATA_SOURCE_NOT_FOUND",
+        format!(
+            "there is no {kind} format \"{name}\"; there are {}",
+            known.join(", ")
+        ),
+    )
 }

@@ -26,7 +26,10 @@ pub struct DataFrame {
 
 impl DataFrame {
     pub(crate) fn new(session: Session, plan: LogicalPlan) -> Self {
-        DataFrame { session, plan: Arc::new(plan) }
+        DataFrame {
+            session,
+            plan: Arc::new(plan),
+        }
     }
 
     pub(crate) fn session(&self) -> &Session {
@@ -61,21 +64,38 @@ impl DataFrame {
     }
 
     /// These columns: names, or expressions.
-    pub fn select<E: Into<Expr>>(&self, columns: impl IntoIterator<Item = E>) -> Result<DataFrame, Error> {
+    pub fn select<E: Into<Expr>>(
+        &self,
+        columns: impl IntoIterator<Item = E>,
+    ) -> Result<DataFrame, Error> {
         let outputs = columns.into_iter().map(Into::into).collect();
-        self.then(&Plan::Project { input: self.input(), outputs })
+        self.then(&Plan::Project {
+            input: self.input(),
+            outputs,
+        })
     }
 
     /// These columns, as SQL expressions.
-    pub fn select_expr<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
-        let outputs: Result<Vec<Expr>, _> =
-            columns.into_iter().map(|text| highwater_query::parse_expression(text.as_ref())).collect();
-        self.then(&Plan::Project { input: self.input(), outputs: outputs? })
+    pub fn select_expr<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Result<DataFrame, Error> {
+        let outputs: Result<Vec<Expr>, _> = columns
+            .into_iter()
+            .map(|text| highwater_query::parse_expression(text.as_ref()))
+            .collect();
+        self.then(&Plan::Project {
+            input: self.input(),
+            outputs: outputs?,
+        })
     }
 
     /// The rows for which the condition (SQL text or an expression) is true.
     pub fn filter(&self, condition: impl IntoCondition) -> Result<DataFrame, Error> {
-        self.then(&Plan::Filter { input: self.input(), condition: condition.into_condition()? })
+        self.then(&Plan::Filter {
+            input: self.input(),
+            condition: condition.into_condition()?,
+        })
     }
 
     /// The same as `filter`.
@@ -85,70 +105,133 @@ impl DataFrame {
 
     /// All columns and one more, or another in the place of one.
     pub fn with_column(&self, name: &str, value: impl Into<Expr>) -> Result<DataFrame, Error> {
-        self.then(&Plan::WithColumns { input: self.input(), columns: vec![(name.to_string(), value.into())] })
+        self.then(&Plan::WithColumns {
+            input: self.input(),
+            columns: vec![(name.to_string(), value.into())],
+        })
     }
 
     /// All columns, one under another name.
     pub fn with_column_renamed(&self, from: &str, to: &str) -> Result<DataFrame, Error> {
         let columns = vec![(from.to_string(), to.to_string())];
-        self.then(&Plan::RenameColumns { input: self.input(), columns })
+        self.then(&Plan::RenameColumns {
+            input: self.input(),
+            columns,
+        })
     }
 
     /// All columns but these.
-    pub fn drop<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
-        let columns = columns.into_iter().map(|name| name.as_ref().to_string()).collect();
-        self.then(&Plan::DropColumns { input: self.input(), columns })
+    pub fn drop<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Result<DataFrame, Error> {
+        let columns = columns
+            .into_iter()
+            .map(|name| name.as_ref().to_string())
+            .collect();
+        self.then(&Plan::DropColumns {
+            input: self.input(),
+            columns,
+        })
     }
 
     /// The frame under a name for its columns: `a.id`.
     pub fn alias(&self, name: &str) -> Result<DataFrame, Error> {
-        self.then(&Plan::Alias { input: self.input(), name: name.to_string(), columns: Vec::new() })
+        self.then(&Plan::Alias {
+            input: self.input(),
+            name: name.to_string(),
+            columns: Vec::new(),
+        })
     }
 
     /// Rows by key; say what to compute next.
-    pub fn group_by<E: Into<Expr>>(&self, keys: impl IntoIterator<Item = E>) -> Result<GroupedData, Error> {
-        Ok(GroupedData { frame: self.clone(), keys: keys.into_iter().map(Into::into).collect() })
+    pub fn group_by<E: Into<Expr>>(
+        &self,
+        keys: impl IntoIterator<Item = E>,
+    ) -> Result<GroupedData, Error> {
+        Ok(GroupedData {
+            frame: self.clone(),
+            keys: keys.into_iter().map(Into::into).collect(),
+        })
     }
 
     /// Aggregates over all rows.
-    pub fn agg<E: Into<Expr>>(&self, aggregates: impl IntoIterator<Item = E>) -> Result<DataFrame, Error> {
-        GroupedData { frame: self.clone(), keys: Vec::new() }.agg(aggregates)
+    pub fn agg<E: Into<Expr>>(
+        &self,
+        aggregates: impl IntoIterator<Item = E>,
+    ) -> Result<DataFrame, Error> {
+        GroupedData {
+            frame: self.clone(),
+            keys: Vec::new(),
+        }
+        .agg(aggregates)
     }
 
     /// Each row once.
     pub fn distinct(&self) -> Result<DataFrame, Error> {
-        self.then(&Plan::Distinct { input: self.input() })
+        self.then(&Plan::Distinct {
+            input: self.input(),
+        })
     }
 
     /// The rows of both, by position.
     pub fn union(&self, other: &DataFrame) -> Result<DataFrame, Error> {
-        self.then(&Plan::Union { inputs: vec![*self.input(), *other.input()], by_name: false })
+        self.then(&Plan::Union {
+            inputs: vec![*self.input(), *other.input()],
+            by_name: false,
+        })
     }
 
     /// The rows of both, by column name.
     pub fn union_by_name(&self, other: &DataFrame) -> Result<DataFrame, Error> {
-        self.then(&Plan::Union { inputs: vec![*self.input(), *other.input()], by_name: true })
+        self.then(&Plan::Union {
+            inputs: vec![*self.input(), *other.input()],
+            by_name: true,
+        })
     }
 
     /// Rows of both sides that match.
-    pub fn join(&self, other: &DataFrame, on: impl IntoCondition, kind: JoinKind) -> Result<DataFrame, Error> {
+    pub fn join(
+        &self,
+        other: &DataFrame,
+        on: impl IntoCondition,
+        kind: JoinKind,
+    ) -> Result<DataFrame, Error> {
         let condition = JoinCondition::On(on.into_condition()?);
-        self.then(&Plan::Join { left: self.input(), right: other.input(), kind, condition })
+        self.then(&Plan::Join {
+            left: self.input(),
+            right: other.input(),
+            kind,
+            condition,
+        })
     }
 
     /// Rows in order.
-    pub fn order_by<E: Into<Expr>>(&self, order: impl IntoIterator<Item = E>) -> Result<DataFrame, Error> {
-        self.then(&Plan::Sort { input: self.input(), order: order.into_iter().map(Into::into).collect() })
+    pub fn order_by<E: Into<Expr>>(
+        &self,
+        order: impl IntoIterator<Item = E>,
+    ) -> Result<DataFrame, Error> {
+        self.then(&Plan::Sort {
+            input: self.input(),
+            order: order.into_iter().map(Into::into).collect(),
+        })
     }
 
     /// The first `count` rows.
     pub fn limit(&self, count: u64) -> Result<DataFrame, Error> {
-        self.then(&Plan::Limit { input: self.input(), count: Some(count), skip: 0 })
+        self.then(&Plan::Limit {
+            input: self.input(),
+            count: Some(count),
+            skip: 0,
+        })
     }
 
     /// Makes it a view that `session.sql` can name.
     pub fn create_or_replace_temp_view(&self, name: &str) -> Result<(), Error> {
-        self.session.inner.views.put(name, self.plan.as_ref().clone());
+        self.session
+            .inner
+            .views
+            .put(name, self.plan.as_ref().clone());
         Ok(())
     }
 
@@ -167,11 +250,22 @@ impl DataFrame {
         let mut text = format!("== Resolved plan ==\n{}\n", self.plan.display_indent());
         if self.is_streaming() {
             let modes = [OutputMode::Append, OutputMode::Update, OutputMode::Complete];
-            match modes.into_iter().find_map(|mode| compile(&self.plan, mode).ok().map(|plan| (mode, plan))) {
-                Some((mode, plan)) => text.push_str(&format!("== Incremental plan ({mode} mode) ==\n{}", plan.root)),
+            match modes
+                .into_iter()
+                .find_map(|mode| compile(&self.plan, mode).ok().map(|plan| (mode, plan)))
+            {
+                Some((mode, plan)) => text.push_str(&format!(
+                    "== Incremental plan ({mode} mode) ==\n{}",
+                    plan.root
+                )),
                 None => {
-                    let why = compile(&self.plan, OutputMode::Append).err().map(|e| e.to_string());
-                    text.push_str(&format!("== No incremental plan ==\n{}\n", why.unwrap_or_default()));
+                    let why = compile(&self.plan, OutputMode::Append)
+                        .err()
+                        .map(|e| e.to_string());
+                    text.push_str(&format!(
+                        "== No incremental plan ==\n{}\n",
+                        why.unwrap_or_default()
+                    ));
                 }
             }
         }
@@ -225,7 +319,10 @@ impl DataFrame {
         self.limit(count)
     }
 
-    pub(crate) fn for_each_batch(&self, mut each: impl FnMut(RecordBatch) -> Result<(), Error>) -> Result<(), Error> {
+    pub(crate) fn for_each_batch(
+        &self,
+        mut each: impl FnMut(RecordBatch) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         if self.is_streaming() {
             return Err(streaming_action());
         }
@@ -238,7 +335,10 @@ impl DataFrame {
         let context = self.session.batch_context();
         let plan = self.plan.as_ref().clone();
         self.session.runtime().block_on(async {
-            let frame = context.execute_logical_plan(plan).await.map_err(Error::run)?;
+            let frame = context
+                .execute_logical_plan(plan)
+                .await
+                .map_err(Error::run)?;
             let mut rows = frame.execute_stream().await.map_err(Error::run)?;
             while let Some(batch) = rows.next().await {
                 each(batch.map_err(Error::run)?)?;
@@ -263,10 +363,18 @@ pub struct GroupedData {
 
 impl GroupedData {
     /// The keys and these aggregates.
-    pub fn agg<E: Into<Expr>>(&self, aggregates: impl IntoIterator<Item = E>) -> Result<DataFrame, Error> {
+    pub fn agg<E: Into<Expr>>(
+        &self,
+        aggregates: impl IntoIterator<Item = E>,
+    ) -> Result<DataFrame, Error> {
         let mut outputs = self.keys.clone();
         outputs.extend(aggregates.into_iter().map(Into::into));
-        let plan = Plan::Aggregate { input: self.frame.input(), keys: self.keys.clone(), outputs, having: None };
+        let plan = Plan::Aggregate {
+            input: self.frame.input(),
+            keys: self.keys.clone(),
+            outputs,
+            having: None,
+        };
         self.frame.then(&plan)
     }
 
@@ -276,22 +384,50 @@ impl GroupedData {
     }
 
     /// The keys and the sums of these columns.
-    pub fn sum<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
-        self.agg(columns.into_iter().map(|name| functions::sum(highwater_query::col(name))))
+    pub fn sum<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Result<DataFrame, Error> {
+        self.agg(
+            columns
+                .into_iter()
+                .map(|name| functions::sum(highwater_query::col(name))),
+        )
     }
 
     /// The keys and the averages of these columns.
-    pub fn avg<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
-        self.agg(columns.into_iter().map(|name| functions::avg(highwater_query::col(name))))
+    pub fn avg<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Result<DataFrame, Error> {
+        self.agg(
+            columns
+                .into_iter()
+                .map(|name| functions::avg(highwater_query::col(name))),
+        )
     }
 
     /// The keys and the smallest values of these columns.
-    pub fn min<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
-        self.agg(columns.into_iter().map(|name| functions::min(highwater_query::col(name))))
+    pub fn min<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Result<DataFrame, Error> {
+        self.agg(
+            columns
+                .into_iter()
+                .map(|name| functions::min(highwater_query::col(name))),
+        )
     }
 
     /// The keys and the largest values of these columns.
-    pub fn max<S: AsRef<str>>(&self, columns: impl IntoIterator<Item = S>) -> Result<DataFrame, Error> {
-        self.agg(columns.into_iter().map(|name| functions::max(highwater_query::col(name))))
+    pub fn max<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Result<DataFrame, Error> {
+        self.agg(
+            columns
+                .into_iter()
+                .map(|name| functions::max(highwater_query::col(name))),
+        )
     }
 }

@@ -22,9 +22,13 @@ use crate::error::Error;
 use crate::frame::DataFrame;
 use crate::reader::scan;
 use crate::session::Session;
-use crate::sink::{OutputMode, Placement, Receipt, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest, SinkWriter};
+use crate::sink::{
+    OutputMode, Placement, Receipt, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest,
+    SinkWriter,
+};
 use crate::source::{
-    Admitted, Batches, FormatError, Offset, Reader, Retry, Source, SourceError, SourceFactory, Split, Waker, Watch,
+    Admitted, Batches, FormatError, Offset, Reader, Retry, Source, SourceError, SourceFactory,
+    Split, Waker, Watch,
 };
 use crate::workers::lock;
 
@@ -57,7 +61,9 @@ impl LogState {
 
     /// Forgets what every reader has committed.
     fn trim(&mut self) {
-        let Some(keep) = self.committed.values().min().copied() else { return };
+        let Some(keep) = self.committed.values().min().copied() else {
+            return;
+        };
         while self.first < keep {
             self.batches.pop_front();
             self.first += 1;
@@ -67,8 +73,18 @@ impl LogState {
 
 impl MemorySource {
     pub(crate) fn new(session: &Session, schema: &str) -> Result<(Self, DataFrame), Error> {
-        let log = Arc::new(Log { schema: parse_schema(schema)?, state: Mutex::default() });
-        let frame = scan(session, "memory", Arc::new(MemoryFactory { log: Arc::clone(&log) }), true)?;
+        let log = Arc::new(Log {
+            schema: parse_schema(schema)?,
+            state: Mutex::default(),
+        });
+        let frame = scan(
+            session,
+            "memory",
+            Arc::new(MemoryFactory {
+                log: Arc::clone(&log),
+            }),
+            true,
+        )?;
         Ok((MemorySource { log }, frame))
     }
 
@@ -79,14 +95,26 @@ impl MemorySource {
 
     /// Adds rows; the next epoch reads them. The batch must have the stream's columns.
     pub fn add(&self, rows: RecordBatch) -> Result<(), Error> {
-        let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+        let types = |schema: &SchemaRef| {
+            schema
+                .fields()
+                .iter()
+                .map(|f| f.data_type().clone())
+                .collect::<Vec<_>>()
+        };
         if types(rows.schema_ref()) != types(&self.log.schema) {
             return Err(Error::Refused {
                 class: None,
-                message: format!("a batch of {} does not fit a stream of {}", rows.schema(), self.log.schema),
+                message: format!(
+                    "a batch of {} does not fit a stream of {}",
+                    rows.schema(),
+                    self.log.schema
+                ),
             });
         }
-        let rows = rows.with_schema(Arc::clone(&self.log.schema)).map_err(Error::run)?;
+        let rows = rows
+            .with_schema(Arc::clone(&self.log.schema))
+            .map_err(Error::run)?;
         let mut state = lock(&self.log.state);
         state.batches.push_back(rows);
         state.wakers.iter().for_each(Waker::wake);
@@ -108,11 +136,16 @@ impl SourceFactory for MemoryFactory {
         state.opened += 1;
         let (id, first) = (state.opened, state.first);
         state.committed.insert(id, first);
-        Ok(Box::new(OpenMemory { log: Arc::clone(&self.log), id }))
+        Ok(Box::new(OpenMemory {
+            log: Arc::clone(&self.log),
+            id,
+        }))
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(MemoryReader { log: Arc::clone(&self.log) })
+        Arc::new(MemoryReader {
+            log: Arc::clone(&self.log),
+        })
     }
 }
 
@@ -153,17 +186,28 @@ impl Source for OpenMemory {
         Ok(offset(lock(&self.log.state).end()))
     }
 
-    fn admit(&mut self, from: &Offset, to: &Offset, bytes_max: u64) -> Result<Option<Admitted>, SourceError> {
+    fn admit(
+        &mut self,
+        from: &Offset,
+        to: &Offset,
+        bytes_max: u64,
+    ) -> Result<Option<Admitted>, SourceError> {
         let state = lock(&self.log.state);
         let (from, to) = (position(from), position(to));
         let mut bytes = 0;
         let mut end = from;
         while end < to && (end == from || bytes < bytes_max) {
-            bytes += state.batches.get((end - state.first) as usize).map_or(0, |rows| rows.get_array_memory_size() as u64);
+            bytes += state
+                .batches
+                .get((end - state.first) as usize)
+                .map_or(0, |rows| rows.get_array_memory_size() as u64);
             end += 1;
         }
         drop(state);
-        Ok((end > from).then(|| Admitted { end: offset(end), splits: splits(from, end) }))
+        Ok((end > from).then(|| Admitted {
+            end: offset(end),
+            splits: splits(from, end),
+        }))
     }
 
     fn replay(&mut self, from: &Offset, to: &Offset) -> Result<Vec<Split>, SourceError> {
@@ -178,13 +222,21 @@ impl Source for OpenMemory {
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(MemoryReader { log: Arc::clone(&self.log) })
+        Arc::new(MemoryReader {
+            log: Arc::clone(&self.log),
+        })
     }
 }
 
 /// One split a batch: they spread over the workers.
 fn splits(from: u64, to: u64) -> Vec<Split> {
-    (from..to).map(|at| Split { descriptor: at.to_string(), bytes: 1, process: Some(0) }).collect()
+    (from..to)
+        .map(|at| Split {
+            descriptor: at.to_string(),
+            bytes: 1,
+            process: Some(0),
+        })
+        .collect()
 }
 
 struct MemoryReader {
@@ -213,7 +265,9 @@ impl Reader for MemoryReader {
         })?;
         // As every source gives them: batches that fit a cache, not whatever the program pushed.
         let starts = (0..rows.num_rows()).step_by(8192);
-        Ok(Box::new(starts.map(move |start| Ok(rows.slice(start, (rows.num_rows() - start).min(8192))))))
+        Ok(Box::new(starts.map(move |start| {
+            Ok(rows.slice(start, (rows.num_rows() - start).min(8192)))
+        })))
     }
 }
 
@@ -225,14 +279,22 @@ impl SinkFormat for MemorySink {
         request.options.only("the memory sink", &[], &[])?;
         if request.query_name.is_none() {
             return Err(FormatError::Invalid {
-                message: "the memory sink needs .query_name(..): the name of the table it fills".into(),
+                message: "the memory sink needs .query_name(..): the name of the table it fills"
+                    .into(),
                 class: None,
             });
         }
-        let table = MemoryTable { schema: request.schema, rows: Mutex::default() };
+        let table = MemoryTable {
+            schema: request.schema,
+            rows: Mutex::default(),
+        };
         let complete = request.mode == OutputMode::Complete;
         let staged = Arc::new(Mutex::new(BTreeMap::new()));
-        Ok(Arc::new(MemorySinkFactory { table: Arc::new(table), staged, complete }))
+        Ok(Arc::new(MemorySinkFactory {
+            table: Arc::new(table),
+            staged,
+            complete,
+        }))
     }
 }
 
@@ -260,11 +322,18 @@ impl SinkFactory for MemorySinkFactory {
 
     fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
         let (table, staged) = (Arc::clone(&self.table), Arc::clone(&self.staged));
-        Ok(Box::new(OpenMemorySink { table, staged, complete: self.complete }))
+        Ok(Box::new(OpenMemorySink {
+            table,
+            staged,
+            complete: self.complete,
+        }))
     }
 
-    fn writer(&self, worker: usize) -> Result<Box<dyn SinkWriter>, SinkError> {
-        Ok(Box::new(MemoryWriter { worker, staged: Arc::clone(&self.staged) }))
+    fn writer(&self, worker: usize, _query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
+        Ok(Box::new(MemoryWriter {
+            worker,
+            staged: Arc::clone(&self.staged),
+        }))
     }
 }
 
@@ -275,14 +344,25 @@ struct MemoryWriter {
 
 impl SinkWriter for MemoryWriter {
     fn write(&mut self, epoch: u64, rows: &RecordBatch) -> Result<(), SinkError> {
-        lock(&self.staged).entry(epoch).or_default().push(highwater_operators::memory::own(rows));
+        lock(&self.staged)
+            .entry(epoch)
+            .or_default()
+            .push(highwater_operators::memory::own(rows));
         Ok(())
     }
 
     fn stage(&mut self, epochs: RangeInclusive<u64>) -> Result<Receipt, SinkError> {
         let staged = lock(&self.staged);
-        let rows = staged.range(epochs).flat_map(|(_, batches)| batches).map(|rows| rows.num_rows() as u64).sum();
-        Ok(Receipt { worker: self.worker, rows, body: String::new() })
+        let rows = staged
+            .range(epochs)
+            .flat_map(|(_, batches)| batches)
+            .map(|rows| rows.num_rows() as u64)
+            .sum();
+        Ok(Receipt {
+            worker: self.worker,
+            rows,
+            body: String::new(),
+        })
     }
 }
 
@@ -297,7 +377,11 @@ impl Sink for OpenMemorySink {
         "MemorySink".into()
     }
 
-    fn commit(&mut self, epochs: RangeInclusive<u64>, _receipts: &[Receipt]) -> Result<(), SinkError> {
+    fn commit(
+        &mut self,
+        epochs: RangeInclusive<u64>,
+        _receipts: &[Receipt],
+    ) -> Result<(), SinkError> {
         let mut staged = lock(&self.staged);
         for epoch in epochs {
             let rows = staged.remove(&epoch).unwrap_or_default();
@@ -345,6 +429,8 @@ impl TableProvider for MemoryTable {
             .iter()
             .map(|rows| RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec()))
             .collect();
-        MemTable::try_new(Arc::clone(&self.schema), vec![rows?])?.scan(state, projection, filters, limit).await
+        MemTable::try_new(Arc::clone(&self.schema), vec![rows?])?
+            .scan(state, projection, filters, limit)
+            .await
     }
 }

@@ -43,10 +43,25 @@ struct State {
 }
 
 impl QueryShared {
-    pub(crate) fn new(id: String, name: Option<String>, workers: usize, coordinator: Option<Sender<Event>>) -> Self {
-        let state =
-            State { workers, coordinated: coordinator.is_some(), error: None, committed: Committed::default() };
-        QueryShared { id, name, coordinator, state: Mutex::new(state), changed: Condvar::new() }
+    pub(crate) fn new(
+        id: String,
+        name: Option<String>,
+        workers: usize,
+        coordinator: Option<Sender<Event>>,
+    ) -> Self {
+        let state = State {
+            workers,
+            coordinated: coordinator.is_some(),
+            error: None,
+            committed: Committed::default(),
+        };
+        QueryShared {
+            id,
+            name,
+            coordinator,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
     }
 
     /// One worker's part is complete, or gone for a reason.
@@ -105,7 +120,10 @@ impl StreamingQuery {
 
     /// Why it failed, if it did.
     pub fn exception(&self) -> Option<Error> {
-        lock(&self.shared.state).error.clone().map(|message| self.failure(message))
+        lock(&self.shared.state)
+            .error
+            .clone()
+            .map(|message| self.failure(message))
     }
 
     /// What the sink holds so far.
@@ -117,7 +135,11 @@ impl StreamingQuery {
     pub fn await_termination(&self) -> Result<(), Error> {
         let mut state = lock(&self.shared.state);
         while state.workers > 0 || state.coordinated {
-            state = self.shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = self
+                .shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         match state.error.clone() {
             Some(message) => Err(self.failure(message)),
@@ -128,11 +150,17 @@ impl StreamingQuery {
     /// Waits until the query ends, or `limit` is over (false).
     pub fn await_termination_for(&self, limit: Duration) -> Result<bool, Error> {
         // The wait is for the caller's own clock, not for anything an epoch holds.
-        #[allow(clippy::disallowed_methods, reason = "a time-out for the caller; no row depends on it")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a time-out for the caller; no row depends on it"
+        )]
         let end = Instant::now() + limit;
         let mut state = lock(&self.shared.state);
         while state.workers > 0 || state.coordinated {
-            #[allow(clippy::disallowed_methods, reason = "a time-out for the caller; no row depends on it")]
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "a time-out for the caller; no row depends on it"
+            )]
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
@@ -157,7 +185,9 @@ impl StreamingQuery {
     /// Waits until everything that was there to read when it was called is committed. For tests and tools: under a
     /// source that never rests it may wait for ever. In processes other than the first it returns at once.
     pub fn process_all_available(&self) -> Result<(), Error> {
-        let Some(coordinator) = &self.shared.coordinator else { return Ok(()) };
+        let Some(coordinator) = &self.shared.coordinator else {
+            return Ok(());
+        };
         let (reply, answer) = bounded(1);
         if coordinator.send(Event::WhenIdle(reply)).is_ok() {
             let _ = answer.recv();
@@ -169,6 +199,13 @@ impl StreamingQuery {
     }
 
     fn failure(&self, message: String) -> Error {
-        Error::QueryFailed { query: self.shared.name.clone().unwrap_or_else(|| self.shared.id.clone()), message }
+        Error::QueryFailed {
+            query: self
+                .shared
+                .name
+                .clone()
+                .unwrap_or_else(|| self.shared.id.clone()),
+            message,
+        }
     }
 }

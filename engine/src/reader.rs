@@ -28,7 +28,14 @@ pub struct DataReader {
 
 impl DataReader {
     pub(crate) fn new(session: Session, streaming: bool) -> Self {
-        DataReader { session, streaming, format: None, options: Options::default(), path: None, schema: None }
+        DataReader {
+            session,
+            streaming,
+            format: None,
+            options: Options::default(),
+            path: None,
+            schema: None,
+        }
     }
 
     /// The connector: "json", "socket".
@@ -44,7 +51,10 @@ impl DataReader {
     }
 
     /// Sets several options.
-    pub fn options<N: AsRef<str>, V: Display>(mut self, options: impl IntoIterator<Item = (N, V)>) -> Self {
+    pub fn options<N: AsRef<str>, V: Display>(
+        mut self,
+        options: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
         for (name, value) in options {
             self.options.set(name.as_ref(), value);
         }
@@ -72,11 +82,17 @@ impl DataReader {
     /// The frame of its rows.
     pub fn load(mut self) -> Result<DataFrame, Error> {
         let Some(format) = self.format.take() else {
-            return Err(Error::Refused { class: None, message: "a reader needs .format(..), for example \"json\"".into() });
+            return Err(Error::Refused {
+                class: None,
+                message: "a reader needs .format(..), for example \"json\"".into(),
+            });
         };
         let in_options = self.options.take("path");
         if self.path.is_some() && in_options.is_some() {
-            return Err(Error::Refused { class: None, message: "the path is given twice: by .path(..) and as an option".into() });
+            return Err(Error::Refused {
+                class: None,
+                message: "the path is given twice: by .path(..) and as an option".into(),
+            });
         }
         let request = SourceRequest {
             options: self.options,
@@ -85,7 +101,12 @@ impl DataReader {
             streaming: self.streaming,
             time_zone: self.session.time_zone(),
         };
-        let factory = self.session.inner.formats.source(&format)?.source(request)?;
+        let factory = self
+            .session
+            .inner
+            .formats
+            .source(&format)?
+            .source(request)?;
         scan(&self.session, &format, factory, self.streaming)
     }
 }
@@ -101,8 +122,12 @@ pub(crate) fn scan(
         Arc::new(StreamRelation { factory })
     } else {
         let partitions = session.inner.cluster.workers;
-        Arc::new(DefaultTableSource::new(Arc::new(StaticRelation { factory, partitions })))
+        Arc::new(DefaultTableSource::new(Arc::new(StaticRelation {
+            factory,
+            partitions,
+        })))
     };
-    let plan = LogicalPlanBuilder::scan(name.to_lowercase(), source, None).and_then(LogicalPlanBuilder::build);
+    let plan = LogicalPlanBuilder::scan(name.to_lowercase(), source, None)
+        .and_then(LogicalPlanBuilder::build);
     Ok(DataFrame::new(session.clone(), plan.map_err(Error::run)?))
 }

@@ -67,7 +67,9 @@ impl TableProvider for StaticRelation {
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let outside = |e: crate::source::SourceError| DataFusionError::External(Box::new(e));
         let schema = self.factory.schema();
-        let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let columns = projection
+            .cloned()
+            .unwrap_or_else(|| (0..schema.fields().len()).collect());
         let projected: SchemaRef = Arc::new(schema.project(&columns)?);
         let mut source = self.factory.open().map_err(outside)?;
         let start = source.initial().map_err(outside)?;
@@ -82,11 +84,24 @@ impl TableProvider for StaticRelation {
         let partitions: Vec<Arc<dyn PartitionStream>> = deal(splits, self.partitions)
             .into_iter()
             .map(|splits| {
-                let (schema, columns, reader) = (Arc::clone(&projected), columns.clone(), Arc::clone(&reader));
-                Arc::new(StaticPartition { schema, columns, reader, splits }) as Arc<dyn PartitionStream>
+                let (schema, columns, reader) =
+                    (Arc::clone(&projected), columns.clone(), Arc::clone(&reader));
+                Arc::new(StaticPartition {
+                    schema,
+                    columns,
+                    reader,
+                    splits,
+                }) as Arc<dyn PartitionStream>
             })
             .collect();
-        Ok(Arc::new(StreamingTableExec::try_new(projected, partitions, None, [], false, limit)?))
+        Ok(Arc::new(StreamingTableExec::try_new(
+            projected,
+            partitions,
+            None,
+            [],
+            false,
+            limit,
+        )?))
     }
 }
 
@@ -135,7 +150,9 @@ impl PartitionStream for StaticPartition {
                 if let Some(batches) = &mut open {
                     match batches.next() {
                         Some(Ok(rows)) => return Some(crate::dataflow::conform(rows, &schema)),
-                        Some(Err(error)) => return Some(Err(DataFusionError::External(Box::new(error)))),
+                        Some(Err(error)) => {
+                            return Some(Err(DataFusionError::External(Box::new(error))));
+                        }
                         None => open = None,
                     }
                 }
@@ -145,6 +162,9 @@ impl PartitionStream for StaticPartition {
                 }
             }
         });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::iter(batches)))
+        Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&self.schema),
+            futures::stream::iter(batches),
+        ))
     }
 }

@@ -81,8 +81,14 @@ impl SessionBuilder {
     pub fn start(self) -> Result<Session, Error> {
         self.cluster.check()?;
         let alone = self.cluster.processes > 1 && self.cluster.process.is_none();
-        let sisters = if alone { Some(Sisters::start(&self.cluster)?) } else { None };
-        let meeting = sisters.as_ref().map_or_else(Meeting::from_env, Sisters::meeting);
+        let sisters = if alone {
+            Some(Sisters::start(&self.cluster)?)
+        } else {
+            None
+        };
+        let meeting = sisters
+            .as_ref()
+            .map_or_else(Meeting::from_env, Sisters::meeting);
         let process = self.cluster.process.unwrap_or(0);
         let allocators = connect(&self.cluster, process, meeting)?;
         let workers = Workers::start(allocators, process == 0).map_err(Error::SessionEnded)?;
@@ -102,7 +108,9 @@ impl SessionBuilder {
             args: self.args,
             closed: AtomicBool::new(false),
         };
-        Ok(Session { inner: Arc::new(inner) })
+        Ok(Session {
+            inner: Arc::new(inner),
+        })
     }
 }
 
@@ -138,10 +146,15 @@ impl Session {
     }
 
     /// A static frame of these rows.
-    pub fn create_dataframe(&self, schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<DataFrame, Error> {
+    pub fn create_dataframe(
+        &self,
+        schema: SchemaRef,
+        rows: Vec<RecordBatch>,
+    ) -> Result<DataFrame, Error> {
         let table = MemTable::try_new(schema, vec![rows]).map_err(Error::run)?;
         let source = Arc::new(DefaultTableSource::new(Arc::new(table)));
-        let plan = LogicalPlanBuilder::scan("rows", source, None).and_then(LogicalPlanBuilder::build);
+        let plan =
+            LogicalPlanBuilder::scan("rows", source, None).and_then(LogicalPlanBuilder::build);
         Ok(DataFrame::new(self.clone(), plan.map_err(Error::run)?))
     }
 
@@ -149,12 +162,18 @@ impl Session {
     pub fn sql(&self, text: &str) -> Result<DataFrame, Error> {
         match parse_statement(text)? {
             Statement::Query(plan) => self.frame(&plan),
-            Statement::CreateTempView { name, replace, plan } => {
+            Statement::CreateTempView {
+                name,
+                replace,
+                plan,
+            } => {
                 let name = single(&name)?;
                 if !replace && self.inner.views.contains(name) {
                     return Err(Error::refused(
                         "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
-                        format!("there is a view \"{name}\" already; use CREATE OR REPLACE TEMP VIEW, or drop it first"),
+                        format!(
+                            "there is a view \"{name}\" already; use CREATE OR REPLACE TEMP VIEW, or drop it first"
+                        ),
                     ));
                 }
                 self.inner.views.put(name, self.resolve(&plan)?);
@@ -163,7 +182,10 @@ impl Session {
             Statement::DropView { name, if_exists } => {
                 let name = single(&name)?;
                 if !self.inner.views.remove(name) && !if_exists {
-                    return Err(Error::refused("TABLE_OR_VIEW_NOT_FOUND", format!("there is no view \"{name}\"")));
+                    return Err(Error::refused(
+                        "TABLE_OR_VIEW_NOT_FOUND",
+                        format!("there is no view \"{name}\""),
+                    ));
                 }
                 Ok(self.nothing())
             }
@@ -209,7 +231,10 @@ impl Session {
 
     fn nothing(&self) -> DataFrame {
         let empty = LogicalPlanBuilder::empty(false).build();
-        DataFrame::new(self.clone(), empty.expect("a plan without columns is valid"))
+        DataFrame::new(
+            self.clone(),
+            empty.expect("a plan without columns is valid"),
+        )
     }
 
     pub(crate) fn resolve(&self, plan: &Plan) -> Result<LogicalPlan, Error> {
@@ -224,13 +249,20 @@ impl Session {
             .with_target_partitions(self.inner.cluster.workers)
             .with_batch_size(8192)
             .with_collect_statistics(false);
-        SessionContext::new_with_state(SessionStateBuilder::new().with_config(config).with_default_features().build())
+        SessionContext::new_with_state(
+            SessionStateBuilder::new()
+                .with_config(config)
+                .with_default_features()
+                .build(),
+        )
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
         self.inner.runtime.get_or_init(|| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(self.inner.cluster.workers).thread_name("highwater:batch");
+            builder
+                .worker_threads(self.inner.cluster.workers)
+                .thread_name("highwater:batch");
             builder.build().expect("the system can start threads")
         })
     }
@@ -266,14 +298,19 @@ impl Drop for Inner {
 fn single(name: &[String]) -> Result<&str, Error> {
     match name {
         [name] => Ok(name),
-        _ => Err(Error::not_yet(format!("a view in a schema (\"{}\")", name.join(".")))),
+        _ => Err(Error::not_yet(format!(
+            "a view in a schema (\"{}\")",
+            name.join(".")
+        ))),
     }
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    lock.read()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    lock.write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

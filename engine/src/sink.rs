@@ -117,8 +117,8 @@ pub trait SinkFactory: Send + Sync {
     /// Opens the committing half, in one process; before any writer writes.
     fn open(&self) -> Result<Box<dyn Sink>, SinkError>;
 
-    /// Opens the writer of one worker.
-    fn writer(&self, worker: usize) -> Result<Box<dyn SinkWriter>, SinkError>;
+    /// Opens the writer of one worker. `query_id` is the same in every process and for every restart of the query.
+    fn writer(&self, worker: usize, query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError>;
 }
 
 /// What a user asked of a format with `write_stream()` or `write()`.
@@ -140,7 +140,7 @@ pub struct SinkRequest {
     pub signed: bool,
     /// A name for this query's output, unique while the program runs (the memory sink's table).
     pub query_name: Option<String>,
-    /// Identifies the query across restarts.
+    /// Identifies the query across restarts, in the coordinator's process; writers are told theirs.
     pub query_id: String,
     /// False for a batch write.
     pub streaming: bool,

@@ -19,10 +19,15 @@ impl Trigger {
     pub fn every(interval: &str) -> Result<Self, crate::Error> {
         let wrong = || crate::Error::Refused {
             class: None,
-            message: format!("\"{interval}\" is no interval; write it like \"10 seconds\", \"500 milliseconds\" or \"1 minute\""),
+            message: format!(
+                "\"{interval}\" is no interval; write it like \"10 seconds\", \"500 milliseconds\" or \"1 minute\""
+            ),
         };
         let mut words = interval.split_whitespace();
-        let (number, unit) = (words.next().ok_or_else(wrong)?, words.next().ok_or_else(wrong)?);
+        let (number, unit) = (
+            words.next().ok_or_else(wrong)?,
+            words.next().ok_or_else(wrong)?,
+        );
         let number: u64 = number.parse().map_err(|_| wrong())?;
         let millis = match unit.to_lowercase().trim_end_matches('s') {
             "millisecond" | "milli" | "m" => 1,
@@ -35,7 +40,9 @@ impl Trigger {
         if words.next().is_some() {
             return Err(wrong());
         }
-        Ok(Trigger::Every(Duration::from_millis(number.checked_mul(millis).ok_or_else(wrong)?)))
+        Ok(Trigger::Every(Duration::from_millis(
+            number.checked_mul(millis).ok_or_else(wrong)?,
+        )))
     }
 }
 
@@ -45,9 +52,22 @@ mod tests {
 
     #[test]
     fn intervals_are_read_in_words() {
-        assert_eq!(Trigger::every("10 seconds").ok(), Some(Trigger::Every(Duration::from_secs(10))));
-        assert_eq!(Trigger::every("250 milliseconds").ok(), Some(Trigger::Every(Duration::from_millis(250))));
-        for wrong in ["", "10", "ten seconds", "10 fortnights", "1 minute 5", "99999999999999999999 days"] {
+        assert_eq!(
+            Trigger::every("10 seconds").ok(),
+            Some(Trigger::Every(Duration::from_secs(10)))
+        );
+        assert_eq!(
+            Trigger::every("250 milliseconds").ok(),
+            Some(Trigger::Every(Duration::from_millis(250)))
+        );
+        for wrong in [
+            "",
+            "10",
+            "ten seconds",
+            "10 fortnights",
+            "1 minute 5",
+            "99999999999999999999 days",
+        ] {
             assert!(Trigger::every(wrong).is_err(), "{wrong}");
         }
     }

@@ -24,14 +24,16 @@ use timely::worker::Worker;
 
 use crate::cluster::Allocators;
 
-/// Builds one query's dataflow on one worker.
-pub(crate) type Build = Arc<dyn Fn(&mut Worker) -> ProbeHandle<u64> + Send + Sync>;
+/// Builds one query's dataflow on one worker. The text is the query's id, the same in every process.
+pub(crate) type Build = Arc<dyn Fn(&mut Worker, &str) -> ProbeHandle<u64> + Send + Sync>;
 
 /// A query to build.
 #[derive(Clone)]
 pub(crate) struct Installation {
     /// The same in every process, and for no other query.
     pub(crate) key: String,
+    /// The query's id as this process made it up; the first process's counts.
+    pub(crate) id: String,
     /// Builds it.
     pub(crate) build: Build,
     /// Called once per worker of this process, when its part of the dataflow is complete or (with the reason) gone.
@@ -44,8 +46,8 @@ enum Command {
     Close,
 }
 
-/// The broadcast word that ends all workers.
-const CLOSE: &str = "";
+/// A query's turn: its key and its id. The empty key ends all workers.
+type Turn = (String, String);
 
 #[derive(Default)]
 struct Shared {
@@ -78,29 +80,45 @@ impl Workers {
         quiet_worker_panics();
         let (builders, guard) = allocators;
         let shared = Arc::new(Shared::default());
-        let (senders, receivers): (Vec<_>, Vec<_>) = builders.iter().map(|_| unbounded::<Command>()).unzip();
-        let receivers: Mutex<Vec<Option<Receiver<Command>>>> = Mutex::new(receivers.into_iter().map(Some).collect());
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            builders.iter().map(|_| unbounded::<Command>()).unzip();
+        let receivers: Mutex<Vec<Option<Receiver<Command>>>> =
+            Mutex::new(receivers.into_iter().map(Some).collect());
         let worker_shared = Arc::clone(&shared);
         let local = senders.len();
-        let guards = timely::execute::execute_from(builders, guard, WorkerConfig::default(), move |worker| {
-            let shared = &worker_shared;
-            lock(&shared.threads).push(std::thread::current());
-            let commands = lock(&receivers)[worker.index() % local].take().expect("each worker starts once");
-            let mut queries = Queries::default();
-            let outcome = catch_unwind(AssertUnwindSafe(|| run(worker, &commands, shared, &mut queries)));
-            if let Err(panic) = outcome {
-                shared.fail(panic_text(panic.as_ref()));
-            }
-            let reason = lock(&shared.reason).clone();
-            queries.end(reason.as_deref().unwrap_or("the session was closed"));
-            // What is not complete would keep the thread waiting for ever.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                for dataflow in worker.installed_dataflows() {
-                    worker.drop_dataflow(dataflow);
+        let guards = timely::execute::execute_from(
+            builders,
+            guard,
+            WorkerConfig::default(),
+            move |worker| {
+                let shared = &worker_shared;
+                lock(&shared.threads).push(std::thread::current());
+                let commands = lock(&receivers)[worker.index() % local]
+                    .take()
+                    .expect("each worker starts once");
+                let mut queries = Queries::default();
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    run(worker, &commands, shared, &mut queries)
+                }));
+                if let Err(panic) = outcome {
+                    shared.fail(panic_text(panic.as_ref()));
                 }
-            }));
-        })?;
-        Ok(Workers { commands: Mutex::new(senders), guards: Mutex::new(Some(guards)), shared, first_process })
+                let reason = lock(&shared.reason).clone();
+                queries.end(reason.as_deref().unwrap_or("the session was closed"));
+                // What is not complete would keep the thread waiting for ever.
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    for dataflow in worker.installed_dataflows() {
+                        worker.drop_dataflow(dataflow);
+                    }
+                }));
+            },
+        )?;
+        Ok(Workers {
+            commands: Mutex::new(senders),
+            guards: Mutex::new(Some(guards)),
+            shared,
+            first_process,
+        })
     }
 
     /// Builds a query on all workers.
@@ -124,7 +142,9 @@ impl Workers {
         if self.first_process {
             self.send(Command::Close);
         }
-        let Some(guards) = lock(&self.guards).take() else { return };
+        let Some(guards) = lock(&self.guards).take() else {
+            return;
+        };
         // A lost peer makes timely's network threads panic; joining them says so by another panic.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(guards)));
     }
@@ -162,13 +182,21 @@ impl Queries {
 }
 
 fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queries: &mut Queries) {
-    let turns: Rc<RefCell<VecDeque<String>>> = Rc::default();
+    let turns: Rc<RefCell<VecDeque<Turn>>> = Rc::default();
     let arriving = Rc::clone(&turns);
     let mut announce = worker.dataflow_named::<u64, _, _>("Commands", |scope| {
-        let (handle, stream) = scope.new_input::<Vec<String>>();
-        stream.broadcast().unary::<CapacityContainerBuilder<Vec<String>>, _, _, _>(Pipeline, "Turns", move |_, _| {
-            move |input, _output| input.for_each(|_, keys| arriving.borrow_mut().extend(keys.drain(..)))
-        });
+        let (handle, stream) = scope.new_input::<Vec<Turn>>();
+        stream
+            .broadcast()
+            .unary::<CapacityContainerBuilder<Vec<Turn>>, _, _, _>(
+                Pipeline,
+                "Turns",
+                move |_, _| {
+                    move |input, _output| {
+                        input.for_each(|_, keys| arriving.borrow_mut().extend(keys.drain(..)))
+                    }
+                },
+            );
         handle
     });
     let orders_here = worker.index() == 0;
@@ -178,29 +206,33 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queri
             return;
         }
         while let Ok(command) = commands.try_recv() {
-            let key = match command {
+            let said = match command {
                 Command::Install(query) => {
-                    let key = query.key.clone();
-                    queries.waiting.insert(key.clone(), query);
-                    key
+                    let said = (query.key.clone(), query.id.clone());
+                    queries.waiting.insert(query.key.clone(), query);
+                    said
                 }
-                Command::Close => CLOSE.to_string(),
+                Command::Close => Turn::default(),
             };
             if orders_here {
                 turn += 1;
-                announce.send(key);
+                announce.send(said);
                 announce.advance_to(turn);
                 announce.flush();
             }
         }
         loop {
-            let Some(key) = turns.borrow().front().cloned() else { break };
-            if key == CLOSE {
+            let Some((key, id)) = turns.borrow().front().cloned() else {
+                break;
+            };
+            if key.is_empty() {
                 return;
             }
-            let Some(query) = queries.waiting.remove(&key) else { break };
+            let Some(query) = queries.waiting.remove(&key) else {
+                break;
+            };
             turns.borrow_mut().pop_front();
-            let probe = (query.build)(worker);
+            let probe = (query.build)(worker, &id);
             queries.live.push((probe, query));
         }
         queries.live.retain(|(probe, query)| {
@@ -221,7 +253,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What a panic said.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a worker panicked".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a worker panicked".into())
 }
 
 /// Worker, network and reader threads report a panic as an error of the session; its backtrace helps nobody.

@@ -81,7 +81,10 @@ impl StreamWriter {
 
     /// One directory for each value of these columns.
     pub fn partition_by<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.partition_by = columns.into_iter().map(|name| name.as_ref().to_string()).collect();
+        self.partition_by = columns
+            .into_iter()
+            .map(|name| name.as_ref().to_string())
+            .collect();
         self
     }
 
@@ -109,10 +112,18 @@ impl StreamWriter {
             self.name = Some(name);
         }
         if let Some(name) = &self.name
-            && session.active_queries().iter().any(|query| query.name() == Some(name))
+            && session
+                .active_queries()
+                .iter()
+                .any(|query| query.name() == Some(name))
         {
-            let message = format!("a query named \"{name}\" is running already; stop it or choose another name");
-            return Err(Error::Refused { class: None, message });
+            let message = format!(
+                "a query named \"{name}\" is running already; stop it or choose another name"
+            );
+            return Err(Error::Refused {
+                class: None,
+                message,
+            });
         }
         let first = session.inner.process == 0;
         let id = uuid::Uuid::new_v4().to_string();
@@ -140,7 +151,12 @@ impl StreamWriter {
         let (sender, receiver) = unbounded();
         let coordinator = first.then(|| sender.clone());
         let workers = session.inner.cluster.workers;
-        let shared = Arc::new(QueryShared::new(id, self.name.clone(), workers, coordinator.clone()));
+        let shared = Arc::new(QueryShared::new(
+            id,
+            self.name.clone(),
+            workers,
+            coordinator.clone(),
+        ));
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         let mut readers = Vec::new();
         for used in &compiled.sources {
@@ -169,9 +185,13 @@ impl StreamWriter {
             })?;
         }
         if let (Some(table), Some(name)) = (sink.table(), &self.name) {
-            let plan = LogicalPlanBuilder::scan(name.as_str(), Arc::new(DefaultTableSource::new(table)), None)
-                .and_then(LogicalPlanBuilder::build)
-                .map_err(Error::run)?;
+            let plan = LogicalPlanBuilder::scan(
+                name.as_str(),
+                Arc::new(DefaultTableSource::new(table)),
+                None,
+            )
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(Error::run)?;
             session.inner.views.put(name, plan);
         }
         let key = self.key(&session);
@@ -188,7 +208,8 @@ impl StreamWriter {
         let ended = Arc::clone(&shared);
         session.inner.workers.install(Installation {
             key,
-            build: Arc::new(move |worker| blueprint.build(worker)),
+            id: shared.id.clone(),
+            build: Arc::new(move |worker, id| blueprint.build(worker, id)),
             ended: Arc::new(move |reason| ended.worker_ended(reason)),
         });
         let query = StreamingQuery { shared };
@@ -200,10 +221,18 @@ impl StreamWriter {
     fn key(&self, session: &crate::Session) -> String {
         static STARTED: Mutex<BTreeMap<(usize, u64), u64>> = Mutex::new(BTreeMap::new());
         let mut hasher = std::hash::DefaultHasher::new();
-        (&self.name, &self.format, self.mode, self.frame.plan().display_indent_schema().to_string()).hash(&mut hasher);
+        (
+            &self.name,
+            &self.format,
+            self.mode,
+            self.frame.plan().display_indent_schema().to_string(),
+        )
+            .hash(&mut hasher);
         let print = hasher.finish();
         let mut started = lock(&STARTED);
-        let count = started.entry((Arc::as_ptr(&session.inner) as usize, print)).or_default();
+        let count = started
+            .entry((Arc::as_ptr(&session.inner) as usize, print))
+            .or_default();
         *count += 1;
         format!("{print:016x}-{count}")
     }
@@ -221,7 +250,13 @@ pub struct DataWriter {
 
 impl DataWriter {
     pub(crate) fn new(frame: DataFrame) -> Self {
-        DataWriter { frame, format: None, options: Options::default(), path: None, partition_by: Vec::new() }
+        DataWriter {
+            frame,
+            format: None,
+            options: Options::default(),
+            path: None,
+            partition_by: Vec::new(),
+        }
     }
 
     /// The connector: "parquet", "json", "csv".
@@ -238,7 +273,10 @@ impl DataWriter {
 
     /// One directory for each value of these columns.
     pub fn partition_by<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.partition_by = columns.into_iter().map(|name| name.as_ref().to_string()).collect();
+        self.partition_by = columns
+            .into_iter()
+            .map(|name| name.as_ref().to_string())
+            .collect();
         self
     }
 
@@ -251,6 +289,7 @@ impl DataWriter {
     /// Runs the query and writes its rows: all of them become visible, or none.
     pub fn save(mut self) -> Result<(), Error> {
         let session = self.frame.session().clone();
+        let id = uuid::Uuid::new_v4().to_string();
         let request = SinkRequest {
             options: std::mem::take(&mut self.options),
             path: None,
@@ -260,14 +299,15 @@ impl DataWriter {
             mode: OutputMode::Append,
             signed: false,
             query_name: None,
-            query_id: uuid::Uuid::new_v4().to_string(),
+            query_id: id.clone(),
             streaming: false,
             time_zone: session.time_zone(),
         };
         let factory = open_format(&session, self.format.as_deref(), self.path.take(), request)?;
         let mut sink = factory.open()?;
-        let mut writer = factory.writer(0)?;
-        self.frame.for_each_batch(|rows| Ok(writer.write(0, &rows)?))?;
+        let mut writer = factory.writer(0, &id)?;
+        self.frame
+            .for_each_batch(|rows| Ok(writer.write(0, &rows)?))?;
         let receipt = writer.stage(0..=0)?;
         Ok(sink.commit(0..=0, &[receipt])?)
     }
@@ -281,12 +321,18 @@ fn open_format(
 ) -> Result<Arc<dyn SinkFactory>, Error> {
     let Some(format) = format else {
         let message = "a writer needs .format(..), for example \"console\" or \"parquet\"".into();
-        return Err(Error::Refused { class: None, message });
+        return Err(Error::Refused {
+            class: None,
+            message,
+        });
     };
     let in_options = request.options.take("path");
     if path.is_some() && in_options.is_some() {
         let message = "the path is given twice: by .path(..) and as an option".into();
-        return Err(Error::Refused { class: None, message });
+        return Err(Error::Refused {
+            class: None,
+            message,
+        });
     }
     request.path = path.or(in_options);
     Ok(session.inner.formats.sink(format)?.sink(request)?)

@@ -45,4 +45,7 @@ pub fn aggregate<'s>(rows: Rows<'s>, aggregation: Aggregation, failure: &Failure
     let _ = (aggregation, failure);
     rows
 }
-pub fn needs_order(f: &AggregateFunctionExpr) -> bool { let _ = f; false }
+pub fn needs_order(f: &AggregateFunctionExpr) -> bool {
+    let _ = f;
+    false
+}

@@ -266,6 +266,9 @@ mod tests {
 
     #[test]
     fn epochs_before_the_start_do_not_run() {
-        assert_eq!(census(&[(1, 8, 1)], 9, 7), [[7, 0, 0], [8, 0, 1]].map(Vec::from));
+        assert_eq!(
+            census(&[(1, 8, 1)], 9, 7),
+            [[7, 0, 0], [8, 0, 1]].map(Vec::from)
+        );
     }
 }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::cast;
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type,
-};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
@@ -124,7 +122,11 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<(), ArrowError> 
                 }
                 Some(nulls) => {
                     for (row, (hash, value)) in hashes.iter_mut().zip(values).enumerate() {
-                        let word = if nulls.is_null(row) { NULL } else { word(*value) };
+                        let word = if nulls.is_null(row) {
+                            NULL
+                        } else {
+                            word(*value)
+                        };
                         *hash = mix(*hash, word).wrapping_mul(MULTIPLIER | 1);
                     }
                 }
@@ -244,7 +246,9 @@ impl Codec {
         let bytes = match encoded.try_into_binary() {
             Ok(binary) => {
                 let (_, bytes, _) = binary.into_parts();
-                bytes.into_vec::<u8>().unwrap_or_else(|bytes| bytes.to_vec())
+                bytes
+                    .into_vec::<u8>()
+                    .unwrap_or_else(|bytes| bytes.to_vec())
             }
             Err(error) => return Err(error),
         };
@@ -263,7 +267,6 @@ impl Codec {
         converter.convert_rows(keys.map(|key| parser.parse(key)))
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -299,7 +302,11 @@ mod tests {
     fn the_hash_is_what_it_was_in_the_first_release() {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![Some(1), Some(-1), None])),
-            Arc::new(StringArray::from(vec![Some("one"), None, Some("a third string")])),
+            Arc::new(StringArray::from(vec![
+                Some("one"),
+                None,
+                Some("a third string"),
+            ])),
         ];
         assert_eq!(hash(&columns, 3).unwrap(), FIRST_RELEASE);
     }
@@ -314,7 +321,10 @@ mod tests {
         for hash in hashes {
             counts[owner(hash, 7)] += 1;
         }
-        assert!(counts.iter().all(|n| (1300..1560).contains(n)), "{counts:?}");
+        assert!(
+            counts.iter().all(|n| (1300..1560).contains(n)),
+            "{counts:?}"
+        );
     }
 
     #[test]

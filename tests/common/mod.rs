@@ -24,14 +24,20 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
         let columns: Vec<_> = batch
             .columns()
             .iter()
-            .map(|column| (ArrayFormatter::try_new(column.as_ref(), &options).expect("formats"), column))
+            .map(|column| {
+                (
+                    ArrayFormatter::try_new(column.as_ref(), &options).expect("formats"),
+                    column,
+                )
+            })
             .collect();
         for row in 0..batch.num_rows() {
             let cells: Vec<String> = columns
                 .iter()
                 .map(|(formatter, column)| match column.data_type() {
                     DataType::Float32 | DataType::Float64 if !column.is_null(row) => {
-                        let value: f64 = formatter.value(row).to_string().parse().expect("a number");
+                        let value: f64 =
+                            formatter.value(row).to_string().parse().expect("a number");
                         format!("{:.9e}", value + 0.0)
                     }
                     _ => formatter.value(row).to_string(),
@@ -61,5 +67,8 @@ pub fn accumulated(batches: &[RecordBatch], mode: OutputMode, keys: usize) -> Ve
 
 /// The rows of a view or table.
 pub fn rows_of(session: &Session, query: &str) -> Vec<RecordBatch> {
-    session.sql(query).and_then(|frame| frame.collect()).expect("a static query")
+    session
+        .sql(query)
+        .and_then(|frame| frame.collect())
+        .expect("a static query")
 }

@@ -52,14 +52,20 @@ impl EpochLog {
     pub(crate) fn begin(dir: &Path, id: &str) -> Result<Self, CheckpointError> {
         let metadata = dir.join("metadata");
         if let Ok(bytes) = fs::read(&metadata) {
-            let id = serde_json::from_slice(&bytes).map_or_else(|_| "unknown".to_string(), |m: Metadata| m.id);
-            return Err(CheckpointError::Resume { dir: dir.display().to_string(), id });
+            let id = serde_json::from_slice(&bytes)
+                .map_or_else(|_| "unknown".to_string(), |m: Metadata| m.id);
+            return Err(CheckpointError::Resume {
+                dir: dir.display().to_string(),
+                id,
+            });
         }
         for sub in ["offsets", "commits"] {
             let path = dir.join(sub);
             fs::create_dir_all(&path).map_err(|e| write_error(&path, e))?;
         }
-        let log = EpochLog { dir: dir.to_path_buf() };
+        let log = EpochLog {
+            dir: dir.to_path_buf(),
+        };
         log.put("metadata", &Metadata { id: id.to_string() })?;
         Ok(log)
     }
@@ -71,7 +77,10 @@ impl EpochLog {
 
     /// Records that the sink has `epoch`.
     pub(crate) fn commit(&self, epoch: u64) -> Result<(), CheckpointError> {
-        self.put(&format!("commits/{epoch}"), &serde_json::json!({ "version": 1 }))
+        self.put(
+            &format!("commits/{epoch}"),
+            &serde_json::json!({ "version": 1 }),
+        )
     }
 
     fn put(&self, name: &str, value: &impl Serialize) -> Result<(), CheckpointError> {
@@ -89,7 +98,9 @@ impl EpochLog {
         match written {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Err(CheckpointError::OtherWriter { path: path.display().to_string() })
+                Err(CheckpointError::OtherWriter {
+                    path: path.display().to_string(),
+                })
             }
             Err(error) => Err(write_error(&path, error)),
         }
@@ -97,7 +108,10 @@ impl EpochLog {
 }
 
 fn write_error(path: &Path, source: std::io::Error) -> CheckpointError {
-    CheckpointError::Write { path: path.display().to_string(), source }
+    CheckpointError::Write {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -108,12 +122,21 @@ mod tests {
     fn an_epoch_is_written_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let log = EpochLog::begin(dir.path(), "a").expect("begun");
-        let record = EpochRecord { version: 1, clock_us: 5, ends_run: true, sources: vec![] };
+        let record = EpochRecord {
+            version: 1,
+            clock_us: 5,
+            ends_run: true,
+            sources: vec![],
+        };
         log.plan(0, &record).expect("planned");
         let again = log.plan(0, &record).expect_err("a second writer loses");
-        assert!(matches!(again, CheckpointError::OtherWriter { .. }), "{again}");
+        assert!(
+            matches!(again, CheckpointError::OtherWriter { .. }),
+            "{again}"
+        );
         let stored: EpochRecord =
-            serde_json::from_slice(&fs::read(dir.path().join("offsets/0")).expect("written")).expect("read back");
+            serde_json::from_slice(&fs::read(dir.path().join("offsets/0")).expect("written"))
+                .expect("read back");
         assert_eq!(stored, record);
     }
 
@@ -121,7 +144,9 @@ mod tests {
     fn an_earlier_run_is_not_resumed_silently() {
         let dir = tempfile::tempdir().expect("a directory");
         EpochLog::begin(dir.path(), "a").expect("begun");
-        assert!(matches!(EpochLog::begin(dir.path(), "b"), Err(CheckpointError::Resume { id, .. }) if id == "a"));
+        assert!(
+            matches!(EpochLog::begin(dir.path(), "b"), Err(CheckpointError::Resume { id, .. }) if id == "a")
+        );
     }
 
     #[test]
@@ -129,7 +154,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("file");
         fs::write(&file, "x").expect("written");
-        let error = EpochLog::begin(&file, "a").map(|_| ()).expect_err("refused").to_string();
+        let error = EpochLog::begin(&file, "a")
+            .map(|_| ())
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("file"), "{error}");
     }
 }

@@ -17,7 +17,9 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// Another run wrote the epoch first.
-    #[error("checkpoint file \"{path}\" was written by another run of this query; only one may run at a time")]
+    #[error(
+        "checkpoint file \"{path}\" was written by another run of this query; only one may run at a time"
+    )]
     OtherWriter {
         /// The file.
         path: String,

@@ -25,24 +25,36 @@ pub struct ClusterConfig {
 impl Default for ClusterConfig {
     /// One process with one worker.
     fn default() -> Self {
-        ClusterConfig { workers: 1, processes: 1, process: None, hosts: None }
+        ClusterConfig {
+            workers: 1,
+            processes: 1,
+            process: None,
+            hosts: None,
+        }
     }
 }
 
 impl ClusterConfig {
     /// Reads the flags among `args` (without the program's name); what is no flag is left to the program and returned.
-    pub fn from_args(args: impl IntoIterator<Item = String>) -> Result<(Self, Vec<String>), ClusterError> {
+    pub fn from_args(
+        args: impl IntoIterator<Item = String>,
+    ) -> Result<(Self, Vec<String>), ClusterError> {
         let mut config = ClusterConfig::default();
         let mut hostfile: Option<PathBuf> = None;
         let mut rest = Vec::new();
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let (flag, inline) = match arg.split_once('=') {
-                Some((flag, value)) if flag.starts_with("--") => (flag.to_string(), Some(value.to_string())),
+                Some((flag, value)) if flag.starts_with("--") => {
+                    (flag.to_string(), Some(value.to_string()))
+                }
                 _ => (arg.clone(), None),
             };
             let mut value = || {
-                inline.clone().or_else(|| args.next()).ok_or_else(|| ClusterError::Arguments(format!("\"{flag}\" needs a value")))
+                inline
+                    .clone()
+                    .or_else(|| args.next())
+                    .ok_or_else(|| ClusterError::Arguments(format!("\"{flag}\" needs a value")))
             };
             match flag.as_str() {
                 "-w" | "--workers" => config.workers = number(&flag, &value()?)?,
@@ -60,9 +72,14 @@ impl ClusterConfig {
             }
         }
         if let Some(path) = hostfile {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|source| ClusterError::Hostfile { path: path.display().to_string(), source })?;
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let text = std::fs::read_to_string(&path).map_err(|source| ClusterError::Hostfile {
+                path: path.display().to_string(),
+                source,
+            })?;
+            let lines = text
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty() && !line.starts_with('#'));
             config.hosts = Some(lines.map(str::to_string).collect());
         }
         config.check()?;
@@ -76,19 +93,29 @@ impl ClusterConfig {
             return wrong("there must be at least one worker and one process".into());
         }
         if self.workers.saturating_mul(self.processes) > 4096 {
-            return wrong(format!("{} workers in {} processes are too many (4096 in all)", self.workers, self.processes));
+            return wrong(format!(
+                "{} workers in {} processes are too many (4096 in all)",
+                self.workers, self.processes
+            ));
         }
         if let Some(process) = self.process
             && process >= self.processes
         {
-            return wrong(format!("process {process} does not exist among {} (they count from 0)", self.processes));
+            return wrong(format!(
+                "process {process} does not exist among {} (they count from 0)",
+                self.processes
+            ));
         }
         if let Some(hosts) = &self.hosts {
             if self.process.is_none() && self.processes > 1 {
                 return wrong("a host file needs -p, the number of this process".into());
             }
             if hosts.len() < self.processes {
-                return wrong(format!("the host file names {} addresses for {} processes", hosts.len(), self.processes));
+                return wrong(format!(
+                    "the host file names {} addresses for {} processes",
+                    hosts.len(),
+                    self.processes
+                ));
             }
         }
         Ok(())
@@ -101,7 +128,8 @@ impl ClusterConfig {
 }
 
 fn number(flag: &str, text: &str) -> Result<usize, ClusterError> {
-    text.parse().map_err(|_| ClusterError::Arguments(format!("\"{flag}\" needs a number, not \"{text}\"")))
+    text.parse()
+        .map_err(|_| ClusterError::Arguments(format!("\"{flag}\" needs a number, not \"{text}\"")))
 }
 
 #[cfg(test)]
@@ -109,13 +137,17 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<(ClusterConfig, Vec<String>), String> {
-        ClusterConfig::from_args(line.split_whitespace().map(str::to_string)).map_err(|e| e.to_string())
+        ClusterConfig::from_args(line.split_whitespace().map(str::to_string))
+            .map_err(|e| e.to_string())
     }
 
     #[test]
     fn flags_are_read_and_the_rest_is_left() {
         let (config, rest) = parse("in.txt -w 3 --processes=2 -p 1 out").expect("valid");
-        assert_eq!((config.workers, config.processes, config.process), (3, 2, Some(1)));
+        assert_eq!(
+            (config.workers, config.processes, config.process),
+            (3, 2, Some(1))
+        );
         assert_eq!(rest, ["in.txt", "out"]);
     }
 
@@ -127,7 +159,10 @@ mod tests {
             ("-w 0", "at least one worker"),
             ("-n 2 -p 2", "process 2 does not exist"),
             ("--frobnicate", "unknown flag \"--frobnicate\""),
-            ("--hostfile /nonexistent/hosts -n 2 -p 0", "could not read host file"),
+            (
+                "--hostfile /nonexistent/hosts -n 2 -p 0",
+                "could not read host file",
+            ),
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.contains(part), "{line}: {error}");

@@ -40,12 +40,19 @@ pub(crate) struct Meeting {
 impl Meeting {
     /// What whoever started this process put into its environment.
     pub(crate) fn from_env() -> Self {
-        Meeting { secret: std::env::var(SECRET).unwrap_or_default(), sockets: std::env::var_os(SOCKETS).map(PathBuf::from) }
+        Meeting {
+            secret: std::env::var(SECRET).unwrap_or_default(),
+            sockets: std::env::var_os(SOCKETS).map(PathBuf::from),
+        }
     }
 }
 
 /// Connects process `me` with the others; returns at once when it is the only one.
-pub(crate) fn connect(config: &ClusterConfig, me: usize, meeting: Meeting) -> Result<Allocators, ClusterError> {
+pub(crate) fn connect(
+    config: &ClusterConfig,
+    me: usize,
+    meeting: Meeting,
+) -> Result<Allocators, ClusterError> {
     let of = config.processes;
     let failed = |what: String| ClusterError::Connect { me, of, what };
     if of == 1 {
@@ -56,7 +63,12 @@ pub(crate) fn connect(config: &ClusterConfig, me: usize, meeting: Meeting) -> Re
             "set the environment variable {SECRET} to the same secret (16 characters or more) in every process"
         )));
     }
-    let handshake = Handshake { secret: meeting.secret.into_bytes(), generation: 0, me, of };
+    let handshake = Handshake {
+        secret: meeting.secret.into_bytes(),
+        generation: 0,
+        me,
+        of,
+    };
     match (&config.hosts, meeting.sockets) {
         (Some(hosts), _) => {
             let sockets = tcp_sockets(hosts, &handshake).map_err(|e| failed(e.to_string()))?;
@@ -73,11 +85,19 @@ pub(crate) fn connect(config: &ClusterConfig, me: usize, meeting: Meeting) -> Re
     }
 }
 
-fn allocators<S: Stream + 'static>(workers: usize, me: usize, sockets: Vec<Option<S>>) -> IoResult<Allocators> {
+fn allocators<S: Stream + 'static>(
+    workers: usize,
+    me: usize,
+    sockets: Vec<Option<S>>,
+) -> IoResult<Allocators> {
     let hooks = Hooks::default();
     let processes = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), None);
-    let (builders, guard) = initialize_networking_from_sockets(processes, sockets, me, workers, hooks)?;
-    Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard)))
+    let (builders, guard) =
+        initialize_networking_from_sockets(processes, sockets, me, workers, hooks)?;
+    Ok((
+        builders.into_iter().map(AllocatorBuilder::Tcp).collect(),
+        Box::new(guard),
+    ))
 }
 
 /// A socket whose reads and writes can be limited in time while it is not trusted yet.
@@ -111,8 +131,15 @@ struct Handshake {
 
 impl Handshake {
     fn proof(&self, role: &[u8], first: &[u8], second: &[u8], index: usize) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
-        for part in [role, first, second, &self.generation.to_le_bytes(), &(index as u64).to_le_bytes()] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
+        for part in [
+            role,
+            first,
+            second,
+            &self.generation.to_le_bytes(),
+            &(index as u64).to_le_bytes(),
+        ] {
             mac.update(part);
         }
         mac.finalize().into_bytes().into()
@@ -130,7 +157,10 @@ impl Handshake {
         let mut answer = [0u8; 32];
         socket.read_exact(&mut answer)?;
         if !same(&answer, &self.proof(b"accept", &ours, &theirs, self.me)) {
-            return Err(Error::new(ErrorKind::PermissionDenied, "the other process holds another secret"));
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                "the other process holds another secret",
+            ));
         }
         socket.limit(None)
     }
@@ -145,8 +175,14 @@ impl Handshake {
         socket.read_exact(&mut index)?;
         socket.read_exact(&mut proof)?;
         let index = u64::from_le_bytes(index) as usize;
-        if !same(&proof, &self.proof(b"connect", &ours, &theirs, index)) || index <= self.me || index >= self.of {
-            return Err(Error::new(ErrorKind::PermissionDenied, "not one of our processes"));
+        if !same(&proof, &self.proof(b"connect", &ours, &theirs, index))
+            || index <= self.me
+            || index >= self.of
+        {
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                "not one of our processes",
+            ));
         }
         socket.write_all(&self.proof(b"accept", &theirs, &ours, index))?;
         socket.limit(None)?;
@@ -180,14 +216,21 @@ fn persist<T>(what: &str, mut attempt: impl FnMut() -> IoResult<Option<T>>) -> I
         std::thread::sleep(PAUSE);
     }
     let cause = last.map(|e| format!(": {e}")).unwrap_or_default();
-    Err(Error::new(ErrorKind::TimedOut, format!("{what} within {} s{cause}", PATIENCE.as_secs())))
+    Err(Error::new(
+        ErrorKind::TimedOut,
+        format!("{what} within {} s{cause}", PATIENCE.as_secs()),
+    ))
 }
 
 fn unix_sockets(dir: &Path, handshake: &Handshake) -> IoResult<Vec<Option<UnixStream>>> {
     let own = dir.join(format!("{}.sock", handshake.me));
     let _ = std::fs::remove_file(&own);
-    let listener = UnixListener::bind(&own)
-        .map_err(|e| Error::new(e.kind(), format!("could not listen on \"{}\": {e}", own.display())))?;
+    let listener = UnixListener::bind(&own).map_err(|e| {
+        Error::new(
+            e.kind(),
+            format!("could not listen on \"{}\": {e}", own.display()),
+        )
+    })?;
     listener.set_nonblocking(true)?;
     let sockets = all_sockets(
         handshake,
@@ -232,11 +275,18 @@ fn all_sockets<S: Patience>(
             Ok(Some(socket))
         })?);
     }
-    while let Some(missing) = (handshake.me + 1..handshake.of).find(|index| sockets[*index].is_none()) {
+    while let Some(missing) =
+        (handshake.me + 1..handshake.of).find(|index| sockets[*index].is_none())
+    {
         let (index, socket) = persist(&format!("process {missing} did not connect"), || {
-            let Some(mut socket) = accept()? else { return Ok(None) };
+            let Some(mut socket) = accept()? else {
+                return Ok(None);
+            };
             // A stranger is turned away; it must not end the wait for our own.
-            Ok(handshake.welcome(&mut socket).ok().map(|index| (index, socket)))
+            Ok(handshake
+                .welcome(&mut socket)
+                .ok()
+                .map(|index| (index, socket)))
         })?;
         sockets[index] = Some(socket);
     }
@@ -248,7 +298,12 @@ mod tests {
     use super::*;
 
     fn handshake(secret: &str, me: usize) -> Handshake {
-        Handshake { secret: secret.as_bytes().to_vec(), generation: 7, me, of: 2 }
+        Handshake {
+            secret: secret.as_bytes().to_vec(),
+            generation: 7,
+            me,
+            of: 2,
+        }
     }
 
     fn meet(acceptor: Handshake, connector: Handshake) -> (IoResult<usize>, IoResult<()>) {
@@ -263,14 +318,20 @@ mod tests {
 
     #[test]
     fn processes_with_one_secret_meet() {
-        let (accepted, introduced) = meet(handshake("0123456789abcdef", 0), handshake("0123456789abcdef", 1));
+        let (accepted, introduced) = meet(
+            handshake("0123456789abcdef", 0),
+            handshake("0123456789abcdef", 1),
+        );
         assert_eq!(accepted.expect("welcome"), 1);
         introduced.expect("introduced");
     }
 
     #[test]
     fn another_secret_or_generation_is_turned_away() {
-        let (accepted, introduced) = meet(handshake("0123456789abcdef", 0), handshake("another secret here", 1));
+        let (accepted, introduced) = meet(
+            handshake("0123456789abcdef", 0),
+            handshake("another secret here", 1),
+        );
         assert!(accepted.is_err() && introduced.is_err());
         let mut stale = handshake("0123456789abcdef", 1);
         stale.generation = 6;

@@ -20,10 +20,18 @@ impl Sisters {
     /// dropped: what a program prints, it prints once.
     pub(crate) fn start(config: &ClusterConfig) -> Result<Self, ClusterError> {
         let failed = |index| move |source| ClusterError::Start { index, source };
-        let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let secret = format!(
+            "{}{}",
+            uuid::Uuid::new_v4().simple(),
+            uuid::Uuid::new_v4().simple()
+        );
         let sockets = private_dir().map_err(failed(0))?;
         let program = std::env::current_exe().map_err(failed(0))?;
-        let mut sisters = Sisters { children: Vec::new(), sockets, secret };
+        let mut sisters = Sisters {
+            children: Vec::new(),
+            sockets,
+            secret,
+        };
         for index in 1..config.processes {
             let child = Command::new(&program)
                 .args(["-p", &index.to_string()])
@@ -41,7 +49,10 @@ impl Sisters {
 
     /// Where this process meets them.
     pub(crate) fn meeting(&self) -> Meeting {
-        Meeting { secret: self.secret.clone(), sockets: Some(self.sockets.clone()) }
+        Meeting {
+            secret: self.secret.clone(),
+            sockets: Some(self.sockets.clone()),
+        }
     }
 
     /// Waits for sisters that are about to end by themselves; ends those that are not.

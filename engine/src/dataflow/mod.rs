@@ -42,7 +42,7 @@ pub(crate) struct Blueprint {
 
 impl Blueprint {
     /// Builds the dataflow on `worker`.
-    pub(crate) fn build(&self, worker: &mut Worker) -> ProbeHandle<u64> {
+    pub(crate) fn build(&self, worker: &mut Worker, query_id: &str) -> ProbeHandle<u64> {
         let index = worker.index();
         worker.dataflow_named(&self.name, |scope| {
             let failure = Failure::default();
@@ -54,11 +54,18 @@ impl Blueprint {
                 Placement::EveryWorker => (rows, true),
                 Placement::OneWorker => (exchange::gather(rows, &failure), index == 0),
             };
-            let writer = if has_writer { self.sink.writer(index) } else { return self.finish(rows, None, index, failure) };
+            let writer = if has_writer {
+                self.sink.writer(index, query_id)
+            } else {
+                return self.finish(rows, None, index, failure);
+            };
             match writer {
                 Ok(writer) => self.finish(rows, Some(writer), index, failure),
                 Err(error) => {
-                    failure.set(0, highwater_operators::OperatorError::Other(error_chain(&error)));
+                    failure.set(
+                        0,
+                        highwater_operators::OperatorError::Other(error_chain(&error)),
+                    );
                     self.finish(rows, None, index, failure)
                 }
             }
@@ -73,33 +80,67 @@ impl Blueprint {
         failure: Failure,
     ) -> ProbeHandle<u64> {
         let reports = write::write(rows, writer, self.first_epoch, failure);
-        write::collect(reports, self.first_epoch, self.coordinator.clone().filter(|_| index == 0))
+        write::collect(
+            reports,
+            self.first_epoch,
+            self.coordinator.clone().filter(|_| index == 0),
+        )
     }
 
-    fn render<'s>(&self, node: &Node, orders: &Stream<'s, u64, Vec<Order>>, failure: &Failure) -> Rows<'s> {
+    fn render<'s>(
+        &self,
+        node: &Node,
+        orders: &Stream<'s, u64, Vec<Order>>,
+        failure: &Failure,
+    ) -> Rows<'s> {
         match node {
             Node::Source { source, edge } => {
                 let reader = Arc::clone(&self.readers[*source]);
                 let columns = self.compiled.sources[*source].columns.clone();
-                read::read(orders.clone(), *source, reader, columns, edge.clone(), failure.clone())
+                read::read(
+                    orders.clone(),
+                    *source,
+                    reader,
+                    columns,
+                    edge.clone(),
+                    failure.clone(),
+                )
             }
-            Node::Stage { input, steps } => {
-                stage::stage(self.render(input, orders, failure), "Stage", steps.clone(), failure)
-            }
-            Node::Aggregate { input, aggregation } => {
-                aggregate::aggregate(self.render(input, orders, failure), aggregation.as_ref().clone(), failure)
-            }
+            Node::Stage { input, steps } => stage::stage(
+                self.render(input, orders, failure),
+                "Stage",
+                steps.clone(),
+                failure,
+            ),
+            Node::Aggregate { input, aggregation } => aggregate::aggregate(
+                self.render(input, orders, failure),
+                aggregation.as_ref().clone(),
+                failure,
+            ),
             Node::Union { inputs, edge } => {
-                let inputs: Vec<_> = inputs.iter().map(|input| self.render(input, orders, failure).stream).collect();
+                let inputs: Vec<_> = inputs
+                    .iter()
+                    .map(|input| self.render(input, orders, failure).stream)
+                    .collect();
                 let stream = orders.scope().concatenate(inputs);
-                Rows { stream, edge: edge.clone() }
+                Rows {
+                    stream,
+                    edge: edge.clone(),
+                }
             }
         }
     }
 }
 
 /// Gives a reader's batch the names and nullability that the plan uses for its columns.
-pub(crate) fn conform(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataFusionError> {
+pub(crate) fn conform(
+    rows: RecordBatch,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, DataFusionError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), rows.columns().to_vec(), &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        rows.columns().to_vec(),
+        &options,
+    )?)
 }

@@ -73,7 +73,16 @@ type Bell = Arc<Mutex<Option<SyncActivator>>>;
 pub(crate) fn feed() -> (Feed, FeedInput) {
     let (sender, receiver) = unbounded();
     let bell = Bell::default();
-    (Feed { entries: sender, bell: Arc::clone(&bell) }, FeedInput { entries: receiver, bell })
+    (
+        Feed {
+            entries: sender,
+            bell: Arc::clone(&bell),
+        },
+        FeedInput {
+            entries: receiver,
+            bell,
+        },
+    )
 }
 
 impl Feed {
@@ -84,7 +93,10 @@ impl Feed {
 
     /// Ends the query on all `peers` workers: the dataflow drains and completes.
     pub(crate) fn end(&self, peers: usize, error: Option<&str>) {
-        let orders = (0..peers).map(|worker| Order::End { worker, error: error.map(str::to_string) });
+        let orders = (0..peers).map(|worker| Order::End {
+            worker,
+            error: error.map(str::to_string),
+        });
         self.send(Entry::End(orders.collect()));
     }
 

@@ -52,9 +52,21 @@ pub(crate) fn read<'s>(
         move |input, output| {
             input.for_each(|epoch, orders| {
                 for order in orders.drain(..) {
-                    let Order::Read { source: of, ordinal, split, .. } = order else { continue };
+                    let Order::Read {
+                        source: of,
+                        ordinal,
+                        split,
+                        ..
+                    } = order
+                    else {
+                        continue;
+                    };
                     if of == source {
-                        jobs.push_back(Job { epoch: epoch.retain(0), ordinal, rows: 0 });
+                        jobs.push_back(Job {
+                            epoch: epoch.retain(0),
+                            ordinal,
+                            rows: 0,
+                        });
                         let _ = splits.send(split);
                     }
                 }
@@ -69,7 +81,9 @@ pub(crate) fn read<'s>(
                             continue;
                         }
                         match job.finish(rows, &edge) {
-                            Ok(rows) => output.session_with_builder(&job.epoch).give_container(&mut Batch::from(rows)),
+                            Ok(rows) => output
+                                .session_with_builder(&job.epoch)
+                                .give_container(&mut Batch::from(rows)),
                             Err(error) => failure.set(epoch, error),
                         }
                     }
@@ -86,7 +100,10 @@ pub(crate) fn read<'s>(
             }
         }
     });
-    Rows { stream, edge: out_edge }
+    Rows {
+        stream,
+        edge: out_edge,
+    }
 }
 
 struct Job {
@@ -102,16 +119,26 @@ impl Job {
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
         if edge.ordered {
             let first = (self.ordinal << SPLIT_SHIFT) + self.rows;
-            columns.push(Arc::new(UInt64Array::from_iter_values(first..first + count as u64)));
+            columns.push(Arc::new(UInt64Array::from_iter_values(
+                first..first + count as u64,
+            )));
         }
         self.rows += count as u64;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
-        Ok(RecordBatch::try_new_with_options(edge.physical(), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            edge.physical(),
+            columns,
+            &options,
+        )?)
     }
 }
 
 /// A thread that reads splits in the order they are sent. It ends with the operator that holds the other ends.
-fn reader_thread(reader: Arc<dyn Reader>, columns: Vec<usize>, bell: SyncActivator) -> (Sender<Split>, Receiver<Piece>) {
+fn reader_thread(
+    reader: Arc<dyn Reader>,
+    columns: Vec<usize>,
+    bell: SyncActivator,
+) -> (Sender<Split>, Receiver<Piece>) {
     let (send_split, splits) = unbounded::<Split>();
     let (pieces, receive_piece) = bounded::<Piece>(AHEAD);
     let work = move || {
@@ -121,7 +148,9 @@ fn reader_thread(reader: Arc<dyn Reader>, columns: Vec<usize>, bell: SyncActivat
             given
         };
         for split in splits {
-            let done = catch_unwind(AssertUnwindSafe(|| read_split(reader.as_ref(), &split, &columns, &give)));
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                read_split(reader.as_ref(), &split, &columns, &give)
+            }));
             let last = match done {
                 Ok(Ok(true)) => Piece::SplitDone,
                 Ok(Ok(false)) => return,
@@ -133,12 +162,20 @@ fn reader_thread(reader: Arc<dyn Reader>, columns: Vec<usize>, bell: SyncActivat
             }
         }
     };
-    std::thread::Builder::new().name("highwater:read".into()).spawn(work).expect("the system can start a thread");
+    std::thread::Builder::new()
+        .name("highwater:read".into())
+        .spawn(work)
+        .expect("the system can start a thread");
     (send_split, receive_piece)
 }
 
 /// False if nobody listens any more.
-fn read_split(reader: &dyn Reader, split: &Split, columns: &[usize], give: &impl Fn(Piece) -> bool) -> Result<bool, String> {
+fn read_split(
+    reader: &dyn Reader,
+    split: &Split,
+    columns: &[usize],
+    give: &impl Fn(Piece) -> bool,
+) -> Result<bool, String> {
     for rows in reader.read(split, columns).map_err(|e| error_chain(&e))? {
         if !give(Piece::Rows(rows.map_err(|e| error_chain(&e))?)) {
             return Ok(false);

@@ -40,7 +40,11 @@ pub(crate) fn is_streaming(plan: &LogicalPlan) -> bool {
         if let LogicalPlan::TableScan(scan) = node {
             found |= scan.source.downcast_ref::<StreamRelation>().is_some();
         }
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        Ok(if found {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
     });
     found
 }
@@ -53,10 +57,22 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
     let optimizer = Optimizer::with_rules(vec![Arc::new(OptimizeProjections::new())]);
     let context = OptimizerContext::new().with_skip_failing_rules(false);
-    let optimized = optimizer.optimize(plan.clone(), &context, |_, _| {}).map_err(Error::run)?;
-    let mut compiler = Compiler { mode, sources: Vec::new(), ordered: wants_order(&optimized)?, aggregations: 0 };
+    let optimized = optimizer
+        .optimize(plan.clone(), &context, |_, _| {})
+        .map_err(Error::run)?;
+    let mut compiler = Compiler {
+        mode,
+        sources: Vec::new(),
+        ordered: wants_order(&optimized)?,
+        aggregations: 0,
+    };
     let root = compiler.node(&optimized)?;
-    Ok(Compiled { root, sources: compiler.sources, schema, key: key_columns(plan) })
+    Ok(Compiled {
+        root,
+        sources: compiler.sources,
+        schema,
+        key: key_columns(plan),
+    })
 }
 
 /// True if some aggregate's answer depends on the order of rows.
@@ -86,15 +102,24 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
                 let below = keys(&projection.input);
                 let schema = projection.input.schema();
                 let is_key = |expr: &Expr| {
-                    let Expr::Column(column) = expr.clone().unalias() else { return false };
-                    schema.maybe_index_of_column(&column).is_some_and(|index| below.contains(&index))
+                    let Expr::Column(column) = expr.clone().unalias() else {
+                        return false;
+                    };
+                    schema
+                        .maybe_index_of_column(&column)
+                        .is_some_and(|index| below.contains(&index))
                 };
-                (0..projection.expr.len()).filter(|index| is_key(&projection.expr[*index])).collect()
+                (0..projection.expr.len())
+                    .filter(|index| is_key(&projection.expr[*index]))
+                    .collect()
             }
             _ => Vec::new(),
         }
     }
-    keys(plan).into_iter().map(|index| plan.schema().field(index).name().clone()).collect()
+    keys(plan)
+        .into_iter()
+        .map(|index| plan.schema().field(index).name().clone())
+        .collect()
 }
 
 struct Compiler {
@@ -110,63 +135,112 @@ impl Compiler {
             LogicalPlan::TableScan(scan) => {
                 let Some(stream) = scan.source.downcast_ref::<StreamRelation>() else {
                     let is_table = scan.source.downcast_ref::<DefaultTableSource>().is_some();
-                    let what = if is_table { "a static table" } else { "this relation" };
-                    return Err(Error::not_yet(format!("{what} (\"{}\") inside a streaming query", scan.table_name)));
+                    let what = if is_table {
+                        "a static table"
+                    } else {
+                        "this relation"
+                    };
+                    return Err(Error::not_yet(format!(
+                        "{what} (\"{}\") inside a streaming query",
+                        scan.table_name
+                    )));
                 };
                 if scan.fetch.is_some() || !scan.filters.is_empty() {
                     return Err(Error::not_yet("a limit on a streaming query"));
                 }
                 let all = stream.factory.schema();
-                let wanted = scan.projection.clone().unwrap_or_else(|| (0..all.fields().len()).collect());
+                let wanted = scan
+                    .projection
+                    .clone()
+                    .unwrap_or_else(|| (0..all.fields().len()).collect());
                 let mut columns = wanted.clone();
                 columns.sort_unstable();
                 columns.dedup();
                 let read: SchemaRef = Arc::new(all.project(&columns).map_err(Error::run)?);
-                let edge = Edge { rows: Arc::clone(&read), ordered: self.ordered, signed: false };
+                let edge = Edge {
+                    rows: Arc::clone(&read),
+                    ordered: self.ordered,
+                    signed: false,
+                };
                 let source = self.sources.len();
-                self.sources.push(SourceUse { factory: Arc::clone(&stream.factory), columns: columns.clone() });
+                self.sources.push(SourceUse {
+                    factory: Arc::clone(&stream.factory),
+                    columns: columns.clone(),
+                });
                 let node = Node::Source { source, edge };
                 if columns == wanted {
                     return Ok(node);
                 }
                 // Readers give columns in the source's order; the plan wants another.
-                let place = |column: &usize| columns.binary_search(column).expect("it is one of them");
+                let place =
+                    |column: &usize| columns.binary_search(column).expect("it is one of them");
                 let exprs = wanted.iter().map(place).map(|i| column(&read, i)).collect();
-                let schema = Arc::new(read.project(&wanted.iter().map(place).collect::<Vec<_>>()).map_err(Error::run)?);
+                let schema = Arc::new(
+                    read.project(&wanted.iter().map(place).collect::<Vec<_>>())
+                        .map_err(Error::run)?,
+                );
                 Ok(stage(node, Step::Project { exprs, schema }))
             }
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
             LogicalPlan::Projection(projection) => {
                 let input = self.node(&projection.input)?;
                 let exprs = physical(&projection.expr, projection.input.schema())?;
-                Ok(stage(input, Step::Project { exprs, schema: arrow_schema(&projection.schema) }))
+                Ok(stage(
+                    input,
+                    Step::Project {
+                        exprs,
+                        schema: arrow_schema(&projection.schema),
+                    },
+                ))
             }
             LogicalPlan::Filter(filter) => {
                 let input = self.node(&filter.input)?;
-                let condition = physical(std::slice::from_ref(&filter.predicate), filter.input.schema())?;
-                Ok(condition.into_iter().fold(input, |input, condition| stage(input, Step::Filter(condition))))
+                let condition = physical(
+                    std::slice::from_ref(&filter.predicate),
+                    filter.input.schema(),
+                )?;
+                Ok(condition.into_iter().fold(input, |input, condition| {
+                    stage(input, Step::Filter(condition))
+                }))
             }
             LogicalPlan::Unnest(unnest) => {
                 let input = self.node(&unnest.input)?;
                 explode(input, unnest)
             }
             LogicalPlan::Union(union) => {
-                let inputs: Vec<Node> = union.inputs.iter().map(|input| self.node(input)).collect::<Result<_, _>>()?;
-                let edge = Edge { rows: arrow_schema(&union.schema), ordered: self.ordered, signed: false };
+                let inputs: Vec<Node> = union
+                    .inputs
+                    .iter()
+                    .map(|input| self.node(input))
+                    .collect::<Result<_, _>>()?;
+                let edge = Edge {
+                    rows: arrow_schema(&union.schema),
+                    ordered: self.ordered,
+                    signed: false,
+                };
                 if self.ordered {
-                    return Err(Error::not_yet("an aggregate that depends on the order of rows over a union of streams"));
+                    return Err(Error::not_yet(
+                        "an aggregate that depends on the order of rows over a union of streams",
+                    ));
                 }
                 Ok(Node::Union { inputs, edge })
             }
             LogicalPlan::Aggregate(aggregate) => {
                 let input = self.node(&aggregate.input)?;
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
-                self.aggregate(input, keys, calls(aggregate)?, arrow_schema(&aggregate.schema))
+                self.aggregate(
+                    input,
+                    keys,
+                    calls(aggregate)?,
+                    arrow_schema(&aggregate.schema),
+                )
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let schema = arrow_schema(input.schema());
                 let node = self.node(input)?;
-                let keys = (0..schema.fields().len()).map(|i| column(&schema, i)).collect();
+                let keys = (0..schema.fields().len())
+                    .map(|i| column(&schema, i))
+                    .collect();
                 self.aggregate(node, keys, Vec::new(), schema)
             }
             LogicalPlan::Sort(_) => Err(Error::not_yet("ORDER BY on a streaming query")),
@@ -174,7 +248,10 @@ impl Compiler {
             LogicalPlan::Join(_) => Err(Error::not_yet("a join in a streaming query")),
             LogicalPlan::Window(_) => Err(Error::not_yet("an OVER window in a streaming query")),
             LogicalPlan::Subquery(_) => Err(Error::not_yet("a subquery in a streaming query")),
-            other => Err(Error::not_yet(format!("{} in a streaming query", other.display()))),
+            other => Err(Error::not_yet(format!(
+                "{} in a streaming query",
+                other.display()
+            ))),
         }
     }
 
@@ -185,10 +262,23 @@ impl Compiler {
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
     ) -> Result<Node, Error> {
-        let emit = if self.mode == OutputMode::Complete { Emit::All } else { Emit::Changed };
+        let emit = if self.mode == OutputMode::Complete {
+            Emit::All
+        } else {
+            Emit::Changed
+        };
         let name = format!("aggregate-{}", self.aggregations);
         self.aggregations += 1;
-        Ok(Node::Aggregate { input: Box::new(input), aggregation: Box::new(Aggregation { name, keys, calls, schema, emit }) })
+        Ok(Node::Aggregate {
+            input: Box::new(input),
+            aggregation: Box::new(Aggregation {
+                name,
+                keys,
+                calls,
+                schema,
+                emit,
+            }),
+        })
     }
 }
 
@@ -199,7 +289,10 @@ fn stage(input: Node, step: Step) -> Node {
             steps.push(step);
             Node::Stage { input, steps }
         }
-        input => Node::Stage { input: Box::new(input), steps: vec![step] },
+        input => Node::Stage {
+            input: Box::new(input),
+            steps: vec![step],
+        },
     }
 }
 
@@ -213,7 +306,10 @@ fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
 
 fn physical(exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>, Error> {
     let (props, context) = (ExecutionProps::new(), Default::default());
-    exprs.iter().map(|expr| create_physical_expr(expr, schema, &props, &context).map_err(Error::run)).collect()
+    exprs
+        .iter()
+        .map(|expr| create_physical_expr(expr, schema, &props, &context).map_err(Error::run))
+        .collect()
 }
 
 fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
@@ -221,8 +317,13 @@ fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
     let arrow = input.as_arrow();
     let (props, context) = (ExecutionProps::new(), Default::default());
     let call = |expr: &Expr| {
-        let lowered = LoweredAggregateBuilder::new(expr, input, arrow, &props, &context).build().map_err(Error::run)?;
-        Ok(AggregateCall { function: lowered.aggregate, filter: lowered.filter })
+        let lowered = LoweredAggregateBuilder::new(expr, input, arrow, &props, &context)
+            .build()
+            .map_err(Error::run)?;
+        Ok(AggregateCall {
+            function: lowered.aggregate,
+            filter: lowered.filter,
+        })
     };
     aggregate.aggr_expr.iter().map(call).collect()
 }
@@ -230,20 +331,45 @@ fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
 /// An unnest of lists (zipped) and structs as steps.
 fn explode(input: Node, unnest: &Unnest) -> Result<Node, Error> {
     if !unnest.struct_type_columns.is_empty() {
-        return Err(Error::not_yet("expanding a struct with inline() in a streaming query"));
+        return Err(Error::not_yet(
+            "expanding a struct with inline() in a streaming query",
+        ));
     }
-    if unnest.list_type_columns.iter().any(|(_, list)| list.depth != 1) {
-        return Err(Error::not_yet("exploding more than one level of an array at once"));
+    if unnest
+        .list_type_columns
+        .iter()
+        .any(|(_, list)| list.depth != 1)
+    {
+        return Err(Error::not_yet(
+            "exploding more than one level of an array at once",
+        ));
     }
-    let lists: Vec<usize> = unnest.list_type_columns.iter().map(|(index, _)| *index).collect();
+    let lists: Vec<usize> = unnest
+        .list_type_columns
+        .iter()
+        .map(|(index, _)| *index)
+        .collect();
     let schema = arrow_schema(&unnest.schema);
     let outer = unnest.options.expand_empty_as_null();
     if unnest.options.preserve_nulls() && !outer {
-        return Err(Error::not_yet("exploding so that null arrays stay and empty ones go"));
+        return Err(Error::not_yet(
+            "exploding so that null arrays stay and empty ones go",
+        ));
     }
-    let in_place = unnest.dependency_indices.iter().copied().eq(0..schema.fields().len());
+    let in_place = unnest
+        .dependency_indices
+        .iter()
+        .copied()
+        .eq(0..schema.fields().len());
     if !in_place {
         return Err(Error::not_yet("this form of explode in a streaming query"));
     }
-    Ok(stage(input, Step::Unnest { lists, outer, schema }))
+    Ok(stage(
+        input,
+        Step::Unnest {
+            lists,
+            outer,
+            schema,
+        },
+    ))
 }

@@ -76,11 +76,16 @@ impl Node {
                     match step {
                         Step::Filter(condition) => writeln!(f, "{pad}  filter {condition}")?,
                         Step::Project { exprs, .. } => {
-                            let exprs: Vec<String> = exprs.iter().map(ToString::to_string).collect();
+                            let exprs: Vec<String> =
+                                exprs.iter().map(ToString::to_string).collect();
                             writeln!(f, "{pad}  project {}", exprs.join(", "))?;
                         }
                         Step::Unnest { lists, outer, .. } => {
-                            writeln!(f, "{pad}  explode{} {lists:?}", if *outer { " outer" } else { "" })?;
+                            writeln!(
+                                f,
+                                "{pad}  explode{} {lists:?}",
+                                if *outer { " outer" } else { "" }
+                            )?;
                         }
                     }
                 }
@@ -88,7 +93,11 @@ impl Node {
             }
             Node::Aggregate { input, aggregation } => {
                 let keys: Vec<String> = aggregation.keys.iter().map(ToString::to_string).collect();
-                let calls: Vec<String> = aggregation.calls.iter().map(|c| c.function.name().to_string()).collect();
+                let calls: Vec<String> = aggregation
+                    .calls
+                    .iter()
+                    .map(|c| c.function.name().to_string())
+                    .collect();
                 // Nothing but a watermark makes a group final: until one is asked for, each stays.
                 writeln!(
                     f,
@@ -101,13 +110,20 @@ impl Node {
             }
             Node::Union { inputs, .. } => {
                 writeln!(f, "{pad}Union")?;
-                inputs.iter().try_for_each(|input| input.write(f, depth + 1))
+                inputs
+                    .iter()
+                    .try_for_each(|input| input.write(f, depth + 1))
             }
         }
     }
 }
 
 fn columns(edge: &Edge) -> String {
-    let names: Vec<&str> = edge.rows.fields().iter().map(|field| field.name().as_str()).collect();
+    let names: Vec<&str> = edge
+        .rows
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
     names.join(", ")
 }

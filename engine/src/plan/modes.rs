@@ -20,7 +20,9 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
             "Output mode complete is not supported for no streaming aggregations: all rows since the beginning would \
              have to be kept. Use output mode append",
         )),
-        _ if aggregations > 1 => Err(Error::not_yet("an aggregation over the rows of another aggregation of a stream")),
+        _ if aggregations > 1 => Err(Error::not_yet(
+            "an aggregation over the rows of another aggregation of a stream",
+        )),
         _ => Ok(()),
     }
 }
@@ -28,7 +30,10 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
 fn aggregations(plan: &LogicalPlan) -> usize {
     let mut count = 0;
     let _ = plan.apply(|node| {
-        count += usize::from(matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_)));
+        count += usize::from(matches!(
+            node,
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_)
+        ));
         Ok(TreeNodeRecursion::Continue)
     });
     count

@@ -121,10 +121,7 @@ impl Arrangement {
     }
 
     /// Looks up ascending keys: see [`probe`].
-    pub fn probe<'a>(
-        &self,
-        keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
-    ) -> Found {
+    pub fn probe<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Found {
         probe(&self.shape, &self.runs(), keys)
     }
 
@@ -276,4 +273,3 @@ impl Arrangement {
         Ok(())
     }
 }
-
