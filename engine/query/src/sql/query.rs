@@ -1,0 +1,530 @@
+//! Statements and queries of the parser's AST to ours. Every struct is taken apart whole: a field that is new or not
+//! understood does not compile or is refused.
+
+use sqlparser::ast::{self, Spanned};
+
+use super::expression::{
+    all, descend, lower, object_name, select_item, sort_keys, start, unsupported,
+};
+use crate::error::QueryError;
+use crate::expr::{Expr, Literal};
+use crate::plan::{JoinCondition, JoinKind, Plan, Statement};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+fn refuse(refused: bool, what: &str) -> Result<()> {
+    if refused {
+        Err(QueryError::unsupported(what))
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn statement(statement: ast::Statement) -> Result<Statement> {
+    match statement {
+        ast::Statement::Query(inner) => Ok(Statement::Query(query(*inner)?)),
+        ast::Statement::CreateView(view) => create_view(view),
+        ast::Statement::Drop {
+            object_type: ast::ObjectType::View,
+            if_exists,
+            names,
+            cascade,
+            restrict,
+            purge,
+            temporary: _,
+            table,
+        } => {
+            refuse(
+                cascade || restrict || purge || table.is_some(),
+                "this option of DROP VIEW",
+            )?;
+            let mut names = names.into_iter();
+            match (names.next(), names.next()) {
+                (Some(name), None) => Ok(Statement::DropView {
+                    name: object_name(name)?,
+                    if_exists,
+                }),
+                _ => Err(QueryError::unsupported("dropping several views at once")),
+            }
+        }
+        other => {
+            let text = other.to_string();
+            let words: Vec<&str> = text.split_whitespace().take(2).collect();
+            Err(QueryError::unsupported(format!(
+                "the statement {}",
+                words.join(" ")
+            )))
+        }
+    }
+}
+
+fn create_view(view: ast::CreateView) -> Result<Statement> {
+    let ast::CreateView {
+        or_alter,
+        or_replace,
+        materialized,
+        secure,
+        name,
+        name_before_not_exists: _,
+        columns,
+        query: inner,
+        options,
+        cluster_by,
+        comment,
+        with_no_schema_binding,
+        if_not_exists,
+        temporary,
+        copy_grants,
+        to,
+        params,
+    } = view;
+    refuse(!temporary, "a view that is not temporary")?;
+    refuse(
+        or_alter || secure || materialized || copy_grants || with_no_schema_binding,
+        "this kind of view",
+    )?;
+    refuse(
+        options != ast::CreateTableOptions::None || !cluster_by.is_empty(),
+        "options of a view",
+    )?;
+    refuse(to.is_some() || params.is_some(), "options of a view")?;
+    refuse(if_not_exists, "CREATE TEMP VIEW IF NOT EXISTS")?;
+    let _ = comment; // says nothing about the rows
+    let mut plan = query(*inner)?;
+    let name = object_name(name)?;
+    if !columns.is_empty() {
+        let names = columns.into_iter().map(
+            |ast::ViewColumnDef {
+                 name,
+                 data_type,
+                 options: _,
+             }| {
+                refuse(data_type.is_some(), "a type for a view's column")?;
+                Ok(name.value)
+            },
+        );
+        let columns = names.collect::<Result<_>>()?;
+        plan = Plan::Alias {
+            input: Box::new(plan),
+            name: name.last().cloned().unwrap_or_default(),
+            columns,
+        };
+    }
+    Ok(Statement::CreateTempView {
+        name,
+        replace: or_replace,
+        plan,
+    })
+}
+
+pub(super) fn query(inner: ast::Query) -> Result<Plan> {
+    descend(|| query_inner(inner))
+}
+
+fn query_inner(inner: ast::Query) -> Result<Plan> {
+    let ast::Query {
+        with,
+        body,
+        order_by,
+        limit_clause,
+        fetch,
+        locks,
+        for_clause,
+        settings,
+        format_clause,
+        pipe_operators,
+    } = inner;
+    refuse(fetch.is_some(), "FETCH")?;
+    refuse(!locks.is_empty() || for_clause.is_some(), "FOR")?;
+    refuse(settings.is_some() || format_clause.is_some(), "SETTINGS")?;
+    refuse(!pipe_operators.is_empty(), "pipe syntax")?;
+    let mut plan = set_expr(*body)?;
+    if let Some(ast::OrderBy { kind, interpolate }) = order_by {
+        refuse(interpolate.is_some(), "INTERPOLATE")?;
+        let order = match kind {
+            ast::OrderByKind::Expressions(keys) => sort_keys(keys)?,
+            ast::OrderByKind::All(_) => return Err(QueryError::unsupported("ORDER BY ALL")),
+        };
+        plan = Plan::Sort {
+            input: Box::new(plan),
+            order,
+        };
+    }
+    if let Some(limit) = limit_clause {
+        plan = limited(plan, limit)?;
+    }
+    let Some(ast::With {
+        with_token: _,
+        recursive,
+        cte_tables,
+    }) = with
+    else {
+        return Ok(plan);
+    };
+    refuse(recursive, "WITH RECURSIVE")?;
+    let ctes = cte_tables.into_iter().map(|cte| {
+        let ast::Cte {
+            alias,
+            query: inner,
+            from,
+            materialized,
+            closing_paren_token: _,
+        } = cte;
+        refuse(
+            from.is_some() || materialized.is_some(),
+            "this option of WITH",
+        )?;
+        let (name, columns) = table_alias(alias)?;
+        Ok((name, columns, query(*inner)?))
+    });
+    Ok(Plan::With {
+        ctes: ctes.collect::<Result<_>>()?,
+        input: Box::new(plan),
+    })
+}
+
+fn limited(input: Plan, limit: ast::LimitClause) -> Result<Plan> {
+    let ast::LimitClause::LimitOffset {
+        limit,
+        offset,
+        limit_by,
+    } = limit
+    else {
+        return Err(QueryError::unsupported("LIMIT offset, count"));
+    };
+    refuse(!limit_by.is_empty(), "LIMIT BY")?;
+    let count = limit.map(row_count).transpose()?;
+    let skip = match offset {
+        Some(ast::Offset { value, rows: _ }) => row_count(value)?,
+        None => 0,
+    };
+    Ok(Plan::Limit {
+        input: Box::new(input),
+        count,
+        skip,
+    })
+}
+
+fn row_count(expr: ast::Expr) -> Result<u64> {
+    let place = start(expr.span());
+    let value = match lower(expr)? {
+        Expr::Literal(Literal::Int(n)) => i64::from(n),
+        Expr::Literal(Literal::BigInt(n)) => n,
+        _ => return Err(QueryError::unsupported("a limit that is not a number").at(place)),
+    };
+    u64::try_from(value).map_err(|_| {
+        let message = format!("the limit must not be negative, but is {value}");
+        QueryError::new("INVALID_LIMIT_LIKE_EXPRESSION.IS_NEGATIVE", message).at(place)
+    })
+}
+
+fn set_expr(body: ast::SetExpr) -> Result<Plan> {
+    descend(|| match body {
+        ast::SetExpr::Select(inner) => select(*inner),
+        ast::SetExpr::Query(inner) => query(*inner),
+        ast::SetExpr::Values(values) => values_rows(values),
+        ast::SetExpr::Table(table) => match *table {
+            ast::Table {
+                table_name: Some(name),
+                schema_name: None,
+            } => Ok(Plan::Table {
+                name: vec![name],
+                place: None,
+            }),
+            _ => Err(QueryError::unsupported("TABLE with a qualified name")),
+        },
+        ast::SetExpr::SetOperation {
+            left,
+            op,
+            set_quantifier,
+            right,
+        } => {
+            use ast::SetQuantifier as Q;
+            let (left, right) = (set_expr(*left)?, set_expr(*right)?);
+            let all = matches!(set_quantifier, Q::All | Q::AllByName);
+            let by_name = matches!(set_quantifier, Q::ByName | Q::AllByName | Q::DistinctByName);
+            if op == ast::SetOperator::Union {
+                let union = Plan::Union {
+                    inputs: vec![left, right],
+                    by_name,
+                };
+                return Ok(if all {
+                    union
+                } else {
+                    Plan::Distinct {
+                        input: Box::new(union),
+                    }
+                });
+            }
+            refuse(by_name, "BY NAME here")?;
+            let except = op != ast::SetOperator::Intersect;
+            Ok(Plan::SetOperation {
+                left: Box::new(left),
+                right: Box::new(right),
+                except,
+                all,
+            })
+        }
+        other => Err(QueryError::unsupported(format!("the query {other}"))),
+    })
+}
+
+fn values_rows(values: ast::Values) -> Result<Plan> {
+    let ast::Values {
+        explicit_row,
+        value_keyword,
+        rows,
+    } = values;
+    refuse(explicit_row || value_keyword, "VALUES ROW")?;
+    let rows = rows
+        .into_iter()
+        .map(|row| all(row.content))
+        .collect::<Result<_>>()?;
+    Ok(Plan::Values { rows })
+}
+
+fn select(inner: ast::Select) -> Result<Plan> {
+    let ast::Select {
+        select_token: _,
+        optimizer_hints: _, // hints change speed, not rows
+        distinct,
+        select_modifiers,
+        top,
+        top_before_distinct: _,
+        projection,
+        exclude,
+        into,
+        from,
+        lateral_views,
+        prewhere,
+        selection,
+        connect_by,
+        group_by,
+        cluster_by,
+        distribute_by,
+        sort_by,
+        having,
+        named_window,
+        qualify,
+        window_before_qualify: _,
+        value_table_mode,
+        flavor,
+    } = inner;
+    refuse(
+        select_modifiers.is_some() || value_table_mode.is_some(),
+        "this modifier of SELECT",
+    )?;
+    refuse(top.is_some(), "TOP")?;
+    refuse(exclude.is_some(), "EXCLUDE")?;
+    refuse(into.is_some(), "SELECT INTO")?;
+    refuse(prewhere.is_some(), "PREWHERE")?;
+    refuse(!connect_by.is_empty(), "CONNECT BY")?;
+    refuse(!cluster_by.is_empty(), "CLUSTER BY")?;
+    refuse(!distribute_by.is_empty(), "DISTRIBUTE BY")?;
+    refuse(!sort_by.is_empty(), "SORT BY")?;
+    refuse(!named_window.is_empty(), "WINDOW")?;
+    refuse(qualify.is_some(), "QUALIFY")?;
+    refuse(flavor != ast::SelectFlavor::Standard, "FROM before SELECT")?;
+    let mut plan = from_clause(from)?;
+    for view in lateral_views {
+        let ast::LateralView {
+            lateral_view,
+            lateral_view_name,
+            lateral_col_alias,
+            outer,
+        } = view;
+        plan = Plan::LateralView {
+            input: Box::new(plan),
+            generator: lower(lateral_view)?,
+            outer,
+            name: object_name(lateral_view_name)?.join("."),
+            columns: lateral_col_alias.into_iter().map(|c| c.value).collect(),
+        };
+    }
+    if let Some(condition) = selection {
+        plan = Plan::Filter {
+            input: Box::new(plan),
+            condition: lower(condition)?,
+        };
+    }
+    let input = Box::new(plan);
+    let outputs = projection
+        .into_iter()
+        .map(select_item)
+        .collect::<Result<Vec<_>>>()?;
+    let having = having.map(lower).transpose()?;
+    let keys = match group_by {
+        ast::GroupByExpr::All(_) => return Err(QueryError::unsupported("GROUP BY ALL")),
+        ast::GroupByExpr::Expressions(keys, modifiers) => {
+            refuse(!modifiers.is_empty(), "WITH ROLLUP or CUBE")?;
+            all(keys)?
+        }
+    };
+    let mut plan = if keys.is_empty() && having.is_none() {
+        Plan::Project { input, outputs }
+    } else {
+        Plan::Aggregate {
+            input,
+            keys,
+            outputs,
+            having,
+        }
+    };
+    match distinct {
+        None | Some(ast::Distinct::All) => {}
+        Some(ast::Distinct::Distinct) => {
+            plan = Plan::Distinct {
+                input: Box::new(plan),
+            }
+        }
+        Some(ast::Distinct::On(_)) => return Err(QueryError::unsupported("DISTINCT ON")),
+    }
+    Ok(plan)
+}
+
+fn from_clause(from: Vec<ast::TableWithJoins>) -> Result<Plan> {
+    let mut whole = None;
+    for item in from {
+        let next = table_with_joins(item)?;
+        whole = Some(match whole {
+            None => next,
+            Some(left) => joined(left, next, JoinKind::Cross, JoinCondition::None),
+        });
+    }
+    Ok(whole.unwrap_or(Plan::OneRow))
+}
+
+fn joined(left: Plan, right: Plan, kind: JoinKind, condition: JoinCondition) -> Plan {
+    Plan::Join {
+        left: Box::new(left),
+        right: Box::new(right),
+        kind,
+        condition,
+    }
+}
+
+fn table_with_joins(item: ast::TableWithJoins) -> Result<Plan> {
+    let ast::TableWithJoins {
+        relation: first,
+        joins,
+    } = item;
+    let mut plan = relation(first)?;
+    for ast::Join {
+        relation: right,
+        global,
+        join_operator,
+    } in joins
+    {
+        refuse(global, "GLOBAL JOIN")?;
+        use ast::JoinOperator as Op;
+        let (kind, constraint) = match join_operator {
+            Op::Join(c) | Op::Inner(c) => (JoinKind::Inner, c),
+            Op::Left(c) | Op::LeftOuter(c) => (JoinKind::Left, c),
+            Op::Right(c) | Op::RightOuter(c) => (JoinKind::Right, c),
+            Op::FullOuter(c) => (JoinKind::Full, c),
+            Op::CrossJoin(c) => (JoinKind::Cross, c),
+            Op::Semi(c) | Op::LeftSemi(c) => (JoinKind::LeftSemi, c),
+            Op::Anti(c) | Op::LeftAnti(c) => (JoinKind::LeftAnti, c),
+            other => {
+                return Err(unsupported(
+                    format!("this kind of join ({other:?})"),
+                    right.span(),
+                ));
+            }
+        };
+        let condition = match constraint {
+            ast::JoinConstraint::On(condition) => JoinCondition::On(lower(condition)?),
+            ast::JoinConstraint::Using(names) => {
+                let names = names
+                    .into_iter()
+                    .map(|n| object_name(n).map(|parts| parts.join(".")));
+                JoinCondition::Using(names.collect::<Result<_>>()?)
+            }
+            ast::JoinConstraint::Natural => JoinCondition::Natural,
+            ast::JoinConstraint::None => JoinCondition::None,
+        };
+        plan = joined(plan, relation(right)?, kind, condition);
+    }
+    Ok(plan)
+}
+
+fn relation(factor: ast::TableFactor) -> Result<Plan> {
+    descend(|| relation_inner(factor))
+}
+
+fn relation_inner(factor: ast::TableFactor) -> Result<Plan> {
+    let span = factor.span();
+    match factor {
+        ast::TableFactor::Table {
+            name,
+            alias,
+            args,
+            with_hints,
+            version,
+            with_ordinality,
+            partitions,
+            json_path,
+            sample,
+            index_hints,
+        } => {
+            let at = start(name.span());
+            let name = object_name(name)?;
+            if args.is_some() {
+                return Err(unsupported(
+                    format!("the table function {}", name.join(".")),
+                    span,
+                ));
+            }
+            refuse(sample.is_some(), "TABLESAMPLE")?;
+            refuse(version.is_some(), "a version of a table")?;
+            let hints = !with_hints.is_empty() || !index_hints.is_empty() || json_path.is_some();
+            refuse(
+                hints || with_ordinality || !partitions.is_empty(),
+                "this option of a table",
+            )?;
+            aliased(Plan::Table { name, place: at }, alias)
+        }
+        ast::TableFactor::Derived {
+            lateral,
+            subquery,
+            alias,
+            sample,
+        } => {
+            refuse(lateral, "a LATERAL subquery")?;
+            refuse(sample.is_some(), "TABLESAMPLE")?;
+            aliased(query(*subquery)?, alias)
+        }
+        ast::TableFactor::NestedJoin {
+            table_with_joins: inner,
+            alias,
+        } => aliased(table_with_joins(*inner)?, alias),
+        other => Err(unsupported(format!("the relation {other}"), span)),
+    }
+}
+
+fn aliased(input: Plan, alias: Option<ast::TableAlias>) -> Result<Plan> {
+    let Some(alias) = alias else { return Ok(input) };
+    let (name, columns) = table_alias(alias)?;
+    Ok(Plan::Alias {
+        input: Box::new(input),
+        name,
+        columns,
+    })
+}
+
+fn table_alias(alias: ast::TableAlias) -> Result<(String, Vec<String>)> {
+    let ast::TableAlias {
+        explicit: _,
+        name,
+        columns,
+        at,
+    } = alias;
+    refuse(at.is_some(), "AT")?;
+    let columns = columns
+        .into_iter()
+        .map(|ast::TableAliasColumnDef { name, data_type }| {
+            refuse(data_type.is_some(), "a type in an alias")?;
+            Ok(name.value)
+        });
+    Ok((name.value, columns.collect::<Result<_>>()?))
+}

@@ -1,0 +1,235 @@
+//! Text to tokens, as Spark's lexer cuts them.
+//!
+//! The tokenizer of `sqlparser` does nearly all of it. What Spark reads differently is repaired here, between
+//! tokenizer and parser: escapes in strings, suffixes of numbers (`100S`), `0x1F` (a name), `FROM STREAM t`.
+
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+use super::dialect::Spark;
+use crate::error::{Place, QueryError};
+
+/// A run of tokens without a comma longer than this is refused: it would nest deeper than a stack holds.
+const RUN_MAX: usize = 2_000;
+
+/// The tokens of `sql`.
+pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
+    let tokens = Tokenizer::new(&Spark, sql)
+        .with_unescape(false)
+        .tokenize_with_location();
+    let tokens = tokens.map_err(|error| {
+        let at = place(error.location);
+        QueryError::new(
+            "PARSE_SYNTAX_ERROR",
+            format!("syntax error: {}", error.message),
+        )
+        .at(at)
+    })?;
+    let mut repaired: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut run = 0;
+    for mut token in tokens {
+        run = if matches!(token.token, Token::Comma | Token::SemiColon) {
+            0
+        } else {
+            run + 1
+        };
+        if run > RUN_MAX && !matches!(token.token, Token::Whitespace(_)) {
+            return Err(
+                QueryError::unsupported("an expression this long").at(place(token.span.start))
+            );
+        }
+        if let Token::HexStringLiteral(digits) = &token.token
+            && token.span.end.column - token.span.start.column == digits.chars().count() as u64 + 2
+        {
+            token.token = Token::make_word(&format!("0x{digits}"), None);
+        }
+        let before = repaired
+            .last_mut()
+            .filter(|last| last.span.end == token.span.start);
+        match (&mut token.token, before) {
+            (
+                Token::Word(word),
+                Some(TokenWithSpan {
+                    token: Token::Number(number, _),
+                    span,
+                }),
+            ) if word.quote_style.is_none() => {
+                let joined = format!("{number}{}", word.value);
+                let suffixes = ["S", "Y", "L", "F", "D", "BD"];
+                let is_number = suffixes.iter().any(|s| s.eq_ignore_ascii_case(&word.value));
+                let whole = number.bytes().all(|b| b.is_ascii_digit());
+                span.end = token.span.end;
+                let last = repaired.last_mut().expect("matched above");
+                last.token = match (is_number, whole) {
+                    (true, _) => Token::Number(joined, false),
+                    (false, true) => Token::make_word(&joined, None),
+                    (false, false) => return Err(unexpected(&word.value, token.span.start)),
+                };
+                continue;
+            }
+            (
+                Token::SingleQuotedString(text) | Token::DoubleQuotedString(text),
+                Some(TokenWithSpan {
+                    token: Token::Word(word),
+                    ..
+                }),
+            ) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("r") => {
+                let raw = Token::SingleQuotedString(std::mem::take(text));
+                repaired.pop();
+                repaired.push(TokenWithSpan {
+                    token: raw,
+                    span: token.span,
+                });
+                continue;
+            }
+            (Token::SingleQuotedString(text), _) => *text = unescape(text, '\''),
+            (Token::DoubleQuotedString(text), _) => *text = unescape(text, '"'),
+            (Token::Number(number, long), _) if *long => {
+                *number = format!("{number}L");
+                *long = false;
+            }
+            _ => {}
+        }
+        repaired.push(token);
+    }
+    Ok(without_stream_keywords(repaired))
+}
+
+fn unexpected(text: &str, at: Location) -> QueryError {
+    QueryError::new(
+        "PARSE_SYNTAX_ERROR",
+        format!("syntax error at or near '{text}'"),
+    )
+    .at(place(at))
+}
+
+/// A place in the text, if it is known.
+pub(super) fn place(location: Location) -> Option<Place> {
+    (location.line > 0).then_some(Place {
+        line: location.line,
+        column: location.column,
+    })
+}
+
+/// Spark's escapes. An unknown one stands for the character itself, but `\%` and `\_` stay for LIKE.
+fn unescape(text: &str, quote: char) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c == quote {
+            rest.next(); // a doubled quote is one
+            out.push(quote);
+            continue;
+        }
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        let tail = rest.as_str();
+        let code = |digits: &str, len: usize, radix| {
+            let digits = digits.get(..len)?;
+            digits
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric())
+                .then_some(())?;
+            char::from_u32(u32::from_str_radix(digits, radix).ok()?)
+        };
+        let (character, length) = match tail.chars().next() {
+            None => ('\\', 0),
+            Some('u') if code(&tail[1..], 4, 16).is_some() => {
+                (code(&tail[1..], 4, 16).unwrap_or('u'), 5)
+            }
+            Some('U') if code(&tail[1..], 8, 16).is_some() => {
+                (code(&tail[1..], 8, 16).unwrap_or('U'), 9)
+            }
+            Some('0'..='3') if tail.len() >= 3 && code(tail, 3, 8).is_some() => {
+                (code(tail, 3, 8).unwrap_or('0'), 3)
+            }
+            Some('0') => ('\0', 1),
+            Some('b') => ('\u{8}', 1),
+            Some('n') => ('\n', 1),
+            Some('r') => ('\r', 1),
+            Some('t') => ('\t', 1),
+            Some('Z') => ('\u{1a}', 1),
+            Some(wildcard @ ('%' | '_')) => {
+                out.push('\\');
+                (wildcard, 1)
+            }
+            Some(other) => (other, 1),
+        };
+        out.push(character);
+        for _ in 0..length {
+            rest.next();
+        }
+    }
+    out
+}
+
+/// `FROM STREAM t` reads the same rows as `FROM t`: whether a table grows is known by its name.
+fn without_stream_keywords(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let significant: Vec<usize> = (0..tokens.len())
+        .filter(|&i| !matches!(tokens[i].token, Token::Whitespace(_)))
+        .collect();
+    let mut dropped = vec![];
+    for three in significant.windows(3) {
+        let [before, stream, after] = [three[0], three[1], three[2]].map(|i| &tokens[i].token);
+        let opens =
+            matches!(before, Token::Word(w) if matches!(w.keyword, Keyword::FROM | Keyword::JOIN));
+        let is_stream = matches!(stream, Token::Word(w)
+            if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("stream"));
+        let names =
+            matches!(after, Token::Word(w) if w.quote_style.is_some() || !ends_relation(w.keyword));
+        if opens && is_stream && names {
+            dropped.push(three[1]);
+        }
+    }
+    let mut tokens = tokens;
+    for i in dropped {
+        tokens[i].token = Token::Whitespace(sqlparser::tokenizer::Whitespace::Space);
+    }
+    tokens
+}
+
+fn ends_relation(keyword: Keyword) -> bool {
+    use Keyword::*;
+    matches!(
+        keyword,
+        AS | WHERE
+            | GROUP
+            | ORDER
+            | HAVING
+            | LIMIT
+            | OFFSET
+            | UNION
+            | EXCEPT
+            | INTERSECT
+            | MINUS
+            | JOIN
+            | INNER
+            | LEFT
+            | RIGHT
+            | FULL
+            | CROSS
+            | NATURAL
+            | LATERAL
+            | ON
+            | USING
+            | WINDOW
+            | CLUSTER
+            | DISTRIBUTE
+            | SORT
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_sparks() {
+        assert_eq!(unescape(r"\\w\n\%\q\u00e9\101", '\''), "\\w\n\\%qéA");
+        assert_eq!(unescape("it''s", '\''), "it's");
+        assert_eq!(unescape(r"\uzz", '\''), "uzz");
+        assert_eq!(unescape("\\", '\''), "\\");
+    }
+}
