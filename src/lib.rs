@@ -28,7 +28,8 @@ pub use highwater_engine::{
     source,
 };
 pub use highwater_query::{
-    Expr, Functions, JoinKind, QueryError, functions, parse_schema, schema_text, type_text,
+    Expr, Functions, JoinKind, QueryError, functions, parse_schema, schema_text, split_statements,
+    type_text,
 };
 pub use session::Session;
 

@@ -167,17 +167,23 @@ impl Session {
                 replace,
                 plan,
             } => {
-                let name = single(&name)?;
-                if !replace && self.inner.views.contains(name) {
-                    return Err(Error::refused(
-                        "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
-                        format!(
-                            "there is a view \"{name}\" already; use CREATE OR REPLACE TEMP VIEW, or drop it first"
-                        ),
-                    ));
+                let plan = self.resolve(&plan)?;
+                self.create_view(single(&name)?, replace, plan)
+            }
+            Statement::CreateSource {
+                name,
+                replace,
+                streaming,
+                schema,
+                format,
+                options,
+            } => {
+                let mut reader = DataReader::new(self.clone(), streaming).format(&format);
+                if let Some(ddl) = schema {
+                    reader = reader.schema(&ddl)?;
                 }
-                self.inner.views.put(name, self.resolve(&plan)?);
-                Ok(self.nothing())
+                let frame = reader.options(options).load()?;
+                self.create_view(&name, replace, frame.plan().as_ref().clone())
             }
             Statement::DropView { name, if_exists } => {
                 let name = single(&name)?;
@@ -192,6 +198,24 @@ impl Session {
         }
     }
 
+    fn create_view(
+        &self,
+        name: &str,
+        replace: bool,
+        plan: LogicalPlan,
+    ) -> Result<DataFrame, Error> {
+        if !replace && self.inner.views.contains(name) {
+            return Err(Error::refused(
+                "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
+                format!(
+                    "there is a view \"{name}\" already; use CREATE OR REPLACE, or drop it first"
+                ),
+            ));
+        }
+        self.inner.views.put(name, plan);
+        Ok(self.nothing())
+    }
+
     /// A view or table by name.
     pub fn table(&self, name: &str) -> Result<DataFrame, Error> {
         let name = name.split('.').map(str::to_string).collect();
@@ -201,6 +225,11 @@ impl Session {
     /// Sets the session's time zone: how timestamps are written and read as text and cut into days.
     pub fn set_time_zone(&self, time_zone: &str) {
         write(&self.inner.conf).time_zone = time_zone.to_string();
+    }
+
+    /// True in the process that plans and commits; the only one of most sessions.
+    pub fn is_first_process(&self) -> bool {
+        self.inner.process == 0
     }
 
     /// The session's time zone.

@@ -21,5 +21,5 @@ pub use expr::{
 pub use functions::Functions;
 pub use plan::{Catalog, Conf, JoinCondition, JoinKind, Plan, Statement};
 pub use resolve::Resolver;
-pub use sql::{parse_expression, parse_query, parse_statement};
+pub use sql::{parse_expression, parse_query, parse_statement, split_statements};
 pub use types::{parse_schema, schema_text, type_text};

@@ -202,6 +202,21 @@ pub enum Statement {
         /// Its rows.
         plan: Plan,
     },
+    /// `CREATE [OR REPLACE] [STREAMING] TEMP VIEW name USING format`.
+    CreateSource {
+        /// The view.
+        name: String,
+        /// Replace a view of that name.
+        replace: bool,
+        /// Its rows are read as they arrive.
+        streaming: bool,
+        /// Its columns, as DDL.
+        schema: Option<String>,
+        /// The connector.
+        format: String,
+        /// The connector's options.
+        options: Vec<(String, String)>,
+    },
     /// `DROP VIEW`.
     DropView {
         /// The view.

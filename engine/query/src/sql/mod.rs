@@ -7,6 +7,7 @@ mod dialect;
 mod expression;
 mod literal;
 mod query;
+mod source;
 mod tokens;
 
 use sqlparser::ast;
@@ -18,11 +19,16 @@ use crate::error::{Place, QueryError};
 use crate::expr::Expr;
 use crate::plan::{Plan, Statement};
 
+pub use source::split_statements;
+
 pub(crate) use literal::{parse_interval, string_to_number};
 
 /// The statement that `sql` says.
 pub fn parse_statement(sql: &str) -> Result<Statement, QueryError> {
     let tokens = tokens::tokenize(sql)?;
+    if let Some(source) = source::create_source(&tokens) {
+        return source;
+    }
     let mut parser = parser_over(tokens);
     let statement = parser.parse_statement().map_err(syntax_error)?;
     while parser.consume_token(&Token::SemiColon) {}
