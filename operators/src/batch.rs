@@ -78,7 +78,11 @@ impl Batch {
     pub fn into_owned_rows(self, schema: &SchemaRef) -> Result<RecordBatch, OperatorError> {
         let wire = matches!(self, Batch::Wire { .. });
         let rows = self.into_rows(schema)?;
-        Ok(if wire { crate::memory::own(&rows) } else { rows })
+        Ok(if wire {
+            crate::memory::own(&rows)
+        } else {
+            rows
+        })
     }
 }
 
@@ -158,4 +162,3 @@ impl Batch {
         }
     }
 }
-

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::cast;
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type,
-};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
+use crate::arrangement::prefix;
 use crate::{memory, wire};
 
 /// The column in the form that keys are compared in: no dictionaries, 0.0 for -0.0, one NaN.
@@ -124,7 +123,11 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<(), ArrowError> 
                 }
                 Some(nulls) => {
                     for (row, (hash, value)) in hashes.iter_mut().zip(values).enumerate() {
-                        let word = if nulls.is_null(row) { NULL } else { word(*value) };
+                        let word = if nulls.is_null(row) {
+                            NULL
+                        } else {
+                            word(*value)
+                        };
                         *hash = mix(*hash, word).wrapping_mul(MULTIPLIER | 1);
                     }
                 }
@@ -205,6 +208,19 @@ impl Encoded {
     pub fn key(&self, row: usize) -> &[u8] {
         &self.bytes[self.offsets[row]..self.offsets[row + 1]]
     }
+
+    /// The rows in ascending order of their keys.
+    pub fn sorted(&self) -> Vec<u32> {
+        let rows = self.offsets.len() - 1;
+        let mut order: Vec<(u64, u32)> = (0..rows)
+            .map(|row| (prefix(self.key(row)), row as u32))
+            .collect();
+        order.sort_unstable_by(|(p, a), (q, b)| {
+            p.cmp(q)
+                .then_with(|| self.key(*a as usize).cmp(self.key(*b as usize)))
+        });
+        order.into_iter().map(|(_, row)| row).collect()
+    }
 }
 
 impl Codec {
@@ -244,7 +260,9 @@ impl Codec {
         let bytes = match encoded.try_into_binary() {
             Ok(binary) => {
                 let (_, bytes, _) = binary.into_parts();
-                bytes.into_vec::<u8>().unwrap_or_else(|bytes| bytes.to_vec())
+                bytes
+                    .into_vec::<u8>()
+                    .unwrap_or_else(|bytes| bytes.to_vec())
             }
             Err(error) => return Err(error),
         };
@@ -263,7 +281,6 @@ impl Codec {
         converter.convert_rows(keys.map(|key| parser.parse(key)))
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -299,12 +316,20 @@ mod tests {
     fn the_hash_is_what_it_was_in_the_first_release() {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![Some(1), Some(-1), None])),
-            Arc::new(StringArray::from(vec![Some("one"), None, Some("a third string")])),
+            Arc::new(StringArray::from(vec![
+                Some("one"),
+                None,
+                Some("a third string"),
+            ])),
         ];
         assert_eq!(hash(&columns, 3).unwrap(), FIRST_RELEASE);
     }
 
-    const FIRST_RELEASE: [u64; 3] = [0, 0, 0];
+    const FIRST_RELEASE: [u64; 3] = [
+        15534268745703580948,
+        3472030241561268569,
+        3008464566808650393,
+    ];
 
     #[test]
     fn hashes_spread_over_workers() {
@@ -314,7 +339,10 @@ mod tests {
         for hash in hashes {
             counts[owner(hash, 7)] += 1;
         }
-        assert!(counts.iter().all(|n| (1300..1560).contains(n)), "{counts:?}");
+        assert!(
+            counts.iter().all(|n| (1300..1560).contains(n)),
+            "{counts:?}"
+        );
     }
 
     #[test]

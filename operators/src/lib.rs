@@ -11,8 +11,8 @@ pub mod memory;
 pub mod stage;
 #[cfg(test)]
 mod testing;
-pub mod update;
 mod unnest;
+pub mod update;
 pub mod watermark;
 mod wire;
 

@@ -176,7 +176,8 @@ pub(crate) fn column_size(column: &dyn Array) -> usize {
         }
         _ => {
             let data = column.to_data();
-            data.get_slice_memory_size().unwrap_or_else(|_| data.get_array_memory_size())
+            data.get_slice_memory_size()
+                .unwrap_or_else(|_| data.get_array_memory_size())
         }
     }
 }

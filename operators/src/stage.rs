@@ -131,6 +131,7 @@ fn project(
     columns.extend(rows.columns()[visible..].iter().cloned());
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     let schema = SchemaRef::clone(schema);
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
 }
-

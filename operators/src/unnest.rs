@@ -132,7 +132,9 @@ impl Part<'_> {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.total));
         let schema = SchemaRef::clone(schema);
-        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?)
     }
 
     /// For each output row the input row it comes from.

@@ -179,7 +179,11 @@ fn flat_schema(schema: &SchemaRef) -> SchemaRef {
 
 fn flat_field(field: &FieldRef) -> Option<FieldRef> {
     let flat = flat_type(field.data_type())?;
-    Some(Arc::new(Field::new(field.name(), flat, field.is_nullable())))
+    Some(Arc::new(Field::new(
+        field.name(),
+        flat,
+        field.is_nullable(),
+    )))
 }
 
 /// The type without dictionaries, if it has any.
@@ -193,7 +197,9 @@ pub(crate) fn flat_type(data_type: &DataType) -> Option<DataType> {
         DataType::FixedSizeList(field, length) => {
             flat_field(field).map(|field| DataType::FixedSizeList(field, *length))
         }
-        DataType::Map(field, sorted) => flat_field(field).map(|field| DataType::Map(field, *sorted)),
+        DataType::Map(field, sorted) => {
+            flat_field(field).map(|field| DataType::Map(field, *sorted))
+        }
         DataType::Struct(fields) => {
             let flat: Vec<Option<FieldRef>> = fields.iter().map(flat_field).collect();
             if flat.iter().all(Option::is_none) {

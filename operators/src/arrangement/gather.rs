@@ -61,7 +61,11 @@ impl Picks {
         self.rows += end - start;
         self.bytes += block.size_of_rows(start, end);
         // Blocks come in order from a handful of runs, so the one wanted is near the end.
-        let source = match self.sources.iter().rposition(|known| Arc::ptr_eq(known, block)) {
+        let source = match self
+            .sources
+            .iter()
+            .rposition(|known| Arc::ptr_eq(known, block))
+        {
             Some(source) => source,
             None => {
                 self.sources.push(Arc::clone(block));

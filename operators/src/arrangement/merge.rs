@@ -52,7 +52,10 @@ impl Merger<Run> for RunMerger {
         // Fuel counts rows consumed, not rows produced: a merge in which everything cancels is bounded too.
         while *fuel > 0 {
             let (i, j) = (self.older.row, self.newer.row);
-            let consumed = match (older.blocks.get(self.older.block), newer.blocks.get(self.newer.block)) {
+            let consumed = match (
+                older.blocks.get(self.older.block),
+                newer.blocks.get(self.newer.block),
+            ) {
                 (None, None) => break,
                 (Some(a), None) => self.copy(Side::Older, a, a.len()),
                 (None, Some(b)) => self.copy(Side::Newer, b, b.len()),

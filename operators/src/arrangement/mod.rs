@@ -27,6 +27,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 
+pub(crate) use block::prefix;
 pub use block::{Block, Limits};
 pub use read::{Chunk, Found, Scan, probe};
 pub use run::{Kind, Run, Shape};
@@ -121,10 +122,7 @@ impl Arrangement {
     }
 
     /// Looks up ascending keys: see [`probe`].
-    pub fn probe<'a>(
-        &self,
-        keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
-    ) -> Found {
+    pub fn probe<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Found {
         probe(&self.shape, &self.runs(), keys)
     }
 
@@ -276,4 +274,3 @@ impl Arrangement {
         Ok(())
     }
 }
-

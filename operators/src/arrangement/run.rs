@@ -184,7 +184,9 @@ pub(crate) fn cut(
         let schema = SchemaRef::clone(&shape.values);
         let values = RecordBatch::try_new_with_options(schema, columns, &options)?;
         let diffs = diffs.map(|diffs| diffs[start..end].to_vec());
-        blocks.push(Arc::new(block.finish(memory::collect_views(&values), diffs)));
+        blocks.push(Arc::new(
+            block.finish(memory::collect_views(&values), diffs),
+        ));
         start = end;
     }
     Ok(blocks)
@@ -240,9 +242,5 @@ impl KeysBuilder {
             values,
             diffs: diffs.filter(|diffs| diffs.iter().any(|diff| *diff != 1)),
         }
-    }
-
-    pub(crate) fn into_keys(self) -> (Vec<u32>, Vec<u8>) {
-        (self.offsets, self.bytes)
     }
 }
