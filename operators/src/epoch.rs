@@ -15,6 +15,7 @@ use timely::dataflow::operators::generic::{OperatorInfo, OutputBuilder};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::exchange::addressed_pact;
+use crate::failure::guard;
 use crate::watermark::{Marks, Watermarks};
 use crate::{Batch, BatchBuilder, Edge, Failure, OperatorError, Rows};
 
@@ -124,7 +125,7 @@ pub(crate) fn run_inputs<'s, K: Kernel>(
                     if failure.covers(epoch) {
                         return;
                     }
-                    if let Err(error) = kernel.absorb(epoch, input, batch) {
+                    if let Err(error) = guard(|| kernel.absorb(epoch, input, batch)) {
                         failure.set(epoch, error);
                     }
                 });
@@ -157,7 +158,7 @@ pub(crate) fn run_inputs<'s, K: Kernel>(
                             session.give_container(&mut Batch::from(rows));
                         }
                     };
-                    if let Err(error) = kernel.run(next, marks, &mut out) {
+                    if let Err(error) = guard(|| kernel.run(next, marks, &mut out)) {
                         failure.set(next, error);
                     }
                 }
@@ -242,7 +243,7 @@ mod tests {
             }
             inputs.iter_mut().for_each(|input| input.advance_to(ends));
             worker.step_while(|| probe.less_than(&ends));
-            inputs.map(|input| input.close());
+            inputs.into_iter().for_each(|input| input.close());
             worker.step_while(|| !probe.done());
             let seen = seen.borrow();
             seen.iter()

@@ -48,11 +48,17 @@ pub fn exchange<'s>(
     if rows.stream.scope().peers() == 1 {
         return rows;
     }
-    let route = move |rows: &RecordBatch, router: &mut Router, out: &mut dyn FnMut(Batch)| {
+    exchange_by(rows, "Exchange", failure, route_by_keys(keys))
+}
+
+/// Addresses rows to the owners of their keys.
+pub(crate) fn route_by_keys(
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+) -> impl FnMut(&RecordBatch, &mut Router, &mut dyn FnMut(Batch)) -> Result<(), OperatorError> {
+    move |rows, router, out| {
         let keys = evaluate_keys(&keys, rows)?;
         router.split(rows, &keys::hash(&keys, rows.num_rows())?, out)
-    };
-    exchange_by(rows, "Exchange", failure, route)
+    }
 }
 
 /// The normalised key columns of `rows`.
@@ -88,7 +94,7 @@ where
 }
 
 /// The sending half of an exchange: addresses batches for [`addressed_pact`].
-fn address<'s, F>(
+pub(crate) fn address<'s, F>(
     stream: Stream<'s, u64, Batch>,
     edge: &crate::Edge,
     name: &str,

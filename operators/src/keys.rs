@@ -11,6 +11,7 @@ use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, F
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
+use crate::arrangement::prefix;
 use crate::{memory, wire};
 
 /// The column in the form that keys are compared in: no dictionaries, 0.0 for -0.0, one NaN.
@@ -207,6 +208,19 @@ impl Encoded {
     pub fn key(&self, row: usize) -> &[u8] {
         &self.bytes[self.offsets[row]..self.offsets[row + 1]]
     }
+
+    /// The rows in ascending order of their keys.
+    pub fn sorted(&self) -> Vec<u32> {
+        let rows = self.offsets.len() - 1;
+        let mut order: Vec<(u64, u32)> = (0..rows)
+            .map(|row| (prefix(self.key(row)), row as u32))
+            .collect();
+        order.sort_unstable_by(|(p, a), (q, b)| {
+            p.cmp(q)
+                .then_with(|| self.key(*a as usize).cmp(self.key(*b as usize)))
+        });
+        order.into_iter().map(|(_, row)| row).collect()
+    }
 }
 
 impl Codec {
@@ -311,7 +325,11 @@ mod tests {
         assert_eq!(hash(&columns, 3).unwrap(), FIRST_RELEASE);
     }
 
-    const FIRST_RELEASE: [u64; 3] = [0, 0, 0];
+    const FIRST_RELEASE: [u64; 3] = [
+        15534268745703580948,
+        3472030241561268569,
+        3008464566808650393,
+    ];
 
     #[test]
     fn hashes_spread_over_workers() {

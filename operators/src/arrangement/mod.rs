@@ -27,6 +27,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 
+pub(crate) use block::prefix;
 pub use block::{Block, Limits};
 pub use read::{Chunk, Found, Scan, probe};
 pub use run::{Kind, Run, Shape};

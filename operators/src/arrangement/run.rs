@@ -243,8 +243,4 @@ impl KeysBuilder {
             diffs: diffs.filter(|diffs| diffs.iter().any(|diff| *diff != 1)),
         }
     }
-
-    pub(crate) fn into_keys(self) -> (Vec<u32>, Vec<u8>) {
-        (self.offsets, self.bytes)
-    }
 }

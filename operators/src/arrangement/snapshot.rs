@@ -148,7 +148,7 @@ fn damaged(why: &str) -> OperatorError {
 }
 
 fn write_block(block: &Block, bytes: &mut Vec<u8>) {
-    let mut word = |bytes: &mut Vec<u8>, word: usize| {
+    let word = |bytes: &mut Vec<u8>, word: usize| {
         bytes.extend_from_slice(&(word as u64).to_le_bytes());
     };
     let values = wire::encode(&block.values);

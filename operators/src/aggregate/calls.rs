@@ -1,0 +1,191 @@
+//! An aggregation made ready to run: its calls, its types, its state columns.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::compute::{cast, prep_null_mask_filter};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::cast::as_boolean_array;
+use datafusion::logical_expr::GroupsAccumulator;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
+
+use super::canonical::{self, Canonical};
+use super::{AggregateCall, Aggregation, Emit, needs_order};
+use crate::keys::Codec;
+use crate::{Edge, OperatorError, wire};
+
+/// An aggregation made ready to run.
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) output: SchemaRef,
+    pub(crate) emit: Emit,
+    /// The edge below.
+    pub(crate) input: Edge,
+    /// The normalised keys, as columns.
+    pub(crate) key_schema: SchemaRef,
+    /// The state columns of all calls.
+    pub(crate) state_schema: SchemaRef,
+    /// True if some call takes rows in source order.
+    pub(crate) ordered: bool,
+    pub(crate) codec: Codec,
+}
+
+/// One call made ready to run.
+pub(crate) struct Call {
+    function: Arc<AggregateFunctionExpr>,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    arguments: Vec<Arc<dyn PhysicalExpr>>,
+    /// By what its rows are sorted before it sees them.
+    pub(crate) sort: Vec<PhysicalSortExpr>,
+    /// How many state columns it has.
+    pub(crate) state_columns: usize,
+    pub(crate) canonical: Canonical,
+}
+
+impl Plan {
+    pub(crate) fn new(input: &Edge, aggregation: Aggregation) -> Result<Self, OperatorError> {
+        let Aggregation {
+            name,
+            keys,
+            calls,
+            schema: output,
+            emit,
+        } = aggregation;
+        if input.signed {
+            let text = "aggregation over rows that can be retracted is not supported yet";
+            return Err(OperatorError::Other(text.into()));
+        }
+        if let Some(call) = calls.iter().find(|call| needs_order(&call.function))
+            && !input.ordered
+        {
+            return Err(OperatorError::Other(format!(
+                "\"{}\" needs its rows in source order, which the plan below does not keep",
+                call.function.name()
+            )));
+        }
+        let ordered = calls.iter().any(|call| needs_order(&call.function));
+        let mut key_fields = Vec::with_capacity(keys.len());
+        for (index, key) in keys.iter().enumerate() {
+            let data_type = key.data_type(&input.rows)?;
+            let data_type = wire::flat_type(&data_type).unwrap_or(data_type);
+            key_fields.push(Field::new(format!("key{index}"), data_type, true));
+        }
+        let types = key_fields.iter().map(|f| f.data_type().clone()).collect();
+        let codec = Codec::new(types)?;
+        let mut state_fields = Vec::new();
+        let mut prepared = Vec::with_capacity(calls.len());
+        for (index, call) in calls.into_iter().enumerate() {
+            let call = Call::new(call, input)?;
+            let fields = call.function.state_fields()?;
+            for (part, field) in fields.iter().enumerate() {
+                let name = format!("call{index}.{part}");
+                state_fields.push(Field::new(name, field.data_type().clone(), true));
+            }
+            prepared.push(call);
+        }
+        Ok(Plan {
+            name,
+            keys,
+            calls: prepared,
+            output,
+            emit,
+            input: input.clone(),
+            key_schema: Arc::new(Schema::new(key_fields)),
+            state_schema: Arc::new(Schema::new(state_fields)),
+            ordered,
+            codec,
+        })
+    }
+
+    /// The state columns of each call.
+    pub(crate) fn split_states<'a>(
+        &self,
+        columns: &'a [ArrayRef],
+    ) -> impl Iterator<Item = &'a [ArrayRef]> {
+        let mut rest = columns;
+        self.calls.iter().map(move |call| {
+            let (head, tail) = rest.split_at(call.state_columns);
+            rest = tail;
+            head
+        })
+    }
+}
+
+impl Call {
+    fn new(call: AggregateCall, input: &Edge) -> Result<Self, OperatorError> {
+        let AggregateCall { function, filter } = call;
+        let function = canonical::rewrite(function, input)?;
+        let mut arguments = function.expressions();
+        let order_bys = function.order_bys();
+        // An accumulator with an ORDER BY inside takes the sort columns after its arguments.
+        arguments.extend(order_bys.iter().map(|sort| Arc::clone(&sort.expr)));
+        let call = Call {
+            state_columns: function.state_fields()?.len(),
+            canonical: Canonical::of(&function),
+            sort: order_bys.to_vec(),
+            arguments,
+            filter,
+            function,
+        };
+        // Find out now whether the function takes these types.
+        call.accumulator()?;
+        Ok(call)
+    }
+
+    /// A fresh accumulator for any number of groups.
+    pub(crate) fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>, OperatorError> {
+        if self.function.groups_accumulator_supported() {
+            return Ok(self.function.create_groups_accumulator()?);
+        }
+        self.function.create_accumulator()?;
+        let function = Arc::clone(&self.function);
+        let create = move || function.create_accumulator();
+        Ok(Box::new(GroupsAccumulatorAdapter::new(create)))
+    }
+
+    /// The arguments of the call for `rows`, and which rows pass its filter.
+    pub(crate) fn arguments(
+        &self,
+        rows: &RecordBatch,
+    ) -> Result<(Vec<ArrayRef>, Option<BooleanArray>), OperatorError> {
+        let count = rows.num_rows();
+        let mut arguments = Vec::with_capacity(self.arguments.len());
+        for argument in &self.arguments {
+            arguments.push(argument.evaluate(rows)?.into_array(count)?);
+        }
+        let filter = match &self.filter {
+            None => None,
+            Some(filter) => {
+                let filter = filter.evaluate(rows)?.into_array(count)?;
+                let filter = as_boolean_array(&filter)?;
+                Some(if filter.null_count() > 0 {
+                    prep_null_mask_filter(filter)
+                } else {
+                    filter.clone()
+                })
+            }
+        };
+        Ok((arguments, filter))
+    }
+}
+
+/// `columns` with the types of `schema`'s fields: what an accumulator returns may differ from what it announced in the
+/// names of nested fields.
+pub(crate) fn conform(
+    columns: Vec<ArrayRef>,
+    types: impl Iterator<Item = DataType>,
+) -> Result<Vec<ArrayRef>, OperatorError> {
+    std::iter::zip(columns, types)
+        .map(|(column, to)| {
+            if *column.data_type() == to {
+                Ok(column)
+            } else {
+                Ok(cast(&column, &to)?)
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,178 @@
+//! The groups of one epoch: a vectorised hash table and one accumulator per call.
+
+use arrow::array::{ArrayRef, new_empty_array};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use super::calls::{Plan, conform};
+use crate::OperatorError;
+use crate::exchange::evaluate_keys;
+
+/// Groups and their accumulators.
+pub(crate) struct Groups {
+    /// `None` for the global group.
+    values: Option<Box<dyn GroupValues>>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// Scratch: the group of each row.
+    indices: Vec<usize>,
+    len: usize,
+}
+
+impl Groups {
+    pub(crate) fn new(plan: &Plan) -> Result<Self, OperatorError> {
+        let values = if plan.keys.is_empty() {
+            None
+        } else {
+            let schema = plan.key_schema.clone();
+            Some(new_group_values(schema, &GroupOrdering::None)?)
+        };
+        Ok(Groups {
+            values,
+            accumulators: accumulators(plan)?,
+            indices: Vec::new(),
+            len: 0,
+        })
+    }
+
+    /// How many groups there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Finds the group of each of `rows` rows.
+    pub(crate) fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(), OperatorError> {
+        match &mut self.values {
+            None => {
+                self.indices.clear();
+                self.indices.resize(rows, 0);
+                self.len = 1;
+            }
+            Some(values) => {
+                values.intern(keys, &mut self.indices)?;
+                self.len = values.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// The group of each row interned last.
+    pub(crate) fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
+    /// Adds rows of the input.
+    pub(crate) fn update(&mut self, plan: &Plan, rows: &RecordBatch) -> Result<(), OperatorError> {
+        let keys = evaluate_keys(&plan.keys, rows)?;
+        self.intern(&keys, rows.num_rows())?;
+        for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
+            let (arguments, filter) = call.arguments(rows)?;
+            accumulator.update_batch(&arguments, &self.indices, filter.as_ref(), self.len)?;
+        }
+        Ok(())
+    }
+
+    /// Adds state rows for the groups interned last.
+    pub(crate) fn merge_interned(
+        &mut self,
+        plan: &Plan,
+        states: &[ArrayRef],
+    ) -> Result<(), OperatorError> {
+        merge(
+            plan,
+            &mut self.accumulators,
+            states,
+            &self.indices,
+            self.len,
+        )
+    }
+
+    /// Adds state rows for the groups `indices`.
+    pub(crate) fn merge(
+        &mut self,
+        plan: &Plan,
+        states: &[ArrayRef],
+        indices: &[usize],
+    ) -> Result<(), OperatorError> {
+        merge(plan, &mut self.accumulators, states, indices, self.len)
+    }
+
+    /// Makes sure that the global group exists.
+    pub(crate) fn ensure_global(&mut self, plan: &Plan) -> Result<(), OperatorError> {
+        if self.len == 0 {
+            let none = RecordBatch::new_empty(plan.input.physical());
+            self.update(plan, &none)?;
+        }
+        Ok(())
+    }
+
+    /// The keys, one row per group.
+    pub(crate) fn take_keys(&mut self) -> Result<Vec<ArrayRef>, OperatorError> {
+        match &mut self.values {
+            None => Ok(Vec::new()),
+            Some(values) => Ok(values.emit(EmitTo::All)?),
+        }
+    }
+
+    /// The state columns, one row per group.
+    pub(crate) fn take_states(mut self, plan: &Plan) -> Result<RecordBatch, OperatorError> {
+        states(plan, &mut self.accumulators, self.len)
+    }
+}
+
+/// A fresh accumulator for each call.
+pub(crate) fn accumulators(plan: &Plan) -> Result<Vec<Box<dyn GroupsAccumulator>>, OperatorError> {
+    plan.calls.iter().map(|call| call.accumulator()).collect()
+}
+
+fn merge(
+    plan: &Plan,
+    accumulators: &mut [Box<dyn GroupsAccumulator>],
+    states: &[ArrayRef],
+    indices: &[usize],
+    groups: usize,
+) -> Result<(), OperatorError> {
+    for (states, accumulator) in plan.split_states(states).zip(accumulators) {
+        accumulator.merge_batch(states, indices, groups)?;
+    }
+    Ok(())
+}
+
+/// The state columns of `accumulators`.
+pub(crate) fn states(
+    plan: &Plan,
+    accumulators: &mut [Box<dyn GroupsAccumulator>],
+    groups: usize,
+) -> Result<RecordBatch, OperatorError> {
+    let mut columns = Vec::with_capacity(plan.state_schema.fields().len());
+    for accumulator in accumulators {
+        columns.extend(accumulator.state(EmitTo::All)?);
+    }
+    let types = plan.state_schema.fields().iter();
+    let columns = conform(columns, types.map(|field| field.data_type().clone()))?;
+    let options = RecordBatchOptions::new().with_row_count(Some(groups));
+    Ok(RecordBatch::try_new_with_options(
+        plan.state_schema.clone(),
+        columns,
+        &options,
+    )?)
+}
+
+/// The answers for state rows: one column per call, one row per state row.
+pub(crate) fn evaluate(plan: &Plan, states: &RecordBatch) -> Result<Vec<ArrayRef>, OperatorError> {
+    let rows = states.num_rows();
+    let types = plan.output.fields()[plan.keys.len()..].iter();
+    if rows == 0 {
+        return Ok(types.map(|f| new_empty_array(f.data_type())).collect());
+    }
+    let indices: Vec<usize> = (0..rows).collect();
+    let mut answers = Vec::with_capacity(plan.calls.len());
+    for (call, states) in plan.calls.iter().zip(plan.split_states(states.columns())) {
+        // `state` leaves an accumulator in no condition to `evaluate`, so a fresh one takes what it returned.
+        let mut accumulator = call.accumulator()?;
+        accumulator.merge_batch(states, &indices, rows)?;
+        answers.push(call.canonical.apply(accumulator.evaluate(EmitTo::All)?)?);
+    }
+    conform(answers, types.map(|field| field.data_type().clone()))
+}

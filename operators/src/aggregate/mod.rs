@@ -1,0 +1,158 @@
+//! Grouped aggregation: partial per epoch, exchange by key, merge with the stored state, finish.
+//!
+//! Between epochs nothing lives but state rows in an arrangement: what an accumulator's `state` returned, under the
+//! bytes of its key. An epoch's rows are pre-aggregated as they arrive; when its frontier passes, the state rows of
+//! exactly the touched groups are fetched and merged, and the new ones inserted as one sorted run. So a snapshot is
+//! always at hand, memory follows the state, and any `AggregateUDF` that DataFusion can merge works here.
+//!
+//! Answers do not depend on the number of workers or on how rows are batched. Partials are merged in the order of the
+//! workers they come from. Functions whose answer depends on the order of rows get no partials: their rows go to the
+//! owner of the key, who sorts them.
+
+mod calls;
+mod canonical;
+mod groups;
+mod order;
+mod owner;
+mod partial;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Operator;
+
+use crate::arrangement::{Shared, Snapshot, Snapshots};
+use crate::epoch::{Input, Travel, run_inputs};
+use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
+
+use calls::Plan;
+use owner::Owner;
+
+pub use order::needs_order;
+
+/// One aggregate of a grouped aggregation.
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    /// The function with its arguments, over the visible columns of the input.
+    pub function: Arc<AggregateFunctionExpr>,
+    /// `FILTER (WHERE ..)`.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// Which groups an epoch emits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// The groups this epoch touched, each with its new value.
+    Changed,
+    /// All groups.
+    All,
+}
+
+/// What to aggregate.
+#[derive(Debug, Clone)]
+pub struct Aggregation {
+    /// Names the state in checkpoints, unique within the query.
+    pub name: String,
+    /// The grouping expressions; empty for one global group, which exists from the first epoch on.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The aggregates.
+    pub calls: Vec<AggregateCall>,
+    /// The output columns: keys, then aggregates.
+    pub schema: SchemaRef,
+    /// Which groups come out.
+    pub emit: Emit,
+}
+
+/// Where an operator's state comes from, and where it is left for checkpoints.
+#[derive(Clone, Default)]
+pub struct State {
+    /// The first epoch that runs, in a query without state to restore.
+    pub start: u64,
+    /// What to start from: this worker's snapshot, or those of all workers if their number has changed. The first epoch
+    /// that runs is the one after them.
+    pub restore: Vec<Snapshot>,
+    /// Where snapshots are asked for and found.
+    pub snapshots: Snapshots,
+}
+
+impl State {
+    pub(crate) fn first_epoch(&self) -> u64 {
+        let uppers = self.restore.iter().map(|snapshot| snapshot.upper);
+        uppers.max().unwrap_or(self.start)
+    }
+}
+
+/// An aggregation and its state.
+pub struct Aggregated<'s> {
+    /// The groups.
+    pub rows: Rows<'s>,
+    /// The state rows, for other dataflows; `None` if the aggregation was refused.
+    pub arrangement: Option<Shared>,
+}
+
+/// Aggregates `rows`; needs an ordered edge if a call's answer depends on order.
+pub fn aggregate<'s>(rows: Rows<'s>, aggregation: Aggregation, failure: &Failure) -> Rows<'s> {
+    aggregate_with_state(rows, aggregation, State::default(), failure).rows
+}
+
+/// Like [`aggregate`], with a state that can be saved and restored.
+pub fn aggregate_with_state<'s>(
+    rows: Rows<'s>,
+    aggregation: Aggregation,
+    state: State,
+    failure: &Failure,
+) -> Aggregated<'s> {
+    let edge = Edge::plain(SchemaRef::clone(&aggregation.schema));
+    let start = state.first_epoch();
+    let plan = match Plan::new(&rows.edge, aggregation) {
+        Ok(plan) => Rc::new(plan),
+        Err(error) => {
+            failure.set(start, error);
+            return Aggregated {
+                rows: refuse(rows, edge),
+                arrangement: None,
+            };
+        }
+    };
+    let scope = rows.stream.scope();
+    let (worker, peers) = (scope.index(), scope.peers());
+    let name = plan.name.clone();
+    let (stream, travel) = if peers == 1 {
+        (rows.stream, Travel::Stay)
+    } else if plan.ordered {
+        let by_key = exchange::route_by_keys(plan.keys.clone());
+        let stream = exchange::address(rows.stream, &rows.edge, &name, failure, by_key);
+        (stream, Travel::Addressed)
+    } else {
+        let partials = partial::partials(rows.stream, Rc::clone(&plan), worker, failure);
+        (partials, Travel::Addressed)
+    };
+    let input = Input { stream, travel };
+    let mut arrangement = None;
+    let stream = run_inputs(&name, vec![input], None, start, failure, |info| {
+        let owner = Owner::new(plan, state, info, worker, peers);
+        arrangement = Some(owner.shared());
+        if let Err(error) = owner.restored() {
+            failure.set(start, OperatorError::Other(error.to_string()));
+        }
+        owner
+    });
+    Aggregated {
+        rows: Rows { stream, edge },
+        arrangement,
+    }
+}
+
+/// A stream without rows that still tells its frontier.
+fn refuse<'s>(rows: Rows<'s>, edge: Edge) -> Rows<'s> {
+    let stream = rows
+        .stream
+        .unary::<BatchBuilder, _, _, _>(Pipeline, "Refused", |_, _| {
+            |input, _output| input.for_each(|_, _| {})
+        });
+    Rows { stream, edge }
+}

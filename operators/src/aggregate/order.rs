@@ -1,0 +1,40 @@
+//! Functions whose answer depends on the order of rows.
+
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+/// They take the first, the last or all of their rows, in order.
+const IN_ORDER: [&str; 14] = [
+    "any_value",
+    "array_agg",
+    "collect_list",
+    "array_concat_agg",
+    "first",
+    "first_value",
+    "group_concat",
+    "last",
+    "last_value",
+    "listagg",
+    "nth_value",
+    "string_agg",
+    "string_concat",
+    "list_agg",
+];
+
+/// Their `ORDER BY` (as `WITHIN GROUP`) names what is ranked; rows may come in any order.
+const RANKED: [&str; 8] = [
+    "approx_median",
+    "approx_percentile_cont",
+    "approx_percentile_cont_with_weight",
+    "median",
+    "percentile_cont",
+    "percentile_disc",
+    "quantile_cont",
+    "mode",
+];
+
+/// True if the function needs its rows in source order. Such a call needs an ordered edge below the aggregation.
+pub fn needs_order(function: &AggregateFunctionExpr) -> bool {
+    let name = function.fun().name();
+    let sorts = !function.order_bys().is_empty() && !RANKED.contains(&name);
+    IN_ORDER.contains(&name) || sorts
+}

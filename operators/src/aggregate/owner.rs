@@ -1,0 +1,364 @@
+//! The owner of a key: merges an epoch's groups with their stored state.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take};
+use arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use timely::dataflow::operators::generic::OperatorInfo;
+
+use super::calls::{Call, Plan, conform};
+use super::groups::{Groups, accumulators, evaluate, states};
+use super::{Emit, State, partial};
+use crate::arrangement::{Arrangement, Changes, Found, Kind, Limits, Shape, Shared, Snapshots};
+use crate::epoch::Kernel;
+use crate::exchange::{evaluate_keys, take_rows};
+use crate::keys::Encoded;
+use crate::watermark::Marks;
+use crate::{Batch, OperatorError};
+
+/// Rows of one output batch.
+const OUTPUT_ROWS: usize = 8 << 10;
+
+/// What has arrived of epochs that have not run.
+enum Intake {
+    /// Rows of the only worker, already in their groups.
+    Groups(BTreeMap<u64, Groups>),
+    /// Partial rows of all workers.
+    Partials(BTreeMap<u64, Vec<RecordBatch>>, SchemaRef),
+    /// Rows whose order matters.
+    Ordered(BTreeMap<u64, Vec<RecordBatch>>),
+}
+
+pub(crate) struct Owner {
+    plan: Rc<Plan>,
+    intake: Intake,
+    arrangement: Arrangement,
+    snapshots: Snapshots,
+    restored: Result<(), OperatorError>,
+    worker: usize,
+    peers: usize,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        plan: Rc<Plan>,
+        state: State,
+        info: OperatorInfo,
+        worker: usize,
+        peers: usize,
+    ) -> Self {
+        let intake = if plan.ordered {
+            Intake::Ordered(BTreeMap::new())
+        } else if peers == 1 {
+            Intake::Groups(BTreeMap::new())
+        } else {
+            Intake::Partials(BTreeMap::new(), partial::schema(&plan))
+        };
+        let values = SchemaRef::clone(&plan.state_schema);
+        let shape = Shape::new(Kind::Latest, values, Limits::default());
+        let mut arrangement = Arrangement::new(shape, info);
+        let restored = crate::failure::guard(|| {
+            arrangement.restore(&state.restore, &plan.codec, worker, peers)
+        });
+        Owner {
+            plan,
+            intake,
+            arrangement,
+            snapshots: state.snapshots,
+            restored,
+            worker,
+            peers,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> Shared {
+        self.arrangement.shared()
+    }
+
+    /// Whether the state could be restored.
+    pub(crate) fn restored(&self) -> Result<(), &OperatorError> {
+        self.restored.as_ref().copied()
+    }
+}
+
+impl Kernel for Owner {
+    fn absorb(&mut self, epoch: u64, _: usize, batch: Batch) -> Result<(), OperatorError> {
+        match &mut self.intake {
+            Intake::Groups(open) => {
+                let rows = batch.into_rows(&self.plan.input.physical())?;
+                let groups = match open.entry(epoch) {
+                    std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                    std::collections::btree_map::Entry::Vacant(entry) => {
+                        entry.insert(Groups::new(&self.plan)?)
+                    }
+                };
+                groups.update(&self.plan, &rows)
+            }
+            Intake::Partials(open, schema) => {
+                let rows = batch.into_owned_rows(schema)?;
+                open.entry(epoch).or_default().push(rows);
+                Ok(())
+            }
+            Intake::Ordered(open) => {
+                let rows = batch.into_owned_rows(&self.plan.input.physical())?;
+                open.entry(epoch).or_default().push(rows);
+                Ok(())
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        epoch: u64,
+        _: Marks,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let plan = Rc::clone(&self.plan);
+        let touched = match &mut self.intake {
+            Intake::Groups(open) => open.remove(&epoch).map(Touched::Groups),
+            Intake::Partials(open, _) => match open.remove(&epoch) {
+                None => None,
+                Some(partials) => Some(Touched::Groups(combine(&plan, partials)?)),
+            },
+            Intake::Ordered(open) => match open.remove(&epoch) {
+                None => None,
+                Some(batches) => Some(Touched::Rows(in_order(&plan, &batches)?)),
+            },
+        };
+        let global = plan.keys.is_empty() && self.worker == 0;
+        let touched = match touched {
+            None if global => {
+                let mut groups = Groups::new(&plan)?;
+                groups.ensure_global(&plan)?;
+                Some(Touched::Groups(groups))
+            }
+            other => other,
+        };
+        match touched {
+            None => self.arrangement.advance(epoch),
+            Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, out)?,
+            Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, out)?,
+        }
+        if plan.emit == Emit::All {
+            self.emit_all(out)?;
+        }
+        let (worker, peers) = (self.worker, self.peers);
+        self.snapshots
+            .offer(epoch, || self.arrangement.snapshot(worker, peers));
+        Ok(())
+    }
+}
+
+/// What an epoch brought.
+enum Touched {
+    Groups(Groups),
+    /// Rows in source order.
+    Rows(RecordBatch),
+}
+
+/// Groups the partial rows of all workers, in the order of the workers.
+fn combine(plan: &Plan, mut partials: Vec<RecordBatch>) -> Result<Groups, OperatorError> {
+    let from = |rows: &RecordBatch| {
+        let from = rows
+            .column(rows.num_columns() - 1)
+            .as_primitive::<UInt32Type>();
+        from.values().first().copied()
+    };
+    // Stable: batches of one worker stay in the order in which it sent them.
+    partials.sort_by_key(from);
+    let mut groups = Groups::new(plan)?;
+    for rows in partials {
+        let (keys, rest) = rows.columns().split_at(plan.keys.len());
+        groups.intern(keys, rows.num_rows())?;
+        groups.merge_interned(plan, &rest[..rest.len() - 1])?;
+    }
+    Ok(groups)
+}
+
+/// All rows of an epoch in source order. Rows that one source row was exploded into share their place and stay as they
+/// came.
+fn in_order(plan: &Plan, batches: &[RecordBatch]) -> Result<RecordBatch, OperatorError> {
+    let rows = concat_batches(&plan.input.physical(), batches)?;
+    let index = plan
+        .input
+        .order_index()
+        .expect("checked when the plan was made");
+    let places = rows.column(index).as_primitive::<UInt64Type>().values();
+    if places.is_sorted() {
+        return Ok(rows);
+    }
+    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    order.sort_by_key(|row| places[*row as usize]);
+    Ok(take_rows(&rows, &UInt32Array::from(order))?)
+}
+
+/// The touched groups in key order, with what is stored of them.
+struct Lookup {
+    keys: Vec<ArrayRef>,
+    encoded: Encoded,
+    /// Groups in ascending order of their keys.
+    order: Vec<u32>,
+    /// State columns found, and the group of each of their rows.
+    stored: Vec<ArrayRef>,
+    stored_groups: Vec<usize>,
+}
+
+impl Owner {
+    fn look_up(&self, keys: Vec<ArrayRef>, groups: usize) -> Result<Lookup, OperatorError> {
+        let encoded = self.plan.codec.encode(&keys, groups)?;
+        let order = encoded.sorted();
+        let probes = order.iter().map(|group| encoded.key(*group as usize));
+        let found: Found = self.arrangement.probe(probes);
+        let mut stored = Vec::new();
+        for column in 0..self.plan.state_schema.fields().len() {
+            stored.extend(found.column(column)?);
+        }
+        let stored_groups = found.keys.iter().map(|key| order[*key as usize] as usize);
+        Ok(Lookup {
+            stored_groups: stored_groups.collect(),
+            stored,
+            keys,
+            encoded,
+            order,
+        })
+    }
+
+    fn finish_groups(
+        &mut self,
+        epoch: u64,
+        mut groups: Groups,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let plan = Rc::clone(&self.plan);
+        let keys = groups.take_keys()?;
+        let lookup = self.look_up(keys, groups.len())?;
+        if !lookup.stored_groups.is_empty() {
+            groups.merge(&plan, &lookup.stored, &lookup.stored_groups)?;
+        }
+        let states = groups.take_states(&plan)?;
+        self.store(epoch, lookup, &states, out)
+    }
+
+    /// Like `finish_groups` for rows in source order: what is stored comes first.
+    fn finish_rows(
+        &mut self,
+        epoch: u64,
+        rows: &RecordBatch,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let plan = Rc::clone(&self.plan);
+        let keys = evaluate_keys(&plan.keys, rows)?;
+        let mut table = Groups::new(&plan)?;
+        table.intern(&keys, rows.num_rows())?;
+        let count = table.len();
+        let indices = table.indices().to_vec();
+        let lookup = self.look_up(table.take_keys()?, count)?;
+        let mut accumulators = accumulators(&plan)?;
+        if !lookup.stored_groups.is_empty() {
+            let stored = plan.split_states(&lookup.stored);
+            for (accumulator, stored) in accumulators.iter_mut().zip(stored) {
+                accumulator.merge_batch(stored, &lookup.stored_groups, count)?;
+            }
+        }
+        for (call, accumulator) in plan.calls.iter().zip(&mut accumulators) {
+            if call.sort.is_empty() {
+                let (arguments, filter) = call.arguments(rows)?;
+                accumulator.update_batch(&arguments, &indices, filter.as_ref(), count)?;
+                continue;
+            }
+            // With an ORDER BY inside, new rows may belong before stored ones: merging two states interleaves them,
+            // adding rows to a state would not.
+            let (rows, indices) = sorted(call, rows, &indices)?;
+            let mut fresh = call.accumulator()?;
+            let (arguments, filter) = call.arguments(&rows)?;
+            fresh.update_batch(&arguments, &indices, filter.as_ref(), count)?;
+            let state = fresh.state(datafusion::logical_expr::EmitTo::All)?;
+            let all: Vec<usize> = (0..count).collect();
+            accumulator.merge_batch(&state, &all, count)?;
+        }
+        let states = states(&plan, &mut accumulators, count)?;
+        self.store(epoch, lookup, &states, out)
+    }
+
+    /// Inserts new state rows, one per group, and emits their answers.
+    fn store(
+        &mut self,
+        epoch: u64,
+        lookup: Lookup,
+        states: &RecordBatch,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let changes = Changes {
+            keys: &lookup.encoded,
+            order: &lookup.order,
+            values: states,
+            diffs: None,
+        };
+        self.arrangement.insert(epoch, &changes)?;
+        if self.plan.emit == Emit::All {
+            return Ok(());
+        }
+        let mut columns = lookup.keys;
+        columns.extend(evaluate(&self.plan, states)?);
+        let order = UInt32Array::from(lookup.order);
+        let columns = columns
+            .iter()
+            .map(|column| Ok(take(column, &order, None)?))
+            .collect::<Result<Vec<ArrayRef>, OperatorError>>()?;
+        self.emit(columns, states.num_rows(), out)
+    }
+
+    /// Emits all groups, in key order.
+    fn emit_all(&mut self, out: &mut dyn FnMut(RecordBatch)) -> Result<(), OperatorError> {
+        let mut scan = self.arrangement.scan(&[], None);
+        while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+            let mut columns = self.plan.codec.decode(chunk.keys())?;
+            columns.extend(evaluate(&self.plan, chunk.values())?);
+            self.emit(columns, chunk.len(), out)?;
+        }
+        Ok(())
+    }
+
+    fn emit(
+        &self,
+        columns: Vec<ArrayRef>,
+        rows: usize,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let schema = SchemaRef::clone(&self.plan.output);
+        let types = schema
+            .fields()
+            .iter()
+            .map(|field| field.data_type().clone());
+        let columns = conform(columns, types)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let rows = RecordBatch::try_new_with_options(SchemaRef::clone(&schema), columns, &options)?;
+        for start in (0..rows.num_rows()).step_by(OUTPUT_ROWS) {
+            out(rows.slice(start, OUTPUT_ROWS.min(rows.num_rows() - start)));
+        }
+        Ok(())
+    }
+}
+
+/// Rows and their groups, sorted by the ORDER BY inside a call; rows that it does not tell apart stay in source order.
+fn sorted(
+    call: &Call,
+    rows: &RecordBatch,
+    indices: &[usize],
+) -> Result<(RecordBatch, Vec<usize>), OperatorError> {
+    let mut columns = Vec::with_capacity(call.sort.len() + 1);
+    for sort in &call.sort {
+        columns.push(sort.evaluate_to_sort_column(rows)?);
+    }
+    let places = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
+    columns.push(SortColumn {
+        values: std::sync::Arc::new(places),
+        options: None,
+    });
+    let order = lexsort_to_indices(&columns, None)?;
+    let indices = order.values().iter().map(|row| indices[*row as usize]);
+    Ok((take_rows(rows, &order)?, indices.collect()))
+}
