@@ -91,7 +91,8 @@ impl SessionBuilder {
             .map_or_else(Meeting::from_env, Sisters::meeting);
         let process = self.cluster.process.unwrap_or(0);
         let allocators = connect(&self.cluster, process, meeting)?;
-        let workers = Workers::start(allocators, process == 0).map_err(Error::SessionEnded)?;
+        let workers = Workers::start(allocators, process == 0, self.cluster.processes)
+            .map_err(Error::SessionEnded)?;
         let mut formats = self.formats;
         formats.add_sink("memory", Arc::new(MemorySink));
         let inner = Inner {

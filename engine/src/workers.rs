@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::thread::Thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -76,10 +76,17 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Starts them. `first_process` is true in the process whose worker 0 orders the commands.
-    pub(crate) fn start(allocators: Allocators, first_process: bool) -> Result<Self, String> {
-        quiet_worker_panics();
+    pub(crate) fn start(
+        allocators: Allocators,
+        first_process: bool,
+        processes: usize,
+    ) -> Result<Self, String> {
+        watch_panics();
         let (builders, guard) = allocators;
         let shared = Arc::new(Shared::default());
+        if processes > 1 {
+            lock(&CLUSTERS).push(Arc::downgrade(&shared));
+        }
         let (senders, receivers): (Vec<_>, Vec<_>) =
             builders.iter().map(|_| unbounded::<Command>()).unzip();
         let receivers: Mutex<Vec<Option<Receiver<Command>>>> =
@@ -257,15 +264,26 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a worker panicked".into())
 }
 
-/// Worker, network and reader threads report a panic as an error of the session; its backtrace helps nobody.
-fn quiet_worker_panics() {
+/// Workers that talk to other processes: they end when a connection does.
+static CLUSTERS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// Worker, network and reader threads report a panic as an error of the session; its backtrace helps nobody. timely's
+/// network threads panic when a peer is gone, while a parked worker would never notice: here it is told.
+fn watch_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let thread = std::thread::current();
             let name = thread.name().unwrap_or_default();
-            if name.starts_with("timely:") || name.starts_with("highwater:") {
+            let peer = name
+                .strip_prefix("timely:recv-")
+                .or_else(|| name.strip_prefix("timely:send-"));
+            if let Some(peer) = peer {
+                for shared in lock(&CLUSTERS).iter().filter_map(Weak::upgrade) {
+                    shared.fail(format!("the connection to process {peer} is lost"));
+                }
+            } else if name.starts_with("timely:") || name.starts_with("highwater:") {
                 tracing::error!("{name}: {info}");
             } else {
                 usual(info);

@@ -16,8 +16,8 @@ pub(crate) struct Sisters {
 }
 
 impl Sisters {
-    /// Starts processes 1 to N-1 with this program's own arguments and their number. Their standard output is
-    /// dropped: what a program prints, it prints once.
+    /// Starts processes 1 to N-1 with this program's own arguments and their number. What they print is
+    /// dropped: a program says a thing once, and an error of theirs reaches this process as the query's.
     pub(crate) fn start(config: &ClusterConfig) -> Result<Self, ClusterError> {
         let failed = |index| move |source| ClusterError::Start { index, source };
         let secret = format!(
@@ -40,6 +40,7 @@ impl Sisters {
                 .env(SOCKETS, &sisters.sockets)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
+                .stderr(Stdio::null())
                 .spawn()
                 .map_err(failed(index))?;
             sisters.children.push((index, child));

@@ -1,0 +1,196 @@
+//! Files in, files out: the device-signal job, alone and as a batch; what a reader of the output may see.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::canonical;
+use highwater::prelude::*;
+
+const SCHEMA: &str = "device STRING, signal BIGINT, time TIMESTAMP";
+
+fn strong(input: &DataFrame) -> highwater::Result<DataFrame> {
+    input.select(["device", "signal"])?.filter("signal > 15")
+}
+
+fn visible(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .expect("a directory")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|name| !name.starts_with('.') && !name.starts_with('_'))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn device_signal_streams_what_the_batch_gives() {
+    let devices = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/devices");
+    for (workers, format) in [(1, "parquet"), (2, "parquet"), (2, "json"), (1, "csv")] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let out = dir.path().join("out");
+        let session = Session::with_workers(workers).expect("a session");
+        let run = || -> highwater::Result<()> {
+            let input = session
+                .read_stream()
+                .format("json")
+                .schema(SCHEMA)?
+                .option("maxFilesPerTrigger", 1);
+            let query = strong(&input.path(devices).load()?)?
+                .write_stream()
+                .format(format)
+                .trigger(Trigger::AvailableNow)
+                .option(
+                    "checkpointLocation",
+                    dir.path().join("checkpoint").display(),
+                )
+                .path(&out)
+                .start()?;
+            query.await_termination()?;
+            assert_eq!(query.committed().epochs, 2, "one epoch a file");
+            let written = session
+                .read()
+                .format(format)
+                .schema("device STRING, signal BIGINT")?
+                .path(&out)
+                .load()?;
+            let batch = strong(
+                &session
+                    .read()
+                    .format("json")
+                    .schema(SCHEMA)?
+                    .path(devices)
+                    .load()?,
+            )?;
+            let expected = canonical(&batch.collect()?);
+            assert!(expected.len() > 10);
+            assert_eq!(
+                canonical(&written.collect()?),
+                expected,
+                "{workers} workers, {format}"
+            );
+            Ok(())
+        };
+        run().unwrap_or_else(|e| panic!("{workers} workers, {format}: {e:?}"));
+        assert!(!visible(&out).is_empty());
+    }
+}
+
+#[test]
+fn an_earlier_run_is_not_repeated_silently() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let devices = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/devices");
+    let session = Session::new().expect("a session");
+    let start = || {
+        let input = session
+            .read_stream()
+            .format("json")
+            .schema(SCHEMA)?
+            .path(devices)
+            .load()?;
+        input
+            .write_stream()
+            .format("parquet")
+            .trigger(Trigger::AvailableNow)
+            .option(
+                "checkpointLocation",
+                dir.path().join("checkpoint").display(),
+            )
+            .path(dir.path().join("out"))
+            .start()?
+            .await_termination()
+    };
+    start().expect("the first run");
+    let before = visible(&dir.path().join("out"));
+    let error = start().expect_err("the second run").to_string();
+    assert!(
+        error.contains("resuming a query is not supported yet"),
+        "{error}"
+    );
+    assert_eq!(visible(&dir.path().join("out")), before);
+}
+
+#[test]
+fn a_durable_sink_needs_a_checkpoint_and_a_place() {
+    let session = Session::new().expect("a session");
+    let (_, frame) = session.memory_stream("v BIGINT").expect("a stream");
+    let dir = tempfile::tempdir().expect("a directory");
+    let error = frame
+        .write_stream()
+        .format("parquet")
+        .path(dir.path())
+        .start()
+        .map(|_| ())
+        .expect_err("no checkpoint");
+    assert!(error.to_string().contains("checkpointLocation"), "{error}");
+    let file = dir.path().join("file");
+    fs::write(&file, "x").expect("written");
+    let started = frame
+        .write_stream()
+        .format("parquet")
+        .option("checkpointLocation", dir.path().join("c").display());
+    let error = started
+        .path(&file)
+        .start()
+        .map(|_| ())
+        .expect_err("a file in the place of a directory");
+    assert!(error.to_string().contains("file"), "{error}");
+}
+
+#[test]
+fn a_failing_epoch_is_not_visible_and_earlier_ones_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let input = dir.path().join("in");
+    fs::create_dir(&input).expect("made");
+    fs::write(input.join("1.txt"), "1\n2\n").expect("written");
+    fs::write(input.join("2.txt"), "3\nnot a number\n5\n").expect("written");
+    let session = Session::with_workers(2).expect("a session");
+    let lines = session
+        .read_stream()
+        .format("text")
+        .option("maxFilesPerTrigger", 1)
+        .path(&input)
+        .load();
+    let numbers = lines
+        .and_then(|lines| lines.select_expr(["CAST(value AS INT) AS n"]))
+        .expect("a query");
+    let out = dir.path().join("out");
+    let query = numbers
+        .write_stream()
+        .format("json")
+        .option(
+            "checkpointLocation",
+            dir.path().join("checkpoint").display(),
+        )
+        .path(&out)
+        .start()
+        .expect("started");
+    let error = query.await_termination().expect_err("a malformed row");
+    assert_eq!(
+        error.class().as_deref(),
+        Some("CAST_INVALID_INPUT"),
+        "{error}"
+    );
+    let text: String = visible(&out)
+        .iter()
+        .map(|name| fs::read_to_string(out.join(name)).expect("text"))
+        .collect();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["{\"n\":1}", "{\"n\":2}"]);
+    // The session outlives the query.
+    assert!(
+        session
+            .sql("SELECT 1 AS one")
+            .and_then(|frame| frame.collect())
+            .is_ok()
+    );
+}
