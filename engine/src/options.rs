@@ -13,8 +13,11 @@ pub enum OptionError {
     /// Nobody here knows the option.
     #[error("unknown option \"{name}\" of {owner}; it takes {known}")]
     Unknown {
+        /// The option.
         name: String,
+        /// Who was given it.
         owner: String,
+        /// What would be taken.
         known: String,
     },
     /// The option is known from the model, and not built yet.
@@ -36,9 +39,13 @@ pub enum OptionError {
     /// The value cannot be read.
     #[error("option \"{name}\" of {owner} cannot be \"{value}\": {reason}")]
     Invalid {
+        /// The option.
         name: String,
+        /// Who was given it.
         owner: String,
+        /// What was given.
         value: String,
+        /// What is wrong with it.
         reason: String,
     },
 }

@@ -67,6 +67,14 @@ pub(crate) struct FeedInput {
     bell: Bell,
 }
 
+#[cfg(test)]
+impl FeedInput {
+    /// Epochs that no dataflow has taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.entries.len()
+    }
+}
+
 type Bell = Arc<Mutex<Option<SyncActivator>>>;
 
 /// A feed of epochs.

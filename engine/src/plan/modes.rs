@@ -12,12 +12,12 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     match mode {
         OutputMode::Append if aggregations > 0 => Err(Error::refused(
             "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-            "Output mode append is not supported for streaming aggregations without watermark: the row of a group may \
+            "This output mode is not supported for streaming aggregations without watermark on streaming DataFrames/DataSets: append mode emits final rows, and the row of a group may \
              change with every epoch, so none is ever final. Use output mode update or complete",
         )),
         OutputMode::Complete if aggregations == 0 => Err(Error::refused(
             "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-            "Output mode complete is not supported for no streaming aggregations: all rows since the beginning would \
+            "This output mode is not supported for no streaming aggregations on streaming DataFrames/DataSets: in complete mode all rows since the beginning would \
              have to be kept. Use output mode append",
         )),
         _ if aggregations > 1 => Err(Error::not_yet(
