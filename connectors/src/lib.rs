@@ -1,1 +1,19 @@
-//! x
+//! WHERE rows come from and go: one folder per outside system; none knows another.
+
+pub mod conformance;
+pub mod files;
+pub mod json;
+mod lines;
+pub mod mode;
+pub mod number;
+mod options;
+pub mod time;
+
+use std::sync::Arc;
+
+use highwater_engine::source::SourceFormat;
+
+/// Every format that can be read, by name.
+pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
+    files::sources()
+}

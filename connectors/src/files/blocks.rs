@@ -1,0 +1,258 @@
+//! Reads the lines of a split in blocks: whole lines, about a megabyte at a time.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use flate2::read::MultiGzDecoder;
+
+use super::error::FileError;
+use super::split::{FileSplit, codec};
+use crate::lines::whole_lines;
+
+const BLOCK_BYTES: usize = 1 << 20;
+/// A line must fit in memory, and in an Arrow column.
+const LINE_BYTES_MAX: usize = 512 << 20;
+
+/// The lines of one split.
+pub(super) struct Blocks {
+    path: String,
+    input: Box<dyn Read + Send>,
+    compressed: bool,
+    buffer: Vec<u8>,
+    /// The unread bytes of the buffer; those up to `whole` are whole lines.
+    from: usize,
+    to: usize,
+    whole: usize,
+    ended: bool,
+}
+
+/// Opens the file of a split; `None` if it is gone and that is fine.
+pub(super) fn open(split: &FileSplit, ignore_missing: bool) -> Result<Option<File>, FileError> {
+    let file = match File::open(&split.path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match ignore_missing {
+                true => Ok(None),
+                false => Err(FileError::Vanished {
+                    path: split.path.clone(),
+                }),
+            };
+        }
+        Err(source) => return Err(read_error(split, source)),
+    };
+    let now = file
+        .metadata()
+        .map_err(|source| read_error(split, source))?
+        .len();
+    if now < split.size {
+        return Err(FileError::Shrank {
+            path: split.path.clone(),
+            was: split.size,
+            now,
+        });
+    }
+    Ok(Some(file))
+}
+
+fn read_error(split: &FileSplit, source: io::Error) -> FileError {
+    FileError::Read {
+        path: split.path.clone(),
+        source,
+    }
+}
+
+impl Blocks {
+    pub(super) fn new(mut file: File, split: &FileSplit) -> Result<Self, FileError> {
+        let mut compressed = false;
+        let input: Box<dyn Read + Send> = match codec(&split.path) {
+            Some("gz") => {
+                compressed = true;
+                Box::new(MultiGzDecoder::new(file.take(split.size)))
+            }
+            Some(codec) => {
+                return Err(FileError::Codec {
+                    path: split.path.clone(),
+                    codec: codec.into(),
+                });
+            }
+            None => {
+                let failed = |source| read_error(split, source);
+                let from = line_start(&mut file, split.from, split.size).map_err(failed)?;
+                let to = line_start(&mut file, split.to, split.size).map_err(failed)?;
+                file.seek(SeekFrom::Start(from)).map_err(failed)?;
+                Box::new(file.take(to.saturating_sub(from)))
+            }
+        };
+        let mut blocks = Blocks {
+            path: split.path.clone(),
+            input,
+            compressed,
+            buffer: Vec::new(),
+            from: 0,
+            to: 0,
+            whole: 0,
+            ended: false,
+        };
+        if split.from == 0 {
+            blocks.fill()?;
+            if blocks.buffer[..blocks.to].starts_with(b"\xef\xbb\xbf") {
+                blocks.from = 3;
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// Whole lines that were not consumed yet; empty at the end.
+    pub(super) fn lines(&mut self) -> Result<&[u8], FileError> {
+        while self.from >= self.whole && !self.ended {
+            self.fill()?;
+        }
+        Ok(&self.buffer[self.from.min(self.whole)..self.whole])
+    }
+
+    /// The first `bytes` of `lines` are done with.
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.from += bytes;
+    }
+
+    /// Reads one more block behind what is unread.
+    fn fill(&mut self) -> Result<(), FileError> {
+        self.buffer.copy_within(self.from..self.to, 0);
+        self.to -= self.from;
+        self.from = 0;
+        let searched = self.to;
+        if searched > LINE_BYTES_MAX {
+            return Err(FileError::LineTooLong {
+                path: self.path.clone(),
+                bytes_max: LINE_BYTES_MAX,
+            });
+        }
+        let block = match self.compressed {
+            // A line longer than a block is searched again each time: read more, so that this stays linear.
+            false => BLOCK_BYTES.max(searched),
+            true => BLOCK_BYTES.max(searched) / 4,
+        };
+        self.buffer.resize(searched + block, 0);
+        while self.to < self.buffer.len() {
+            match self.input.read(&mut self.buffer[self.to..]) {
+                Ok(0) => {
+                    self.ended = true;
+                    break;
+                }
+                Ok(bytes) => self.to += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => {
+                    let path = self.path.clone();
+                    // The lines before the damage are whole; the next call must not read on.
+                    self.ended = true;
+                    return Err(match self.compressed {
+                        true => FileError::Gzip { path, source },
+                        false => FileError::Read { path, source },
+                    });
+                }
+            }
+        }
+        self.whole = match self.ended {
+            true => self.to,
+            false => whole_lines(&self.buffer[..self.to]),
+        };
+        Ok(())
+    }
+}
+
+/// Where the first line starts at or behind `at`. Two splits that meet at `at` agree on it, so each line belongs to
+/// exactly one of them.
+fn line_start(file: &mut File, at: u64, size: u64) -> io::Result<u64> {
+    if at == 0 || at >= size {
+        return Ok(at.min(size));
+    }
+    let mut position = at - 1;
+    file.seek(SeekFrom::Start(position))?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let bytes = file.read(&mut buffer)?;
+        if bytes == 0 {
+            return Ok(size);
+        }
+        if let Some(end) = memchr::memchr2(b'\n', b'\r', &buffer[..bytes]) {
+            let mut behind = position + end as u64 + 1;
+            if buffer[end] == b'\r' {
+                let mut next = [0];
+                file.seek(SeekFrom::Start(behind))?;
+                if file.read(&mut next)? == 1 && next[0] == b'\n' {
+                    behind += 1;
+                }
+            }
+            return Ok(behind.min(size));
+        }
+        position += bytes as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::lines::Lines;
+
+    /// All lines of a file, read in ranges that meet at `cuts`.
+    fn read(path: &std::path::Path, cuts: &[u64]) -> Vec<Vec<u8>> {
+        let size = fs::metadata(path).unwrap().len();
+        let mut found = Vec::new();
+        let bounds: Vec<u64> = [&[0], cuts, &[size]].concat();
+        for pair in bounds.windows(2) {
+            let split = FileSplit {
+                path: path.to_str().unwrap().into(),
+                modified: 0,
+                size,
+                from: pair[0],
+                to: pair[1],
+            };
+            let file = open(&split, false).unwrap().unwrap();
+            let mut blocks = Blocks::new(file, &split).unwrap();
+            loop {
+                let lines = blocks.lines().unwrap();
+                if lines.is_empty() {
+                    break;
+                }
+                let bytes = lines.len();
+                found.extend(Lines::new(lines).map(<[u8]>::to_vec));
+                blocks.consume(bytes);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_line_belongs_to_exactly_one_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        for text in ["a\nbb\r\nccc\r\rd\n\ne", "no end", "\n\n", "\r\n\r\n"] {
+            fs::write(&path, text).unwrap();
+            let whole: Vec<&[u8]> = Lines::new(text.as_bytes()).collect();
+            for first in 0..=text.len() as u64 {
+                for second in first..=text.len() as u64 {
+                    assert_eq!(
+                        read(&path, &[first, second]),
+                        whole,
+                        "{text:?} {first} {second}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_longer_than_a_block_are_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let long = "x".repeat(3 * BLOCK_BYTES + 5);
+        fs::write(&path, format!("a\n{long}\nb\n")).unwrap();
+        let lines = read(&path, &[]);
+        assert_eq!(
+            lines.iter().map(Vec::len).collect::<Vec<_>>(),
+            [1, long.len(), 1]
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! What can go wrong with files.
+
+use std::io;
+
+use highwater_engine::source::{FormatError, Retry, SourceError};
+
+use crate::json::JsonError;
+
+/// What can go wrong with files.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Nothing is at the path.
+    #[error("path \"{path}\" does not exist")]
+    Missing {
+        /// The path.
+        path: String,
+    },
+    /// No file matches the pattern.
+    #[error("no file matches \"{pattern}\"")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// The pattern is none.
+    #[error("path \"{pattern}\" is no pattern: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file or directory cannot be read.
+    #[error("could not read \"{path}\"")]
+    Read {
+        /// The path.
+        path: String,
+        /// How it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A name cannot be written down.
+    #[error("the name of file \"{path}\" is not UTF-8")]
+    Name {
+        /// The path, as far as it can be shown.
+        path: String,
+    },
+    /// A directory stands for a value of a column.
+    #[error(
+        "directory \"{path}\" looks like a partition; partitioned directories are not supported yet: read one of \
+         them, or set option \"recursiveFileLookup\" to read all files below without the partition column"
+    )]
+    Partitioned {
+        /// The directory.
+        path: String,
+    },
+    /// A planned file is gone.
+    #[error(
+        "file \"{path}\" is gone since the epoch that reads it was planned; option \"ignoreMissingFiles\" skips such files"
+    )]
+    Vanished {
+        /// The file.
+        path: String,
+    },
+    /// A planned file was cut.
+    #[error(
+        "file \"{path}\" shrank from {was} to {now} bytes since the epoch that reads it was planned; files must not change once they are there"
+    )]
+    Shrank {
+        /// The file.
+        path: String,
+        /// Its size when it was planned.
+        was: u64,
+        /// Its size now.
+        now: u64,
+    },
+    /// A compressed file is damaged.
+    #[error(
+        "file \"{path}\" is no whole gzip file; option \"ignoreCorruptFiles\" skips what cannot be read"
+    )]
+    Gzip {
+        /// The file.
+        path: String,
+        /// How it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is compressed in a way that is not built.
+    #[error("file \"{path}\" is compressed as \"{codec}\", which is not supported yet; \"gz\" is")]
+    Codec {
+        /// The file.
+        path: String,
+        /// Its ending.
+        codec: String,
+    },
+    /// A line does not fit in memory.
+    #[error("file \"{path}\" has a line of more than {bytes_max} bytes")]
+    LineTooLong {
+        /// The file.
+        path: String,
+        /// What fits.
+        bytes_max: usize,
+    },
+    /// A JSON file cannot be decoded.
+    #[error("file \"{path}\"{place}")]
+    Json {
+        /// The file.
+        path: String,
+        /// Which part of it, if not from the start.
+        place: String,
+        /// What the decoder says.
+        #[source]
+        source: JsonError,
+    },
+    /// A CSV file cannot be decoded.
+    #[error(
+        "file \"{path}\"{place}: line {line} is malformed: {reason}; mode PERMISSIVE would read it with nulls"
+    )]
+    Csv {
+        /// The file.
+        path: String,
+        /// Which part of it, if not from the start.
+        place: String,
+        /// Counted from 1 within that part.
+        line: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A column of the schema is not what the format can hold.
+    #[error("column \"{column}\" of type {data_type} cannot be read from {format}")]
+    Type {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: String,
+        /// The format.
+        format: &'static str,
+    },
+    /// A Parquet file cannot be read.
+    #[error("file \"{path}\" is no readable Parquet file")]
+    Parquet {
+        /// The file.
+        path: String,
+        /// How it failed.
+        #[source]
+        source: parquet::errors::ParquetError,
+    },
+    /// A column of a Parquet file has a type that the schema's does not include.
+    #[error("column \"{column}\" of file \"{path}\" is {found}, which cannot be read as {wanted}")]
+    ColumnType {
+        /// The file.
+        path: String,
+        /// The column.
+        column: String,
+        /// Its type in the file.
+        found: String,
+        /// Its type in the schema.
+        wanted: String,
+    },
+    /// Arrow refused what was built.
+    #[error("could not build columns from file \"{path}\"")]
+    Arrow {
+        /// The file.
+        path: String,
+        /// What it says.
+        #[source]
+        source: arrow::error::ArrowError,
+    },
+    /// The engine's log holds something that no file source wrote.
+    #[error("\"{text}\" is no {what} of a file source")]
+    NotOurs {
+        /// What was found.
+        text: String,
+        /// What was expected.
+        what: &'static str,
+    },
+    /// A range of the log is not known.
+    #[error("files {from} to {to} were planned by an earlier run, and it left no list of them")]
+    Forgotten {
+        /// The first one.
+        from: u64,
+        /// The one after the last.
+        to: u64,
+    },
+}
+
+impl FileError {
+    /// Damage that `ignoreCorruptFiles` looks over.
+    pub(super) fn is_corruption(&self) -> bool {
+        match self {
+            FileError::Gzip { .. } | FileError::Parquet { .. } => true,
+            FileError::Read { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
+            _ => false,
+        }
+    }
+
+    pub(super) fn of_source(self, connector: &'static str) -> SourceError {
+        let retry = match &self {
+            // A network file system may come back.
+            FileError::Read { .. } => Retry::Later,
+            _ => Retry::Never,
+        };
+        SourceError {
+            connector,
+            retry,
+            source: Box::new(self),
+        }
+    }
+}
+
+impl From<FileError> for FormatError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Read { path, source } => FormatError::Outside {
+                what: format!("could not read \"{path}\""),
+                source: Box::new(source),
+            },
+            FileError::Parquet { path, source } => FormatError::Outside {
+                what: format!("file \"{path}\" is no readable Parquet file"),
+                source: Box::new(source),
+            },
+            other => FormatError::Invalid {
+                class: match &other {
+                    FileError::Missing { .. } | FileError::NoMatch { .. } => Some("PATH_NOT_FOUND"),
+                    _ => None,
+                },
+                message: other.to_string(),
+            },
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Files in a directory: text, JSON lines, CSV and Parquet, as streams and as batches.
+//!
+//! Split: a file, or a range of a long one. Offset: how many files were admitted. Replayable: as long as files that
+//! are there do not change; one that shrinks or goes is an error, what is appended later is not read.
+//!
+//! Sinks commit by renaming: see `sink`.
+
+mod blocks;
+mod csv;
+mod error;
+mod listing;
+mod options;
+mod parquet;
+mod reader;
+mod source;
+mod split;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use highwater_engine::options::{OptionError, Options};
+use highwater_engine::source::{
+    FormatError, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
+};
+
+pub use error::FileError;
+pub use options::FileOptions;
+pub use source::FileSource;
+
+use crate::json::{JsonDecoder, JsonOptions};
+use crate::options::{flag_or, invalid};
+use crate::time::Zone;
+use csv::CsvOptions;
+use listing::Lister;
+use reader::FileReader;
+use split::FileSplit;
+
+/// What the files hold.
+#[derive(Debug, Clone)]
+enum Format {
+    Text,
+    Json(JsonOptions),
+    Csv(CsvOptions),
+    Parquet,
+}
+
+/// A source of files, understood.
+#[derive(Debug)]
+struct FileConfig {
+    connector: &'static str,
+    path: String,
+    options: FileOptions,
+    format: Format,
+    schema: SchemaRef,
+    streaming: bool,
+}
+
+/// The formats of files that can be read, by name.
+pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
+    ["text", "json", "csv", "parquet"]
+        .into_iter()
+        .map(|name| (name, Arc::new(FileFormat { name }) as Arc<dyn SourceFormat>))
+        .collect()
+}
+
+/// One of the formats.
+struct FileFormat {
+    name: &'static str,
+}
+
+const JSON_KNOWN: &[&str] = &[
+    "mode",
+    "columnNameOfCorruptRecord",
+    "allowSingleQuotes",
+    "allowNonNumericNumbers",
+    "timeZone",
+];
+
+const JSON_NOT_BUILT: &[&str] = &[
+    "primitivesAsString",
+    "prefersDecimal",
+    "allowComments",
+    "allowUnquotedFieldNames",
+    "allowNumericLeadingZeros",
+    "allowBackslashEscapingAnyCharacter",
+    "allowUnquotedControlChars",
+    "dropFieldIfAllNull",
+    "timestampNTZFormat",
+    "timeFormat",
+    "samplingRatio",
+    "inferTimestamp",
+    "compression",
+    "singleVariantColumn",
+    "useUnsafeRow",
+    "enableDateTimeParsingFallback",
+];
+
+const TEXT_NOT_BUILT: &[&str] = &["compression"];
+
+const PARQUET_NOT_BUILT: &[&str] = &[
+    "mergeSchema",
+    "compression",
+    "datetimeRebaseMode",
+    "int96RebaseMode",
+];
+
+/// Options of which only the values that say what we do anyway are built.
+const FIXED: &[(&str, &[&str])] = &[
+    ("wholetext", &["false"]),
+    ("multiLine", &["false"]),
+    ("lineSep", &["\n", "\\n"]),
+    ("encoding", &["utf-8", "utf8"]),
+    ("charset", &["utf-8", "utf8"]),
+    ("inferSchema", &["false"]),
+    ("enforceSchema", &["true"]),
+    ("locale", &["en-us", "en_us"]),
+    ("dateFormat", &["yyyy-mm-dd"]),
+    ("timestampFormat", &["yyyy-mm-dd't'hh:mm:ss[.sss][xxx]"]),
+];
+
+impl FileFormat {
+    fn owner(&self, streaming: bool) -> String {
+        match streaming {
+            true => format!("the {} stream", self.name),
+            false => format!("the {} reader", self.name),
+        }
+    }
+
+    fn check_options(&self, owner: &str, options: &Options) -> Result<(), OptionError> {
+        let (known, not_built): (&[&str], &[&str]) = match self.name {
+            "json" => (JSON_KNOWN, JSON_NOT_BUILT),
+            "csv" => (csv::KNOWN, csv::NOT_BUILT),
+            "parquet" => (&[], PARQUET_NOT_BUILT),
+            _ => (&[], TEXT_NOT_BUILT),
+        };
+        let mut known = [options::KNOWN, known].concat();
+        let not_built = [options::NOT_BUILT, not_built].concat();
+        let fixed: &[&str] = match self.name {
+            "text" => &["wholetext", "lineSep", "encoding"],
+            "json" => &[
+                "multiLine",
+                "lineSep",
+                "encoding",
+                "charset",
+                "locale",
+                "dateFormat",
+                "timestampFormat",
+            ],
+            "csv" => &[
+                "multiLine",
+                "lineSep",
+                "encoding",
+                "charset",
+                "locale",
+                "inferSchema",
+                "enforceSchema",
+                "dateFormat",
+                "timestampFormat",
+            ],
+            _ => &[],
+        };
+        known.extend(fixed);
+        options.only(owner, &known, &not_built)?;
+        for name in fixed {
+            let Some(value) = options.get(name) else {
+                continue;
+            };
+            let built = FIXED
+                .iter()
+                .find(|(fixed, _)| fixed == name)
+                .expect("every fixed option is in the table")
+                .1;
+            if !built.contains(&value.to_ascii_lowercase().as_str()) {
+                let reason = format!("only \"{}\" is supported yet", built[0].escape_default());
+                return Err(invalid(owner, name, value, &reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn format(&self, owner: &str, request: &SourceRequest) -> Result<Format, FormatError> {
+        let options = &request.options;
+        let name = options.get("timeZone").unwrap_or(&request.time_zone);
+        let zone = Zone::parse(name)
+            .ok_or_else(|| invalid(owner, "timeZone", name, "it is no time zone"))?;
+        let defaults = JsonOptions::default();
+        Ok(match self.name {
+            "json" => Format::Json(JsonOptions {
+                mode: options.parse(owner, "mode")?.unwrap_or_default(),
+                column_name_of_corrupt_record: options
+                    .get("columnNameOfCorruptRecord")
+                    .map_or(defaults.column_name_of_corrupt_record, str::to_string),
+                zone,
+                allow_single_quotes: flag_or(options, owner, "allowSingleQuotes", true)?,
+                allow_non_numeric_numbers: flag_or(options, owner, "allowNonNumericNumbers", true)?,
+            }),
+            "csv" => Format::Csv(CsvOptions::parse(owner, options, zone)?),
+            "parquet" => Format::Parquet,
+            _ => Format::Text,
+        })
+    }
+
+    /// The schema of a batch read that was given none: what the first file says.
+    fn look_into(
+        &self,
+        path: &str,
+        options: &FileOptions,
+        format: &Format,
+    ) -> Result<Schema, FormatError> {
+        let files = Lister::new(path, options)?.list_all()?;
+        let files: Vec<FileSplit> = files
+            .iter()
+            .flat_map(|file| FileSplit::of(file, false))
+            .collect();
+        for split in &files {
+            match format {
+                Format::Parquet => {
+                    let file = File::open(&split.path).map_err(|source| FileError::Read {
+                        path: split.path.clone(),
+                        source,
+                    })?;
+                    return Ok(parquet::schema_of(file, &split.path)?);
+                }
+                Format::Csv(csv) => {
+                    let Some(file) = blocks::open(split, options.ignore_missing)? else {
+                        continue;
+                    };
+                    let mut blocks = blocks::Blocks::new(file, split)?;
+                    if let Some(schema) = csv.schema_of(blocks.lines()?) {
+                        return Ok(schema);
+                    }
+                }
+                _ => return Err(no_schema(self.name)),
+            }
+        }
+        Err(FormatError::Invalid {
+            message: format!(
+                "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
+            ),
+            class: Some("UNABLE_TO_INFER_SCHEMA"),
+        })
+    }
+}
+
+fn no_schema(format: &str) -> FormatError {
+    FormatError::Invalid {
+        message: format!(
+            "the schema of {format} files must be specified: give one with .schema(\"name TYPE, ...\")"
+        ),
+        class: Some("UNABLE_TO_INFER_SCHEMA"),
+    }
+}
+
+/// Files promise nothing about nulls.
+fn nullable(schema: &Schema) -> SchemaRef {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| match field.is_nullable() {
+            true => Arc::clone(field),
+            false => Arc::new(field.as_ref().clone().with_nullable(true)),
+        });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+impl SourceFormat for FileFormat {
+    fn source(&self, request: SourceRequest) -> Result<Arc<dyn SourceFactory>, FormatError> {
+        let owner = self.owner(request.streaming);
+        self.check_options(&owner, &request.options)?;
+        let path = match &request.path {
+            Some(path) => path.clone(),
+            None => request.options.required(&owner, "path")?.to_string(),
+        };
+        let options = FileOptions::parse(&owner, &request)?;
+        let format = self.format(&owner, &request)?;
+        // Told before the schema is: a wrong path is the likelier mistake.
+        Lister::new(&path, &options)?;
+        let schema = match (&request.schema, &format) {
+            (Some(schema), Format::Text) => {
+                let is_text = |field: &Field| field.data_type() == &DataType::Utf8;
+                if schema.fields().len() != 1 || !is_text(schema.field(0)) {
+                    return Err(FormatError::Invalid {
+                        message: format!("{owner} has one column of type STRING, \"value\""),
+                        class: None,
+                    });
+                }
+                nullable(schema)
+            }
+            (Some(schema), _) => nullable(schema),
+            (None, Format::Text) => {
+                Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8, true)]))
+            }
+            (None, _) if request.streaming => {
+                return Err(FormatError::Invalid {
+                    message: format!(
+                        "schema must be specified when creating a streaming source: {owner} on \"{path}\" has none; \
+                         give one with .schema(\"name TYPE, ...\")"
+                    ),
+                    class: Some("_LEGACY_ERROR_TEMP_2048"),
+                });
+            }
+            (None, format) => nullable(&self.look_into(&path, &options, format)?),
+        };
+        // Types that the format cannot hold are told now, not when the first file comes.
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let probe = FileSplit::probe(&path);
+        match &format {
+            Format::Json(options) => {
+                JsonDecoder::new(&schema, &all, options.clone()).map_err(|error| {
+                    FormatError::Invalid {
+                        message: error.to_string(),
+                        class: None,
+                    }
+                })?;
+            }
+            Format::Csv(options) => {
+                csv::CsvDecoder::new(&schema, &all, options.clone(), &probe)?;
+            }
+            Format::Text | Format::Parquet => {}
+        }
+        Ok(Arc::new(FileFactory {
+            config: Arc::new(FileConfig {
+                connector: self.name,
+                path,
+                options,
+                format,
+                schema,
+                streaming: request.streaming,
+            }),
+        }))
+    }
+}
+
+struct FileFactory {
+    config: Arc<FileConfig>,
+}
+
+impl SourceFactory for FileFactory {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.config.schema)
+    }
+
+    fn open(&self) -> Result<Box<dyn Source>, SourceError> {
+        match FileSource::open(Arc::clone(&self.config)) {
+            Ok(source) => Ok(Box::new(source)),
+            Err(error) => Err(error.of_source(self.config.connector)),
+        }
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(FileReader {
+            config: Arc::clone(&self.config),
+        })
+    }
+}

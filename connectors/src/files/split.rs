@@ -1,0 +1,92 @@
+//! One readable part of a file, as it is written into the epoch log.
+
+use highwater_engine::source::Split;
+use serde::{Deserialize, Serialize};
+
+use super::error::FileError;
+use super::listing::Found;
+
+/// Longer uncompressed files of lines are cut into ranges of this length, so that several workers read them.
+const RANGE_BYTES: u64 = 32 << 20;
+
+/// A file or a part of it. Holds all that restart needs: which file was seen, and exactly what was read of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileSplit {
+    pub(super) path: String,
+    /// The modification time, in microseconds.
+    pub(super) modified: i64,
+    /// The size of the whole file when it was found: what was appended later is not read.
+    pub(super) size: u64,
+    /// The rows are those that start within `from..to`.
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+impl FileSplit {
+    /// The splits of a file. Those of one that can be cut are ranges; their order is the order of the rows.
+    pub(super) fn of(file: &Found, can_be_cut: bool) -> Vec<FileSplit> {
+        let part = |from, to| FileSplit {
+            path: file.path.clone(),
+            modified: file.modified_us,
+            size: file.size,
+            from,
+            to,
+        };
+        if !can_be_cut || file.size <= RANGE_BYTES || codec(&file.path).is_some() {
+            return vec![part(0, file.size)];
+        }
+        let cuts = (0..file.size).step_by(RANGE_BYTES as usize);
+        cuts.map(|from| part(from, (from + RANGE_BYTES).min(file.size)))
+            .collect()
+    }
+
+    /// Stands for a file that is not there yet.
+    pub(super) fn probe(path: &str) -> FileSplit {
+        FileSplit {
+            path: path.into(),
+            modified: 0,
+            size: 0,
+            from: 0,
+            to: 0,
+        }
+    }
+
+    pub(super) fn parse(split: &Split) -> Result<FileSplit, FileError> {
+        serde_json::from_str(&split.descriptor).map_err(|_| FileError::NotOurs {
+            text: split.descriptor.clone(),
+            what: "split",
+        })
+    }
+
+    pub(super) fn to_split(&self) -> Split {
+        Split {
+            descriptor: serde_json::to_string(self).expect("strings and numbers can be written"),
+            bytes: self.to - self.from,
+            process: None,
+        }
+    }
+
+    pub(super) fn found(&self) -> Found {
+        Found {
+            path: self.path.clone(),
+            modified_us: self.modified,
+            size: self.size,
+        }
+    }
+
+    /// For messages: which part of its file it is.
+    pub(super) fn place(&self) -> String {
+        match self.from {
+            0 => String::new(),
+            from => format!(", counting lines from byte {from}"),
+        }
+    }
+}
+
+/// The compression that the name of a file tells, among those Hadoop knows.
+pub(super) fn codec(path: &str) -> Option<&str> {
+    let (_, ending) = path.rsplit_once('.')?;
+    ["gz", "bz2", "deflate", "lz4", "snappy", "zst", "xz"]
+        .contains(&ending)
+        .then_some(ending)
+}

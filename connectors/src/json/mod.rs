@@ -1,0 +1,342 @@
+//! Turns JSON texts into Arrow columns, with Spark's answers.
+//!
+//! One decoder for files, message values and `from_json`. It goes over the bytes once and writes wanted values
+//! straight into column buffers; nothing is allocated per value.
+//!
+//! What Spark decides and other decoders do otherwise: a value of the wrong type makes its field null and its row
+//! corrupt, the other fields stay; malformed text makes the whole row null; any value can be read as a string and
+//! keeps its text; numbers read as timestamps are seconds; a text that is an array of objects is several rows; what
+//! follows the first value of a text is ignored.
+//!
+//! One thing Spark leaves to its optimiser and we do not: whether a row is corrupt is decided by all columns of the
+//! schema, not by those a query happens to read. So where it matters (a mode other than PERMISSIVE, or the column of
+//! corrupt rows is read) all columns are decoded, and elsewhere only the wanted ones.
+
+mod column;
+mod object;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+use crate::lines::Lines;
+use crate::mode::ParseMode;
+use crate::time::Zone;
+use column::{Column, Context};
+use object::Object;
+use scan::{Cursor, Malformed, Start};
+
+/// Batches are cut near so many bytes of text, however few rows that is.
+const BATCH_BYTES: usize = 16 << 20;
+
+/// How JSON is read.
+#[derive(Debug, Clone)]
+pub struct JsonOptions {
+    /// What happens to bad rows.
+    pub mode: ParseMode,
+    /// The name of the column that gets the text of bad rows, if the schema has it.
+    pub column_name_of_corrupt_record: String,
+    /// Where timestamps without a zone were written.
+    pub zone: Zone,
+    /// Strings and names may be in single quotes.
+    pub allow_single_quotes: bool,
+    /// `NaN` and `Infinity` are numbers.
+    pub allow_non_numeric_numbers: bool,
+}
+
+impl Default for JsonOptions {
+    fn default() -> Self {
+        JsonOptions {
+            mode: ParseMode::Permissive,
+            column_name_of_corrupt_record: "_corrupt_record".into(),
+            zone: Zone::UTC,
+            allow_single_quotes: true,
+            allow_non_numeric_numbers: true,
+        }
+    }
+}
+
+/// Why JSON cannot be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// The schema asks for what JSON cannot hold.
+    #[error("column \"{column}\" of type {data_type} cannot be read from JSON")]
+    Type {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: DataType,
+    },
+    /// The column of corrupt rows has another type.
+    #[error(
+        "column \"{column}\" holds corrupt rows: it must be a nullable STRING, not {data_type}"
+    )]
+    CorruptColumn {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: DataType,
+    },
+    /// A bad row in mode FAILFAST.
+    #[error("line {line} is malformed: {reason}; mode PERMISSIVE would read it as null")]
+    Malformed {
+        /// Counted from 1 since the decoder was made.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A single text is too long for an Arrow column.
+    #[error("line {line} has {bytes} bytes, more than a column can hold")]
+    TooLong {
+        /// Counted from 1 since the decoder was made.
+        line: u64,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Arrow refused what was built.
+    #[error("could not build columns from JSON")]
+    Arrow(#[from] ArrowError),
+}
+
+/// Where an output column comes from.
+enum From {
+    Field(usize),
+    CorruptRecord,
+}
+
+/// Decodes texts until asked for a batch.
+pub struct JsonDecoder {
+    options: JsonOptions,
+    schema: SchemaRef,
+    output: Vec<From>,
+    root: Object,
+    corrupt: Option<Column>,
+    context: Context,
+    lines: u64,
+    /// Bytes of text since the last batch.
+    bytes: usize,
+}
+
+impl JsonDecoder {
+    /// A decoder of rows of `schema` that hands out only `columns` of it, in that order.
+    pub fn new(
+        schema: &Schema,
+        columns: &[usize],
+        options: JsonOptions,
+    ) -> Result<Self, JsonError> {
+        let is_corrupt_record =
+            |field: &FieldRef| *field.name() == options.column_name_of_corrupt_record;
+        let mut all = options.mode != ParseMode::Permissive;
+        let mut corrupt = None;
+        if let Some(field) = schema
+            .fields()
+            .iter()
+            .find(|field| is_corrupt_record(field))
+        {
+            if field.data_type() != &DataType::Utf8 || !field.is_nullable() {
+                return Err(JsonError::CorruptColumn {
+                    column: field.name().clone(),
+                    data_type: field.data_type().clone(),
+                });
+            }
+            if columns
+                .iter()
+                .any(|at| is_corrupt_record(&schema.fields()[*at]))
+            {
+                all = true;
+                corrupt = Column::new(&DataType::Utf8).ok();
+            }
+        }
+        let mut fields: Vec<FieldRef> = Vec::new();
+        let mut place = vec![None; schema.fields().len()];
+        for (at, field) in schema.fields().iter().enumerate() {
+            if !is_corrupt_record(field) && (all || columns.contains(&at)) {
+                place[at] = Some(fields.len());
+                fields.push(Arc::clone(field));
+            }
+        }
+        for field in &fields {
+            Column::new(field.data_type()).map_err(|data_type| JsonError::Type {
+                column: field.name().clone(),
+                data_type,
+            })?;
+        }
+        let root = Object::new(&Fields::from(fields)).expect("every type was tried");
+        Ok(JsonDecoder {
+            schema: Arc::new(schema.project(columns)?),
+            output: columns
+                .iter()
+                .map(|at| place[*at].map_or(From::CorruptRecord, From::Field))
+                .collect(),
+            root,
+            corrupt,
+            context: Context {
+                zone: options.zone,
+                bad: None,
+                scratch: Vec::new(),
+            },
+            lines: 0,
+            bytes: 0,
+            options,
+        })
+    }
+
+    /// Rows since the last batch.
+    pub fn rows(&self) -> usize {
+        self.root.rows
+    }
+
+    /// Decodes one text, wherever lines end in it. Blank text is no row.
+    pub fn decode_line(&mut self, text: &[u8]) -> Result<(), JsonError> {
+        let valid = simdutf8::basic::from_utf8(text).is_ok();
+        self.decode(text, valid)
+    }
+
+    /// Decodes lines until `rows_max` rows (or many bytes) are waiting. Answers how many bytes it took; the last line
+    /// of `text` counts as one, ended or not.
+    pub fn decode_lines(&mut self, text: &[u8], rows_max: usize) -> Result<usize, JsonError> {
+        // Valid blocks are checked as a whole; in another one each line is judged by itself.
+        let valid = simdutf8::basic::from_utf8(text).is_ok();
+        let mut lines = Lines::new(text);
+        while self.root.rows < rows_max && self.bytes < BATCH_BYTES {
+            let Some(line) = lines.next() else { break };
+            self.decode(line, valid || simdutf8::basic::from_utf8(line).is_ok())?;
+        }
+        Ok(lines.consumed())
+    }
+
+    /// The rows decoded since the last batch.
+    pub fn flush(&mut self) -> Result<RecordBatch, JsonError> {
+        let rows = self.root.rows;
+        let fields = self.root.finish()?;
+        let corrupt = match &mut self.corrupt {
+            Some(column) => Some(column.finish()?),
+            None => None,
+        };
+        let arrays = self.output.iter().map(|from| match from {
+            From::Field(at) => Arc::clone(&fields[*at]),
+            From::CorruptRecord => Arc::clone(corrupt.as_ref().expect("it was asked for")),
+        });
+        self.bytes = 0;
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            arrays.collect(),
+            &RecordBatchOptions::new().with_row_count(Some(rows)),
+        )?)
+    }
+
+    fn decode(&mut self, line: &[u8], valid: bool) -> Result<(), JsonError> {
+        self.lines += 1;
+        self.bytes += line.len();
+        if self.bytes > i32::MAX as usize {
+            return Err(JsonError::TooLong {
+                line: self.lines,
+                bytes: line.len(),
+            });
+        }
+        let before = self.root.rows;
+        self.context.bad = None;
+        let mut cursor = Cursor::new(
+            line,
+            self.options.allow_single_quotes,
+            self.options.allow_non_numeric_numbers,
+        );
+        let outcome = match valid {
+            true => self.read_rows(&mut cursor),
+            false => Err(Malformed("it is not UTF-8")),
+        };
+        if outcome.is_ok() && self.context.bad.is_none() {
+            if let Some(corrupt) = &mut self.corrupt {
+                (before..self.root.rows).for_each(|_| corrupt.append_null());
+            }
+            return Ok(());
+        }
+        self.bad_line(line, before, outcome)
+    }
+
+    /// Does with a bad line what the mode says.
+    #[cold]
+    fn bad_line(
+        &mut self,
+        line: &[u8],
+        before: usize,
+        outcome: Result<(), Malformed>,
+    ) -> Result<(), JsonError> {
+        if outcome.is_err() || self.options.mode != ParseMode::Permissive {
+            self.root.truncate(before);
+        }
+        match self.options.mode {
+            ParseMode::Permissive => {
+                if outcome.is_err() {
+                    self.root.append_nulls();
+                }
+                if let Some(corrupt) = &mut self.corrupt {
+                    let text = String::from_utf8_lossy(line);
+                    (before..self.root.rows).for_each(|_| corrupt.append_text(&text));
+                }
+                Ok(())
+            }
+            ParseMode::DropMalformed => Ok(()),
+            ParseMode::FailFast => {
+                let reason = match (outcome, &self.context.bad) {
+                    (Ok(()), Some(bad)) => {
+                        let value = String::from_utf8_lossy(&line[bad.start..bad.end]);
+                        format!("{} is no {}", excerpt(&value), bad.wanted)
+                    }
+                    (Ok(()), None) => unreachable!("a bad line has a reason"),
+                    (Err(Malformed(reason)), _) => {
+                        format!("{reason}: {}", excerpt(&String::from_utf8_lossy(line)))
+                    }
+                };
+                Err(JsonError::Malformed {
+                    line: self.lines,
+                    reason,
+                })
+            }
+        }
+    }
+
+    /// Reads the rows of one text: an object is one, an array of objects several.
+    fn read_rows(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        if cursor.text.starts_with(b"\xef\xbb\xbf") {
+            cursor.pos = 3;
+        }
+        cursor.blanks();
+        if cursor.at_end() {
+            return Ok(());
+        }
+        match cursor.start()? {
+            Start::Object => self.root.read(cursor, &mut self.context, 0),
+            Start::Array => {
+                cursor.pos += 1;
+                cursor.blanks();
+                if cursor.eat(b']') {
+                    return Ok(());
+                }
+                loop {
+                    if cursor.start()? != Start::Object {
+                        return Err(Malformed("an array of rows holds something else"));
+                    }
+                    self.root.read(cursor, &mut self.context, 1)?;
+                    if !cursor.more(b']')? {
+                        return Ok(());
+                    }
+                }
+            }
+            _ => Err(Malformed("it is no object")),
+        }
+    }
+}
+
+/// The beginning of a text, quoted.
+fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(100) {
+        Some((end, _)) => format!("\"{}...\"", &text[..end]),
+        None => format!("\"{text}\""),
+    }
+}

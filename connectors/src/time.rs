@@ -1,0 +1,546 @@
+//! Dates and timestamps as text, read and written as Spark does.
+//!
+//! Reading follows Spark's cast from string, which its file formats use unless they are given a pattern: fields may
+//! be short (`2024-1-5`), a timestamp may end after any field, a zone follows the seconds. Most timestamps in files
+//! are of the fixed width `2024-01-05T10:00:00.123Z`; they take a path without branches per field.
+
+use chrono::{LocalResult, NaiveDateTime, Offset, TimeZone};
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+/// What turns a local time into an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zone {
+    /// Seconds east of Greenwich.
+    Fixed(i32),
+    /// A region with its own rules.
+    Region(chrono_tz::Tz),
+}
+
+impl Zone {
+    /// Greenwich.
+    pub const UTC: Zone = Zone::Fixed(0);
+
+    /// Reads `Z`, `+02:00`, `-8`, `+0530`, `GMT+1`, `UTC`, `Europe/Berlin`.
+    pub fn parse(text: &str) -> Option<Zone> {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("z") {
+            return Some(Zone::UTC);
+        }
+        let rest = ["UTC", "GMT", "UT"]
+            .iter()
+            .find_map(|prefix| text.strip_prefix(prefix))
+            .unwrap_or(text);
+        if rest.is_empty() && !text.is_empty() {
+            return Some(Zone::UTC);
+        }
+        match rest.as_bytes().first()? {
+            b'+' | b'-' => fixed_offset(rest.as_bytes()),
+            _ => text.parse().ok().map(Zone::Region),
+        }
+    }
+
+    /// The instant at which clocks here show `local_us`. One that is skipped moves forward by the gap; of two, the
+    /// earlier one.
+    pub fn instant(&self, local_us: i64) -> Option<i64> {
+        match self {
+            Zone::Fixed(seconds) => local_us.checked_sub(i64::from(*seconds) * SECOND),
+            Zone::Region(region) => {
+                let local = naive(local_us)?;
+                let offset = match region.offset_from_local_datetime(&local) {
+                    LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset.fix(),
+                    // In a gap Java applies the offset from before it.
+                    LocalResult::None => region
+                        .offset_from_local_datetime(&naive(local_us - DAY)?)
+                        .earliest()?
+                        .fix(),
+                };
+                local_us.checked_sub(i64::from(offset.local_minus_utc()) * SECOND)
+            }
+        }
+    }
+
+    /// Seconds east of Greenwich at an instant.
+    pub fn offset_at(&self, instant_us: i64) -> i32 {
+        match self {
+            Zone::Fixed(seconds) => *seconds,
+            Zone::Region(region) => naive(instant_us).map_or(0, |utc| {
+                region
+                    .offset_from_utc_datetime(&utc)
+                    .fix()
+                    .local_minus_utc()
+            }),
+        }
+    }
+}
+
+fn naive(us: i64) -> Option<NaiveDateTime> {
+    chrono::DateTime::from_timestamp_micros(us).map(|utc| utc.naive_utc())
+}
+
+/// `+h`, `+hh`, `+h:m`, `+hh:mm`, `+hhmm`, `+hh:mm:ss`, `+hhmmss`; at most 18 hours.
+fn fixed_offset(text: &[u8]) -> Option<Zone> {
+    let (sign, digits) = match text {
+        [b'+', rest @ ..] => (1, rest),
+        [b'-', rest @ ..] => (-1, rest),
+        _ => return None,
+    };
+    let mut parts = [0i64; 3];
+    if digits.contains(&b':') {
+        let mut fields = digits.split(|b| *b == b':');
+        for part in &mut parts {
+            let Some(field) = fields.next() else { break };
+            *part = number(field, 1, 2)?;
+        }
+        if fields.next().is_some() {
+            return None;
+        }
+    } else {
+        match digits.len() {
+            1 | 2 => parts[0] = number(digits, 1, 2)?,
+            4 | 6 => {
+                for (part, pair) in parts.iter_mut().zip(digits.chunks(2)) {
+                    *part = number(pair, 2, 2)?;
+                }
+            }
+            _ => return None,
+        }
+    }
+    let [hours, minutes, seconds] = parts;
+    if hours > 18 || minutes > 59 || seconds > 59 {
+        return None;
+    }
+    Some(Zone::Fixed(
+        (sign * (hours * 3600 + minutes * 60 + seconds)) as i32,
+    ))
+}
+
+/// A run of `least..=most` digits.
+fn number(digits: &[u8], least: usize, most: usize) -> Option<i64> {
+    if digits.len() < least || digits.len() > most || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0')))
+}
+
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    // Hinnant's algorithm: years start in March, so that the leap day is the last day.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// Year, month and day of a day number.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day)
+}
+
+fn is_date(year: i64, month: i64, day: i64) -> bool {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => return false,
+    };
+    (1..=last).contains(&day)
+}
+
+/// Takes `least..=most` digits off the front.
+fn take(text: &mut &[u8], least: usize, most: usize) -> Option<i64> {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let value = number(&text[..digits], least, most)?;
+    *text = &text[digits..];
+    Some(value)
+}
+
+/// Takes a date off the front: year, then perhaps month and day. What follows is left.
+fn take_date(text: &mut &[u8]) -> Option<i64> {
+    let sign = match text.first()? {
+        b'-' => -1,
+        b'+' => 1,
+        _ => 0,
+    };
+    if sign != 0 {
+        *text = &text[1..];
+    }
+    let year = take(text, 4, 6)? * if sign == 0 { 1 } else { sign };
+    let (mut month, mut day) = (1, 1);
+    if let [b'-', rest @ ..] = text {
+        *text = rest;
+        month = take(text, 1, 2)?;
+        if let [b'-', rest @ ..] = text {
+            *text = rest;
+            day = take(text, 1, 2)?;
+            return is_date(year, month, day).then(|| days_from_civil(year, month, day));
+        }
+    }
+    // Only a full date can be followed by anything.
+    (text.is_empty() && is_date(year, month, day)).then(|| days_from_civil(year, month, day))
+}
+
+/// Spark's trim: blanks and control characters.
+fn trim(text: &[u8]) -> &[u8] {
+    let blank = |b: &u8| *b <= b' ' || *b == 0x7f;
+    let start = text.iter().position(|b| !blank(b)).unwrap_or(text.len());
+    let end = text
+        .iter()
+        .rposition(|b| !blank(b))
+        .map_or(start, |at| at + 1);
+    &text[start..end]
+}
+
+/// Reads a date as days since 1970-01-01. What follows a full date after a blank or a `T` does not matter.
+pub fn parse_date(text: &[u8]) -> Option<i32> {
+    let mut rest = trim(text);
+    let days = take_date(&mut rest)?;
+    match rest.first() {
+        None | Some(b' ' | b'T') => i32::try_from(days).ok(),
+        Some(_) => None,
+    }
+}
+
+/// Reads a timestamp as microseconds since 1970-01-01 UTC; `zone` is where one without a zone was written.
+pub fn parse_timestamp(text: &[u8], zone: &Zone) -> Option<i64> {
+    if let Some((local_us, utc)) = fixed_width(text) {
+        return match utc || *zone == Zone::UTC {
+            true => Some(local_us),
+            false => zone.instant(local_us),
+        };
+    }
+    let (local_us, own_zone) = local_timestamp(text)?;
+    own_zone.as_ref().unwrap_or(zone).instant(local_us)
+}
+
+/// Reads a timestamp without a time zone as microseconds since 1970-01-01; one with a zone is refused.
+pub fn parse_timestamp_ntz(text: &[u8]) -> Option<i64> {
+    match local_timestamp(text)? {
+        (local_us, None) => Some(local_us),
+        (_, Some(_)) => None,
+    }
+}
+
+/// `yyyy-mm-ddThh:mm:ss` with a blank or a T, up to nine fraction digits, and perhaps a `Z`. True if there was one.
+fn fixed_width(text: &[u8]) -> Option<(i64, bool)> {
+    let (head, tail) = text.split_first_chunk::<19>()?;
+    let mut bad = 0u8;
+    let mut pair = |at: usize| {
+        let (tens, units) = (head[at].wrapping_sub(b'0'), head[at + 1].wrapping_sub(b'0'));
+        bad |= u8::from(tens > 9) | u8::from(units > 9);
+        i64::from(tens) * 10 + i64::from(units)
+    };
+    let year = pair(0) * 100 + pair(2);
+    let (month, day, hour, minute, second) = (pair(5), pair(8), pair(11), pair(14), pair(17));
+    if bad != 0
+        || [head[4], head[7], head[13], head[16]] != *b"--::"
+        || !matches!(head[10], b'T' | b' ')
+        || !is_date(year, month, day)
+        || hour > 23
+        || minute > 59
+        || second > 59
+    {
+        return None;
+    }
+    let mut us = 0;
+    let utc = match tail {
+        [] => false,
+        [b'Z'] => true,
+        [b'.', fraction @ ..] => {
+            let (fraction, utc) = match fraction {
+                [fraction @ .., b'Z'] => (fraction, true),
+                fraction => (fraction, false),
+            };
+            if fraction.len() > 9 {
+                return None;
+            }
+            for (at, digit) in fraction.iter().enumerate() {
+                let digit = digit.wrapping_sub(b'0');
+                if digit > 9 {
+                    return None;
+                }
+                if at < 6 {
+                    us = us * 10 + i64::from(digit);
+                }
+            }
+            us *= 10i64.pow(6 - fraction.len().min(6) as u32);
+            utc
+        }
+        _ => return None,
+    };
+    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    Some((seconds * SECOND + us, utc))
+}
+
+/// The general form: any field may end it, fields may be short, a zone may follow the seconds.
+fn local_timestamp(text: &[u8]) -> Option<(i64, Option<Zone>)> {
+    let mut rest = trim(text);
+    let days = take_date(&mut rest)?;
+    let (mut hour, mut minute, mut second, mut us) = (0, 0, 0, 0);
+    let mut zone = None;
+    if !rest.is_empty() {
+        if !matches!(rest[0], b' ' | b'T') {
+            return None;
+        }
+        rest = &rest[1..];
+        hour = take(&mut rest, 1, 2)?;
+        if let [b':', after @ ..] = rest {
+            rest = after;
+            minute = take(&mut rest, 1, 2)?;
+            if let [b':', after @ ..] = rest {
+                rest = after;
+                second = take(&mut rest, 1, 2)?;
+                if let [b'.', after @ ..] = rest {
+                    let digits = after.iter().take_while(|b| b.is_ascii_digit()).count();
+                    us = number(&after[..digits.min(6)], 0, 6)?
+                        * 10i64.pow(6 - digits.min(6) as u32);
+                    rest = &after[digits..];
+                }
+                if !rest.is_empty() {
+                    zone = Some(Zone::parse(std::str::from_utf8(rest).ok()?)?);
+                    rest = &[];
+                }
+            }
+        }
+        if !rest.is_empty() || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+    }
+    let local_us = days
+        .checked_mul(DAY)?
+        .checked_add((hour * 3600 + minute * 60 + second) * SECOND + us)?;
+    Some((local_us, zone))
+}
+
+fn push_padded(out: &mut String, value: i64, width: u32) {
+    for place in (0..width).rev() {
+        out.push(char::from(b'0' + (value / 10i64.pow(place) % 10) as u8));
+    }
+}
+
+/// Writes `2024-01-05`; a year above 9999 with a `+`.
+pub fn push_date(out: &mut String, days: i64) {
+    let (year, month, day) = civil_from_days(days);
+    match year {
+        0..=9999 => push_padded(out, year, 4),
+        10_000.. => {
+            out.push('+');
+            out.push_str(&year.to_string());
+        }
+        _ => {
+            out.push('-');
+            push_padded(out, -year, (-year).to_string().len().max(4) as u32);
+        }
+    }
+    out.push('-');
+    push_padded(out, month, 2);
+    out.push('-');
+    push_padded(out, day, 2);
+}
+
+fn push_seconds(out: &mut String, local_us: i64, separator: char) {
+    push_date(out, local_us.div_euclid(DAY));
+    out.push(separator);
+    let seconds = local_us.rem_euclid(DAY) / SECOND;
+    push_padded(out, seconds / 3600, 2);
+    out.push(':');
+    push_padded(out, seconds / 60 % 60, 2);
+    out.push(':');
+    push_padded(out, seconds % 60, 2);
+}
+
+/// The clock of `zone` at an instant; of no zone, the time itself.
+fn local(us: i64, zone: Option<&Zone>) -> (i64, i32) {
+    let offset = zone.map_or(0, |zone| zone.offset_at(us));
+    (us.saturating_add(i64::from(offset) * SECOND), offset)
+}
+
+/// Writes a timestamp as Spark's cast to string does: `2024-01-05 10:00:00.12`. No `zone`: it has none.
+pub fn push_timestamp(out: &mut String, us: i64, zone: Option<&Zone>) {
+    let (local_us, _) = local(us, zone);
+    push_seconds(out, local_us, ' ');
+    let fraction = local_us.rem_euclid(SECOND);
+    if fraction != 0 {
+        out.push('.');
+        let start = out.len();
+        push_padded(out, fraction, 6);
+        let kept = out[start..].trim_end_matches('0').len();
+        out.truncate(start + kept);
+    }
+}
+
+/// Writes a timestamp as Spark's files hold it: `2024-01-05T10:00:00.120Z`, milliseconds and the offset.
+pub fn push_timestamp_iso(out: &mut String, us: i64, zone: Option<&Zone>) {
+    let (local_us, offset) = local(us, zone);
+    push_seconds(out, local_us, 'T');
+    out.push('.');
+    push_padded(out, local_us.rem_euclid(SECOND) / 1000, 3);
+    if zone.is_none() {
+        return;
+    }
+    if offset == 0 {
+        out.push('Z');
+        return;
+    }
+    out.push(if offset < 0 { '-' } else { '+' });
+    let offset = i64::from(offset.abs());
+    push_padded(out, offset / 3600, 2);
+    out.push(':');
+    push_padded(out, offset / 60 % 60, 2);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The instant `text` means in UTC, written back.
+    fn check(text: &str, expected: &str) {
+        check_in("UTC", text, expected);
+    }
+
+    fn check_in(zone: &str, text: &str, expected: &str) {
+        let zone = Zone::parse(zone).expect("a zone");
+        let mut found = String::new();
+        match parse_timestamp(text.as_bytes(), &zone) {
+            Some(us) => push_timestamp(&mut found, us, Some(&Zone::UTC)),
+            None => found.push_str("no"),
+        }
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn timestamps_may_end_after_any_field() {
+        check("2024", "2024-01-01 00:00:00");
+        check("2024-2", "2024-02-01 00:00:00");
+        check("2024-1-5", "2024-01-05 00:00:00");
+        check("2024-01-05 7", "2024-01-05 07:00:00");
+        check("2024-01-05 7:8", "2024-01-05 07:08:00");
+        check("2024-01-05T07:08:09", "2024-01-05 07:08:09");
+        check(" 2024-01-05 07:08:09. ", "2024-01-05 07:08:09");
+    }
+
+    #[test]
+    fn fractions_are_cut_to_microseconds() {
+        check("2024-01-05T07:08:09.1", "2024-01-05 07:08:09.1");
+        check(
+            "2024-01-05T07:08:09.123456789",
+            "2024-01-05 07:08:09.123456",
+        );
+        check(
+            "2024-01-05T7:08:09.1234567890Z",
+            "2024-01-05 07:08:09.123456",
+        );
+    }
+
+    #[test]
+    fn a_zone_may_follow_the_seconds() {
+        check("2024-01-05T07:08:09Z", "2024-01-05 07:08:09");
+        check("2024-01-05T07:08:09+02:00", "2024-01-05 05:08:09");
+        check("2024-01-05T07:08:09.5-8", "2024-01-05 15:08:09.5");
+        check("2024-01-05T07:08:09 +0530", "2024-01-05 01:38:09");
+        check("2024-01-05 07:08:09 Europe/Berlin", "2024-01-05 06:08:09");
+        check("2024-01-05 07:08:09GMT+1", "2024-01-05 06:08:09");
+        check("2024-01-05 07:08Z", "no");
+    }
+
+    #[test]
+    fn the_session_zone_reads_what_has_none() {
+        check_in(
+            "Europe/Berlin",
+            "2024-07-05T07:08:09",
+            "2024-07-05 05:08:09",
+        );
+        check_in(
+            "Europe/Berlin",
+            "2024-07-05T07:08:09Z",
+            "2024-07-05 07:08:09",
+        );
+        check_in(
+            "Europe/Berlin",
+            "2024-03-31T02:30:00",
+            "2024-03-31 01:30:00",
+        ); // a skipped hour
+        check_in(
+            "Europe/Berlin",
+            "2024-10-27T02:30:00",
+            "2024-10-27 00:30:00",
+        ); // the first of two
+    }
+
+    #[test]
+    fn what_is_no_timestamp_is_refused() {
+        for text in [
+            "",
+            "x",
+            "24-01-05",
+            "2024-13-01",
+            "2024-02-30",
+            "2024-01-05x",
+            "2024-01-05 25:00:00",
+            "2024-01-05T07:08:61",
+            "2024-01-05T07:08:09+99:00",
+            "12:30:00",
+            "2024-01",
+            "99999999",
+        ] {
+            match text {
+                "2024-01" => check(text, "2024-01-01 00:00:00"),
+                _ => check(text, "no"),
+            }
+        }
+    }
+
+    #[test]
+    fn dates_ignore_what_follows_a_blank_or_a_t() {
+        assert_eq!(parse_date(b"1970-01-02"), Some(1));
+        assert_eq!(parse_date(b"1970-1-2T10:00"), Some(1));
+        assert_eq!(parse_date(b"1969-12-31 x"), Some(-1));
+        assert_eq!(parse_date(b"1970-01-02x"), None);
+        assert_eq!(parse_date(b"2023-02-29"), None);
+    }
+
+    #[test]
+    fn civil_days_go_both_ways() {
+        for days in (-800_000..800_000).step_by(37) {
+            let (year, month, day) = civil_from_days(days);
+            assert!(is_date(year, month, day));
+            assert_eq!(days_from_civil(year, month, day), days);
+        }
+    }
+
+    #[test]
+    fn files_hold_milliseconds_and_the_offset() {
+        let mut out = String::new();
+        push_timestamp_iso(&mut out, 1_704_067_200_120_999, Some(&Zone::UTC));
+        out.push(' ');
+        push_timestamp_iso(
+            &mut out,
+            1_704_067_200_000_000,
+            Zone::parse("-03:30").as_ref(),
+        );
+        out.push(' ');
+        push_timestamp_iso(&mut out, -1, None);
+        assert_eq!(
+            out,
+            "2024-01-01T00:00:00.120Z 2023-12-31T20:30:00.000-03:30 1969-12-31T23:59:59.999"
+        );
+    }
+}
