@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod arrangement;
 pub mod batch;
 pub mod epoch;
+pub mod exact;
 pub mod exchange;
 pub mod failure;
 pub mod keys;

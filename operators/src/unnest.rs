@@ -1,5 +1,7 @@
 //! One row per element of a list.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -69,7 +71,7 @@ impl Extents {
             DataType::FixedSizeList(_, length) => {
                 let length = *length as usize;
                 Extents {
-                    values: column.as_fixed_size_list().values().clone(),
+                    values: Arc::clone(column.as_fixed_size_list().values()),
                     starts: (0..column.len()).map(|row| row * length).collect(),
                     lengths: vec![length; column.len()],
                 }
@@ -93,7 +95,7 @@ impl Extents {
         let list = column.as_list::<O>();
         let offsets = list.value_offsets();
         Extents {
-            values: list.values().clone(),
+            values: Arc::clone(list.values()),
             starts: offsets[..list.len()].iter().map(|o| o.as_usize()).collect(),
             lengths: offsets
                 .windows(2)

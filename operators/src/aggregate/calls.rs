@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::{cast, prep_null_mask_filter};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::cast::as_boolean_array;
-use datafusion::logical_expr::GroupsAccumulator;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
 
@@ -44,6 +44,8 @@ pub(crate) struct Call {
     /// How many state columns it has.
     pub(crate) state_columns: usize,
     pub(crate) canonical: Canonical,
+    /// True if the function has an accumulator for many groups that can be trusted.
+    vectorised: bool,
 }
 
 impl Plan {
@@ -123,7 +125,8 @@ impl Call {
         let order_bys = function.order_bys();
         // An accumulator with an ORDER BY inside takes the sort columns after its arguments.
         arguments.extend(order_bys.iter().map(|sort| Arc::clone(&sort.expr)));
-        let call = Call {
+        let mut call = Call {
+            vectorised: function.groups_accumulator_supported(),
             state_columns: function.state_fields()?.len(),
             canonical: Canonical::of(&function),
             sort: order_bys.to_vec(),
@@ -131,14 +134,30 @@ impl Call {
             filter,
             function,
         };
+        // Some functions offer a vectorised accumulator that knows nothing of DISTINCT. Its state gives it away.
+        call.vectorised = call.vectorised && call.keeps_its_promise(input)?;
         // Find out now whether the function takes these types.
         call.accumulator()?;
         Ok(call)
     }
 
+    /// True if the state of the vectorised accumulator has the types that the function announces.
+    fn keeps_its_promise(&self, input: &Edge) -> Result<bool, OperatorError> {
+        let none = RecordBatch::new_empty(input.physical());
+        let (arguments, filter) = self.arguments(&none)?;
+        let mut accumulator = self.accumulator()?;
+        accumulator.update_batch(&arguments, &[], filter.as_ref(), 1)?;
+        let state = accumulator.state(EmitTo::All)?;
+        let announced = self.function.state_fields()?;
+        let same = |(column, field): (&ArrayRef, &FieldRef)| {
+            column.data_type().equals_datatype(field.data_type())
+        };
+        Ok(state.len() == announced.len() && state.iter().zip(&announced).all(same))
+    }
+
     /// A fresh accumulator for any number of groups.
     pub(crate) fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>, OperatorError> {
-        if self.function.groups_accumulator_supported() {
+        if self.vectorised {
             return Ok(self.function.create_groups_accumulator()?);
         }
         self.function.create_accumulator()?;

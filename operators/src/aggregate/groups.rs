@@ -1,6 +1,7 @@
 //! The groups of one epoch: a vectorised hash table and one accumulator per call.
 
 use arrow::array::{ArrayRef, new_empty_array};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
@@ -25,7 +26,7 @@ impl Groups {
         let values = if plan.keys.is_empty() {
             None
         } else {
-            let schema = plan.key_schema.clone();
+            let schema = SchemaRef::clone(&plan.key_schema);
             Some(new_group_values(schema, &GroupOrdering::None)?)
         };
         Ok(Groups {
@@ -153,7 +154,7 @@ pub(crate) fn states(
     let columns = conform(columns, types.map(|field| field.data_type().clone()))?;
     let options = RecordBatchOptions::new().with_row_count(Some(groups));
     Ok(RecordBatch::try_new_with_options(
-        plan.state_schema.clone(),
+        SchemaRef::clone(&plan.state_schema),
         columns,
         &options,
     )?)

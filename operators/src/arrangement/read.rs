@@ -75,10 +75,7 @@ pub fn probe<'a>(
             }
             place = run.seek(place, prefix(key), key);
             let mut hit = place;
-            loop {
-                let Some(block) = run.blocks.get(hit.block) else {
-                    break;
-                };
+            while let Some(block) = run.blocks.get(hit.block) {
                 if !block.key(hit.row).starts_with(key) {
                     break;
                 }

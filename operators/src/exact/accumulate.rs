@@ -1,0 +1,286 @@
+//! The accumulators of exact sums.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+
+use super::Answer;
+use super::expansion::Sums;
+
+fn element() -> FieldRef {
+    Arc::new(Field::new_list_field(DataType::Float64, true))
+}
+
+/// The type of a saved sum.
+pub(super) fn list_type() -> DataType {
+    DataType::List(element())
+}
+
+fn lists(values: Vec<f64>, lengths: Vec<usize>, valid: Vec<bool>) -> Result<ListArray> {
+    Ok(ListArray::try_new(
+        element(),
+        OffsetBuffer::from_lengths(lengths),
+        Arc::new(Float64Array::from(values)),
+        Some(NullBuffer::from(valid)),
+    )?)
+}
+
+fn doubles(values: &ArrayRef) -> Result<ArrayRef> {
+    Ok(match values.data_type() {
+        DataType::Float64 => Arc::clone(values),
+        _ => cast(values, &DataType::Float64)?,
+    })
+}
+
+/// One exact sum per group, and how many values went into it.
+pub(super) struct ExactGroups {
+    answer: Answer,
+    sums: Sums,
+    counts: Vec<i64>,
+}
+
+impl ExactGroups {
+    pub(super) fn new(answer: Answer) -> Self {
+        ExactGroups {
+            answer,
+            sums: Sums::default(),
+            counts: Vec::new(),
+        }
+    }
+
+    fn resize(&mut self, groups: usize) {
+        self.sums.resize(groups);
+        self.counts.resize(groups, 0);
+    }
+
+    fn emitted(&self, emit: EmitTo) -> usize {
+        match emit {
+            EmitTo::All => self.counts.len(),
+            EmitTo::First(n) => n,
+        }
+    }
+
+    fn drop_first(&mut self, groups: usize) {
+        self.sums.drop_first(groups);
+        self.counts.drain(..groups);
+    }
+}
+
+impl GroupsAccumulator for ExactGroups {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        total: usize,
+    ) -> Result<()> {
+        self.resize(total);
+        let values = doubles(&values[0])?;
+        let values = values.as_primitive::<Float64Type>();
+        if values.null_count() == 0 && filter.is_none() {
+            for (&group, &x) in groups.iter().zip(values.values()) {
+                self.sums.add(group, x);
+                self.counts[group] += 1;
+            }
+            return Ok(());
+        }
+        let passes = |row| filter.is_none_or(|f| f.is_valid(row) && f.value(row));
+        for (row, &group) in groups.iter().enumerate() {
+            if values.is_valid(row) && passes(row) {
+                self.sums.add(group, values.value(row));
+                self.counts[group] += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
+        let emitted = self.emitted(emit);
+        let answers: Float64Array = (0..emitted)
+            .map(|group| {
+                let count = self.counts[group];
+                (count > 0).then(|| match self.answer {
+                    Answer::Sum => self.sums.round(group),
+                    Answer::Average => self.sums.round(group) / count as f64,
+                })
+            })
+            .collect();
+        self.drop_first(emitted);
+        Ok(Arc::new(answers))
+    }
+
+    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
+        let emitted = self.emitted(emit);
+        let mut values = Vec::with_capacity(emitted);
+        let mut lengths = Vec::with_capacity(emitted);
+        for group in 0..emitted {
+            let before = values.len();
+            self.sums.save(group, &mut values);
+            lengths.push(values.len() - before);
+        }
+        let counts = self.counts[..emitted].to_vec();
+        let valid = counts.iter().map(|count| *count > 0).collect();
+        let mut state: Vec<ArrayRef> = vec![Arc::new(lists(values, lengths, valid)?)];
+        if self.answer == Answer::Average {
+            state.push(Arc::new(Int64Array::from(counts)));
+        }
+        self.drop_first(emitted);
+        Ok(state)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
+        self.resize(total);
+        let saved = states[0].as_list::<i32>();
+        let parts = saved.values().as_primitive::<Float64Type>().values();
+        let offsets = saved.value_offsets();
+        for (row, &group) in groups.iter().enumerate() {
+            if saved.is_valid(row) {
+                let list = &parts[offsets[row] as usize..offsets[row + 1] as usize];
+                self.sums.merge(group, list);
+                self.counts[group] += match self.answer {
+                    // A sum only needs to know whether there were values.
+                    Answer::Sum => 1,
+                    Answer::Average => states[1].as_primitive::<Int64Type>().value(row),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+    ) -> Result<Vec<ArrayRef>> {
+        let rows = values[0].len();
+        let groups: Vec<usize> = (0..rows).collect();
+        let mut each = ExactGroups::new(self.answer);
+        each.update_batch(values, &groups, filter, rows)?;
+        each.state(EmitTo::All)
+    }
+
+    fn size(&self) -> usize {
+        self.sums.size() + self.counts.len() * 8
+    }
+}
+
+/// One exact sum.
+pub(super) struct Single(ExactGroups);
+
+impl Single {
+    pub(super) fn new(answer: Answer) -> Self {
+        let mut groups = ExactGroups::new(answer);
+        groups.resize(1);
+        Single(groups)
+    }
+}
+
+impl std::fmt::Debug for Single {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Single({:?})", self.0.answer)
+    }
+}
+
+impl Accumulator for Single {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.0
+            .update_batch(values, &vec![0; values[0].len()], None, 1)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let count = self.0.counts[0];
+        let sum = (count > 0).then(|| self.0.sums.round(0));
+        Ok(ScalarValue::Float64(match self.0.answer {
+            Answer::Sum => sum,
+            Answer::Average => sum.map(|sum| sum / count as f64),
+        }))
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let mut state = Vec::new();
+        for column in self.0.state(EmitTo::All)? {
+            state.push(ScalarValue::try_from_array(&column, 0)?);
+        }
+        self.0.resize(1);
+        Ok(state)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.0.merge_batch(states, &vec![0; states[0].len()], 1)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.0.size()
+    }
+}
+
+/// The distinct values, by their bits; a sum of those is made at the end.
+#[derive(Debug)]
+pub(super) struct Distinct {
+    answer: Answer,
+    values: BTreeSet<u64>,
+}
+
+impl Distinct {
+    pub(super) fn new(answer: Answer) -> Self {
+        Distinct {
+            answer,
+            values: BTreeSet::new(),
+        }
+    }
+}
+
+impl Accumulator for Distinct {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let values = doubles(&values[0])?;
+        for x in values.as_primitive::<Float64Type>().iter().flatten() {
+            // One NaN, one zero.
+            let x = if x.is_nan() { f64::NAN } else { x + 0.0 };
+            self.values.insert(x.to_bits());
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        if self.values.is_empty() {
+            return Ok(ScalarValue::Float64(None));
+        }
+        let mut sums = Sums::default();
+        sums.resize(1);
+        for bits in &self.values {
+            sums.add(0, f64::from_bits(*bits));
+        }
+        Ok(ScalarValue::Float64(Some(match self.answer {
+            Answer::Sum => sums.round(0),
+            Answer::Average => sums.round(0) / self.values.len() as f64,
+        })))
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let values: Vec<f64> = self
+            .values
+            .iter()
+            .map(|bits| f64::from_bits(*bits))
+            .collect();
+        let length = values.len();
+        let list = lists(values, vec![length], vec![true])?;
+        Ok(vec![ScalarValue::List(Arc::new(list))])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        for list in states[0].as_list::<i32>().iter().flatten() {
+            self.update_batch(&[list])?;
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.values.len() * 16
+    }
+}
