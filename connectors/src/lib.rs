@@ -7,6 +7,7 @@ mod lines;
 pub mod mode;
 pub mod number;
 mod options;
+pub mod socket;
 pub mod time;
 
 use std::sync::Arc;
@@ -15,5 +16,5 @@ use highwater_engine::source::SourceFormat;
 
 /// Every format that can be read, by name.
 pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
-    files::sources()
+    [files::sources(), socket::sources()].concat()
 }
