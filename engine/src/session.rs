@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use highwater_operators::exact::{exact_avg, exact_sum};
 use highwater_query::{Conf, Functions, Plan, Resolver, Statement, parse_statement};
 use tokio::runtime::Runtime;
 
@@ -117,7 +118,14 @@ impl SessionBuilder {
 
 /// The function table, with the aggregates whose answer must not depend on the number of workers.
 fn functions() -> Functions {
-    Functions::standard()
+    let mut functions = Functions::standard();
+    functions.replace_aggregate("sum", is_float, exact_sum());
+    functions.replace_aggregate("avg", is_float, exact_avg());
+    functions
+}
+
+fn is_float(argument: &DataType) -> bool {
+    matches!(argument, DataType::Float32 | DataType::Float64)
 }
 
 impl Session {
