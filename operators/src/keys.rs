@@ -219,7 +219,9 @@ impl Encoded {
         // Where prefixes agree, the whole keys decide.
         let mut start = 0;
         while start < rows {
-            let same = order[start..].iter().take_while(|(p, _)| *p == order[start].0);
+            let same = order[start..]
+                .iter()
+                .take_while(|(p, _)| *p == order[start].0);
             let end = start + same.count();
             if end - start > 1 {
                 let key = |(_, row): &(u64, u32)| self.key(*row as usize);

@@ -95,19 +95,35 @@ fn columns() -> Vec<ArrayRef> {
     );
     vec![
         Arc::new(Int64Array::from(ints.clone())),
-        Arc::new(Float64Array::from(vec![0.0, -0.0, 1.5, f64::INFINITY, 1e-300])),
-        Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), None, Some(true)])),
+        Arc::new(Float64Array::from(vec![
+            0.0,
+            -0.0,
+            1.5,
+            f64::INFINITY,
+            1e-300,
+        ])),
+        Arc::new(BooleanArray::from(vec![
+            Some(true),
+            None,
+            Some(false),
+            None,
+            Some(true),
+        ])),
         Arc::new(StringArray::from_iter(strings)),
         Arc::new(LargeStringArray::from_iter(strings)),
         Arc::new(StringViewArray::from_iter(strings)),
         Arc::new(BinaryViewArray::from_iter(strings)),
-        Arc::new(FixedSizeBinaryArray::try_from_iter(["ab", "cd", "ef", "gh", "ij"].iter()).unwrap()),
+        Arc::new(
+            FixedSizeBinaryArray::try_from_iter(["ab", "cd", "ef", "gh", "ij"].iter()).unwrap(),
+        ),
         Arc::new(
             Decimal128Array::from_iter_values([1, -2, 3, 4, 5])
                 .with_precision_and_scale(38, 4)
                 .unwrap(),
         ),
-        Arc::new(Decimal256Array::from_iter_values((0..5).map(i256::from_i128))),
+        Arc::new(Decimal256Array::from_iter_values(
+            (0..5).map(i256::from_i128),
+        )),
         Arc::new(TimestampMicrosecondArray::from_iter(ints).with_timezone("UTC")),
         Arc::new(NullArray::new(5)),
         Arc::new(lists),
@@ -146,7 +162,8 @@ fn dictionaries_arrive_as_dictionaries_in_any_number() {
     check(one(words(["a", "b", "a", "c"])));
     check(one(words(["x", "y", "y", "x"])));
     let nested = DataType::new_list(one(words(["a"; 4])).column(0).data_type().clone(), true);
-    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
+    let lists =
+        ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
     let lists = cast(&lists, &DataType::new_list(DataType::Utf8, true)).unwrap();
     check(one(cast(&lists, &nested).unwrap().as_list::<i32>().clone()));
 }
@@ -192,7 +209,10 @@ fn what_arrow_cannot_write_is_an_error_where_it_is_read() {
     reason.extend(8_u64.to_le_bytes());
     reason.extend(b"why:cold");
     let error = received(reason).into_rows(&all().schema()).unwrap_err();
-    assert_eq!(error.to_string(), "could not decode rows from another worker: cold");
+    assert_eq!(
+        error.to_string(),
+        "could not decode rows from another worker: cold"
+    );
 }
 
 #[test]
