@@ -135,3 +135,6 @@ fn project(
         schema, columns, &options,
     )?)
 }
+
+#[cfg(test)]
+mod tests;

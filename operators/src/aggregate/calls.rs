@@ -12,7 +12,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
 
 use super::canonical::{self, Canonical};
-use super::{AggregateCall, Aggregation, Emit, needs_order};
+use super::{AggregateCall, Aggregation, Emit, needs_order, nth};
 use crate::keys::Codec;
 use crate::{Edge, OperatorError, wire};
 
@@ -44,6 +44,8 @@ pub(crate) struct Call {
     /// How many state columns it has.
     pub(crate) state_columns: usize,
     pub(crate) canonical: Canonical,
+    /// How many elements of its state lists count.
+    pub(crate) bound: Option<i64>,
     /// True if the function has an accumulator for many groups that can be trusted.
     vectorised: bool,
 }
@@ -129,6 +131,7 @@ impl Call {
             vectorised: function.groups_accumulator_supported(),
             state_columns: function.state_fields()?.len(),
             canonical: Canonical::of(&function),
+            bound: nth::bound(&function),
             sort: order_bys.to_vec(),
             arguments,
             filter,

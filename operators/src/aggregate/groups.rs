@@ -8,6 +8,7 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::calls::{Plan, conform};
+use super::nth;
 use crate::OperatorError;
 use crate::exchange::evaluate_keys;
 
@@ -147,8 +148,16 @@ pub(crate) fn states(
     groups: usize,
 ) -> Result<RecordBatch, OperatorError> {
     let mut columns = Vec::with_capacity(plan.state_schema.fields().len());
-    for accumulator in accumulators {
-        columns.extend(accumulator.state(EmitTo::All)?);
+    for (call, accumulator) in plan.calls.iter().zip(accumulators) {
+        let state = accumulator.state(EmitTo::All)?;
+        match call.bound {
+            None => columns.extend(state),
+            Some(n) => {
+                for column in state {
+                    columns.push(nth::cut(&column, n)?);
+                }
+            }
+        }
     }
     let types = plan.state_schema.fields().iter();
     let columns = conform(columns, types.map(|field| field.data_type().clone()))?;

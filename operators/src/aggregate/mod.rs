@@ -12,6 +12,7 @@
 mod calls;
 mod canonical;
 mod groups;
+mod nth;
 mod order;
 mod owner;
 mod partial;

@@ -274,3 +274,6 @@ impl Arrangement {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

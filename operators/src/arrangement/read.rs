@@ -54,7 +54,7 @@ impl Found {
 /// its row, the encoding of some leading columns finds the rows that agree in them. Row encodings delimit themselves,
 /// so no key of the same columns is a prefix of another.
 ///
-/// Under [`Kind::Latest`] a key must be whole, and finds its newest row unless that is a tombstone.
+/// Under [`Kind::Latest`] a key finds the newest row of just this key, unless that is a tombstone.
 pub fn probe<'a>(
     shape: &Shape,
     runs: &[Rc<Run>],
@@ -76,7 +76,8 @@ pub fn probe<'a>(
             place = run.seek(place, prefix(key), key);
             let mut hit = place;
             while let Some(block) = run.blocks.get(hit.block) {
-                if !block.key(hit.row).starts_with(key) {
+                let stored = block.key(hit.row);
+                if stored != key && (latest || !stored.starts_with(key)) {
                     break;
                 }
                 let at = (base + hit.block, hit.row);

@@ -7,3 +7,4 @@ mod calls;
 mod cluster;
 mod data;
 mod reference;
+mod restore;
