@@ -24,5 +24,5 @@ pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
 
 /// Every format that can be written, by name.
 pub fn sinks() -> Vec<(&'static str, Arc<dyn SinkFormat>)> {
-    console::sinks()
+    [files::sinks(), console::sinks()].concat()
 }
