@@ -1,6 +1,7 @@
 //! WHERE rows come from and go: one folder per outside system; none knows another.
 
 pub mod conformance;
+pub mod console;
 pub mod files;
 pub mod json;
 mod lines;
@@ -9,12 +10,19 @@ pub mod number;
 mod options;
 pub mod socket;
 pub mod time;
+pub mod view;
 
 use std::sync::Arc;
 
+use highwater_engine::sink::SinkFormat;
 use highwater_engine::source::SourceFormat;
 
 /// Every format that can be read, by name.
 pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
     [files::sources(), socket::sources()].concat()
+}
+
+/// Every format that can be written, by name.
+pub fn sinks() -> Vec<(&'static str, Arc<dyn SinkFormat>)> {
+    [files::sinks(), console::sinks()].concat()
 }

@@ -12,6 +12,7 @@ mod listing;
 mod options;
 mod parquet;
 mod reader;
+mod sink;
 mod source;
 mod split;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use highwater_engine::source::{
 
 pub use error::FileError;
 pub use options::FileOptions;
+pub use sink::{FileSinkError, sinks};
 pub use source::FileSource;
 
 use crate::json::{JsonDecoder, JsonOptions};

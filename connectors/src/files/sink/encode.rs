@@ -1,0 +1,247 @@
+//! Rows to the bytes of one file.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use flate2::write::GzEncoder;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+
+use super::error::FileSinkError;
+use super::{CsvStyle, OutFormat};
+use crate::time::Zone;
+use crate::view::{TextStyle, View, push_json_object};
+
+/// A row group is closed when so many bytes are buffered: it bounds the memory of a writer.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// Writes rows to one file.
+pub(super) enum Encoder {
+    Parquet(Box<ArrowWriter<File>>),
+    Lines {
+        target: Target,
+        format: OutFormat,
+        zone: Zone,
+        /// Rows of a batch end to end; kept to be used again.
+        text: String,
+    },
+}
+
+/// Bytes to a file, compressed or not.
+pub(super) enum Target {
+    Plain(BufWriter<File>),
+    Gzip(GzEncoder<BufWriter<File>>),
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Target::Plain(file) => file.write(bytes),
+            Target::Gzip(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Target::Plain(file) => file.flush(),
+            Target::Gzip(file) => file.flush(),
+        }
+    }
+}
+
+impl Target {
+    fn finish(self) -> io::Result<File> {
+        let file = match self {
+            Target::Plain(file) => file,
+            Target::Gzip(file) => file.finish()?,
+        };
+        file.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
+impl Encoder {
+    pub(super) fn create(
+        path: &Path,
+        schema: &SchemaRef,
+        format: &OutFormat,
+        zone: Zone,
+    ) -> Result<Encoder, FileSinkError> {
+        let file = File::create(path).map_err(|source| FileSinkError::write(path, source))?;
+        let gzip = match format {
+            OutFormat::Parquet(compression) => {
+                return parquet_writer(path, file, schema, *compression);
+            }
+            OutFormat::Json { gzip } | OutFormat::Text { gzip } | OutFormat::Csv { gzip, .. } => {
+                *gzip
+            }
+        };
+        let file = BufWriter::with_capacity(64 << 10, file);
+        let mut target = match gzip {
+            true => Target::Gzip(GzEncoder::new(file, flate2::Compression::default())),
+            false => Target::Plain(file),
+        };
+        if let OutFormat::Csv { style, .. } = format
+            && style.header
+        {
+            let mut text = String::new();
+            for (at, field) in schema.fields().iter().enumerate() {
+                if at > 0 {
+                    text.push(style.separator);
+                }
+                push_cell(&mut text, field.name(), style);
+            }
+            text.push('\n');
+            target
+                .write_all(text.as_bytes())
+                .map_err(|source| FileSinkError::write(path, source))?;
+        }
+        Ok(Encoder::Lines {
+            target,
+            format: format.clone(),
+            zone,
+            text: String::new(),
+        })
+    }
+
+    pub(super) fn write(&mut self, path: &Path, rows: &RecordBatch) -> Result<(), FileSinkError> {
+        match self {
+            Encoder::Parquet(writer) => {
+                writer.write(rows).map_err(|source| encode(path, source))?;
+                if writer.in_progress_size() > ROW_GROUP_BYTES {
+                    writer.flush().map_err(|source| encode(path, source))?;
+                }
+                Ok(())
+            }
+            Encoder::Lines {
+                target,
+                format,
+                zone,
+                text,
+            } => {
+                text.clear();
+                push_rows(text, rows, format, zone).map_err(|source| encode(path, source))?;
+                target
+                    .write_all(text.as_bytes())
+                    .map_err(|source| FileSinkError::write(path, source))
+            }
+        }
+    }
+
+    /// Writes the rest, and makes sure that it is on the disk.
+    pub(super) fn finish(self, path: &Path) -> Result<(), FileSinkError> {
+        let file = match self {
+            Encoder::Parquet(writer) => {
+                writer.into_inner().map_err(|source| encode(path, source))?
+            }
+            Encoder::Lines { target, .. } => target
+                .finish()
+                .map_err(|source| FileSinkError::write(path, source))?,
+        };
+        file.sync_all()
+            .map_err(|source| FileSinkError::write(path, source))
+    }
+}
+
+fn parquet_writer(
+    path: &Path,
+    file: File,
+    schema: &SchemaRef,
+    compression: Compression,
+) -> Result<Encoder, FileSinkError> {
+    let properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_created_by("highwater".into())
+        .build();
+    let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties))
+        .map_err(|source| encode(path, source))?;
+    Ok(Encoder::Parquet(Box::new(writer)))
+}
+
+fn encode(
+    path: &Path,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> FileSinkError {
+    FileSinkError::Encode {
+        path: path.display().to_string(),
+        source: source.into(),
+    }
+}
+
+/// Appends rows, a line each.
+fn push_rows(
+    out: &mut String,
+    rows: &RecordBatch,
+    format: &OutFormat,
+    zone: &Zone,
+) -> Result<(), arrow::error::ArrowError> {
+    let views: Vec<View> = rows
+        .columns()
+        .iter()
+        .map(View::new)
+        .collect::<Result<_, _>>()?;
+    let style = TextStyle {
+        zone,
+        null: "null",
+        hex: false,
+        iso: true,
+    };
+    let schema = rows.schema();
+    let mut cell = String::new();
+    for row in 0..rows.num_rows() {
+        match format {
+            OutFormat::Json { .. } => {
+                let names = schema.fields().iter().map(|field| field.name().as_str());
+                push_json_object(out, names.zip(&views), row, zone);
+            }
+            OutFormat::Csv { style: csv, .. } => {
+                for (at, view) in views.iter().enumerate() {
+                    if at > 0 {
+                        out.push(csv.separator);
+                    }
+                    if view.is_null(row) {
+                        out.push_str(&csv.null_value);
+                    } else if view.is_free_text() {
+                        cell.clear();
+                        view.push_text(&mut cell, row, &style);
+                        push_cell(out, &cell, csv);
+                    } else {
+                        view.push_text(out, row, &style);
+                    }
+                }
+            }
+            OutFormat::Text { .. } => views[0].push_text(out, row, &style),
+            OutFormat::Parquet(_) => unreachable!("Parquet has no lines"),
+        }
+        out.push('\n');
+    }
+    Ok(())
+}
+
+/// Appends a cell, in quotes if its text needs them. Blanks around it are left out, as Spark does when it writes.
+fn push_cell(out: &mut String, text: &str, style: &CsvStyle) {
+    let text = match style.trim {
+        true => text.trim_matches(|c: char| c <= ' '),
+        false => text,
+    };
+    if text.is_empty() {
+        out.push_str(&style.empty_value);
+        return;
+    }
+    let special = |c: char| c == style.separator || c == style.quote || c == '\n' || c == '\r';
+    if !text.contains(special) {
+        out.push_str(text);
+        return;
+    }
+    out.push(style.quote);
+    for c in text.chars() {
+        if c == style.quote || c == style.escape {
+            out.push(style.escape);
+        }
+        out.push(c);
+    }
+    out.push(style.quote);
+}

@@ -1,0 +1,325 @@
+//! Files as sinks: text, JSON lines, CSV and Parquet, appended to a directory.
+//!
+//! Commit: by renaming, idempotent by the names; see `writer`.
+
+mod encode;
+mod error;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use highwater_engine::options::{OptionError, Options};
+use highwater_engine::sink::{
+    OutputMode, Placement, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest, SinkWriter,
+};
+use highwater_engine::source::FormatError;
+use parquet::basic::Compression;
+
+pub use error::FileSinkError;
+
+use crate::options::{character, flag, flag_or, invalid};
+use crate::time::Zone;
+use writer::{FileSink, FileWriter};
+
+/// What the files hold.
+#[derive(Debug, Clone)]
+enum OutFormat {
+    Parquet(Compression),
+    Json { gzip: bool },
+    Text { gzip: bool },
+    Csv { gzip: bool, style: CsvStyle },
+}
+
+/// How cells are written.
+#[derive(Debug, Clone)]
+struct CsvStyle {
+    header: bool,
+    separator: char,
+    quote: char,
+    escape: char,
+    null_value: String,
+    empty_value: String,
+    trim: bool,
+}
+
+/// A sink of files, understood.
+#[derive(Debug)]
+struct SinkConfig {
+    connector: &'static str,
+    path: String,
+    directory: PathBuf,
+    format: OutFormat,
+    /// How names of files end, dot included.
+    ending: String,
+    /// The query's id, as a part of names.
+    query: String,
+    zone: Zone,
+    /// Columns that become directories.
+    partitions: Vec<usize>,
+    /// The others, which are in the files.
+    data_columns: Vec<usize>,
+    data_schema: SchemaRef,
+}
+
+/// The formats of files that can be written, by name.
+pub fn sinks() -> Vec<(&'static str, Arc<dyn SinkFormat>)> {
+    ["text", "json", "csv", "parquet"]
+        .into_iter()
+        .map(|name| (name, Arc::new(FileFormat { name }) as Arc<dyn SinkFormat>))
+        .collect()
+}
+
+struct FileFormat {
+    name: &'static str,
+}
+
+const CSV_KNOWN: &[&str] = &[
+    "header",
+    "sep",
+    "delimiter",
+    "quote",
+    "escape",
+    "nullValue",
+    "emptyValue",
+    "ignoreLeadingWhiteSpace",
+    "ignoreTrailingWhiteSpace",
+];
+
+const NOT_BUILT: &[&str] = &[
+    "retention",
+    "maxRecordsPerFile",
+    "lineSep",
+    "encoding",
+    "charset",
+    "dateFormat",
+    "timestampFormat",
+    "timestampNTZFormat",
+    "locale",
+    "quoteAll",
+    "escapeQuotes",
+    "charToEscapeQuoteEscaping",
+    "ignoreNullFields",
+    "pretty",
+    "sortKeys",
+    "writeNonAsciiCharacterAsCodePoint",
+    "extension",
+];
+
+fn refuse<T>(message: String) -> Result<T, FormatError> {
+    Err(FormatError::Invalid {
+        message,
+        class: None,
+    })
+}
+
+impl FileFormat {
+    /// What the files hold, and how their names end.
+    fn format(&self, owner: &str, options: &Options) -> Result<(OutFormat, String), FormatError> {
+        let codec = options.get("compression").map(str::to_ascii_lowercase);
+        let refused = |codec: &str, reason: &str| invalid(owner, "compression", codec, reason);
+        if self.name == "parquet" {
+            let (compression, ending) = match codec.as_deref() {
+                None | Some("snappy") => (Compression::SNAPPY, ".snappy"),
+                Some("none" | "uncompressed") => (Compression::UNCOMPRESSED, ""),
+                Some("zstd") => (Compression::ZSTD(Default::default()), ".zstd"),
+                Some("lz4" | "lz4_raw") => (Compression::LZ4_RAW, ".lz4raw"),
+                Some(codec) => {
+                    let reason = "it is snappy, zstd, lz4_raw or none";
+                    return Err(refused(codec, reason).into());
+                }
+            };
+            return Ok((OutFormat::Parquet(compression), format!("{ending}.parquet")));
+        }
+        let gzip = match codec.as_deref() {
+            None | Some("none" | "uncompressed") => false,
+            Some("gzip") => true,
+            Some(codec) => return Err(refused(codec, "it is gzip or none").into()),
+        };
+        let (format, ending) = match self.name {
+            "json" => (OutFormat::Json { gzip }, ".json"),
+            "csv" => {
+                let style = CsvStyle::parse(owner, options)?;
+                (OutFormat::Csv { gzip, style }, ".csv")
+            }
+            _ => (OutFormat::Text { gzip }, ".txt"),
+        };
+        Ok((format, format!("{ending}{}", if gzip { ".gz" } else { "" })))
+    }
+
+    fn check_schema(&self, owner: &str, schema: &Schema) -> Result<(), FormatError> {
+        if self.name == "text"
+            && (schema.fields().len() != 1 || schema.field(0).data_type() != &DataType::Utf8)
+        {
+            return refuse(format!(
+                "{owner} writes one column of type STRING; the query has {} columns: select one and cast it",
+                schema.fields().len()
+            ));
+        }
+        if schema.fields().is_empty() {
+            return refuse(format!(
+                "{owner} needs at least one column that is in the files"
+            ));
+        }
+        for field in schema.fields() {
+            let data_type = field.data_type();
+            let writable = match self.name {
+                "csv" => !data_type.is_nested(),
+                "parquet" => data_type != &DataType::Null,
+                _ => true,
+            };
+            if !writable {
+                return Err(FormatError::Invalid {
+                    message: format!(
+                        "{owner} cannot write column \"{}\" of type {data_type}: cast it to a string",
+                        field.name()
+                    ),
+                    class: Some("UNSUPPORTED_DATA_TYPE_FOR_DATASOURCE"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CsvStyle {
+    fn parse(owner: &str, options: &Options) -> Result<Self, OptionError> {
+        let one = |name: &str, default: char| {
+            let byte = character(options, owner, name)?;
+            Ok::<_, OptionError>(byte.flatten().map_or(default, char::from))
+        };
+        let separator = match options.get("sep") {
+            Some(_) => "sep",
+            None => "delimiter",
+        };
+        Ok(CsvStyle {
+            header: flag(options, owner, "header")?,
+            separator: one(separator, ',')?,
+            quote: one("quote", '"')?,
+            escape: one("escape", '\\')?,
+            null_value: options.get("nullValue").unwrap_or("").into(),
+            empty_value: options.get("emptyValue").unwrap_or("\"\"").into(),
+            trim: flag_or(options, owner, "ignoreLeadingWhiteSpace", true)?
+                && flag_or(options, owner, "ignoreTrailingWhiteSpace", true)?,
+        })
+    }
+}
+
+impl SinkFormat for FileFormat {
+    fn sink(&self, request: SinkRequest) -> Result<Arc<dyn SinkFactory>, FormatError> {
+        let owner = format!("the {} sink", self.name);
+        let mut known = vec!["path", "compression", "timeZone"];
+        if self.name == "csv" {
+            known.extend(CSV_KNOWN);
+        }
+        request.options.only(&owner, &known, NOT_BUILT)?;
+        if request.mode != OutputMode::Append || request.signed {
+            let mode = match request.signed {
+                true => "changes".to_string(),
+                false => request.mode.to_string(),
+            };
+            return refuse(format!(
+                "data source {} does not support {mode} output mode; it appends, and what it wrote stays",
+                self.name
+            ));
+        }
+        let path = match &request.path {
+            Some(path) => path.clone(),
+            None => request.options.required(&owner, "path")?.to_string(),
+        };
+        let plain = path
+            .strip_prefix("file://")
+            .or(path.strip_prefix("file:"))
+            .unwrap_or(&path);
+        if let Some((scheme, _)) = plain.split_once("://") {
+            return refuse(format!(
+                "output path \"{path}\": file system \"{scheme}\" is not supported yet, only local paths are"
+            ));
+        }
+        let directory = std::path::absolute(plain).map_err(|source| FormatError::Outside {
+            what: format!("output path \"{path}\""),
+            source: Box::new(source),
+        })?;
+        if directory.is_file() {
+            return refuse(FileSinkError::NotADirectory { path }.to_string());
+        }
+        let name = request
+            .options
+            .get("timeZone")
+            .unwrap_or(&request.time_zone);
+        let zone = Zone::parse(name)
+            .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
+        let (format, ending) = self.format(&owner, &request.options)?;
+        let mut partitions = Vec::new();
+        for name in &request.partition_by {
+            match request.schema.index_of(name) {
+                Ok(at) if request.schema.field(at).data_type().is_nested() => {
+                    return refuse(format!(
+                        "{owner} cannot partition by column \"{name}\": it is nested"
+                    ));
+                }
+                Ok(at) => partitions.push(at),
+                Err(_) => {
+                    return refuse(format!(
+                        "{owner} cannot partition by column \"{name}\": there is none"
+                    ));
+                }
+            }
+        }
+        let columns = 0..request.schema.fields().len();
+        let data_columns: Vec<usize> = columns.filter(|at| !partitions.contains(at)).collect();
+        let data_schema = match partitions.is_empty() {
+            true => Arc::clone(&request.schema),
+            false => Arc::new(
+                request
+                    .schema
+                    .project(&data_columns)
+                    .expect("these are its columns"),
+            ),
+        };
+        self.check_schema(&owner, &data_schema)?;
+        // Names of files hold it: nothing that means something in a path.
+        let query = request.query_id.replace(
+            |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_',
+            "_",
+        );
+        Ok(Arc::new(FileSinkFactory {
+            config: Arc::new(SinkConfig {
+                connector: self.name,
+                path,
+                directory,
+                format,
+                ending,
+                query,
+                zone,
+                partitions,
+                data_columns,
+                data_schema,
+            }),
+        }))
+    }
+}
+
+struct FileSinkFactory {
+    config: Arc<SinkConfig>,
+}
+
+impl SinkFactory for FileSinkFactory {
+    fn placement(&self) -> Placement {
+        Placement::EveryWorker
+    }
+
+    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+        match FileSink::open(Arc::clone(&self.config)) {
+            Ok(sink) => Ok(Box::new(sink)),
+            Err(error) => Err(error.of_sink(self.config.connector)),
+        }
+    }
+
+    fn writer(&self, worker: usize) -> Result<Box<dyn SinkWriter>, SinkError> {
+        Ok(Box::new(FileWriter::new(Arc::clone(&self.config), worker)))
+    }
+}

@@ -1,0 +1,431 @@
+//! Values of Arrow columns as text: as Spark's cast to string writes them, and as its JSON writer does.
+//!
+//! A `View` knows the type of its column once, so that writing a value is one branch, not a chain of downcasts.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray,
+    StringArray, StructArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit,
+    TimestampMicrosecondType,
+};
+use arrow::error::ArrowError;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::number::{push_decimal, push_f32, push_f64};
+use crate::time::{Zone, push_date, push_timestamp, push_timestamp_iso};
+
+/// How values are written as text.
+#[derive(Debug, Clone, Copy)]
+pub struct TextStyle<'a> {
+    /// Whose clock timestamps show.
+    pub zone: &'a Zone,
+    /// What stands for a null within a value.
+    pub null: &'a str,
+    /// Bytes are shown as `[68 69]`, not taken for UTF-8.
+    pub hex: bool,
+    /// Timestamps as files hold them, `2024-01-05T10:00:00.000Z`.
+    pub iso: bool,
+}
+
+/// A column, ready to be written.
+pub struct View {
+    nulls: Option<arrow::buffer::NullBuffer>,
+    values: Values,
+}
+
+enum Values {
+    Null,
+    Boolean(BooleanArray),
+    Int32(PrimitiveArray<Int32Type>),
+    Int64(PrimitiveArray<Int64Type>),
+    Float32(PrimitiveArray<Float32Type>),
+    Float64(PrimitiveArray<Float64Type>),
+    Decimal(PrimitiveArray<Decimal128Type>, i8),
+    Date(PrimitiveArray<Date32Type>),
+    Timestamp(PrimitiveArray<TimestampMicrosecondType>),
+    TimestampNtz(PrimitiveArray<TimestampMicrosecondType>),
+    Utf8(StringArray),
+    Binary(BinaryArray),
+    List(ListArray, Box<View>),
+    Struct(Vec<(String, View)>),
+    Map(MapArray, Box<View>, Box<View>),
+}
+
+impl View {
+    /// Looks at `array`. A type without a text form of its own is cast to one that has.
+    pub fn new(array: &ArrayRef) -> Result<View, ArrowError> {
+        let wide =
+            |data_type: DataType| cast(array, &data_type).and_then(|array| View::new(&array));
+        let values = match array.data_type() {
+            DataType::Null => Values::Null,
+            DataType::Boolean => Values::Boolean(array.as_boolean().clone()),
+            DataType::Int32 => Values::Int32(array.as_primitive().clone()),
+            DataType::Int64 => Values::Int64(array.as_primitive().clone()),
+            DataType::Int8 | DataType::Int16 | DataType::UInt8 | DataType::UInt16 => {
+                return wide(DataType::Int32);
+            }
+            DataType::UInt32 => return wide(DataType::Int64),
+            DataType::UInt64 => return wide(DataType::Decimal128(20, 0)),
+            DataType::Float16 => return wide(DataType::Float32),
+            DataType::Float32 => Values::Float32(array.as_primitive().clone()),
+            DataType::Float64 => Values::Float64(array.as_primitive().clone()),
+            DataType::Decimal128(_, scale) => Values::Decimal(array.as_primitive().clone(), *scale),
+            DataType::Date32 => Values::Date(array.as_primitive().clone()),
+            DataType::Date64 => return wide(DataType::Date32),
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
+                Values::Timestamp(array.as_primitive().clone())
+            }
+            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+                Values::TimestampNtz(array.as_primitive().clone())
+            }
+            DataType::Timestamp(_, zone) => {
+                return wide(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()));
+            }
+            DataType::Utf8 => Values::Utf8(array.as_string().clone()),
+            DataType::Binary => Values::Binary(array.as_binary().clone()),
+            DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+                return wide(DataType::Binary);
+            }
+            DataType::List(_) => {
+                let list = array.as_list::<i32>().clone();
+                let items = View::new(list.values())?;
+                Values::List(list, Box::new(items))
+            }
+            DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                return wide(DataType::List(item.clone()));
+            }
+            DataType::Struct(fields) => {
+                let array: &StructArray = array.as_struct();
+                let view = |(field, column): (&arrow::datatypes::FieldRef, &ArrayRef)| {
+                    Ok((field.name().clone(), View::new(column)?))
+                };
+                let columns = fields.iter().zip(array.columns()).map(view);
+                Values::Struct(columns.collect::<Result<_, ArrowError>>()?)
+            }
+            DataType::Map(..) => {
+                let map = array.as_map().clone();
+                let (keys, values) = (View::new(map.keys())?, View::new(map.values())?);
+                Values::Map(map, Box::new(keys), Box::new(values))
+            }
+            DataType::Dictionary(_, values) => return wide(values.as_ref().clone()),
+            // Strings of other layouts, intervals, what the future brings.
+            _ => return wide(DataType::Utf8),
+        };
+        Ok(View {
+            nulls: array.logical_nulls(),
+            values,
+        })
+    }
+
+    /// True if the value is null.
+    #[inline]
+    pub fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    /// True if text of this column may hold anything, quotes and separators included.
+    pub fn is_free_text(&self) -> bool {
+        !matches!(
+            self.values,
+            Values::Boolean(_)
+                | Values::Int32(_)
+                | Values::Int64(_)
+                | Values::Date(_)
+                | Values::Null
+        )
+    }
+
+    /// Appends the text of a value; of a null, nothing.
+    pub fn push_text(&self, out: &mut String, row: usize, style: &TextStyle<'_>) {
+        if self.is_null(row) {
+            return;
+        }
+        let nested = |out: &mut String, view: &View, row: usize| match view.is_null(row) {
+            true => out.push_str(style.null),
+            false => view.push_text(out, row, style),
+        };
+        let timestamp = |out: &mut String, us: i64, zone: Option<&Zone>| match style.iso {
+            true => push_timestamp_iso(out, us, zone),
+            false => push_timestamp(out, us, zone),
+        };
+        match &self.values {
+            Values::Null => {}
+            Values::Boolean(array) => out.push_str(if array.value(row) { "true" } else { "false" }),
+            Values::Int32(array) => push_integer(out, i64::from(array.value(row))),
+            Values::Int64(array) => push_integer(out, array.value(row)),
+            Values::Float32(array) => push_f32(out, array.value(row)),
+            Values::Float64(array) => push_f64(out, array.value(row)),
+            Values::Decimal(array, scale) => push_decimal(out, array.value(row), *scale),
+            Values::Date(array) => push_date(out, i64::from(array.value(row))),
+            Values::Timestamp(array) => timestamp(out, array.value(row), Some(style.zone)),
+            Values::TimestampNtz(array) => timestamp(out, array.value(row), None),
+            Values::Utf8(array) => out.push_str(array.value(row)),
+            Values::Binary(array) if style.hex => {
+                let bytes = array.value(row).iter().map(|byte| format!("{byte:02X}"));
+                out.push_str(&format!("[{}]", bytes.collect::<Vec<_>>().join(" ")));
+            }
+            Values::Binary(array) => out.push_str(&String::from_utf8_lossy(array.value(row))),
+            Values::List(array, items) => {
+                out.push('[');
+                let ends = &array.value_offsets()[row..row + 2];
+                for (at, item) in (ends[0] as usize..ends[1] as usize).enumerate() {
+                    out.push_str(if at > 0 { ", " } else { "" });
+                    nested(out, items, item);
+                }
+                out.push(']');
+            }
+            Values::Struct(columns) => {
+                out.push('{');
+                for (at, (_, column)) in columns.iter().enumerate() {
+                    out.push_str(if at > 0 { ", " } else { "" });
+                    nested(out, column, row);
+                }
+                out.push('}');
+            }
+            Values::Map(array, keys, values) => {
+                out.push('{');
+                let ends = &array.value_offsets()[row..row + 2];
+                for (at, entry) in (ends[0] as usize..ends[1] as usize).enumerate() {
+                    out.push_str(if at > 0 { ", " } else { "" });
+                    nested(out, keys, entry);
+                    out.push_str(" -> ");
+                    nested(out, values, entry);
+                }
+                out.push('}');
+            }
+        }
+    }
+
+    /// Appends a value as JSON. Fields that are null are left out of objects.
+    pub fn push_json(&self, out: &mut String, row: usize, zone: &Zone) {
+        if self.is_null(row) {
+            out.push_str("null");
+            return;
+        }
+        match &self.values {
+            Values::Null => out.push_str("null"),
+            Values::Boolean(array) => out.push_str(if array.value(row) { "true" } else { "false" }),
+            Values::Int32(array) => push_integer(out, i64::from(array.value(row))),
+            Values::Int64(array) => push_integer(out, array.value(row)),
+            Values::Float32(array) => {
+                let value = array.value(row);
+                in_quotes(out, !value.is_finite(), |out| push_f32(out, value));
+            }
+            Values::Float64(array) => {
+                let value = array.value(row);
+                in_quotes(out, !value.is_finite(), |out| push_f64(out, value));
+            }
+            Values::Decimal(array, scale) => push_decimal(out, array.value(row), *scale),
+            Values::Date(array) => in_quotes(out, true, |out| {
+                push_date(out, i64::from(array.value(row)));
+            }),
+            Values::Timestamp(array) => in_quotes(out, true, |out| {
+                push_timestamp_iso(out, array.value(row), Some(zone));
+            }),
+            Values::TimestampNtz(array) => in_quotes(out, true, |out| {
+                push_timestamp_iso(out, array.value(row), None);
+            }),
+            Values::Utf8(array) => push_json_string(out, array.value(row)),
+            Values::Binary(array) => in_quotes(out, true, |out| {
+                BASE64.encode_string(array.value(row), out);
+            }),
+            Values::List(array, items) => {
+                out.push('[');
+                let ends = &array.value_offsets()[row..row + 2];
+                for (at, item) in (ends[0] as usize..ends[1] as usize).enumerate() {
+                    out.push_str(if at > 0 { "," } else { "" });
+                    items.push_json(out, item, zone);
+                }
+                out.push(']');
+            }
+            Values::Struct(columns) => {
+                let columns = columns.iter().map(|(name, view)| (name.as_str(), view));
+                push_json_object(out, columns, row, zone);
+            }
+            Values::Map(array, keys, values) => {
+                let style = TextStyle {
+                    zone,
+                    null: "null",
+                    hex: false,
+                    iso: false,
+                };
+                out.push('{');
+                let ends = &array.value_offsets()[row..row + 2];
+                let mut key = String::new();
+                for (at, entry) in (ends[0] as usize..ends[1] as usize).enumerate() {
+                    out.push_str(if at > 0 { "," } else { "" });
+                    key.clear();
+                    keys.push_text(&mut key, entry, &style);
+                    push_json_string(out, &key);
+                    out.push(':');
+                    values.push_json(out, entry, zone);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+/// Appends an object of the columns that are not null in `row`.
+pub fn push_json_object<'a>(
+    out: &mut String,
+    columns: impl Iterator<Item = (&'a str, &'a View)>,
+    row: usize,
+    zone: &Zone,
+) {
+    out.push('{');
+    let mut first = true;
+    for (name, column) in columns {
+        if column.is_null(row) {
+            continue;
+        }
+        out.push_str(if first { "" } else { "," });
+        first = false;
+        push_json_string(out, name);
+        out.push(':');
+        column.push_json(out, row, zone);
+    }
+    out.push('}');
+}
+
+fn push_integer(out: &mut String, value: i64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        out.push('-');
+    }
+    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+}
+
+fn in_quotes(out: &mut String, quotes: bool, push: impl FnOnce(&mut String)) {
+    let quote = if quotes { "\"" } else { "" };
+    out.push_str(quote);
+    push(out);
+    out.push_str(quote);
+}
+
+fn push_json_string(out: &mut String, text: &str) {
+    out.push('"');
+    let mut rest = text;
+    while let Some(at) = rest
+        .bytes()
+        .position(|b| b < 0x20 || b == b'"' || b == b'\\')
+    {
+        out.push_str(&rest[..at]);
+        match rest.as_bytes()[at] {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            8 => out.push_str("\\b"),
+            12 => out.push_str("\\f"),
+            other => out.push_str(&format!("\\u{other:04X}")),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.push_str(rest);
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+    use crate::json::{JsonDecoder, JsonOptions};
+
+    /// What JSON of one column `v` becomes as text and as JSON.
+    fn check(data_type: DataType, json: &str, text: &str, expected: &str) {
+        let schema = Schema::new(vec![Field::new("v", data_type, true)]);
+        let mut decoder = JsonDecoder::new(&schema, &[0], JsonOptions::default()).unwrap();
+        decoder
+            .decode_line(format!("{{\"v\":{json}}}").as_bytes())
+            .unwrap();
+        let batch = decoder.flush().unwrap();
+        let view = View::new(batch.column(0)).unwrap();
+        let style = TextStyle {
+            zone: &Zone::UTC,
+            null: "NULL",
+            hex: true,
+            iso: false,
+        };
+        let (mut shown, mut written) = (String::new(), String::new());
+        view.push_text(&mut shown, 0, &style);
+        push_json_object(&mut written, [("v", &view)].into_iter(), 0, &Zone::UTC);
+        assert_eq!(shown, text);
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn values_are_written_as_spark_does() {
+        check(DataType::Int64, "-42", "-42", r#"{"v":-42}"#);
+        check(DataType::Int8, "7", "7", r#"{"v":7}"#);
+        check(DataType::Float64, "1e10", "1.0E10", r#"{"v":1.0E10}"#);
+        check(DataType::Float64, "NaN", "NaN", r#"{"v":"NaN"}"#);
+        check(DataType::Decimal128(9, 2), "1.5", "1.50", r#"{"v":1.50}"#);
+        check(DataType::Utf8, r#""a\n\"é""#, "a\n\"é", r#"{"v":"a\n\"é"}"#);
+        check(DataType::Utf8, "null", "", "{}");
+        check(DataType::Binary, r#""aGk=""#, "[68 69]", r#"{"v":"aGk="}"#);
+        check(
+            DataType::Date32,
+            r#""2024-01-05""#,
+            "2024-01-05",
+            r#"{"v":"2024-01-05"}"#,
+        );
+        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        check(
+            instant,
+            r#""2024-01-05T10:00:00.5Z""#,
+            "2024-01-05 10:00:00.5",
+            r#"{"v":"2024-01-05T10:00:00.500Z"}"#,
+        );
+    }
+
+    #[test]
+    fn nested_values_are_written_as_spark_does() {
+        let list = DataType::new_list(DataType::Int32, true);
+        check(list.clone(), "[1,null]", "[1, NULL]", r#"{"v":[1,null]}"#);
+        let fields = vec![
+            Field::new("l", list, true),
+            Field::new("s", DataType::Utf8, true),
+        ];
+        let data_type = DataType::Struct(fields.into());
+        check(
+            data_type.clone(),
+            r#"{"s":"x"}"#,
+            "{NULL, x}",
+            r#"{"v":{"s":"x"}}"#,
+        );
+        check(
+            data_type,
+            r#"{"l":[2]}"#,
+            "{[2], NULL}",
+            r#"{"v":{"l":[2]}}"#,
+        );
+        let entries = vec![
+            Field::new("key", DataType::Utf8, false),
+            Field::new("value", DataType::Int32, true),
+        ];
+        let entries = Field::new("entries", DataType::Struct(entries.into()), false);
+        check(
+            DataType::Map(entries.into(), false),
+            r#"{"a":1,"b":null}"#,
+            "{a -> 1, b -> NULL}",
+            r#"{"v":{"a":1,"b":null}}"#,
+        );
+    }
+}
