@@ -2,6 +2,9 @@
 
 use std::ops::Deref;
 
+use highwater_connectors::console::{Show, show};
+use highwater_connectors::time::Zone;
+
 use crate::{ClusterConfig, Formats, Result, SessionBuilder};
 
 /// Where queries are made and run, with every connector of this crate registered.
@@ -59,5 +62,18 @@ pub fn formats() -> Formats {
     for (name, format) in highwater_connectors::sinks() {
         formats.add_sink(name, format);
     }
+    formats.set_draw(|schema, batches, rows_max, width, time_zone| {
+        let truncate = (width > 0).then_some(width);
+        let zone = Zone::parse(time_zone).unwrap_or(Zone::UTC);
+        show(
+            schema,
+            batches,
+            &Show {
+                rows_max,
+                truncate,
+                zone,
+            },
+        )
+    });
     formats
 }

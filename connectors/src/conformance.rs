@@ -140,7 +140,7 @@ impl Running {
         };
         let sink = factory.open().expect("it opens");
         assert!(!sink.description().is_empty(), "it describes itself");
-        let writer = |worker| factory.writer(worker).expect("a writer opens");
+        let writer = |worker| factory.writer(worker, "query").expect("a writer opens");
         Running {
             sink,
             writers: (0..workers).map(writer).collect(),

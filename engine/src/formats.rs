@@ -3,13 +3,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+
 use crate::error::Error;
 use crate::sink::SinkFormat;
 use crate::source::SourceFormat;
 
-/// The source and sink formats a session knows.
+/// Draws the first `rows` rows as a table, cells cut to `width` characters (0: not cut), timestamps in `time_zone`.
+pub type DrawTable = fn(
+    &Schema,
+    &[RecordBatch],
+    rows: usize,
+    width: usize,
+    time_zone: &str,
+) -> Result<String, ArrowError>;
+
+/// The source and sink formats a session knows, and how it draws tables.
 #[derive(Clone, Default)]
 pub struct Formats {
+    draw: Option<DrawTable>,
     sources: BTreeMap<String, Arc<dyn SourceFormat>>,
     sinks: BTreeMap<String, Arc<dyn SinkFormat>>,
 }
@@ -23,6 +37,18 @@ impl Formats {
     /// Adds a sink format, or replaces the one of that name.
     pub fn add_sink(&mut self, name: &str, format: Arc<dyn SinkFormat>) {
         self.sinks.insert(name.to_lowercase(), format);
+    }
+
+    /// What `DataFrame::show` draws with.
+    pub fn set_draw(&mut self, draw: DrawTable) {
+        self.draw = Some(draw);
+    }
+
+    pub(crate) fn draw(&self) -> Result<DrawTable, Error> {
+        self.draw.ok_or_else(|| Error::Refused {
+            class: None,
+            message: "this session was started without a way to draw tables".into(),
+        })
     }
 
     pub(crate) fn source(&self, name: &str) -> Result<&Arc<dyn SourceFormat>, Error> {

@@ -12,7 +12,6 @@ use highwater_query::{Expr, IntoCondition, JoinCondition, JoinKind, Plan, functi
 use crate::error::Error;
 use crate::plan::{compile, is_streaming};
 use crate::session::Session;
-use crate::show::Table;
 use crate::sink::OutputMode;
 use crate::writer::{DataWriter, StreamWriter};
 
@@ -309,7 +308,8 @@ impl DataFrame {
         let first = self.limit_plan(rows as u64 + 1)?;
         let batches = first.collect()?;
         let zone = self.session.time_zone();
-        Table::new(&self.schema(), &batches, rows, width, &zone).map_err(Error::run)
+        let draw = self.session.inner.formats.draw()?;
+        draw(&self.schema(), &batches, rows, width, &zone).map_err(Error::run)
     }
 
     fn limit_plan(&self, count: u64) -> Result<DataFrame, Error> {

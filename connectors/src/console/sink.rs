@@ -50,6 +50,10 @@ impl SinkFactory for ConsoleFactory {
         Placement::OneWorker
     }
 
+    fn durable(&self) -> bool {
+        false
+    }
+
     fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
         let empty = show(&self.schema, &[], &self.show).map_err(ConsoleError::Draw)?;
         Ok(Box::new(ConsoleSink {
@@ -59,7 +63,7 @@ impl SinkFactory for ConsoleFactory {
         }))
     }
 
-    fn writer(&self, worker: usize) -> Result<Box<dyn SinkWriter>, SinkError> {
+    fn writer(&self, worker: usize, _query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
         Ok(Box::new(ConsoleWriter {
             worker,
             show: self.show,
@@ -210,7 +214,7 @@ mod tests {
         let factory = ConsoleFormat::to(shared).sink(request(options)).unwrap();
         assert_eq!(factory.placement(), Placement::OneWorker);
         let mut sink = factory.open().unwrap();
-        let mut writer = factory.writer(0).unwrap();
+        let mut writer = factory.writer(0, "query").unwrap();
         for (epoch, rows) in epochs {
             writer.write(*epoch, rows).unwrap();
         }
@@ -287,7 +291,7 @@ Batch: 2
         }
         let format = ConsoleFormat::to(Arc::new(Mutex::new(Closed)));
         let factory = format.sink(request(&[])).unwrap();
-        let receipt = factory.writer(0).unwrap().stage(0..=0).unwrap();
+        let receipt = factory.writer(0, "query").unwrap().stage(0..=0).unwrap();
         let error = factory
             .open()
             .unwrap()

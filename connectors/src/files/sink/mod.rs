@@ -281,11 +281,6 @@ impl SinkFormat for FileFormat {
             ),
         };
         self.check_schema(&owner, &data_schema)?;
-        // Names of files hold it: nothing that means something in a path.
-        let query = request.query_id.replace(
-            |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_',
-            "_",
-        );
         Ok(Arc::new(FileSinkFactory {
             config: Arc::new(SinkConfig {
                 connector: self.name,
@@ -293,7 +288,7 @@ impl SinkFormat for FileFormat {
                 directory,
                 format,
                 ending,
-                query,
+                query: in_a_name(&request.query_id),
                 zone,
                 partitions,
                 data_columns,
@@ -301,6 +296,11 @@ impl SinkFormat for FileFormat {
             }),
         }))
     }
+}
+
+/// A query's id as a part of file names: nothing that means something in a path.
+fn in_a_name(query_id: &str) -> String {
+    query_id.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_', "_")
 }
 
 struct FileSinkFactory {
@@ -319,7 +319,9 @@ impl SinkFactory for FileSinkFactory {
         }
     }
 
-    fn writer(&self, worker: usize) -> Result<Box<dyn SinkWriter>, SinkError> {
-        Ok(Box::new(FileWriter::new(Arc::clone(&self.config), worker)))
+    fn writer(&self, worker: usize, query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
+        // In another process than the coordinator's, the request was made with an id of that process's own.
+        let config = SinkConfig { query: in_a_name(query_id), ..self.config.as_ref().clone() };
+        Ok(Box::new(FileWriter::new(Arc::new(config), worker)))
     }
 }

@@ -89,7 +89,7 @@ fn write(
     let dir = tempfile::tempdir().unwrap();
     let factory = factory(name, request(&dir.path().join("out"), schema, options));
     let mut sink = factory.open().unwrap();
-    let mut writer = factory.writer(0).unwrap();
+    let mut writer = factory.writer(0, "1f-2e").unwrap();
     writer.write(0, &rows(schema, json)).unwrap();
     let receipt = writer.stage(0..=0).unwrap();
     sink.commit(0..=0, &[receipt]).unwrap();
@@ -178,7 +178,7 @@ fn a_run_that_was_half_visible_is_replaced_by_fewer_workers() {
     let (first, mut sink) = (make(), make().open().unwrap());
     let mut receipts = Vec::new();
     for worker in 0..2 {
-        let mut writer = first.writer(worker).unwrap();
+        let mut writer = first.writer(worker, "1f-2e").unwrap();
         writer.write(0, &batch.slice(worker, 1)).unwrap();
         receipts.push(writer.stage(0..=0).unwrap());
     }
@@ -186,7 +186,7 @@ fn a_run_that_was_half_visible_is_replaced_by_fewer_workers() {
     // The commit never got on record; now there is one worker, and it has all rows.
     let again = make();
     let mut sink = again.open().unwrap();
-    let mut writer = again.writer(0).unwrap();
+    let mut writer = again.writer(0, "1f-2e").unwrap();
     writer.write(0, &batch).unwrap();
     let receipt = writer.stage(0..=0).unwrap();
     sink.commit(0..=0, &[receipt]).unwrap();
@@ -266,7 +266,7 @@ fn partition_names_are_one_step_of_a_path() {
     };
     let factory = factory("json", request);
     let mut sink = factory.open().unwrap();
-    let mut writer = factory.writer(3).unwrap();
+    let mut writer = factory.writer(3, "1f-2e").unwrap();
     writer
         .write(
             7,
@@ -371,7 +371,7 @@ fn a_full_disk_is_an_error_and_no_panic() {
         let dir = tempfile::tempdir().unwrap();
         let factory = factory(name, request(dir.path(), &one, &[]));
         factory.open().unwrap();
-        let mut writer = factory.writer(0).unwrap();
+        let mut writer = factory.writer(0, "1f-2e").unwrap();
         std::os::unix::fs::symlink("/dev/full", dir.path().join(".open-0-1f-2e.0")).unwrap();
         let written = writer.write(0, &rows(&one, "{\"s\":\"a\"}"));
         let error = written.and_then(|()| writer.stage(0..=0)).unwrap_err();
@@ -391,7 +391,7 @@ fn a_lost_part_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let factory = factory("json", request(dir.path(), &one, &[]));
     let mut sink = factory.open().unwrap();
-    let mut writer = factory.writer(0).unwrap();
+    let mut writer = factory.writer(0, "1f-2e").unwrap();
     writer.write(0, &rows(&one, "{\"s\":\"a\"}")).unwrap();
     let receipt = writer.stage(0..=0).unwrap();
     for entry in fs::read_dir(dir.path()).unwrap() {
