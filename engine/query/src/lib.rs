@@ -5,6 +5,7 @@
 //! explicit, every function is an implementation picked by Spark's name and the argument types, and expressions that
 //! can fail are volatile to the optimizer, so that no rule evaluates one where the query as written would not.
 
+mod coerce;
 mod error;
 mod expr;
 pub mod functions;

@@ -1,0 +1,213 @@
+//! Conversions: which are allowed, and their kernels.
+
+mod numbers;
+pub(crate) use numbers::divide_half_up;
+pub(crate) mod parse;
+mod texts;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array};
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Cast, ColumnarValue, Expr as DfExpr};
+
+use super::kernel::{Can, Kernel, Result as Run, Typed};
+use crate::coerce::{is_atomic, is_float, is_integral, is_numeric, is_time, is_timestamp};
+use crate::error::QueryError;
+use crate::types::{CALENDAR, DAY_TIME, TIMESTAMP_NTZ, YEAR_MONTH, type_sql};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// How a conversion goes about what cannot be converted, and in which zone days begin.
+#[derive(Debug, Clone)]
+pub(crate) struct How {
+    /// NULL instead of an error.
+    pub(crate) attempt: bool,
+    pub(crate) zone: parse::Zone,
+}
+
+/// `CAST(value AS to)` as written.
+pub(crate) fn explicit(value: Typed, to: &DataType, attempt: bool, zone: &str) -> Result<Typed> {
+    let zone = parse::Zone::named(zone).ok_or_else(|| {
+        QueryError::new("INVALID_TIMEZONE", format!("The timezone: {zone} is invalid."))
+    })?;
+    if !allowed(&value.data_type, to) {
+        return Err(refused(&value.data_type, to));
+    }
+    convert(value, to, How { attempt, zone })
+}
+
+/// A cast that the resolver inserts. Those that depend on the time zone are refused unless it is UTC: see `Zone`.
+pub(crate) fn implicit(value: Typed, to: &DataType) -> Result<Typed> {
+    if value.data_type == *to {
+        return Ok(value);
+    }
+    if !allowed(&value.data_type, to) {
+        return Err(refused(&value.data_type, to));
+    }
+    convert(value, to, How { attempt: false, zone: parse::Zone::session() })
+}
+
+/// The constant that `text` is as a value of type `to`.
+pub(crate) fn text_to_scalar(text: &str, to: &DataType, zone: &str) -> Option<ScalarValue> {
+    let value = Typed::literal(ScalarValue::Utf8(Some(text.to_string())));
+    explicit(value, to, false, zone).ok()?.constant().cloned()
+}
+
+fn convert(value: Typed, to: &DataType, how: How) -> Result<Typed> {
+    let from = value.data_type.clone();
+    if from == *to {
+        return Ok(value);
+    }
+    if let Some(constant) = value.constant() {
+        if constant.is_null() {
+            return Ok(Typed::null(to));
+        }
+        if supported(&from, to)
+            && let Ok(array) = constant.to_array()
+            && let Ok(converted) = array_to(&array, to, &how)
+            && let Ok(constant) = ScalarValue::try_from_array(&converted, 0)
+        {
+            return Ok(Typed::literal(constant));
+        }
+    }
+    if !supported(&from, to) {
+        let message = format!("a cast from {} to {}", type_sql(&from), type_sql(to));
+        return Err(QueryError::unsupported(message));
+    }
+    // Arrow's own casts where they cannot fail: the optimizer knows what they do.
+    let native = from == DataType::Null
+        || is_integral(&from) && is_integral(to) && from.primitive_width() < to.primitive_width()
+        || (is_integral(&from) || from == DataType::Float32) && *to == DataType::Float64;
+    if native {
+        return Ok(Typed::new(DfExpr::Cast(Cast::new(Box::new(value.expr), to.clone())), to.clone()));
+    }
+    let can = if how.attempt || total(&from, to) { Can::NotFail } else { Can::Fail };
+    let name = if how.attempt { "try_cast" } else { "cast" };
+    let params = format!("as {}{}", type_sql(to), how.zone.suffix());
+    let target = to.clone();
+    Ok(Kernel::call(name, params, vec![value], to.clone(), can, move |args, _| match &args[0] {
+        ColumnarValue::Array(array) => Ok(ColumnarValue::Array(array_to(array, &target, &how)?)),
+        ColumnarValue::Scalar(scalar) => {
+            let converted = array_to(&scalar.to_array()?, &target, &how)?;
+            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&converted, 0)?))
+        }
+    }))
+}
+
+/// Whether no value of `from` fails to convert.
+fn total(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (_, DataType::Utf8) | (DataType::Boolean, _) | (_, DataType::Boolean) => *from != DataType::Utf8,
+        (DataType::Utf8, DataType::Binary) => true,
+        (from, DataType::Float32 | DataType::Float64) => *from != DataType::Utf8,
+        (from, DataType::Date32) => is_timestamp(from),
+        (DataType::Timestamp(..), DataType::Timestamp(..) | DataType::Int64) => true,
+        (from, to) if is_integral(from) && is_integral(to) => from.primitive_width() <= to.primitive_width(),
+        (from, DataType::Decimal128(p, s)) => match crate::coerce::decimal_for(from) {
+            Some((fp, fs)) => i32::from(*p) - i32::from(*s) >= i32::from(fp) - i32::from(fs) && *s >= fs,
+            None => false,
+        },
+        (DataType::List(a), DataType::List(b)) => a.data_type() == b.data_type() || total(a.data_type(), b.data_type()),
+        (DataType::Struct(a), DataType::Struct(b)) => {
+            a.iter().zip(b).all(|(a, b)| a.data_type() == b.data_type() || total(a.data_type(), b.data_type()))
+        }
+        _ => false,
+    }
+}
+
+/// Spark's ANSI matrix of explicit casts.
+fn allowed(from: &DataType, to: &DataType) -> bool {
+    if from == to || *from == DataType::Null {
+        return true;
+    }
+    match (from, to) {
+        (_, DataType::Utf8) => true,
+        (DataType::Utf8, to) => is_atomic(to),
+        (DataType::Boolean, to) => is_numeric(to) || *to == crate::types::timestamp(),
+        (from, DataType::Boolean) => is_numeric(from),
+        (from, to) if is_numeric(from) && is_numeric(to) => true,
+        (from, to) if is_numeric(from) => *to == crate::types::timestamp() || *to == DAY_TIME || *to == YEAR_MONTH,
+        (from, to) if is_time(from) && is_time(to) => true,
+        (from, to) if is_timestamp(from) && *from != TIMESTAMP_NTZ => is_numeric(to),
+        (from, to) if *from == DAY_TIME || *from == YEAR_MONTH => is_integral(to) || *to == CALENDAR,
+        (DataType::List(a), DataType::List(b)) => allowed(a.data_type(), b.data_type()),
+        (DataType::Map(a, _), DataType::Map(b, _)) => allowed(a.data_type(), b.data_type()),
+        (DataType::Struct(a), DataType::Struct(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| allowed(a.data_type(), b.data_type()))
+        }
+        _ => false,
+    }
+}
+
+/// Whether there is a kernel.
+fn supported(from: &DataType, to: &DataType) -> bool {
+    let interval = |t: &DataType| *t == DAY_TIME || *t == YEAR_MONTH || *t == CALENDAR;
+    match (from, to) {
+        (from, to) if from == to => true,
+        (DataType::Null, _) => true,
+        (from, DataType::Utf8) if interval(from) => *from != CALENDAR,
+        (from, to) if interval(from) || interval(to) => false,
+        (DataType::Boolean, to) if is_timestamp(to) => false,
+        (DataType::List(a), DataType::Utf8) => supported(a.data_type(), &DataType::Utf8),
+        (DataType::Struct(a), DataType::Utf8) => a.iter().all(|a| supported(a.data_type(), &DataType::Utf8)),
+        (DataType::Map(a, _), DataType::Utf8) => supported(a.data_type(), &DataType::Utf8),
+        (DataType::List(a), DataType::List(b)) => supported(a.data_type(), b.data_type()),
+        (DataType::Map(a, _), DataType::Map(b, _)) => supported(a.data_type(), b.data_type()),
+        (DataType::Struct(a), DataType::Struct(b)) => {
+            a.iter().zip(b).all(|(a, b)| supported(a.data_type(), b.data_type()))
+        }
+        _ => true,
+    }
+}
+
+fn refused(from: &DataType, to: &DataType) -> QueryError {
+    let number_and_date = is_numeric(from) && *to == DataType::Date32 || *from == DataType::Date32 && is_numeric(to);
+    let legacy = is_integral(from) && *to == DataType::Binary || *from == crate::types::timestamp() && *to == DataType::Boolean;
+    let kind = match (number_and_date, legacy) {
+        (true, _) => "CAST_WITH_FUNC_SUGGESTION",
+        (_, true) => "CAST_WITH_CONF_SUGGESTION",
+        _ => "CAST_WITHOUT_SUGGESTION",
+    };
+    let message = format!(
+        "Cannot resolve \"CAST\" due to data type mismatch: cannot cast \"{}\" to \"{}\".",
+        type_sql(from),
+        type_sql(to)
+    );
+    QueryError::mismatch(kind, message)
+}
+
+/// All values of `array` as `to`.
+pub(crate) fn array_to(array: &ArrayRef, to: &DataType, how: &How) -> Run<ArrayRef> {
+    let from = array.data_type();
+    if from == to {
+        return Ok(Arc::clone(array));
+    }
+    match (from, to) {
+        (DataType::Null, _) => Ok(new_null_array(to, array.len())),
+        (_, DataType::Utf8) => texts::to_text(array, &how.zone),
+        (DataType::Utf8, _) => texts::from_text(array.as_string(), to, how),
+        (DataType::List(_), DataType::List(field)) => {
+            let list = array.as_list::<i32>();
+            let values = array_to(list.values(), field.data_type(), how)?;
+            Ok(Arc::new(ListArray::try_new(Arc::clone(field), list.offsets().clone(), values, list.nulls().cloned())?))
+        }
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let columns = array.as_struct().columns().iter().zip(fields);
+            let columns = columns.map(|(c, f)| array_to(c, f.data_type(), how)).collect::<Run<_>>()?;
+            Ok(Arc::new(StructArray::try_new(fields.clone(), columns, array.nulls().cloned())?))
+        }
+        (DataType::Map(..), DataType::Map(field, sorted)) => {
+            let map = array.as_map();
+            let entries: ArrayRef = Arc::new(map.entries().clone());
+            let entries = array_to(&entries, field.data_type(), how)?.as_struct().clone();
+            let nulls = map.nulls().cloned();
+            Ok(Arc::new(MapArray::try_new(Arc::clone(field), map.offsets().clone(), entries, nulls, *sorted)?))
+        }
+        _ if is_float(from) || is_numeric(from) || is_time(from) || *from == DataType::Boolean => {
+            numbers::convert(array, to, how)
+        }
+        _ => Err(datafusion::common::DataFusionError::Internal(format!("no cast from {from} to {to}"))),
+    }
+}

@@ -1,0 +1,204 @@
+//! Comparisons, sort keys and group keys: where two values are equal, and which comes first.
+//!
+//! Comparisons are DataFusion's own operators over operands of one type, so that the optimizer finds join keys and
+//! bounds. Arrow orders floats totally, with NaN equal to itself and greatest as in Spark, but tells -0.0 from 0.0;
+//! so floats are normalized first.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, PrimitiveArray};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
+use datafusion::common::DataFusionError;
+use datafusion::logical_expr::{BinaryExpr, Expr as DfExpr, Operator, SortExpr};
+
+use super::kernel::{Can, Kernel, Typed};
+use super::{cast, conditional};
+use crate::coerce::{self, is_atomic, is_float, is_numeric};
+use crate::error::QueryError;
+use crate::expr::BinaryOp;
+use crate::types::{CALENDAR, type_sql};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Whether equal values of this type can differ in their bits.
+pub(crate) fn needs_normalizing(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Float32 | DataType::Float64 => true,
+        DataType::List(element) => needs_normalizing(element.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| needs_normalizing(f.data_type())),
+        _ => false,
+    }
+}
+
+/// The value with -0.0 as 0.0 and every NaN the same.
+pub(crate) fn normalized(value: Typed) -> Result<Typed> {
+    if !needs_normalizing(&value.data_type) {
+        return Ok(value);
+    }
+    if !is_float(&value.data_type) {
+        return Err(QueryError::unsupported(format!("comparing values of type {}", type_sql(&value.data_type))));
+    }
+    let data_type = value.data_type.clone();
+    Ok(Kernel::over_arrays("normalized", "", vec![value], data_type, Can::NotFail, |args, _| Ok(normalize(&args[0]))))
+}
+
+fn normalize(array: &ArrayRef) -> ArrayRef {
+    fn each<T: ArrowPrimitiveType>(array: &ArrayRef, f: impl Fn(T::Native) -> T::Native) -> PrimitiveArray<T> {
+        array.as_primitive::<T>().unary(f)
+    }
+    match array.data_type() {
+        DataType::Float32 => {
+            let fixed: Float32Array = each::<Float32Type>(array, |v| if v.is_nan() { f32::NAN } else { v + 0.0 });
+            Arc::new(fixed)
+        }
+        DataType::Float64 => {
+            let fixed: Float64Array = each::<Float64Type>(array, |v| if v.is_nan() { f64::NAN } else { v + 0.0 });
+            Arc::new(fixed)
+        }
+        _ => Arc::clone(array),
+    }
+}
+
+fn contains_map(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Map(..) => true,
+        DataType::List(element) => contains_map(element.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| contains_map(f.data_type())),
+        other => *other == CALENDAR,
+    }
+}
+
+/// Refuses values that have no order.
+pub(crate) fn orderable(value: &Typed) -> Result<()> {
+    if !contains_map(&value.data_type) {
+        return Ok(());
+    }
+    let message = format!(
+        "Cannot resolve the expression due to data type mismatch: it does not support ordering on type \"{}\".",
+        type_sql(&value.data_type)
+    );
+    Err(QueryError::mismatch("INVALID_ORDERING_TYPE", message))
+}
+
+/// Refuses values that cannot be grouped by.
+pub(crate) fn groupable(value: &Typed) -> Result<()> {
+    if !contains_map(&value.data_type) {
+        return Ok(());
+    }
+    let message = format!("The expression cannot be used as a grouping expression because its data type \"{}\" is not an orderable data type.", type_sql(&value.data_type));
+    Err(QueryError::new("GROUP_EXPRESSION_TYPE_IS_NOT_ORDERABLE", message))
+}
+
+/// A key of ORDER BY.
+pub(crate) fn sort_by(value: Typed, ascending: bool, nulls_first: Option<bool>) -> SortExpr {
+    let value = match normalized(value.clone()) {
+        Ok(normal) => normal,
+        Err(_) => value,
+    };
+    SortExpr::new(value.expr, ascending, nulls_first.unwrap_or(ascending))
+}
+
+/// The type in which two values are compared.
+fn common(a: &DataType, b: &DataType) -> Option<DataType> {
+    let both_nested = !is_atomic(a) && !is_atomic(b);
+    match (a, b) {
+        (a, b) if a == b => Some(a.clone()),
+        // A text is read as what it is compared with; other types do not meet.
+        (DataType::Utf8, _) | (_, DataType::Utf8) => coerce::wider(a, b),
+        (a, b) if is_numeric(a) && is_numeric(b) || both_nested => coerce::wider(a, b),
+        (a, b) => coerce::tightest(a, b),
+    }
+}
+
+/// A comparison, with both sides cast to what they have in common.
+pub(crate) fn compare(op: BinaryOp, left: Typed, right: Typed, text: &str) -> Result<Typed> {
+    let Some(target) = common(&left.data_type, &right.data_type) else {
+        let message = format!(
+            "Cannot resolve \"{text}\" due to data type mismatch: the left and right operands of the binary operator have incompatible types (\"{}\" and \"{}\").",
+            type_sql(&left.data_type),
+            type_sql(&right.data_type)
+        );
+        return Err(QueryError::mismatch("BINARY_OP_DIFF_TYPES", message));
+    };
+    let side = |value: Typed| -> Result<Typed> {
+        let value = cast::implicit(value, &target)?;
+        orderable(&value)?;
+        normalized(value)
+    };
+    let (left, right) = (side(left)?, side(right)?);
+    let operator = match op {
+        BinaryOp::Eq => Operator::Eq,
+        BinaryOp::NotEq => Operator::NotEq,
+        BinaryOp::Lt => Operator::Lt,
+        BinaryOp::LtEq => Operator::LtEq,
+        BinaryOp::Gt => Operator::Gt,
+        BinaryOp::GtEq => Operator::GtEq,
+        BinaryOp::NullSafeEq => Operator::IsNotDistinctFrom,
+        other => return Err(QueryError::unsupported(format!("comparing by {other:?}"))),
+    };
+    if target == DataType::Null {
+        return Ok(match op {
+            BinaryOp::NullSafeEq => Typed::literal(datafusion::common::ScalarValue::Boolean(Some(true))),
+            _ => Typed::null(&DataType::Boolean),
+        });
+    }
+    if !is_atomic(&target) {
+        return Ok(nested(operator, left, right));
+    }
+    let binary = BinaryExpr::new(Box::new(left.expr), operator, Box::new(right.expr));
+    Ok(Typed::new(DfExpr::BinaryExpr(binary), DataType::Boolean))
+}
+
+/// Arrays and structs: element by element, a null before everything and equal to a null.
+fn nested(operator: Operator, left: Typed, right: Typed) -> Typed {
+    let name = format!("compare {operator}");
+    Kernel::over_arrays(name, "", vec![left, right], DataType::Boolean, Can::NotFail, move |args, rows| {
+        let options = arrow::compute::SortOptions { descending: false, nulls_first: true };
+        let order = arrow::array::make_comparator(&args[0], &args[1], options)?;
+        let mut out = arrow::array::BooleanBuilder::with_capacity(rows);
+        for row in 0..rows {
+            let (l, r) = (args[0].is_null(row), args[1].is_null(row));
+            if operator == Operator::IsNotDistinctFrom {
+                out.append_value(if l || r { l == r } else { order(row, row).is_eq() });
+                continue;
+            }
+            if l || r {
+                out.append_null();
+                continue;
+            }
+            let order = order(row, row);
+            out.append_value(match operator {
+                Operator::Eq => order.is_eq(),
+                Operator::NotEq => order.is_ne(),
+                Operator::Lt => order.is_lt(),
+                Operator::LtEq => order.is_le(),
+                Operator::Gt => order.is_gt(),
+                Operator::GtEq => order.is_ge(),
+                other => return Err(DataFusionError::Internal(format!("no comparison {other}"))),
+            });
+        }
+        Ok(Arc::new(out.finish()))
+    })
+}
+
+/// `value IN (list)`.
+pub(crate) fn is_in(value: Typed, list: Vec<Typed>, text: &str) -> Result<Typed> {
+    let types = std::iter::once(&value.data_type).chain(list.iter().map(|v| &v.data_type));
+    let Some(target) = coerce::wider_of_all(types) else {
+        let message = format!("Cannot resolve \"{text}\" due to data type mismatch: input to `in` should all be the same type.");
+        return Err(QueryError::mismatch("DATA_DIFF_TYPES", message));
+    };
+    let value = cast::implicit(value, &target)?;
+    let list = list.into_iter().map(|v| cast::implicit(v, &target)).collect::<Result<Vec<_>>>()?;
+    let plain = is_atomic(&target) && !is_float(&target);
+    if plain && list.iter().all(|v| v.constant().is_some_and(|c| !c.is_null())) {
+        let list = list.into_iter().map(|v| v.expr).collect();
+        return Ok(Typed::new(value.expr.in_list(list, false), DataType::Boolean));
+    }
+    let mut found = Typed::literal(datafusion::common::ScalarValue::Boolean(Some(false)));
+    for (i, element) in list.into_iter().enumerate() {
+        let equal = compare(BinaryOp::Eq, value.clone(), element, text)?;
+        found = if i == 0 { equal } else { conditional::or(found, equal) };
+    }
+    Ok(found)
+}

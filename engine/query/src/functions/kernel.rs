@@ -1,0 +1,181 @@
+//! One scalar function of ours, bound to its argument types.
+//!
+//! The resolver picks types before it picks an implementation, so a kernel is made for exact types and DataFusion has
+//! nothing to coerce. A kernel that can fail is volatile: the optimizer then neither folds it nor moves it, so that it
+//! is not evaluated for a row for which the query as written would not.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr as DfExpr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    TypeSignature, Volatility,
+};
+
+pub(crate) type Result<T> = std::result::Result<T, DataFusionError>;
+type Body = Arc<dyn Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync>;
+
+/// A resolved expression and its type.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Typed {
+    pub(crate) expr: DfExpr,
+    pub(crate) data_type: DataType,
+}
+
+impl Typed {
+    pub(crate) fn new(expr: DfExpr, data_type: DataType) -> Self {
+        Typed { expr, data_type }
+    }
+
+    pub(crate) fn literal(value: ScalarValue) -> Self {
+        let data_type = value.data_type();
+        Typed::new(DfExpr::Literal(value, None), data_type)
+    }
+
+    pub(crate) fn null(data_type: &DataType) -> Self {
+        let value = ScalarValue::try_new_null(data_type).unwrap_or(ScalarValue::Null);
+        Typed::literal(value)
+    }
+
+    /// The value, if it is a constant as written.
+    pub(crate) fn constant(&self) -> Option<&ScalarValue> {
+        match &self.expr {
+            DfExpr::Literal(value, _) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The text, if it is a constant one.
+    pub(crate) fn constant_text(&self) -> Option<&str> {
+        self.constant().and_then(|value| value.try_as_str().flatten())
+    }
+}
+
+/// Whether evaluating a row can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Can {
+    /// It can raise an error.
+    Fail,
+    /// It always has an answer.
+    NotFail,
+}
+
+pub(crate) struct Kernel {
+    name: String,
+    /// What the kernel was made with besides its arguments: part of its identity.
+    params: String,
+    args: Vec<DataType>,
+    returns: DataType,
+    signature: Signature,
+    body: Body,
+}
+
+impl Kernel {
+    /// A call of a function whose body takes arrays and scalars as they come.
+    pub(crate) fn call(
+        name: impl Into<String>,
+        params: impl Into<String>,
+        args: Vec<Typed>,
+        returns: DataType,
+        can: Can,
+        body: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
+    ) -> Typed {
+        let types: Vec<DataType> = args.iter().map(|a| a.data_type.clone()).collect();
+        let volatility = if can == Can::Fail { Volatility::Volatile } else { Volatility::Immutable };
+        let accepts = if types.is_empty() { TypeSignature::Nullary } else { TypeSignature::Any(types.len()) };
+        let kernel = Kernel {
+            name: name.into(),
+            params: params.into(),
+            args: types,
+            returns: returns.clone(),
+            signature: Signature::new(accepts, volatility),
+            body: Arc::new(body),
+        };
+        let udf = Arc::new(ScalarUDF::new_from_impl(kernel));
+        let args = args.into_iter().map(|a| a.expr).collect();
+        Typed::new(DfExpr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(udf, args)), returns)
+    }
+
+    /// A call of a function over arrays: scalars become arrays, of one row if all arguments are scalars.
+    pub(crate) fn over_arrays(
+        name: impl Into<String>,
+        params: impl Into<String>,
+        args: Vec<Typed>,
+        returns: DataType,
+        can: Can,
+        body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
+    ) -> Typed {
+        Kernel::call(name, params, args, returns, can, move |args, rows| {
+            let constant = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+            let rows = if constant { 1 } else { rows };
+            let arrays = args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
+            let result = body(&arrays, rows)?;
+            if constant {
+                return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
+            }
+            Ok(ColumnarValue::Array(result))
+        })
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}({:?}; {})", self.name, self.args, self.params)
+    }
+}
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.params == other.params
+            && self.args == other.args
+            && self.returns == other.returns
+            && self.signature.volatility == other.signature.volatility
+    }
+}
+
+impl Eq for Kernel {}
+
+impl Hash for Kernel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, &self.params, &self.args, &self.returns).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Kernel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    // Two kernels that differ only in their parameters must not share a column name.
+    fn schema_name(&self, args: &[DfExpr]) -> Result<String> {
+        let args: Vec<String> = args.iter().map(|a| a.schema_name().to_string()).collect();
+        let params = if self.params.is_empty() { String::new() } else { format!("; {}", self.params) };
+        Ok(format!("{}({}{params})", self.name, args.join(", ")))
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.clone())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(&self.name, self.returns.clone(), true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let result = (self.body)(&args.args, args.number_rows)?;
+        let found = result.data_type();
+        if found != self.returns {
+            let message = format!("{} returned {found}, not {}", self.name, self.returns);
+            return Err(DataFusionError::Internal(message));
+        }
+        Ok(result)
+    }
+}

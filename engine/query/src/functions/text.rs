@@ -1,0 +1,152 @@
+//! Values as text, as `CAST(value AS STRING)` writes them.
+
+use chrono::{Datelike, NaiveDate};
+
+/// Days from 0001-01-01 to 1970-01-01 in chrono's count.
+const EPOCH_DAYS: i32 = 719_163;
+
+/// A date, if it is one that can be written.
+pub(crate) fn to_date(days: i32) -> Option<NaiveDate> {
+    NaiveDate::from_num_days_from_ce_opt(days.checked_add(EPOCH_DAYS)?)
+}
+
+pub(crate) fn from_date(date: NaiveDate) -> i32 {
+    date.num_days_from_ce() - EPOCH_DAYS
+}
+
+/// Java's `Double.toString`: `0.1`, `1.0E10`, `NaN`, `-Infinity`.
+pub(crate) fn double(value: f64) -> String {
+    java_float(value.is_nan(), value.is_infinite(), value.is_sign_negative(), value == 0.0, format!("{value:e}"))
+}
+
+/// Java's `Float.toString`.
+pub(crate) fn float(value: f32) -> String {
+    java_float(value.is_nan(), value.is_infinite(), value.is_sign_negative(), value == 0.0, format!("{value:e}"))
+}
+
+fn java_float(nan: bool, infinite: bool, negative: bool, zero: bool, scientific: String) -> String {
+    let sign = if negative { "-" } else { "" };
+    if nan {
+        return "NaN".into();
+    }
+    if infinite {
+        return format!("{sign}Infinity");
+    }
+    if zero {
+        return format!("{sign}0.0");
+    }
+    // Rust's shortest digits are Java's; only the layout differs.
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
+    let padded = |n: usize| format!("{digits:0<n$}");
+    match exponent {
+        0..=6 => {
+            let whole = exponent as usize + 1;
+            let all = padded(whole + 1);
+            format!("{sign}{}.{}", &all[..whole], &all[whole..])
+        }
+        -3..=-1 => format!("{sign}0.{}{digits}", "0".repeat((-exponent - 1) as usize)),
+        _ => {
+            let all = padded(2);
+            format!("{sign}{}.{}E{exponent}", &all[..1], &all[1..])
+        }
+    }
+}
+
+/// A decimal with all its digits after the point.
+pub(crate) fn decimal(unscaled: i128, scale: i8) -> String {
+    let sign = if unscaled < 0 { "-" } else { "" };
+    let digits = unscaled.unsigned_abs().to_string();
+    if scale <= 0 {
+        return format!("{sign}{digits}{}", "0".repeat(usize::from(scale.unsigned_abs())));
+    }
+    let scale = scale as usize;
+    let digits = format!("{digits:0>width$}", width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    format!("{sign}{whole}.{fraction}")
+}
+
+/// `2024-02-29`, `+10000-01-01`.
+pub(crate) fn date(days: i32) -> String {
+    match to_date(days) {
+        Some(date) if (0..=9999).contains(&date.year()) => {
+            format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day())
+        }
+        Some(date) => {
+            let sign = if date.year() < 0 { '-' } else { '+' };
+            format!("{sign}{:04}-{:02}-{:02}", date.year().unsigned_abs(), date.month(), date.day())
+        }
+        None => format!("{days} days"),
+    }
+}
+
+/// Microseconds as a date and a time of day, with just the digits of fraction there are.
+pub(crate) fn timestamp(micros: i64) -> String {
+    let days = micros.div_euclid(86_400_000_000);
+    let rest = micros.rem_euclid(86_400_000_000);
+    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let date = i32::try_from(days).map_or_else(|_| format!("{days} days"), date);
+    let fraction = match fraction {
+        0 => String::new(),
+        fraction => format!(".{fraction:06}").trim_end_matches('0').to_string(),
+    };
+    format!("{date} {h:02}:{m:02}:{s:02}{fraction}")
+}
+
+/// `INTERVAL '1 02:03:04' DAY TO SECOND`.
+pub(crate) fn day_time(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    let micros = micros.unsigned_abs();
+    let (days, rest) = (micros / 86_400_000_000, micros % 86_400_000_000);
+    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
+    let fraction = match fraction {
+        0 => String::new(),
+        fraction => format!(".{fraction:06}").trim_end_matches('0').to_string(),
+    };
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("INTERVAL '{sign}{days} {h:02}:{m:02}:{s:02}{fraction}' DAY TO SECOND")
+}
+
+/// `INTERVAL '1-2' YEAR TO MONTH`.
+pub(crate) fn year_month(months: i32) -> String {
+    let sign = if months < 0 { "-" } else { "" };
+    let months = months.unsigned_abs();
+    format!("INTERVAL '{sign}{}-{}' YEAR TO MONTH", months / 12, months % 12)
+}
+
+/// Bytes in upper-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02X}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_are_written_as_java_does() {
+        for (value, expected) in [
+            (0.1, "0.1"), (1e10, "1.0E10"), (1e7, "1.0E7"), (9999999.0, "9999999.0"), (0.001, "0.001"),
+            (1e-4, "1.0E-4"), (-0.0, "-0.0"), (1.5, "1.5"), (1e300, "1.0E300"), (123456.789, "123456.789"),
+            (f64::NEG_INFINITY, "-Infinity"),
+        ] {
+            assert_eq!(double(value), expected);
+        }
+        assert_eq!(float(0.1), "0.1");
+        assert_eq!(float(3.4e38), "3.4E38");
+        assert_eq!(double(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn times_and_decimals_are_written_as_spark_does() {
+        assert_eq!(timestamp(-500_000), "1969-12-31 23:59:59.5");
+        assert_eq!(timestamp(1_709_214_330_123_456), "2024-02-29 13:45:30.123456");
+        assert_eq!(date(-719_162), "0001-01-01");
+        assert_eq!(decimal(-5, 2), "-0.05");
+        assert_eq!(decimal(1234, 0), "1234");
+        assert_eq!(day_time(93_784_000_000), "INTERVAL '1 02:03:04' DAY TO SECOND");
+        assert_eq!(year_month(-14), "INTERVAL '-1-2' YEAR TO MONTH");
+    }
+}

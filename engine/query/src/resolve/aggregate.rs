@@ -1,0 +1,157 @@
+//! GROUP BY: keys and aggregate functions below, everything computed from them above.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DataFusionError};
+use datafusion::logical_expr::{Aggregate, Expr as DfExpr, LogicalPlan};
+
+use super::Env;
+use super::expression::Exprs;
+use super::project::named;
+use super::scope::Relation;
+use crate::error::QueryError;
+use crate::expr::{Expr, Literal};
+use crate::functions::compare;
+use crate::functions::kernel::Typed;
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+impl Env<'_> {
+    pub(super) fn aggregate(
+        &self,
+        input: Relation,
+        keys: &[Expr],
+        outputs: &[Expr],
+        having: Option<&Expr>,
+    ) -> Result<Relation> {
+        let aliases = named(outputs);
+        let keys = keys.iter().map(|key| self.group_key(&input, key, outputs, &aliases)).collect::<Result<Vec<_>>>()?;
+        let exprs = Exprs {
+            aggregates: Ok(()),
+            aliases: &aliases,
+            ..Exprs::over(self, &input.columns, "SELECT")
+        };
+        let mut resolved = vec![];
+        for output in outputs {
+            resolved.extend(self.output(exprs, output)?);
+        }
+        let having = having.map(|having| Exprs { aliases_first: true, ..exprs }.condition(having)).transpose()?;
+        let mut split = Split { env: self, keys: &keys, calls: vec![] };
+        let mut above = vec![];
+        for (name, value) in resolved {
+            let written = name.clone();
+            let expr = split.above(value.expr, &input, &written)?;
+            above.push((name, Typed::new(expr, value.data_type)));
+        }
+        let having = having.map(|h| split.above(h.expr, &input, "HAVING")).transpose()?;
+        let calls = split.calls;
+        let group = keys.iter().map(|k| k.made.expr.clone().alias(k.name.clone())).collect();
+        let calls = calls.into_iter().map(|(call, name)| call.alias(name)).collect();
+        let mut plan = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input.plan), group, calls)?);
+        if let Some(having) = having {
+            plan = LogicalPlan::Filter(datafusion::logical_expr::Filter::try_new(having, Arc::new(plan))?);
+        }
+        self.projection(plan, above)
+    }
+
+    fn group_key(&self, input: &Relation, key: &Expr, outputs: &[Expr], aliases: &[(String, Expr)]) -> Result<Key> {
+        let expr = match key {
+            Expr::Literal(Literal::Int(nth)) => {
+                let output = usize::try_from(*nth - 1).ok().and_then(|i| outputs.get(i));
+                let Some(output) = output else {
+                    let message = format!("GROUP BY position {nth} is not in select list (valid range is [1, {}]).", outputs.len());
+                    return Err(QueryError::new("GROUP_BY_POS_OUT_OF_RANGE", message));
+                };
+                if let Expr::Star { .. } = output {
+                    return Err(QueryError::new("STAR_GROUP_BY_POS", "Star (*) is not allowed in a select list when GROUP BY an ordinal position is used."));
+                }
+                output
+            }
+            other => other,
+        };
+        let exprs = Exprs { aliases, ..Exprs::over(self, &input.columns, "GROUP BY") };
+        let value = exprs.resolve(expr)?;
+        compare::groupable(&value)?;
+        let made = compare::normalized(value.clone())?;
+        let name = match &value.expr {
+            DfExpr::Column(column) => column.name.clone(),
+            _ => super::name::output_name(expr, &|name| name.join(".")),
+        };
+        Ok(Key { written: value.expr, made, name: format!("{name}{}", self.fresh("key")) })
+    }
+}
+
+/// A key as the query writes it, as it is grouped by, and what it is called above.
+struct Key {
+    written: DfExpr,
+    made: Typed,
+    name: String,
+}
+
+/// Takes select-list expressions apart at the aggregation.
+struct Split<'s> {
+    env: &'s Env<'s>,
+    keys: &'s [Key],
+    calls: Vec<(DfExpr, String)>,
+}
+
+impl Split<'_> {
+    /// The expression over the aggregation's output.
+    fn above(&mut self, expr: DfExpr, input: &Relation, written: &str) -> Result<DfExpr> {
+        let above = expr.transform_down(|e| {
+            if let Some(key) = self.keys.iter().find(|key| key.written == e) {
+                let column = DfExpr::Column(Column::new_unqualified(key.name.clone()));
+                return Ok(Transformed::new(column, true, TreeNodeRecursion::Jump));
+            }
+            match e {
+                DfExpr::AggregateFunction(_) => {
+                    let name = match self.calls.iter().find(|(call, _)| *call == e) {
+                        Some((_, name)) => name.clone(),
+                        None => {
+                            let name = format!("{}{}", e.schema_name(), self.env.fresh("agg"));
+                            self.calls.push((e, name.clone()));
+                            name
+                        }
+                    };
+                    let column = DfExpr::Column(Column::new_unqualified(name));
+                    Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+                }
+                DfExpr::Column(column) => {
+                    let shown = input.columns.iter().find(|c| c.column == column).map_or(&column.name, |c| &c.name);
+                    Err(missing(shown, written, self.keys.is_empty()).into())
+                }
+                other => Ok(Transformed::no(other)),
+            }
+        });
+        Ok(above.map_err(unwrapped)?.data)
+    }
+}
+
+fn missing(column: &str, written: &str, no_keys: bool) -> QueryError {
+    if no_keys {
+        let message = "The query does not include a GROUP BY clause. Add GROUP BY or turn it into the window functions using OVER clauses.";
+        return QueryError::new("MISSING_GROUP_BY", message);
+    }
+    let message = format!(
+        "The non-aggregating expression \"{column}\" in \"{written}\" is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use \"any_value({column})\" if you do not care which of the values within a group is returned."
+    );
+    QueryError::new("MISSING_AGGREGATION", message)
+}
+
+impl From<QueryError> for DataFusionError {
+    fn from(error: QueryError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+fn unwrapped(error: DataFusionError) -> QueryError {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
+            Ok(error) => *error,
+            Err(other) => DataFusionError::External(other).into(),
+        },
+        other => other.into(),
+    }
+}
+

@@ -1,0 +1,453 @@
+//! Expressions: names bound, types settled, implementations picked.
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Expr as DfExpr;
+
+use super::Env;
+use super::name::pretty;
+use super::scope::{ScopeColumn, lookup, unknown_column, unqualified};
+use crate::coerce;
+use crate::error::{Place, QueryError};
+use crate::expr::{BinaryOp, Call, Expr, IsTest, LikeKind, Literal, Quantifier, UnaryOp};
+use crate::functions::kernel::Typed;
+use crate::functions::{self, aggregate, arithmetic, bits, cast, compare, conditional, lambda, nested, pattern};
+use crate::types::{DAY_TIME, TIMESTAMP_NTZ, YEAR_MONTH, parse_type, timestamp, type_sql};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Resolves expressions over the columns of one scope.
+#[derive(Clone, Copy)]
+pub(super) struct Exprs<'r> {
+    pub(super) env: &'r Env<'r>,
+    pub(super) columns: &'r [ScopeColumn],
+    /// Names that the select list gives, for clauses that may use them.
+    pub(super) aliases: &'r [(String, Expr)],
+    /// Whether those names win over columns, as in HAVING.
+    pub(super) aliases_first: bool,
+    /// Whether aggregate functions may be called here; if not, the clause that forbids them.
+    pub(super) aggregates: std::result::Result<(), &'static str>,
+    /// The parameters of the lambdas around, the innermost last.
+    pub(super) lambdas: &'r [(String, Typed)],
+}
+
+impl<'r> Exprs<'r> {
+    pub(super) fn over(env: &'r Env<'r>, columns: &'r [ScopeColumn], clause: &'static str) -> Self {
+        Exprs { env, columns, aliases: &[], aliases_first: false, aggregates: Err(clause), lambdas: &[] }
+    }
+
+    pub(super) fn case_sensitive(&self) -> bool {
+        self.env.conf.case_sensitive
+    }
+
+    /// The expression as Spark prints it.
+    pub(super) fn text(&self, expr: &Expr) -> String {
+        pretty(expr, &|name| unqualified(self.columns, name, self.case_sensitive()))
+    }
+
+    fn all(&self, exprs: &[Expr]) -> Result<Vec<Typed>> {
+        exprs.iter().map(|e| self.resolve(e)).collect()
+    }
+
+    pub(super) fn resolve(&self, expr: &Expr) -> Result<Typed> {
+        let boolean = |e: &Expr| self.condition(e);
+        match expr {
+            Expr::Column { name, place } => self.column(name, *place),
+            Expr::Literal(literal) => Ok(Typed::literal(scalar(literal))),
+            Expr::TypedText { kind, text, place } => self.typed_text(kind, text).map_err(|e| e.at(*place)),
+            Expr::Call(call) => self.call(call).map_err(|e| e.at(call.place)),
+            Expr::Binary { left, op, right, place } => {
+                let resolved = match op {
+                    BinaryOp::And => conditional::and(boolean(left)?, boolean(right)?),
+                    BinaryOp::Or => conditional::or(boolean(left)?, boolean(right)?),
+                    op => {
+                        let (left, right) = (self.resolve(left)?, self.resolve(right)?);
+                        self.binary(*op, left, right, &self.text(expr)).map_err(|e| e.at(*place))?
+                    }
+                };
+                Ok(resolved)
+            }
+            Expr::Unary { op: UnaryOp::Not, expr } => Ok(conditional::not(boolean(expr)?)),
+            Expr::Unary { op, expr } => {
+                let value = self.resolve(expr)?;
+                match op {
+                    UnaryOp::Minus => arithmetic::negate(value),
+                    UnaryOp::BitNot => bits::not(value),
+                    UnaryOp::Plus | UnaryOp::Not => arithmetic::plus(value),
+                }
+            }
+            Expr::Cast { expr, to, attempt, place } => {
+                let target = parse_type(to).map_err(|e| QueryError::new(e.class().unwrap_or_default(), e.message()).at(*place))?;
+                let value = self.resolve(expr)?;
+                cast::explicit(value, &target, *attempt, &self.env.conf.time_zone).map_err(|e| e.at(*place))
+            }
+            Expr::Case { operand, branches, otherwise } => self.case(operand.as_deref(), branches, otherwise.as_deref()),
+            Expr::Alias { expr, .. } => self.resolve(expr),
+            Expr::Star { place, .. } => {
+                Err(QueryError::new("INVALID_USAGE_OF_STAR_OR_REGEX", "Invalid usage of '*' in an expression.").at(*place))
+            }
+            Expr::Between { expr, low, high, negated } => {
+                let text = self.text(expr);
+                let value = self.resolve(expr)?;
+                let low = compare::compare(BinaryOp::GtEq, value.clone(), self.resolve(low)?, &text)?;
+                let high = compare::compare(BinaryOp::LtEq, value, self.resolve(high)?, &text)?;
+                Ok(negate_if(*negated, conditional::and(low, high)))
+            }
+            Expr::In { expr: value, list, negated } => {
+                let list = self.all(list)?;
+                let found = compare::is_in(self.resolve(value)?, list, &self.text(expr))?;
+                Ok(negate_if(*negated, found))
+            }
+            Expr::Like { kind, expr: value, patterns, quantifier, escape, negated } => {
+                let value = self.resolve(value)?;
+                self.like(*kind, value, patterns, *quantifier, *escape, *negated)
+            }
+            Expr::Is { expr, test, negated } => {
+                let value = self.resolve(expr)?;
+                let tested = match test {
+                    IsTest::Null => conditional::is_null(value),
+                    IsTest::Unknown => conditional::is_null(cast::implicit(value, &DataType::Boolean)?),
+                    IsTest::True => conditional::is_true(cast::implicit(value, &DataType::Boolean)?),
+                    IsTest::False => conditional::is_true(conditional::not(cast::implicit(value, &DataType::Boolean)?)),
+                };
+                Ok(negate_if(*negated, tested))
+            }
+            Expr::Field { expr, name, place } => {
+                nested::field(self.resolve(expr)?, name, self.case_sensitive()).map_err(|e| e.at(*place))
+            }
+            Expr::Index { expr, index } => {
+                nested::index(self.resolve(expr)?, self.resolve(index)?, self.case_sensitive())
+            }
+            Expr::Lambda { .. } => Err(QueryError::new(
+                "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
+                "a lambda is only an argument of a function that takes one",
+            )),
+            Expr::Tuple(exprs) => {
+                let values = self.all(exprs)?;
+                let names = (1..=values.len()).map(|i| format!("col{i}")).collect();
+                Ok(nested::make_struct(names, values))
+            }
+            Expr::Sort { .. } => Err(QueryError::unsupported("a sort order outside ORDER BY")),
+            Expr::Subquery(_) => Err(QueryError::unsupported("a subquery as a value")),
+            Expr::Exists { .. } => Err(QueryError::unsupported("EXISTS")),
+            Expr::InSubquery { .. } => Err(QueryError::unsupported("IN with a subquery")),
+            Expr::Resolved(expr) => self.already_resolved(expr),
+        }
+    }
+
+    fn already_resolved(&self, expr: &DfExpr) -> Result<Typed> {
+        use datafusion::common::DFSchema;
+        use datafusion::logical_expr::ExprSchemable;
+        let fields: Vec<_> = self
+            .columns
+            .iter()
+            .map(|c| {
+                let field = arrow::datatypes::Field::new(&c.column.name, c.data_type.clone(), true);
+                (c.column.relation.clone(), std::sync::Arc::new(field))
+            })
+            .collect();
+        let schema = DFSchema::new_with_metadata(fields, Default::default())?;
+        let data_type = expr.get_type(&schema)?;
+        Ok(Typed::new(expr.clone(), data_type))
+    }
+
+    fn column(&self, name: &[String], place: Option<Place>) -> Result<Typed> {
+        if let Some((_, value)) = self.lambdas.iter().rev().find(|(n, _)| n.eq_ignore_ascii_case(&name[0])) {
+            let mut value = value.clone();
+            for field in &name[1..] {
+                value = nested::field(value, field, self.case_sensitive()).map_err(|e| e.at(place))?;
+            }
+            return Ok(value);
+        }
+        let alias = || {
+            let same = |alias: &str| {
+                if self.case_sensitive() { alias == name[0] } else { alias.eq_ignore_ascii_case(&name[0]) }
+            };
+            let (_, expr) = self.aliases.iter().find(|(alias, _)| name.len() == 1 && same(alias))?;
+            // The alias's own expression sees columns only: `a + 1 AS a` does not mean itself.
+            Some(Exprs { aliases: &[], ..*self }.resolve(expr))
+        };
+        if self.aliases_first
+            && let Some(found) = alias()
+        {
+            return found;
+        }
+        match lookup(self.columns, name, self.case_sensitive()).map_err(|e| e.at(place))? {
+            Some(found) => Ok(found),
+            None => match alias() {
+                Some(found) => found,
+                None => keyword(name, self).unwrap_or_else(|| Err(unknown_column(self.columns, name, place))),
+            },
+        }
+    }
+
+    /// An expression that must be a condition.
+    pub(super) fn condition(&self, expr: &Expr) -> Result<Typed> {
+        let value = self.resolve(expr)?;
+        if matches!(value.data_type, DataType::Boolean | DataType::Null) {
+            return cast::implicit(value, &DataType::Boolean);
+        }
+        Err(coerce::unexpected(&self.text(expr), 0, &value, "BOOLEAN"))
+    }
+
+    fn typed_text(&self, kind: &str, text: &str) -> Result<Typed> {
+        let target = match kind {
+            "date" => DataType::Date32,
+            "timestamp_ntz" => TIMESTAMP_NTZ,
+            _ => timestamp(),
+        };
+        let invalid = || {
+            let kind = kind.to_uppercase();
+            let message = format!("The value of the typed literal {kind} is invalid: '{text}'.");
+            QueryError::new("INVALID_TYPED_LITERAL", message)
+        };
+        let value = cast::text_to_scalar(text.trim(), &target, &self.env.conf.time_zone).ok_or_else(invalid)?;
+        Ok(Typed::literal(value))
+    }
+
+    fn binary(&self, op: BinaryOp, left: Typed, right: Typed, text: &str) -> Result<Typed> {
+        use BinaryOp as Op;
+        match op {
+            Op::Add | Op::Subtract | Op::Multiply | Op::Divide | Op::Remainder | Op::IntegerDivide => {
+                arithmetic::binary(op, left, right, text, self.env.conf)
+            }
+            Op::BitAnd | Op::BitOr | Op::BitXor => bits::binary(op, left, right, text),
+            Op::ShiftLeft | Op::ShiftRight | Op::ShiftRightUnsigned => bits::shift(op, left, right),
+            Op::Concat => self.function("concat", vec![left, right]),
+            _ => compare::compare(op, left, right, text),
+        }
+    }
+
+    fn case(&self, operand: Option<&Expr>, branches: &[(Expr, Expr)], otherwise: Option<&Expr>) -> Result<Typed> {
+        let mut conditions = vec![];
+        let mut results = vec![];
+        let operand = operand.map(|e| self.resolve(e)).transpose()?;
+        for (when, then) in branches {
+            conditions.push(match &operand {
+                None => self.condition(when)?,
+                Some(operand) => compare::compare(BinaryOp::Eq, operand.clone(), self.resolve(when)?, &self.text(when))?,
+            });
+            results.push(self.resolve(then)?);
+        }
+        results.push(match otherwise {
+            Some(otherwise) => self.resolve(otherwise)?,
+            None => Typed::null(&DataType::Null),
+        });
+        let (mut results, _) = coerce::same_type("casewhen", results)?;
+        let last = results.pop().unwrap_or_else(|| Typed::null(&DataType::Null));
+        Ok(conditional::case(conditions.into_iter().zip(results).collect(), last))
+    }
+
+    fn like(
+        &self,
+        kind: LikeKind,
+        value: Typed,
+        patterns: &[Expr],
+        quantifier: Quantifier,
+        escape: Option<char>,
+        negated: bool,
+    ) -> Result<Typed> {
+        let each = patterns.iter().map(|p| {
+            let one = pattern::like(kind, value.clone(), self.resolve(p)?, escape)?;
+            Ok(negate_if(negated, one))
+        });
+        let each: Vec<Typed> = each.collect::<Result<_>>()?;
+        let combined = each.into_iter().reduce(|a, b| match quantifier {
+            Quantifier::All => conditional::and(a, b),
+            Quantifier::Any | Quantifier::One => conditional::or(a, b),
+        });
+        combined.ok_or_else(|| QueryError::new("PARSE_SYNTAX_ERROR", "LIKE needs a pattern"))
+    }
+
+    /// A call of the function called `name`, the arguments resolved.
+    fn function(&self, name: &str, args: Vec<Typed>) -> Result<Typed> {
+        match functions::scalar(name, args, self.env.conf)? {
+            Some(found) => Ok(found),
+            None => Err(functions::unknown(name)),
+        }
+    }
+
+    fn call(&self, call: &Call) -> Result<Typed> {
+        let name = call.name.to_lowercase();
+        if call.over.is_some() {
+            return Err(QueryError::unsupported(format!("{name} OVER a window")));
+        }
+        if let Some(udf) = self.env.functions.scalars.get(&name) {
+            return functions::registered_scalar(udf, self.all(&call.args)?);
+        }
+        if self.env.functions.is_aggregate(&name) {
+            return self.aggregate(&name, call);
+        }
+        if functions::is_generator(&name) {
+            let message = "The generator is not supported: nested in expressions or outside the SELECT clause";
+            return Err(QueryError::new("UNSUPPORTED_GENERATOR.NESTED_IN_EXPRESSIONS", message));
+        }
+        let plain = !call.distinct && call.filter.is_none() && call.order_by.is_empty() && call.ignore_nulls.is_none();
+        if !plain {
+            let message = format!("{name} is not an aggregate function: it takes no DISTINCT, FILTER, ORDER BY or IGNORE NULLS");
+            return Err(QueryError::new("INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX", message));
+        }
+        if call.args.iter().any(|a| matches!(a, Expr::Lambda { .. })) {
+            return self.higher_order(&name, call);
+        }
+        if matches!(name.as_str(), "struct" | "named_struct" | "arrays_zip") && name != "named_struct" {
+            return self.named_by_arguments(&name, &call.args);
+        }
+        self.function(&name, self.all(&call.args)?)
+    }
+
+    fn aggregate(&self, name: &str, call: &Call) -> Result<Typed> {
+        if let Err(clause) = self.aggregates {
+            let class = match clause {
+                "WHERE" => "INVALID_WHERE_CONDITION",
+                "GROUP BY" => "GROUP_BY_AGGREGATE",
+                "an aggregate function" => "NESTED_AGGREGATE_FUNCTION",
+                _ => "UNSUPPORTED_EXPR_FOR_OPERATOR",
+            };
+            return Err(QueryError::new(class, format!("the aggregate function {name} is not allowed in {clause}")));
+        }
+        let inner = Exprs { aggregates: Err("an aggregate function"), aliases_first: false, ..*self };
+        let args = match call.args.as_slice() {
+            [Expr::Star { qualifier, except, .. }] if name == "count" && qualifier.is_empty() && except.is_empty() => {
+                vec![Typed::literal(ScalarValue::Int32(Some(1)))]
+            }
+            args => inner.all(args)?,
+        };
+        let filter = call.filter.as_ref().map(|f| inner.condition(f)).transpose()?;
+        let order_by = call.order_by.iter().map(|key| {
+            let (expr, ascending, nulls_first) = match key {
+                Expr::Sort { expr, ascending, nulls_first } => (&**expr, *ascending, *nulls_first),
+                other => (other, true, None),
+            };
+            Ok(compare::sort_by(inner.resolve(expr)?, ascending, nulls_first))
+        });
+        let order_by = order_by.collect::<Result<Vec<_>>>()?;
+        let wanted = aggregate::Wanted { args, distinct: call.distinct, filter, order_by, ignore_nulls: call.ignore_nulls };
+        self.env.functions.call_aggregate(name, wanted)
+    }
+
+    /// `struct(a, t.b, a + b)` names its fields `a`, `b` and `col3`.
+    fn named_by_arguments(&self, name: &str, args: &[Expr]) -> Result<Typed> {
+        let mut names = vec![];
+        let mut values = vec![];
+        for arg in args {
+            if let Expr::Star { .. } = arg {
+                for (name, value) in self.star(arg)? {
+                    names.push(name);
+                    values.push(value);
+                }
+                continue;
+            }
+            let nth = names.len();
+            names.push(match arg {
+                Expr::Column { name, .. } => name.last().cloned().unwrap_or_default(),
+                Expr::Alias { names, .. } => names.first().cloned().unwrap_or_default(),
+                Expr::Field { name, .. } => name.clone(),
+                _ if name == "struct" => format!("col{}", nth + 1),
+                _ => nth.to_string(),
+            });
+            values.push(self.resolve(arg)?);
+        }
+        match name {
+            "struct" => Ok(nested::make_struct(names, values)),
+            _ => nested::arrays_zip(names, values),
+        }
+    }
+
+    /// The columns or fields that a star stands for.
+    pub(super) fn star(&self, star: &Expr) -> Result<Vec<(String, Typed)>> {
+        let Expr::Star { qualifier, except, place } = star else { return Ok(vec![]) };
+        let cs = self.case_sensitive();
+        let mut found: Vec<(String, Typed)> = self
+            .columns
+            .iter()
+            .filter(|c| !c.hidden || !qualifier.is_empty())
+            .filter(|c| super::scope::qualifies(&c.qualifier, qualifier, cs))
+            .map(|c| (c.name.clone(), c.typed()))
+            .collect();
+        if found.is_empty() && !qualifier.is_empty() {
+            let value = lookup(self.columns, qualifier, cs)?;
+            let Some(value) = value else {
+                let name = super::scope::in_backticks(qualifier);
+                let message = format!("Cannot resolve {name}.* given input columns.");
+                return Err(QueryError::new("CANNOT_RESOLVE_STAR_EXPAND", message).at(*place));
+            };
+            let DataType::Struct(fields) = value.data_type.clone() else {
+                let message = format!("Can only star expand struct data types. Attribute: {qualifier:?}.");
+                return Err(QueryError::new("_LEGACY_ERROR_TEMP_1050", message).at(*place));
+            };
+            for field in &fields {
+                found.push((field.name().clone(), nested::field(value.clone(), field.name(), true)?));
+            }
+        }
+        for name in except {
+            let before = found.len();
+            found.retain(|(n, _)| if cs { n != name } else { !n.eq_ignore_ascii_case(name) });
+            if found.len() == before {
+                return Err(unknown_column(self.columns, std::slice::from_ref(name), *place));
+            }
+        }
+        Ok(found)
+    }
+
+    fn higher_order(&self, name: &str, call: &Call) -> Result<Typed> {
+        let resolve_body = |params: &[(String, Typed)], body: &Expr| {
+            let lambdas: Vec<(String, Typed)> = self.lambdas.iter().chain(params).cloned().collect();
+            Exprs { lambdas: &lambdas, aggregates: Err("a lambda"), ..*self }.resolve(body)
+        };
+        let args = call.args.iter().map(|arg| match arg {
+            Expr::Lambda { params, body } => Ok(lambda::Arg::Lambda { params: params.clone(), body: (**body).clone() }),
+            other => self.resolve(other).map(lambda::Arg::Value),
+        });
+        lambda::call(name, args.collect::<Result<_>>()?, &resolve_body)
+    }
+}
+
+/// Names that stand for a function call without parentheses.
+fn keyword(name: &[String], exprs: &Exprs<'_>) -> Option<Result<Typed>> {
+    let [name] = name else { return None };
+    let name = name.to_lowercase();
+    matches!(name.as_str(), "current_date" | "current_timestamp" | "current_user")
+        .then(|| exprs.function(&name, vec![]))
+}
+
+fn negate_if(negated: bool, value: Typed) -> Typed {
+    if negated { conditional::not(value) } else { value }
+}
+
+/// The constant as a value of Spark's type.
+pub(super) fn scalar(literal: &Literal) -> ScalarValue {
+    match literal {
+        Literal::Null => ScalarValue::Null,
+        Literal::Boolean(v) => ScalarValue::Boolean(Some(*v)),
+        Literal::TinyInt(v) => ScalarValue::Int8(Some(*v)),
+        Literal::SmallInt(v) => ScalarValue::Int16(Some(*v)),
+        Literal::Int(v) => ScalarValue::Int32(Some(*v)),
+        Literal::BigInt(v) => ScalarValue::Int64(Some(*v)),
+        Literal::Float(v) => ScalarValue::Float32(Some(*v)),
+        Literal::Double(v) => ScalarValue::Float64(Some(*v)),
+        Literal::Decimal { unscaled, precision, scale } => {
+            ScalarValue::Decimal128(Some(*unscaled), *precision, *scale)
+        }
+        Literal::String(v) => ScalarValue::Utf8(Some(v.clone())),
+        Literal::Binary(v) => ScalarValue::Binary(Some(v.clone())),
+        Literal::Date(v) => ScalarValue::Date32(Some(*v)),
+        Literal::Timestamp(v) => ScalarValue::TimestampMicrosecond(Some(*v), Some("UTC".into())),
+        Literal::TimestampNtz(v) => ScalarValue::TimestampMicrosecond(Some(*v), None),
+        Literal::YearMonthInterval(v) => ScalarValue::IntervalYearMonth(Some(*v)),
+        Literal::DayTimeInterval(v) => ScalarValue::DurationMicrosecond(Some(*v)),
+        Literal::CalendarInterval { months, days, micros } => {
+            let nanos = micros.saturating_mul(1_000);
+            let value = arrow::array::types::IntervalMonthDayNano::new(*months, *days, nanos);
+            ScalarValue::IntervalMonthDayNano(Some(value))
+        }
+    }
+}
+
+/// The type for an error text.
+pub(super) fn type_name(value: &Typed) -> String {
+    match &value.data_type {
+        t if *t == DAY_TIME || *t == YEAR_MONTH => type_sql(t),
+        t => type_sql(t),
+    }
+}

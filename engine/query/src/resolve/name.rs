@@ -1,0 +1,160 @@
+//! What Spark calls a column that was given no name: `count(1)`, `(a + b)`, `CAST(a AS INT)`.
+
+use crate::expr::{BinaryOp, Call, Expr, IsTest, LikeKind, Literal, Quantifier, UnaryOp};
+use crate::functions::text;
+use crate::types::{parse_type, type_sql};
+
+/// The name of an expression that stands alone in a select list.
+pub(super) fn output_name(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> String {
+    match expr {
+        Expr::Column { name, .. } => name.last().cloned().unwrap_or_default(),
+        Expr::Alias { names, .. } if names.len() == 1 => names[0].clone(),
+        other => pretty(other, column),
+    }
+}
+
+/// The expression as Spark prints it; `column` says what is left of a column's name.
+pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> String {
+    let of = |expr: &Expr| pretty(expr, column);
+    let list = |exprs: &[Expr]| exprs.iter().map(&of).collect::<Vec<_>>().join(", ");
+    let not = |negated: bool, text: String| if negated { format!("(NOT {text})") } else { text };
+    match expr {
+        Expr::Column { name, .. } => column(name),
+        Expr::Literal(literal) => literal_text(literal),
+        Expr::TypedText { kind, text, .. } => format!("{} '{text}'", kind.to_uppercase()),
+        Expr::Call(call) => call_text(call, column),
+        Expr::Binary { left, op: BinaryOp::Concat, right, .. } => format!("concat({}, {})", of(left), of(right)),
+        Expr::Binary { left, op: BinaryOp::NotEq, right, .. } => format!("(NOT ({} = {}))", of(left), of(right)),
+        Expr::Binary { left, op, right, .. } => format!("({} {} {})", of(left), operator(*op), of(right)),
+        Expr::Unary { op: UnaryOp::Not, expr } => format!("(NOT {})", of(expr)),
+        Expr::Unary { op: UnaryOp::Minus, expr } => format!("(- {})", of(expr)),
+        Expr::Unary { op: UnaryOp::Plus, expr } => format!("(+ {})", of(expr)),
+        Expr::Unary { op: UnaryOp::BitNot, expr } => format!("~{}", of(expr)),
+        Expr::Cast { expr, to, attempt, .. } => {
+            let name = if *attempt { "TRY_CAST" } else { "CAST" };
+            let to = parse_type(to).map_or_else(|_| to.to_uppercase(), |t| type_sql(&t));
+            format!("{name}({} AS {to})", of(expr))
+        }
+        Expr::Case { operand, branches, otherwise } => {
+            let mut text = "CASE".to_string();
+            for (when, then) in branches {
+                let when = match operand {
+                    Some(operand) => format!("({} = {})", of(operand), of(when)),
+                    None => of(when),
+                };
+                text.push_str(&format!(" WHEN {when} THEN {}", of(then)));
+            }
+            if let Some(otherwise) = otherwise {
+                text.push_str(&format!(" ELSE {}", of(otherwise)));
+            }
+            text + " END"
+        }
+        Expr::Alias { expr, .. } | Expr::Sort { expr, .. } => of(expr),
+        Expr::Star { .. } => "*".into(),
+        Expr::Between { expr, low, high, negated } => {
+            not(*negated, format!("between({}, {}, {})", of(expr), of(low), of(high)))
+        }
+        Expr::In { expr, list: values, negated } => not(*negated, format!("({} IN ({}))", of(expr), list(values))),
+        Expr::Like { kind, expr, patterns, quantifier, escape, negated } => {
+            let escape = escape.map(|c| format!(" ESCAPE '{c}'")).unwrap_or_default();
+            let text = match (kind, quantifier) {
+                (LikeKind::RLike, _) => format!("RLIKE({}, {})", of(expr), list(patterns)),
+                (LikeKind::Like, Quantifier::One) => format!("{} LIKE {}{escape}", of(expr), list(patterns)),
+                (LikeKind::ILike, Quantifier::One) => format!("ilike({}, {}{escape})", of(expr), list(patterns)),
+                (_, Quantifier::Any) => format!("likeany({}, {})", of(expr), list(patterns)),
+                (_, Quantifier::All) => format!("likeall({}, {})", of(expr), list(patterns)),
+            };
+            not(*negated, text)
+        }
+        Expr::Is { expr, test, negated } => match (test, negated) {
+            (IsTest::Null | IsTest::Unknown, false) => format!("({} IS NULL)", of(expr)),
+            (IsTest::Null | IsTest::Unknown, true) => format!("({} IS NOT NULL)", of(expr)),
+            (IsTest::True, _) => not(*negated, format!("({} <=> true)", of(expr))),
+            (IsTest::False, _) => not(*negated, format!("({} <=> false)", of(expr))),
+        },
+        Expr::Field { expr, name, .. } => format!("{}.{name}", of(expr)),
+        Expr::Index { expr, index } => format!("{}[{}]", of(expr), of(index)),
+        Expr::Lambda { body, .. } => format!("lambdafunction({})", of(body)),
+        Expr::Tuple(exprs) => format!("struct({})", list(exprs)),
+        Expr::Subquery(_) => "scalarsubquery()".into(),
+        Expr::Exists { negated, .. } => not(*negated, "exists()".into()),
+        Expr::InSubquery { expr, negated, .. } => not(*negated, format!("({} IN (listquery()))", of(expr))),
+        Expr::Resolved(expr) => expr.schema_name().to_string(),
+    }
+}
+
+fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
+    let name = call.name.to_lowercase();
+    let mut args: Vec<String> = call.args.iter().map(|arg| pretty(arg, column)).collect();
+    match (name.as_str(), args.len()) {
+        ("count", 1) if args[0] == "*" => args[0] = "1".into(),
+        ("isnull", 1) => return format!("({} IS NULL)", args[0]),
+        ("isnotnull", 1) => return format!("({} IS NOT NULL)", args[0]),
+        ("if", 3) => return format!("(IF({}))", args.join(", ")),
+        ("extract", 2) => return format!("extract({} FROM {})", args[0], args[1]),
+        ("split", 2) => args.push("-1".into()),
+        ("round" | "bround", 1) => args.push("0".into()),
+        ("sort_array", 1) => args.push("true".into()),
+        ("regexp_replace", 3) | ("regexp_extract", 2) | ("locate", 2) => args.push("1".into()),
+        ("lpad" | "rpad", 2) => args.push(" ".into()),
+        _ => {}
+    }
+    let distinct = if call.distinct { "DISTINCT " } else { "" };
+    let mut out = format!("{name}({distinct}{})", args.join(", "));
+    if let Some(filter) = &call.filter {
+        out.push_str(&format!(" FILTER (WHERE {})", pretty(filter, column)));
+    }
+    if call.over.is_some() {
+        out.push_str(" OVER ()");
+    }
+    out
+}
+
+fn operator(op: BinaryOp) -> &'static str {
+    match op {
+        BinaryOp::Add => "+",
+        BinaryOp::Subtract => "-",
+        BinaryOp::Multiply => "*",
+        BinaryOp::Divide => "/",
+        BinaryOp::Remainder => "%",
+        BinaryOp::IntegerDivide => "div",
+        BinaryOp::Eq => "=",
+        BinaryOp::NotEq => "<>",
+        BinaryOp::Lt => "<",
+        BinaryOp::LtEq => "<=",
+        BinaryOp::Gt => ">",
+        BinaryOp::GtEq => ">=",
+        BinaryOp::NullSafeEq => "<=>",
+        BinaryOp::And => "AND",
+        BinaryOp::Or => "OR",
+        BinaryOp::Concat => "||",
+        BinaryOp::BitAnd => "&",
+        BinaryOp::BitOr => "|",
+        BinaryOp::BitXor => "^",
+        BinaryOp::ShiftLeft => "<<",
+        BinaryOp::ShiftRight => ">>",
+        BinaryOp::ShiftRightUnsigned => ">>>",
+    }
+}
+
+fn literal_text(literal: &Literal) -> String {
+    match literal {
+        Literal::Null => "NULL".into(),
+        Literal::Boolean(v) => v.to_string(),
+        Literal::TinyInt(v) => v.to_string(),
+        Literal::SmallInt(v) => v.to_string(),
+        Literal::Int(v) => v.to_string(),
+        Literal::BigInt(v) => v.to_string(),
+        Literal::Float(v) => text::float(*v),
+        Literal::Double(v) => text::double(*v),
+        Literal::Decimal { unscaled, scale, .. } => text::decimal(*unscaled, *scale),
+        Literal::String(v) => v.clone(),
+        Literal::Binary(v) => format!("X'{}'", text::hex(v)),
+        Literal::Date(v) => format!("DATE '{}'", text::date(*v)),
+        Literal::Timestamp(v) => format!("TIMESTAMP '{}'", text::timestamp(*v)),
+        Literal::TimestampNtz(v) => format!("TIMESTAMP_NTZ '{}'", text::timestamp(*v)),
+        Literal::YearMonthInterval(v) => text::year_month(*v),
+        Literal::DayTimeInterval(v) => text::day_time(*v),
+        Literal::CalendarInterval { months, days, micros } => format!("INTERVAL '{months} months {days} days {micros} microseconds'"),
+    }
+}

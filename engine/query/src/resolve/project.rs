@@ -1,0 +1,202 @@
+//! Select lists: stars, names, and generators, which make rows.
+
+use std::sync::Arc;
+
+use datafusion::common::{Column, NullHandling, TableReference, UnnestOptions};
+use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan, LogicalPlanBuilder, Projection};
+
+use super::Env;
+use super::expression::Exprs;
+use super::name::output_name;
+use super::scope::{Relation, ScopeColumn, unqualified};
+use crate::error::QueryError;
+use crate::expr::{Call, Expr};
+use crate::functions::kernel::Typed;
+use crate::functions::{self, generator};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// A column to be made: its name and value.
+type Output = (String, Typed);
+
+impl Env<'_> {
+    /// The relation with just these columns. Equal names are kept apart by a qualifier that no query can write.
+    pub(super) fn projection(&self, input: LogicalPlan, outputs: Vec<Output>) -> Result<Relation> {
+        let names: Vec<String> = outputs.iter().map(|(name, _)| name.clone()).collect();
+        let twice = |name: &String| names.iter().filter(|n| *n == name).count() > 1;
+        let mut columns = vec![];
+        let mut exprs = vec![];
+        for (name, value) in outputs {
+            let relation = twice(&name).then(|| TableReference::bare(self.fresh("same")));
+            let plain = matches!(&value.expr, DfExpr::Column(c) if c.relation.is_none() && c.name == name);
+            exprs.push(match &relation {
+                None if plain => value.expr,
+                None => value.expr.alias(name.clone()),
+                Some(relation) => value.expr.alias_qualified(Some(relation.clone()), name.clone()),
+            });
+            columns.push(ScopeColumn {
+                qualifier: vec![],
+                column: Column::new(relation, name.clone()),
+                name,
+                data_type: value.data_type,
+                hidden: false,
+            });
+        }
+        let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?);
+        Ok(Relation { plan, columns })
+    }
+
+    pub(super) fn project(&self, input: Relation, outputs: &[Expr]) -> Result<Relation> {
+        let is_aggregate =
+            |e: &Expr| matches!(e, Expr::Call(c) if c.over.is_none() && self.functions.is_aggregate(&c.name.to_lowercase()));
+        if outputs.iter().any(|output| output.any(&is_aggregate)) {
+            return self.aggregate(input, &[], outputs, None);
+        }
+        let (input, outputs) = self.generators(input, outputs)?;
+        let aliases = named(&outputs);
+        let mut resolved: Vec<Output> = vec![];
+        for (i, output) in outputs.iter().enumerate() {
+            // A name that no column has may be that of an expression further left.
+            let exprs = Exprs { aliases: &aliases[..aliases.len().min(i)], ..Exprs::over(self, &input.columns, "SELECT") };
+            resolved.extend(self.output(exprs, output)?);
+        }
+        self.projection(input.plan, resolved)
+    }
+
+    /// The columns that one item of a select list makes.
+    pub(super) fn output(&self, exprs: Exprs<'_>, output: &Expr) -> Result<Vec<Output>> {
+        if let Expr::Star { .. } = output {
+            return exprs.star(output);
+        }
+        if let Expr::Alias { names, .. } = output
+            && names.len() != 1
+        {
+            return Err(QueryError::unsupported("several names for one column"));
+        }
+        let name = output_name(output, &|name| unqualified(exprs.columns, name, self.conf.case_sensitive));
+        Ok(vec![(name, exprs.resolve(output)?)])
+    }
+
+    pub(super) fn with_columns(&self, input: Relation, columns: &[(String, Expr)]) -> Result<Relation> {
+        let mut outputs: Vec<Expr> = vec![];
+        let mut added: Vec<&(String, Expr)> = columns.iter().collect();
+        for column in input.visible() {
+            let replaced = added.iter().position(|(name, _)| self.same(name, &column.name));
+            outputs.push(match replaced {
+                Some(i) => {
+                    let (name, value) = added.remove(i);
+                    value.clone().alias(name.clone())
+                }
+                None => Expr::Resolved(Box::new(column.typed().expr)).alias(column.name.clone()),
+            });
+        }
+        outputs.extend(added.into_iter().map(|(name, value)| value.clone().alias(name.clone())));
+        self.project(input, &outputs)
+    }
+
+    /// Makes the rows of the generator in a select list, and puts columns in its place.
+    fn generators(&self, input: Relation, outputs: &[Expr]) -> Result<(Relation, Vec<Expr>)> {
+        let found: Vec<usize> = (0..outputs.len()).filter(|&i| generator_call(&outputs[i]).is_some()).collect();
+        let [at] = found[..] else {
+            if found.is_empty() {
+                return Ok((input, outputs.to_vec()));
+            }
+            let message = "The generator is not supported: only one generator allowed per SELECT clause";
+            return Err(QueryError::new("UNSUPPORTED_GENERATOR.MULTI_GENERATOR", message));
+        };
+        let Some(call) = generator_call(&outputs[at]) else { return Ok((input, outputs.to_vec())) };
+        let names = match &outputs[at] {
+            Expr::Alias { names, .. } => names.as_slice(),
+            _ => &[],
+        };
+        let (relation, made) = self.generate(input, call, false, names)?;
+        let made = made.into_iter().map(|c| Expr::Resolved(Box::new(c.typed().expr)).alias(c.name));
+        let mut replaced = outputs[..at].to_vec();
+        replaced.extend(made);
+        replaced.extend_from_slice(&outputs[at + 1..]);
+        Ok((relation, replaced))
+    }
+
+    /// The relation with the generator's rows joined to each of its rows, and the generator's columns, which are not
+    /// yet among the relation's.
+    fn generate(&self, input: Relation, call: &Call, outer: bool, names: &[String]) -> Result<(Relation, Vec<ScopeColumn>)> {
+        let exprs = Exprs::over(self, &input.columns, "a generator");
+        let args = call.args.iter().map(|a| exprs.resolve(a)).collect::<Result<Vec<_>>>().map_err(|e| e.at(call.place))?;
+        let made = generator::build(&call.name.to_lowercase(), args).map_err(|e| e.at(call.place))?;
+        let outer = outer || made.outer;
+        if !names.is_empty() && names.len() != made.columns.len() {
+            let message = format!(
+                "The number of aliases supplied in the AS clause does not match the number of columns output by the UDTF. Expected {} aliases, but got {}.",
+                made.columns.len(),
+                names.join(",")
+            );
+            return Err(QueryError::new("UDTF_ALIAS_NUMBER_MISMATCH", message).at(call.place));
+        }
+        // Below the unnest: all columns as they are, and the lists side by side.
+        let mut below: Vec<DfExpr> = input.columns.iter().map(|c| DfExpr::Column(c.column.clone())).collect();
+        let mut lists = vec![];
+        for list in made.lists {
+            let name = self.fresh("list");
+            below.push(list.expr.alias(name.clone()));
+            lists.push(Column::new_unqualified(name));
+        }
+        let projected = LogicalPlan::Projection(Projection::try_new(below, Arc::new(input.plan))?);
+        let null_handling = if outer { NullHandling::PreserveAndExpandEmpty } else { NullHandling::Drop };
+        let options = UnnestOptions { null_handling, recursions: vec![] };
+        let unnested = LogicalPlanBuilder::from(projected).unnest_columns_with_options(lists.clone(), options)?.build()?;
+        // Above it: all columns again, and the generator's columns taken from the elements.
+        let mut above: Vec<DfExpr> = input.columns.iter().map(|c| DfExpr::Column(c.column.clone())).collect();
+        let mut columns = vec![];
+        for (i, (default, element, pick)) in made.columns.into_iter().enumerate() {
+            let list = DfExpr::Column(lists[element.list].clone());
+            let value = pick(Typed::new(list, element.data_type))?;
+            let made_name = self.fresh("made");
+            above.push(value.expr.alias(made_name.clone()));
+            columns.push(ScopeColumn {
+                qualifier: vec![],
+                name: names.get(i).cloned().unwrap_or(default),
+                column: Column::new_unqualified(made_name),
+                data_type: value.data_type,
+                hidden: false,
+            });
+        }
+        let plan = LogicalPlan::Projection(Projection::try_new(above, Arc::new(unnested))?);
+        Ok((Relation { plan, columns: input.columns }, columns))
+    }
+
+    pub(super) fn lateral_view(
+        &self,
+        input: Relation,
+        view: &Expr,
+        outer: bool,
+        name: &str,
+        names: &[String],
+    ) -> Result<Relation> {
+        let Some(call) = generator_call(view) else {
+            return Err(QueryError::new("UNSUPPORTED_GENERATOR.NOT_GENERATOR", "LATERAL VIEW needs a generator such as explode"));
+        };
+        let (mut relation, made) = self.generate(input, call, outer, names)?;
+        relation.columns.extend(made.into_iter().map(|c| ScopeColumn { qualifier: vec![name.to_string()], ..c }));
+        Ok(relation)
+    }
+}
+
+/// The generator that an item of a select list is.
+fn generator_call(output: &Expr) -> Option<&Call> {
+    match output {
+        Expr::Alias { expr, .. } => generator_call(expr),
+        Expr::Call(call) if functions::is_generator(&call.name.to_lowercase()) => Some(call),
+        _ => None,
+    }
+}
+
+/// The names that a select list gives, with what they name.
+pub(super) fn named(outputs: &[Expr]) -> Vec<(String, Expr)> {
+    outputs
+        .iter()
+        .map(|output| match output {
+            Expr::Alias { expr, names } if names.len() == 1 => (names[0].clone(), (**expr).clone()),
+            other => (String::new(), other.clone()),
+        })
+        .collect()
+}
