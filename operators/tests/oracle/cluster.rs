@@ -65,12 +65,11 @@ impl Cluster {
                 let mut sockets: Vec<Vec<Option<UnixStream>>> = (0..processes)
                     .map(|_| (0..processes).map(|_| None).collect())
                     .collect();
-                for one in 0..processes {
-                    for other in one + 1..processes {
-                        let (left, right) = UnixStream::pair().unwrap();
-                        sockets[one][other] = Some(left);
-                        sockets[other][one] = Some(right);
-                    }
+                let pairs = (0..processes).flat_map(|i| (0..i).map(move |j| (i, j)));
+                for (one, other) in pairs {
+                    let (left, right) = UnixStream::pair().unwrap();
+                    sockets[one][other] = Some(left);
+                    sockets[other][one] = Some(right);
                 }
                 let handles: Vec<_> = sockets
                     .into_iter()

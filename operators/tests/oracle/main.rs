@@ -6,5 +6,6 @@ mod aggregates;
 mod calls;
 mod cluster;
 mod data;
+mod movement;
 mod reference;
 mod restore;

@@ -221,17 +221,25 @@ impl fmt::Debug for Cell {
 /// Rows by the text of their first `keys` columns.
 pub(crate) type Table = BTreeMap<String, Vec<Cell>>;
 
+/// The cells of each row.
+pub(crate) fn rows_of(rows: &RecordBatch) -> Vec<Vec<Cell>> {
+    let cell = |column, row| Cell::new(&ScalarValue::try_from_array(column, row).unwrap());
+    (0..rows.num_rows())
+        .map(|row| {
+            rows.columns()
+                .iter()
+                .map(|column| cell(column, row))
+                .collect()
+        })
+        .collect()
+}
+
 /// Adds `rows` to `table`: a later row of a key replaces an earlier one.
 pub(crate) fn put(table: &mut Table, keys: usize, rows: &RecordBatch, sets: bool) {
-    for row in 0..rows.num_rows() {
-        let cells: Vec<Cell> = rows
-            .columns()
-            .iter()
-            .map(|column| {
-                let cell = Cell::new(&ScalarValue::try_from_array(column, row).unwrap());
-                if sets { cell.sorted() } else { cell }
-            })
-            .collect();
+    for mut cells in rows_of(rows) {
+        if sets {
+            cells = cells.into_iter().map(Cell::sorted).collect();
+        }
         table.insert(format!("{:?}", &cells[..keys]), cells[keys..].to_vec());
     }
 }
