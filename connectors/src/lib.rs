@@ -8,6 +8,7 @@ mod lines;
 pub mod mode;
 pub mod number;
 mod options;
+pub mod rate;
 pub mod socket;
 pub mod time;
 pub mod view;
@@ -19,7 +20,7 @@ use highwater_engine::source::SourceFormat;
 
 /// Every format that can be read, by name.
 pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
-    [files::sources(), socket::sources()].concat()
+    [files::sources(), socket::sources(), rate::sources()].concat()
 }
 
 /// Every format that can be written, by name.

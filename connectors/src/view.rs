@@ -8,8 +8,8 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type,
+    TimeUnit, TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 use base64::Engine;
@@ -96,11 +96,11 @@ impl View {
                 Values::List(list, Box::new(items))
             }
             DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-                return wide(DataType::List(item.clone()));
+                return wide(DataType::List(FieldRef::clone(item)));
             }
             DataType::Struct(fields) => {
                 let array: &StructArray = array.as_struct();
-                let view = |(field, column): (&arrow::datatypes::FieldRef, &ArrayRef)| {
+                let view = |(field, column): (&FieldRef, &ArrayRef)| {
                     Ok((field.name().clone(), View::new(column)?))
                 };
                 let columns = fields.iter().zip(array.columns()).map(view);

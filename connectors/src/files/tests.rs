@@ -572,7 +572,7 @@ fn unreadable_files_are_named() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     write(&dir, "a", "x", 1);
-    fs::set_permissions(dir.path().join("a"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path().join("a"), fs::Permissions::from_mode(0o0)).unwrap();
     if fs::read(dir.path().join("a")).is_ok() {
         return; // root reads everything
     }

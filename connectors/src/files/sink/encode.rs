@@ -22,13 +22,16 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 /// Writes rows to one file.
 pub(super) enum Encoder {
     Parquet(Box<ArrowWriter<File>>),
-    Lines {
-        target: Target,
-        format: OutFormat,
-        zone: Zone,
-        /// Rows of a batch end to end; kept to be used again.
-        text: String,
-    },
+    Lines(Box<Lines>),
+}
+
+/// Text of any kind, a row a line.
+pub(super) struct Lines {
+    target: Target,
+    format: OutFormat,
+    zone: Zone,
+    /// Rows of a batch end to end; kept to be used again.
+    text: String,
 }
 
 /// Bytes to a file, compressed or not.
@@ -99,12 +102,12 @@ impl Encoder {
                 .write_all(text.as_bytes())
                 .map_err(|source| FileSinkError::write(path, source))?;
         }
-        Ok(Encoder::Lines {
+        Ok(Encoder::Lines(Box::new(Lines {
             target,
             format: format.clone(),
             zone,
             text: String::new(),
-        })
+        })))
     }
 
     pub(super) fn write(&mut self, path: &Path, rows: &RecordBatch) -> Result<(), FileSinkError> {
@@ -116,15 +119,13 @@ impl Encoder {
                 }
                 Ok(())
             }
-            Encoder::Lines {
-                target,
-                format,
-                zone,
-                text,
-            } => {
+            Encoder::Lines(lines) => {
+                let text = &mut lines.text;
                 text.clear();
-                push_rows(text, rows, format, zone).map_err(|source| encode(path, source))?;
-                target
+                push_rows(text, rows, &lines.format, &lines.zone)
+                    .map_err(|source| encode(path, source))?;
+                lines
+                    .target
                     .write_all(text.as_bytes())
                     .map_err(|source| FileSinkError::write(path, source))
             }
@@ -137,7 +138,8 @@ impl Encoder {
             Encoder::Parquet(writer) => {
                 writer.into_inner().map_err(|source| encode(path, source))?
             }
-            Encoder::Lines { target, .. } => target
+            Encoder::Lines(lines) => lines
+                .target
                 .finish()
                 .map_err(|source| FileSinkError::write(path, source))?,
         };
