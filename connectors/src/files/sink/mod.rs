@@ -47,7 +47,7 @@ struct CsvStyle {
 }
 
 /// A sink of files, understood.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SinkConfig {
     connector: &'static str,
     path: String,

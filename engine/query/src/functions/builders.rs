@@ -127,9 +127,9 @@ pub fn sum_distinct(column: impl Into<Expr>) -> Expr {
     .into()
 }
 
-/// The pieces of `text` between matches of the regular expression `pattern`.
-pub fn split(text: impl Into<Expr>, pattern: &str) -> Expr {
-    Expr::call("split", vec![text.into(), lit(pattern)])
+/// The pieces of `text` between matches of the regular expression `pattern`, as in `split(col("line"), lit(" "))`.
+pub fn split(text: impl Into<Expr>, pattern: impl Into<Expr>) -> Expr {
+    Expr::call("split", vec![text.into(), pattern.into()])
 }
 
 /// One text after another; NULL if one is.
