@@ -54,7 +54,7 @@ impl Deref for Session {
 }
 
 /// Every connector by its format name.
-pub fn formats() -> Formats {
+pub(crate) fn formats() -> Formats {
     let mut formats = Formats::default();
     for (name, format) in highwater_connectors::sources() {
         formats.add_source(name, format);
