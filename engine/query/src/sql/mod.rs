@@ -29,6 +29,9 @@ pub fn parse_statement(sql: &str) -> Result<Statement, QueryError> {
     if let Some(source) = source::create_source(&tokens) {
         return source;
     }
+    if let Some(place) = tokens::watermark_clause(&tokens) {
+        return Err(QueryError::unsupported("a WATERMARK clause").at(Some(place)));
+    }
     let mut parser = parser_over(tokens);
     let statement = parser.parse_statement().map_err(syntax_error)?;
     while parser.consume_token(&Token::SemiColon) {}
