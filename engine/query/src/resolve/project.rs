@@ -109,7 +109,9 @@ impl Env<'_> {
             Expr::Alias { names, .. } => names.as_slice(),
             _ => &[],
         };
-        let (relation, made) = self.generate(input, call, false, names)?;
+        let (mut relation, made) = self.generate(input, call, false, names)?;
+        // Within reach of what stands in the generator's place, and of no name.
+        relation.columns.extend(made.iter().cloned().map(|c| ScopeColumn { hidden: true, ..c }));
         let made = made.into_iter().map(|c| Expr::Resolved(Box::new(c.typed().expr)).alias(c.name));
         let mut replaced = outputs[..at].to_vec();
         replaced.extend(made);
