@@ -1,6 +1,6 @@
 //! The groups of one epoch: a vectorised hash table and one accumulator per call.
 
-use arrow::array::{ArrayRef, new_empty_array};
+use arrow::array::{ArrayRef, BooleanArray, new_empty_array, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -102,9 +102,18 @@ impl Groups {
 
     /// Makes sure that the global group exists.
     pub(crate) fn ensure_global(&mut self, plan: &Plan) -> Result<(), OperatorError> {
-        if self.len == 0 {
-            let none = RecordBatch::new_empty(plan.input.physical());
-            self.update(plan, &none)?;
+        if self.len > 0 {
+            return Ok(());
+        }
+        let none = RecordBatch::new_empty(plan.input.physical());
+        self.intern(&[], 1)?;
+        // DataFusion's accumulators take a group for seen once it is counted. One row that the filter rejects makes
+        // them keep track of which are.
+        let rejected = BooleanArray::from(vec![false]);
+        for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
+            let (arguments, _) = call.arguments(&none)?;
+            let arguments: Vec<ArrayRef> = arguments.iter().map(|a| new_null_array(a.data_type(), 1)).collect();
+            accumulator.update_batch(&arguments, &[0], Some(&rejected), 1)?;
         }
         Ok(())
     }

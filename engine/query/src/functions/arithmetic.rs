@@ -11,7 +11,7 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 
 use super::kernel::{Can, Kernel, Result as Run, Typed};
-use super::{Args, cast, interval};
+use super::{Args, cast, conditional, interval};
 use crate::coerce::{self, adjusted, is_decimal, is_float, is_integral, is_numeric};
 use crate::error::{QueryError, RunError};
 use crate::expr::BinaryOp;
@@ -97,7 +97,8 @@ pub(crate) fn numbers(op: BinaryOp, left: Typed, right: Typed, text: &str, attem
         _ => common,
     };
     let (left, right) = (cast::implicit(left, &common)?, cast::implicit(right, &common)?);
-    Ok(primitive(op, left, right, common, attempt))
+    let (l, r) = (left.clone(), right.clone());
+    Ok(conditional::null_guarded(&l, &r, primitive(op, left, right, common, attempt)))
 }
 
 fn primitive(op: BinaryOp, left: Typed, right: Typed, data_type: DataType, attempt: bool) -> Typed {

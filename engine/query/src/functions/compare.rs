@@ -59,6 +59,30 @@ fn normalize(array: &ArrayRef) -> ArrayRef {
     }
 }
 
+/// A float as an integer of the same order, NaN greatest: what DataFusion's `min` and `max` take floats for is not
+/// Spark's order.
+pub(crate) fn ordinal(value: Typed) -> Typed {
+    Kernel::over_arrays("ordinal", "", vec![value], DataType::Int64, Can::NotFail, |args, _| {
+        let doubles = arrow::compute::cast(&args[0], &DataType::Float64)?;
+        let order = |v: f64| {
+            let bits = if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() } as i64;
+            bits ^ ((bits >> 63) as u64 >> 1) as i64
+        };
+        Ok(Arc::new(doubles.as_primitive::<Float64Type>().unary::<_, arrow::datatypes::Int64Type>(order)))
+    })
+}
+
+/// The float that [`ordinal`] made an integer of.
+pub(crate) fn from_ordinal(value: Typed, data_type: DataType) -> Typed {
+    let target = data_type.clone();
+    Kernel::over_arrays("from_ordinal", "", vec![value], data_type, Can::NotFail, move |args, _| {
+        let values = args[0].as_primitive::<arrow::datatypes::Int64Type>();
+        let double = |order: i64| f64::from_bits((order ^ ((order >> 63) as u64 >> 1) as i64) as u64);
+        let doubles: ArrayRef = Arc::new(values.unary::<_, Float64Type>(double));
+        Ok(arrow::compute::cast(&doubles, &target)?)
+    })
+}
+
 fn contains_map(data_type: &DataType) -> bool {
     match data_type {
         DataType::Map(..) => true,
@@ -142,11 +166,18 @@ pub(crate) fn compare(op: BinaryOp, left: Typed, right: Typed, text: &str) -> Re
             _ => Typed::null(&DataType::Boolean),
         });
     }
-    if !is_atomic(&target) {
-        return Ok(nested(operator, left, right));
+    let (l, r) = (left.clone(), right.clone());
+    let compared = match is_atomic(&target) {
+        false => nested(operator, left, right),
+        true => {
+            let binary = BinaryExpr::new(Box::new(left.expr), operator, Box::new(right.expr));
+            Typed::new(DfExpr::BinaryExpr(binary), DataType::Boolean)
+        }
+    };
+    match op {
+        BinaryOp::NullSafeEq => Ok(compared),
+        _ => Ok(conditional::null_guarded(&l, &r, compared)),
     }
-    let binary = BinaryExpr::new(Box::new(left.expr), operator, Box::new(right.expr));
-    Ok(Typed::new(DfExpr::BinaryExpr(binary), DataType::Boolean))
 }
 
 /// Arrays and structs: element by element, a null before everything and equal to a null.

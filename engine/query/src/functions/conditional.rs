@@ -67,6 +67,16 @@ pub(crate) fn or(left: Typed, right: Typed) -> Typed {
     boolean(DfExpr::Case(Case::new(Some(Box::new(left.expr)), branches, Some(Box::new(with_null)))))
 }
 
+/// An operator's right side is not evaluated where the left one is null, so what fails there does not. Only where
+/// asking twice for the left side is cheap: elsewhere the row fails.
+pub(crate) fn null_guarded(left: &Typed, right: &Typed, whole: Typed) -> Typed {
+    if !matches!(left.expr, DfExpr::Column(_)) || !fallible(&right.expr) {
+        return whole;
+    }
+    let null = Typed::null(&whole.data_type);
+    case(vec![(not(is_null(left.clone())), whole)], null)
+}
+
 pub(crate) fn not(value: Typed) -> Typed {
     boolean(DfExpr::Not(Box::new(value.expr)))
 }

@@ -55,7 +55,7 @@ pub(crate) fn field(value: Typed, name: &str, case_sensitive: bool) -> Result<Ty
 }
 
 /// A struct's field is null where the struct is.
-fn struct_field(structs: &StructArray, at: usize) -> Run<ArrayRef> {
+pub(crate) fn struct_field(structs: &StructArray, at: usize) -> Run<ArrayRef> {
     let column = structs.column(at);
     let Some(nulls) = structs.nulls() else { return Ok(Arc::clone(column)) };
     let nulls = NullBuffer::union(Some(nulls), column.logical_nulls().as_ref());
@@ -100,6 +100,29 @@ pub(crate) fn index(value: Typed, index: Typed, case_sensitive: bool) -> Result<
         },
         _ => Err(no_fields(&value, "[]")),
     }
+}
+
+/// The same lists over just the elements that they hold: others, outside the slice or under nulls, must not be
+/// evaluated, as they may fail.
+pub(crate) fn compact(list: &ListArray) -> Run<ListArray> {
+    let offsets = list.value_offsets();
+    let (first, last) = (offsets[0], offsets[list.len()]);
+    let unused = |row: usize| list.is_null(row) && offsets[row] != offsets[row + 1];
+    let whole = first == 0 && last as usize == list.values().len();
+    let DataType::List(field) = list.data_type() else { return Ok(list.clone()) };
+    if list.null_count() > 0 && (0..list.len()).any(unused) {
+        let known = || (0..list.len()).filter(|row| list.is_valid(*row));
+        let kept: UInt32Array = known().flat_map(|row| offsets[row] as u32..offsets[row + 1] as u32).collect();
+        let lengths = (0..list.len()).map(|row| if list.is_null(row) { 0 } else { list.value_length(row) as usize });
+        let (offsets, values) = (OffsetBuffer::from_lengths(lengths), take(list.values(), &kept, None)?);
+        return Ok(ListArray::try_new(Arc::clone(field), offsets, values, list.nulls().cloned())?);
+    }
+    if whole {
+        return Ok(list.clone());
+    }
+    let values = list.values().slice(first as usize, (last - first) as usize);
+    let shifted: Vec<i32> = offsets.iter().map(|o| o - first).collect();
+    Ok(ListArray::try_new(Arc::clone(field), OffsetBuffer::new(shifted.into()), values, list.nulls().cloned())?)
 }
 
 /// The elements at positions that `place` finds for an index and a length.

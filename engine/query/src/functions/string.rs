@@ -459,7 +459,7 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "levenshtein" if args.len() == 2 => {
             rows_to_int(name, args.typed(&[Utf8, Utf8], 2)?, |r| levenshtein(r.text(0), r.text(1)))
         }
-        "quote" => map(name, "", text()?, |t| format!("'{}'", t.replace('\\', "\\\\").replace('\'', "\\'")).into()),
+        "quote" => map(name, "", text()?, |t| format!("'{}'", t.replace('\'', "\\'")).into()),
         "is_valid_utf8" => {
             Kernel::over_arrays(name, "", vec![text()?], DataType::Boolean, Can::NotFail, |args, _| {
                 Ok(Arc::new(args[0].as_string::<i32>().iter().map(|t| t.map(|_| true)).collect::<BooleanArray>()))

@@ -26,7 +26,12 @@ impl Env<'_> {
         having: Option<&Expr>,
     ) -> Result<Relation> {
         let aliases = named(outputs);
-        let keys = keys.iter().map(|key| self.group_key(&input, key, outputs, &aliases)).collect::<Result<Vec<_>>>()?;
+        let mut grouped: Vec<Key> = vec![];
+        for key in keys {
+            let key = self.group_key(&input, key, outputs, &aliases, &grouped)?;
+            grouped.push(key);
+        }
+        let keys = grouped;
         let exprs = Exprs {
             aggregates: Ok(()),
             aliases: &aliases,
@@ -46,7 +51,12 @@ impl Env<'_> {
         }
         let having = having.map(|h| split.above(h.expr, &input, "HAVING")).transpose()?;
         let calls = split.calls;
-        let group = keys.iter().map(|k| k.made.expr.clone().alias(k.name.clone())).collect();
+        let group = keys.iter().map(|k| match &k.made {
+            plain @ DfExpr::Column(_) => plain.clone(),
+            named @ DfExpr::Alias(_) => named.clone(),
+            made => made.clone().alias(k.above.name.clone()),
+        });
+        let group = group.collect();
         let calls = calls.into_iter().map(|(call, name)| call.alias(name)).collect();
         let mut plan = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input.plan), group, calls)?);
         if let Some(having) = having {
@@ -55,7 +65,14 @@ impl Env<'_> {
         self.projection(plan, above)
     }
 
-    fn group_key(&self, input: &Relation, key: &Expr, outputs: &[Expr], aliases: &[(String, Expr)]) -> Result<Key> {
+    fn group_key(
+        &self,
+        input: &Relation,
+        key: &Expr,
+        outputs: &[Expr],
+        aliases: &[(String, Expr)],
+        before: &[Key],
+    ) -> Result<Key> {
         let expr = match key {
             Expr::Literal(Literal::Int(nth)) => {
                 let output = usize::try_from(*nth - 1).ok().and_then(|i| outputs.get(i));
@@ -73,20 +90,29 @@ impl Env<'_> {
         let exprs = Exprs { aliases, ..Exprs::over(self, &input.columns, "GROUP BY") };
         let value = exprs.resolve(expr)?;
         compare::groupable(&value)?;
-        let made = compare::normalized(value.clone())?;
-        let name = match &value.expr {
-            DfExpr::Column(column) => column.name.clone(),
-            _ => super::name::output_name(expr, &|name| name.join(".")),
+        let made = compare::normalized(value.clone())?.expr;
+        let taken = |name: &str| before.iter().any(|k| k.above.name == name);
+        let above = match &made {
+            DfExpr::Column(column) if !taken(&column.name) => column.clone(),
+            _ => {
+                let name = super::name::output_name(expr, &|name| name.join("."));
+                Column::new_unqualified(if taken(&name) { self.fresh(&name) } else { name })
+            }
         };
-        Ok(Key { written: value.expr, made, name: format!("{name}{}", self.fresh("key")) })
+        // A column whose name is taken is grouped by under another one.
+        let made = match made {
+            DfExpr::Column(column) if column != above => DfExpr::Column(column).alias(above.name.clone()),
+            made => made,
+        };
+        Ok(Key { written: value.expr, made, above })
     }
 }
 
 /// A key as the query writes it, as it is grouped by, and what it is called above.
 struct Key {
     written: DfExpr,
-    made: Typed,
-    name: String,
+    made: DfExpr,
+    above: Column,
 }
 
 /// Takes select-list expressions apart at the aggregation.
@@ -97,11 +123,18 @@ struct Split<'s> {
 }
 
 impl Split<'_> {
+    /// What the call is called in the aggregation's output: itself, unless that is taken.
+    fn name(&self, call: &DfExpr) -> String {
+        let name = call.schema_name().to_string();
+        let taken = self.keys.iter().map(|k| &k.above.name).chain(self.calls.iter().map(|(_, name)| name));
+        if taken.into_iter().any(|taken| *taken == name) { self.env.fresh(&name) } else { name }
+    }
+
     /// The expression over the aggregation's output.
     fn above(&mut self, expr: DfExpr, input: &Relation, written: &str) -> Result<DfExpr> {
         let above = expr.transform_down(|e| {
             if let Some(key) = self.keys.iter().find(|key| key.written == e) {
-                let column = DfExpr::Column(Column::new_unqualified(key.name.clone()));
+                let column = DfExpr::Column(key.above.clone());
                 return Ok(Transformed::new(column, true, TreeNodeRecursion::Jump));
             }
             match e {
@@ -109,7 +142,7 @@ impl Split<'_> {
                     let name = match self.calls.iter().find(|(call, _)| *call == e) {
                         Some((_, name)) => name.clone(),
                         None => {
-                            let name = format!("{}{}", e.schema_name(), self.env.fresh("agg"));
+                            let name = self.name(&e);
                             self.calls.push((e, name.clone()));
                             name
                         }

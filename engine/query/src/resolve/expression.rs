@@ -12,7 +12,7 @@ use crate::error::{Place, QueryError};
 use crate::expr::{BinaryOp, Call, Expr, IsTest, LikeKind, Literal, Quantifier, UnaryOp};
 use crate::functions::kernel::Typed;
 use crate::functions::{self, aggregate, arithmetic, bits, cast, compare, conditional, lambda, nested, pattern};
-use crate::types::{DAY_TIME, TIMESTAMP_NTZ, YEAR_MONTH, parse_type, timestamp, type_sql};
+use crate::types::{TIMESTAMP_NTZ, parse_type, timestamp};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -441,13 +441,5 @@ pub(super) fn scalar(literal: &Literal) -> ScalarValue {
             let value = arrow::array::types::IntervalMonthDayNano::new(*months, *days, nanos);
             ScalarValue::IntervalMonthDayNano(Some(value))
         }
-    }
-}
-
-/// The type for an error text.
-pub(super) fn type_name(value: &Typed) -> String {
-    match &value.data_type {
-        t if *t == DAY_TIME || *t == YEAR_MONTH => type_sql(t),
-        t => type_sql(t),
     }
 }

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 };
 
 use self::expression::Exprs;
-use self::scope::{Relation, dotted};
+use self::scope::Relation;
 use crate::coerce;
 use crate::error::{Place, QueryError};
 use crate::expr::{Expr, Literal};
@@ -388,9 +388,4 @@ impl Expr {
     fn asc_unless_sorted(self) -> Expr {
         if matches!(self, Expr::Sort { .. }) { self } else { self.asc() }
     }
-}
-
-/// The name for an error text.
-fn shown(name: &[String]) -> String {
-    dotted(name)
 }

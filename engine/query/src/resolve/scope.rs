@@ -7,7 +7,6 @@ use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan};
 use crate::error::{Place, QueryError};
 use crate::functions::kernel::Typed;
 use crate::functions::nested;
-use crate::types::quoted;
 
 /// A resolved relation: its plan, and the names by which its columns are known.
 #[derive(Debug, Clone)]
@@ -167,9 +166,4 @@ pub(super) fn unqualified(columns: &[ScopeColumn], name: &[String], case_sensiti
         _ => 0,
     };
     name[from..].join(".")
-}
-
-/// A name for an error text.
-pub(super) fn dotted(name: &[String]) -> String {
-    name.iter().map(|p| quoted(p)).collect::<Vec<_>>().join(".")
 }

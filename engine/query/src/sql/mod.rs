@@ -21,8 +21,6 @@ use crate::plan::{Plan, Statement};
 
 pub use source::split_statements;
 
-pub(crate) use literal::{parse_interval, string_to_number};
-
 /// The statement that `sql` says.
 pub fn parse_statement(sql: &str) -> Result<Statement, QueryError> {
     let tokens = tokens::tokenize(sql)?;

@@ -213,6 +213,10 @@ impl Call<'_> {
                 }
                 let returns = value.data_type.clone();
                 self.wanted.distinct = false;
+                if coerce::is_float(&returns) {
+                    let least = self.named(self.name, vec![compare::ordinal(value)], DataType::Int64)?;
+                    return Ok(compare::from_ordinal(least, returns));
+                }
                 self.named(self.name, vec![value], returns)
             }
             "first" | "first_value" | "any_value" => self.at_end("first"),
@@ -362,15 +366,9 @@ fn or_empty(list: Typed) -> Typed {
         if list.null_count() == 0 {
             return Ok(Arc::clone(&args[0]));
         }
+        let list = nested::compact(list)?;
         let DataType::List(field) = list.data_type() else { return Ok(Arc::clone(&args[0])) };
-        // The offsets of a null row may span values: only those of the known rows are kept.
-        let lengths = (0..list.len()).map(|row| if list.is_null(row) { 0 } else { list.value_length(row) as usize });
-        let kept: Vec<u32> = (0..list.len())
-            .filter(|row| list.is_valid(*row))
-            .flat_map(|row| list.value_offsets()[row] as u32..list.value_offsets()[row + 1] as u32)
-            .collect();
-        let values = arrow::compute::take(list.values(), &arrow::array::UInt32Array::from(kept), None)?;
-        let offsets = arrow::buffer::OffsetBuffer::from_lengths(lengths);
+        let (offsets, values) = (list.offsets().clone(), Arc::clone(list.values()));
         Ok(Arc::new(arrow::array::ListArray::try_new(Arc::clone(field), offsets, values, None)?))
     })
 }

@@ -189,13 +189,16 @@ pub(crate) fn array_to(array: &ArrayRef, to: &DataType, how: &How) -> Run<ArrayR
         (_, DataType::Utf8) => texts::to_text(array, &how.zone),
         (DataType::Utf8, _) => texts::from_text(array.as_string(), to, how),
         (DataType::List(_), DataType::List(field)) => {
-            let list = array.as_list::<i32>();
+            let list = crate::functions::nested::compact(array.as_list())?;
             let values = array_to(list.values(), field.data_type(), how)?;
             Ok(Arc::new(ListArray::try_new(Arc::clone(field), list.offsets().clone(), values, list.nulls().cloned())?))
         }
         (DataType::Struct(_), DataType::Struct(fields)) => {
-            let columns = array.as_struct().columns().iter().zip(fields);
-            let columns = columns.map(|(c, f)| array_to(c, f.data_type(), how)).collect::<Run<_>>()?;
+            let structs = array.as_struct();
+            let columns = fields.iter().enumerate().map(|(i, f)| {
+                array_to(&crate::functions::nested::struct_field(structs, i)?, f.data_type(), how)
+            });
+            let columns = columns.collect::<Run<_>>()?;
             Ok(Arc::new(StructArray::try_new(fields.clone(), columns, array.nulls().cloned())?))
         }
         (DataType::Map(..), DataType::Map(field, sorted)) => {

@@ -157,7 +157,10 @@ where
                 parse::Decimal::Is(v) => Some(v),
                 _ => None,
             };
-            each::<F, Decimal128Type>(array, to, how, read, fail)
+            // What is not finite is NULL, even under ANSI rules.
+            let finite = array.as_primitive::<F>().unary_opt::<_, F>(|v| Into::<f64>::into(v).is_finite().then_some(v));
+            let finite: ArrayRef = Arc::new(finite);
+            each::<F, Decimal128Type>(&finite, to, how, read, fail)
         }
         DataType::Timestamp(_, Some(_)) => {
             let fail = |v: F::Native| {
