@@ -12,9 +12,12 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use super::calls::{Call, Plan, conform};
 use super::groups::{Groups, accumulators, evaluate, states};
 use super::{Emit, State, partial};
-use crate::arrangement::{Arrangement, Changes, Found, Kind, Limits, Shape, Shared, Snapshots};
+use crate::arrangement::{
+    Arrangement, Changes, Found, Kind, Limits, Ownership, Shape, Shared, Snapshots,
+};
 use crate::epoch::Kernel;
 use crate::exchange::{evaluate_keys, take_rows};
+use crate::failure::guard;
 use crate::keys::Encoded;
 use crate::watermark::Marks;
 use crate::{Batch, OperatorError};
@@ -60,8 +63,14 @@ impl Owner {
         let values = SchemaRef::clone(&plan.state_schema);
         let shape = Shape::new(Kind::Latest, values, Limits::default());
         let mut arrangement = Arrangement::new(shape, info);
-        let restored = crate::failure::guard(|| {
-            arrangement.restore(&state.restore, &plan.codec, worker, peers)
+        let restored = guard(|| {
+            let ownership = Ownership {
+                codec: &plan.codec,
+                columns: plan.keys.len(),
+                worker,
+                peers,
+            };
+            arrangement.restore(&state.restore, &ownership)
         });
         Owner {
             plan,

@@ -33,7 +33,7 @@ pub struct Block {
     pub(crate) values: RecordBatch,
     /// `None` if every row counts +1.
     pub(crate) diffs: Option<Vec<i64>>,
-    /// About how many bytes a row takes besides its key.
+    /// About how many bytes a row takes.
     pub(crate) row_bytes: usize,
 }
 
@@ -124,6 +124,6 @@ impl Block {
 
     /// About how many bytes the block takes.
     pub fn size(&self) -> usize {
-        self.bytes.len() + self.len() * self.row_bytes
+        self.len() * self.row_bytes
     }
 }

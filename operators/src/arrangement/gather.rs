@@ -59,7 +59,7 @@ impl Picks {
 
     fn add_stretch(&mut self, block: &Arc<Block>, start: usize, end: usize) {
         self.rows += end - start;
-        self.bytes += block.size_of_rows(start, end);
+        self.bytes += (end - start) * block.row_bytes;
         // Blocks come in order from a handful of runs, so the one wanted is near the end.
         let source = match self
             .sources
@@ -113,13 +113,6 @@ impl Picks {
             })
             .collect();
         interleave(&sources, &rows)
-    }
-}
-
-impl Block {
-    fn size_of_rows(&self, start: usize, end: usize) -> usize {
-        let keys = (self.offsets[end] - self.offsets[start]) as usize;
-        keys + (end - start) * self.row_bytes
     }
 }
 

@@ -136,12 +136,13 @@ impl RunMerger {
     /// Adds rows `start..end` to the output, closing blocks as they fill up.
     fn pick(&mut self, block: &Arc<Block>, mut start: usize, end: usize) {
         let limits = self.shape().limits;
-        let row_bytes = (block.size() / block.len()).max(1);
         while start < end {
             let rows = limits.rows.saturating_sub(self.picks.rows());
+            let mut until = end.min(start + rows.max(1));
             let bytes = limits.bytes.saturating_sub(self.picks.bytes());
-            let room = rows.min(bytes / row_bytes).max(1);
-            let until = end.min(start + room);
+            if (until - start) * block.row_bytes > bytes {
+                until = until.min(start + (bytes / block.row_bytes).max(1));
+            }
             self.picks.add(block, start, until);
             self.flush_full();
             start = until;

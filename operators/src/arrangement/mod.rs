@@ -198,54 +198,58 @@ impl Arrangement {
     }
 
     /// Fills an empty arrangement from `snapshots`: this worker's own if the number of workers has not changed, else
-    /// those of all, of which it keeps the keys whose owner it is. `codec` decodes the leading columns that the owner
-    /// is a function of.
+    /// those of all, of which it keeps the keys whose owner it is.
     pub fn restore(
         &mut self,
         snapshots: &[Snapshot],
-        codec: &Codec,
-        worker: usize,
-        peers: usize,
+        ownership: &Ownership<'_>,
     ) -> Result<(), OperatorError> {
         assert!(self.upper == 0, "only an empty arrangement can be restored");
-        let same = |snapshot: &&Snapshot| snapshot.worker == worker && snapshot.peers == peers;
-        if let Some(own) = snapshots.iter().find(same) {
-            self.forget_below(&own.floor);
-            for run in &own.runs {
-                // Where empty runs were left out of the snapshot, the next one covers their epochs too.
-                let upper = run.upper;
-                let description = self.description(upper);
-                let shape = Some(Rc::clone(&self.shape));
-                let blocks = run.blocks.to_vec();
-                self.insert_run(upper - 1, Rc::new(Run::new(shape, blocks, description)));
-            }
-            if self.upper < own.upper {
-                self.advance(own.upper - 1);
-            }
-            return Ok(());
+        let fits = |snapshot: &Snapshot| {
+            let mut blocks = snapshot.runs.iter().flat_map(|run| run.blocks.iter());
+            snapshot.kind == self.shape.kind
+                && blocks.all(|block| block.values.schema_ref() == &self.shape.values)
+        };
+        if !snapshots.iter().all(fits) {
+            let text = "a snapshot to restore from holds the state of another operator";
+            return Err(OperatorError::Other(text.into()));
         }
-        self.restore_part(snapshots, codec, worker, peers)
+        let (worker, peers) = (ownership.worker, ownership.peers);
+        let same = |snapshot: &&Snapshot| snapshot.worker == worker && snapshot.peers == peers;
+        match snapshots.iter().find(same) {
+            Some(own) => {
+                self.restore_own(own);
+                Ok(())
+            }
+            None => self.restore_part(snapshots, ownership),
+        }
+    }
+
+    fn restore_own(&mut self, own: &Snapshot) {
+        self.forget_below(&own.floor);
+        for run in &own.runs {
+            // Where empty runs were left out of the snapshot, the next one covers their epochs too.
+            let description = self.description(run.upper);
+            let shape = Some(Rc::clone(&self.shape));
+            let blocks = run.blocks.to_vec();
+            let restored = Run::new(shape, blocks, description);
+            self.insert_run(run.upper - 1, Rc::new(restored));
+        }
+        if self.upper < own.upper {
+            self.advance(own.upper - 1);
+        }
     }
 
     fn restore_part(
         &mut self,
         snapshots: &[Snapshot],
-        codec: &Codec,
-        worker: usize,
-        peers: usize,
+        ownership: &Ownership<'_>,
     ) -> Result<(), OperatorError> {
         let upper = snapshots.iter().map(|s| s.upper).max().unwrap_or(0);
         if snapshots.iter().any(|snapshot| snapshot.upper != upper) {
             let text = "snapshots to restore from are of different epochs";
             return Err(OperatorError::Other(text.into()));
         }
-        let mine = |block: &Block| -> Result<Vec<bool>, OperatorError> {
-            let keys = (0..block.len()).map(|row| block.key(row));
-            let columns: Vec<ArrayRef> = codec.decode(keys)?;
-            let hashes = keys::hash(&columns, block.len())?;
-            let owned = |hash: u64| keys::owner(hash, peers) == worker;
-            Ok(hashes.into_iter().map(owned).collect())
-        };
         // Workers own disjoint keys, so their runs may be put together in any order that keeps each worker's own.
         let mut runs = Vec::new();
         for snapshot in snapshots {
@@ -253,14 +257,11 @@ impl Arrangement {
             for run in &snapshot.runs {
                 let mut blocks = Vec::new();
                 for block in run.blocks.iter() {
-                    blocks.extend(gather::keep(block, &mine(block)?)?.map(Arc::new));
+                    blocks.extend(gather::keep(block, &ownership.of(block)?)?.map(Arc::new));
                 }
                 let description = self.description(self.upper + 1);
-                runs.push(Rc::new(Run::new(
-                    Some(Rc::clone(&self.shape)),
-                    blocks,
-                    description,
-                )));
+                let shape = Some(Rc::clone(&self.shape));
+                runs.push(Rc::new(Run::new(shape, blocks, description)));
             }
         }
         let mut scan = Scan::new(&self.shape, runs, &[], None);
@@ -272,6 +273,29 @@ impl Arrangement {
             self.insert_blocks(upper - 1, blocks);
         }
         Ok(())
+    }
+}
+
+/// Which keys belong to a worker.
+pub struct Ownership<'a> {
+    /// Decodes the keys.
+    pub codec: &'a Codec,
+    /// How many leading columns of a key its owner is a function of.
+    pub columns: usize,
+    /// The worker.
+    pub worker: usize,
+    /// How many workers there are.
+    pub peers: usize,
+}
+
+impl Ownership<'_> {
+    /// For each row of a block whether the worker owns it.
+    fn of(&self, block: &Block) -> Result<Vec<bool>, OperatorError> {
+        let keys = (0..block.len()).map(|row| block.key(row));
+        let columns: Vec<ArrayRef> = self.codec.decode(keys)?;
+        let hashes = keys::hash(&columns[..self.columns], block.len())?;
+        let owned = |hash: u64| keys::owner(hash, self.peers) == self.worker;
+        Ok(hashes.into_iter().map(owned).collect())
     }
 }
 

@@ -235,7 +235,7 @@ impl KeysBuilder {
     pub(crate) fn finish(self, values: RecordBatch, diffs: Option<Vec<i64>>) -> Block {
         let rows = self.prefixes.len().max(1);
         Block {
-            row_bytes: 12 + memory::size_of(&values) / rows,
+            row_bytes: 12 + (self.bytes.len() + memory::size_of(&values)) / rows,
             prefixes: self.prefixes,
             offsets: self.offsets,
             bytes: self.bytes,

@@ -198,7 +198,7 @@ fn read_block(reader: &mut Reader<'_>, schema: &SchemaRef) -> Result<Block, Oper
     }
     Ok(Block {
         prefixes: (0..rows).map(|row| prefix(key(row))).collect(),
-        row_bytes: 12 + memory::size_of(&values) / rows,
+        row_bytes: 12 + (bytes.len() + memory::size_of(&values)) / rows,
         offsets,
         bytes,
         values,

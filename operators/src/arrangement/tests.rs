@@ -342,13 +342,95 @@ fn a_snapshot_survives_its_bytes() {
     }
     let mut restored = super::tests::arrangement(Kind::Latest, SMALL);
     let codec = Codec::new(vec![]).unwrap();
-    restored.restore(&[snapshot], &codec, 0, 1).unwrap();
+    let ownership = Ownership {
+        codec: &codec,
+        columns: 0,
+        worker: 0,
+        peers: 1,
+    };
+    restored.restore(&[snapshot], &ownership).unwrap();
     assert_eq!(restored.upper(), 20);
     let wanted = read_all(&arrangement, &[], None, 100);
     assert_eq!(read_all(&restored, &[], None, 100), wanted);
     // It goes on from there.
     insert(&mut restored, 20, &[(vec![200], 7, 1)]);
     assert_eq!(read_all(&restored, &[], None, 100).len(), wanted.len() + 1);
+}
+
+/// Rows of a multiset belong together by the first column of their keys, whatever the others hold.
+#[test]
+fn rows_find_their_owners_among_another_number_of_workers() {
+    let codec = Codec::new(vec![DataType::Int64, DataType::Utf8]).unwrap();
+    let mut random = Random(5);
+    let mut model: BTreeMap<(i64, String), i64> = BTreeMap::new();
+    let mut arrangements: Vec<_> = (0..3).map(|_| arrangement(Kind::Multiset, SMALL)).collect();
+    for epoch in 0..10 {
+        for (worker, arrangement) in arrangements.iter_mut().enumerate() {
+            let numbers = (0..20).map(|_| random.below(30) as i64 * 3 + worker as i64);
+            let numbers: std::collections::BTreeSet<i64> = numbers.collect();
+            let words = numbers.iter().map(|n| format!("{}", n % 4 + epoch % 2));
+            let words: Vec<String> = words.collect();
+            for (number, word) in numbers.iter().zip(&words) {
+                *model.entry((*number, word.clone())).or_default() += 1;
+            }
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(Int64Array::from_iter_values(numbers.iter().copied())),
+                Arc::new(StringArray::from(words.clone())),
+            ];
+            let keys = codec.encode(&columns, numbers.len()).unwrap();
+            let order = keys.sorted();
+            let changes = Changes {
+                keys: &keys,
+                order: &order,
+                values: &RecordBatch::try_new(schema(), columns).unwrap(),
+                diffs: None,
+            };
+            arrangement.insert(epoch as u64, &changes).unwrap();
+        }
+    }
+    let snapshots: Vec<_> = arrangements
+        .iter()
+        .enumerate()
+        .map(|(worker, arrangement)| arrangement.snapshot(worker, 3))
+        .collect();
+    let mut owners: BTreeMap<i64, usize> = BTreeMap::new();
+    for worker in 0..2 {
+        let mut restored = arrangement(Kind::Multiset, SMALL);
+        let ownership = Ownership {
+            codec: &codec,
+            columns: 1,
+            worker,
+            peers: 2,
+        };
+        restored.restore(&snapshots, &ownership).unwrap();
+        let mut scan = restored.scan(&[], None);
+        while let Some(chunk) = scan.next_chunk(10).unwrap() {
+            let columns = codec.decode(chunk.keys()).unwrap();
+            for row in 0..chunk.len() {
+                let number = columns[0].as_primitive::<Int64Type>().value(row);
+                let word = columns[1].as_string::<i32>().value(row).to_string();
+                assert_eq!(model.remove(&(number, word)), Some(chunk.diff(row)));
+                assert_eq!(*owners.entry(number).or_insert(worker), worker);
+            }
+        }
+    }
+    assert!(model.is_empty(), "lost: {model:?}");
+    assert!(owners.values().any(|w| *w == 0) && owners.values().any(|w| *w == 1));
+}
+
+#[test]
+fn a_snapshot_of_another_operator_is_refused() {
+    let mut other = arrangement(Kind::Multiset, SMALL);
+    insert(&mut other, 0, &[(vec![1], 1, 1)]);
+    let codec = Codec::new(vec![]).unwrap();
+    let ownership = Ownership {
+        codec: &codec,
+        columns: 0,
+        worker: 0,
+        peers: 1,
+    };
+    let error = arrangement(Kind::Latest, SMALL).restore(&[other.snapshot(0, 1)], &ownership);
+    assert!(error.unwrap_err().to_string().contains("another operator"));
 }
 
 #[test]

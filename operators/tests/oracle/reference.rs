@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, SchemaRef};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -15,7 +15,6 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::prelude::{SessionConfig, SessionContext, ident};
 use datafusion::scalar::ScalarValue;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit};
-use highwater_operators::keys;
 
 use crate::calls::parse;
 use crate::data::{Epochs, schema};
@@ -68,9 +67,9 @@ impl Reference {
 
     /// The answer over epochs `..=epoch`.
     pub(crate) fn answer(&self, case: Case<'_>, epochs: &Epochs, epoch: usize) -> Vec<RecordBatch> {
-        // DataFusion keeps -0.0 apart from 0.0 and one NaN from another; a group of ours is one value.
+        // Whatever DataFusion makes of -0.0 and of NaNs with other bits: a group of ours is one value.
         let normalised = epochs.rows[..=epoch].iter().map(|rows| {
-            let columns = rows.columns().iter().map(|c| keys::normalise(c).unwrap());
+            let columns = rows.columns().iter().map(one_zero_one_nan);
             RecordBatch::try_new(schema(), columns.collect()).unwrap()
         });
         let plan = self.plan(case, normalised.collect());
@@ -120,6 +119,22 @@ impl Reference {
             schema,
             emit,
         }
+    }
+}
+
+/// Written apart from what the operators do, which it checks.
+fn one_zero_one_nan(column: &ArrayRef) -> ArrayRef {
+    match column.as_primitive_opt::<Float64Type>() {
+        None => Arc::clone(column),
+        Some(floats) => Arc::new(floats.unary::<_, Float64Type>(|x| {
+            if x == 0.0 {
+                0.0
+            } else if x.is_nan() {
+                f64::NAN
+            } else {
+                x
+            }
+        })),
     }
 }
 
