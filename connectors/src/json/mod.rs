@@ -18,6 +18,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -29,7 +30,7 @@ use crate::mode::ParseMode;
 use crate::time::Zone;
 use column::{Column, Context};
 use object::Object;
-use scan::{Cursor, Malformed, Start};
+use scan::{Cursor, Dialect, Malformed, Start};
 
 /// Batches are cut near so many bytes of text, however few rows that is.
 const BATCH_BYTES: usize = 16 << 20;
@@ -194,20 +195,41 @@ impl JsonDecoder {
     /// Decodes one text, wherever lines end in it. Blank text is no row.
     pub fn decode_line(&mut self, text: &[u8]) -> Result<(), JsonError> {
         let valid = simdutf8::basic::from_utf8(text).is_ok();
-        self.decode(text, valid)
+        self.decode_text(text, valid)
     }
 
     /// Decodes lines until `rows_max` rows (or many bytes) are waiting. Answers how many bytes it took; the last line
     /// of `text` counts as one, ended or not.
     pub fn decode_lines(&mut self, text: &[u8], rows_max: usize) -> Result<usize, JsonError> {
-        // Valid blocks are checked as a whole; in another one each line is judged by itself.
         let valid = simdutf8::basic::from_utf8(text).is_ok();
+        if valid && memchr::memchr(b'\r', text).is_none() {
+            return self.decode_block(text, rows_max);
+        }
+        // Each line is judged by itself.
         let mut lines = Lines::new(text);
         while self.root.rows < rows_max && self.bytes < BATCH_BYTES {
             let Some(line) = lines.next() else { break };
-            self.decode(line, valid || simdutf8::basic::from_utf8(line).is_ok())?;
+            self.decode_text(line, valid || simdutf8::basic::from_utf8(line).is_ok())?;
         }
         Ok(lines.consumed())
+    }
+
+    /// The common case of lines that end with `\n`. Reading a row finds the end of its line, so it is not looked for
+    /// before: no value can go over it.
+    fn decode_block(&mut self, text: &[u8], rows_max: usize) -> Result<usize, JsonError> {
+        let mut cursor = Cursor::new(text, self.dialect(false));
+        while cursor.pos < text.len() && self.root.rows < rows_max && self.bytes < BATCH_BYTES {
+            let start = cursor.pos;
+            let before = self.begin();
+            let outcome = self.read_rows(&mut cursor);
+            if text.get(cursor.pos) != Some(&b'\n') {
+                let end = memchr::memchr(b'\n', &text[start..]);
+                cursor.pos = end.map_or(text.len(), |end| start + end);
+            }
+            self.end(text, start..cursor.pos, before, outcome)?;
+            cursor.pos += 1;
+        }
+        Ok(cursor.pos.min(text.len()))
     }
 
     /// The rows decoded since the last batch.
@@ -230,40 +252,63 @@ impl JsonDecoder {
         )?)
     }
 
-    fn decode(&mut self, line: &[u8], valid: bool) -> Result<(), JsonError> {
-        self.lines += 1;
-        self.bytes += line.len();
-        if self.bytes > i32::MAX as usize {
-            return Err(JsonError::TooLong {
-                line: self.lines,
-                bytes: line.len(),
-            });
+    fn dialect(&self, many_lines: bool) -> Dialect {
+        Dialect {
+            single_quotes: self.options.allow_single_quotes,
+            not_finite: self.options.allow_non_numeric_numbers,
+            many_lines,
         }
-        let before = self.root.rows;
-        self.context.bad = None;
-        let mut cursor = Cursor::new(
-            line,
-            self.options.allow_single_quotes,
-            self.options.allow_non_numeric_numbers,
-        );
+    }
+
+    fn decode_text(&mut self, text: &[u8], valid: bool) -> Result<(), JsonError> {
+        let before = self.begin();
+        let mut cursor = Cursor::new(text, self.dialect(true));
         let outcome = match valid {
             true => self.read_rows(&mut cursor),
             false => Err(Malformed("it is not UTF-8")),
         };
+        self.end(text, 0..text.len(), before, outcome)
+    }
+
+    /// Before a text is read. Answers how many rows there are.
+    #[inline]
+    fn begin(&mut self) -> usize {
+        self.lines += 1;
+        self.context.bad = None;
+        self.root.rows
+    }
+
+    /// After the text at `range` was read: the rows behind the first `before` are its.
+    #[inline]
+    fn end(
+        &mut self,
+        text: &[u8],
+        range: Range<usize>,
+        before: usize,
+        outcome: Result<(), Malformed>,
+    ) -> Result<(), JsonError> {
+        self.bytes += range.len();
+        if self.bytes > i32::MAX as usize {
+            return Err(JsonError::TooLong {
+                line: self.lines,
+                bytes: range.len(),
+            });
+        }
         if outcome.is_ok() && self.context.bad.is_none() {
             if let Some(corrupt) = &mut self.corrupt {
                 (before..self.root.rows).for_each(|_| corrupt.append_null());
             }
             return Ok(());
         }
-        self.bad_line(line, before, outcome)
+        self.bad_text(text, range, before, outcome)
     }
 
-    /// Does with a bad line what the mode says.
+    /// Does with a bad text what the mode says.
     #[cold]
-    fn bad_line(
+    fn bad_text(
         &mut self,
-        line: &[u8],
+        text: &[u8],
+        range: Range<usize>,
         before: usize,
         outcome: Result<(), Malformed>,
     ) -> Result<(), JsonError> {
@@ -276,22 +321,20 @@ impl JsonDecoder {
                     self.root.append_nulls();
                 }
                 if let Some(corrupt) = &mut self.corrupt {
-                    let text = String::from_utf8_lossy(line);
+                    let text = String::from_utf8_lossy(&text[range]);
                     (before..self.root.rows).for_each(|_| corrupt.append_text(&text));
                 }
                 Ok(())
             }
             ParseMode::DropMalformed => Ok(()),
             ParseMode::FailFast => {
+                let excerpt = |range| excerpt(&String::from_utf8_lossy(&text[range]));
                 let reason = match (outcome, &self.context.bad) {
                     (Ok(()), Some(bad)) => {
-                        let value = String::from_utf8_lossy(&line[bad.start..bad.end]);
-                        format!("{} is no {}", excerpt(&value), bad.wanted)
+                        format!("{} is no {}", excerpt(bad.start..bad.end), bad.wanted)
                     }
-                    (Ok(()), None) => unreachable!("a bad line has a reason"),
-                    (Err(Malformed(reason)), _) => {
-                        format!("{reason}: {}", excerpt(&String::from_utf8_lossy(line)))
-                    }
+                    (Ok(()), None) => unreachable!("a bad text has a reason"),
+                    (Err(Malformed(reason)), _) => format!("{reason}: {}", excerpt(range)),
                 };
                 Err(JsonError::Malformed {
                     line: self.lines,
@@ -303,8 +346,8 @@ impl JsonDecoder {
 
     /// Reads the rows of one text: an object is one, an array of objects several.
     fn read_rows(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
-        if cursor.text.starts_with(b"\xef\xbb\xbf") {
-            cursor.pos = 3;
+        if cursor.rest().starts_with(b"\xef\xbb\xbf") {
+            cursor.pos += 3;
         }
         cursor.blanks();
         if cursor.at_end() {

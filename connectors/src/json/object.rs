@@ -17,10 +17,46 @@ use super::scan::{Cursor, Malformed, Scan, unescape};
 /// So many different field names are remembered; data with more (ids as names) is looked up each time.
 const FIELDS_MAX: usize = 1024;
 
+/// The bytes of a field name, in a form that is compared with what stands somewhere in no time.
+struct Spelling {
+    bytes: Vec<u8>,
+    /// The first 16 of them, and where they are.
+    head: u128,
+    mask: u128,
+}
+
+impl Spelling {
+    fn new(bytes: &[u8]) -> Self {
+        let mut head = [0; 16];
+        let mut mask = [0; 16];
+        for (at, byte) in bytes.iter().take(16).enumerate() {
+            head[at] = *byte;
+            mask[at] = 0xff;
+        }
+        Spelling {
+            bytes: bytes.to_vec(),
+            head: u128::from_le_bytes(head),
+            mask: u128::from_le_bytes(mask),
+        }
+    }
+
+    /// Whether `text` starts with it.
+    #[inline(always)]
+    fn starts(&self, text: &[u8]) -> bool {
+        match text.first_chunk::<16>() {
+            Some(head) => {
+                u128::from_le_bytes(*head) & self.mask == self.head
+                    && (self.bytes.len() <= 16 || text[16..].starts_with(&self.bytes[16..]))
+            }
+            None => text.starts_with(&self.bytes),
+        }
+    }
+}
+
 /// A field that was met.
 struct Seen {
     /// Its bytes from the opening quote to behind the colon.
-    spelled: Vec<u8>,
+    spelled: Spelling,
     /// Its column, if somebody wants it.
     column: Option<usize>,
     /// What came after it last time.
@@ -43,7 +79,7 @@ impl Object {
             rows: 0,
             by_name: HashMap::new(),
             seen: vec![Seen {
-                spelled: vec![0],
+                spelled: Spelling::new(&[0]),
                 column: None,
                 next: 0,
             }],
@@ -75,8 +111,8 @@ impl Object {
             loop {
                 let expected = self.seen[previous].next;
                 let field = &self.seen[expected];
-                let column = if cursor.rest().starts_with(&field.spelled) {
-                    cursor.pos += field.spelled.len();
+                let column = if field.spelled.starts(cursor.rest()) {
+                    cursor.pos += field.spelled.bytes.len();
                     cursor.blanks();
                     previous = expected;
                     field.column
@@ -135,7 +171,7 @@ impl Object {
             Some(at) => *at,
             None if self.seen.len() < FIELDS_MAX && spelled.len() < 256 => {
                 self.seen.push(Seen {
-                    spelled: Vec::new(),
+                    spelled: Spelling::new(spelled),
                     column,
                     next: 0,
                 });
@@ -147,8 +183,9 @@ impl Object {
                 return Ok(column);
             }
         };
-        self.seen[at].spelled.clear();
-        self.seen[at].spelled.extend_from_slice(spelled);
+        if self.seen[at].spelled.bytes != spelled {
+            self.seen[at].spelled = Spelling::new(spelled);
+        }
         self.seen[*previous].next = at;
         *previous = at;
         Ok(column)

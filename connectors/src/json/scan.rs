@@ -55,8 +55,17 @@ pub(super) enum Start {
 pub(super) struct Cursor<'a> {
     pub(super) text: &'a [u8],
     pub(super) pos: usize,
-    single_quotes: bool,
-    not_finite: bool,
+    dialect: Dialect,
+}
+
+/// What is taken for JSON besides JSON.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dialect {
+    pub(super) single_quotes: bool,
+    /// `NaN`, `Infinity`
+    pub(super) not_finite: bool,
+    /// A line end is a blank; else nothing goes over it, and it is the end of the text.
+    pub(super) many_lines: bool,
 }
 
 const LOW: u64 = 0x0101_0101_0101_0101;
@@ -65,8 +74,8 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 /// Marks the bytes of `word` that end a run of plain string bytes. Only the lowest mark is exact: borrows may spill
 /// into the bytes above it.
 #[inline(always)]
-fn special(word: u64, quotes: u64) -> u64 {
-    let quote = word ^ quotes;
+fn special<const QUOTE: u8>(word: u64) -> u64 {
+    let quote = word ^ (LOW * QUOTE as u64);
     let backslash = word ^ (LOW * b'\\' as u64);
     ((quote.wrapping_sub(LOW) & !quote)
         | (backslash.wrapping_sub(LOW) & !backslash)
@@ -74,13 +83,22 @@ fn special(word: u64, quotes: u64) -> u64 {
         & HIGH
 }
 
+/// Whether a run of plain string bytes goes on over all of `block`. Without a branch, so that it becomes a few vector
+/// instructions.
+#[inline(always)]
+fn is_plain<const QUOTE: u8>(block: &[u8; 16]) -> bool {
+    let special = |byte: &u8| (*byte == QUOTE) | (*byte == b'\\') | (*byte < 0x20);
+    !block
+        .iter()
+        .fold(false, |found, byte| found | special(byte))
+}
+
 impl<'a> Cursor<'a> {
-    pub(super) fn new(text: &'a [u8], single_quotes: bool, not_finite: bool) -> Self {
+    pub(super) fn new(text: &'a [u8], dialect: Dialect) -> Self {
         Cursor {
             text,
             pos: 0,
-            single_quotes,
-            not_finite,
+            dialect,
         }
     }
 
@@ -93,7 +111,17 @@ impl<'a> Cursor<'a> {
     /// Goes over blanks.
     #[inline(always)]
     pub(super) fn blanks(&mut self) {
-        while matches!(self.peek(), b' ' | b'\t' | b'\r' | b'\n') {
+        if self.peek() <= b' ' {
+            self.some_blanks();
+        }
+    }
+
+    fn some_blanks(&mut self) {
+        while match self.peek() {
+            b' ' | b'\t' | b'\r' => true,
+            b'\n' => self.dialect.many_lines,
+            _ => false,
+        } {
             self.pos += 1;
         }
     }
@@ -107,7 +135,10 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn at_end(&self) -> bool {
-        self.pos >= self.text.len()
+        match self.text.get(self.pos) {
+            None => true,
+            Some(byte) => *byte == b'\n' && !self.dialect.many_lines,
+        }
     }
 
     /// What follows.
@@ -130,8 +161,8 @@ impl<'a> Cursor<'a> {
                 Some(b'I') => Start::NotFinite,
                 _ => Start::Number,
             },
-            b'\'' if self.single_quotes => Start::String,
-            b'N' | b'I' | b'+' if self.not_finite => Start::NotFinite,
+            b'\'' if self.dialect.single_quotes => Start::String,
+            b'N' | b'I' | b'+' if self.dialect.not_finite => Start::NotFinite,
             _ if self.at_end() => return Err(Malformed("the text ends where a value should be")),
             _ => return Err(Malformed("no value starts here")),
         })
@@ -140,15 +171,27 @@ impl<'a> Cursor<'a> {
     /// Goes over a string, from its opening quote to behind its closing one.
     #[inline(always)]
     pub(super) fn string(&mut self) -> Scan<Text> {
-        let quote = self.peek();
-        let quotes = LOW * u64::from(quote);
+        match self.peek() {
+            b'\'' => self.string_in::<b'\''>(),
+            _ => self.string_in::<b'"'>(),
+        }
+    }
+
+    #[inline(always)]
+    fn string_in<const QUOTE: u8>(&mut self) -> Scan<Text> {
         self.pos += 1;
         let start = self.pos;
         let mut escaped = false;
         let mut at = start;
         loop {
+            while let Some(block) = self.text[at..].first_chunk::<16>() {
+                if !is_plain::<QUOTE>(block) {
+                    break;
+                }
+                at += 16;
+            }
             while let Some(word) = self.text[at..].first_chunk::<8>() {
-                let marks = special(u64::from_le_bytes(*word), quotes);
+                let marks = special::<QUOTE>(u64::from_le_bytes(*word));
                 if marks != 0 {
                     at += (marks.trailing_zeros() / 8) as usize;
                     break;
@@ -158,7 +201,7 @@ impl<'a> Cursor<'a> {
             // Here is a special byte, or fewer than eight bytes are left.
             match self.text.get(at) {
                 None => return Err(Malformed("a string does not end")),
-                Some(&byte) if byte == quote => {
+                Some(&byte) if byte == QUOTE => {
                     self.pos = at + 1;
                     return Ok(Text {
                         start,
@@ -180,7 +223,7 @@ impl<'a> Cursor<'a> {
     fn escape_len(&self, at: usize) -> Scan<usize> {
         match self.text.get(at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
-            Some(b'\'') if self.single_quotes => Ok(2),
+            Some(b'\'') if self.dialect.single_quotes => Ok(2),
             Some(b'u') => match self.text.get(at + 2..at + 6) {
                 Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => Ok(6),
                 _ => Err(Malformed("an escape is not \\u and four hex digits")),
@@ -273,7 +316,9 @@ impl<'a> Cursor<'a> {
             ("INF", f64::INFINITY),
             ("NaN", f64::NAN),
         ] {
-            if self.not_finite && word.starts_with(name.as_bytes()) && (signed == 0 || value > 0.0)
+            if self.dialect.not_finite
+                && word.starts_with(name.as_bytes())
+                && (signed == 0 || value > 0.0)
             {
                 self.pos += signed + name.len();
                 return Ok(sign * value);
@@ -293,8 +338,16 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes over any value.
-    #[inline]
+    #[inline(always)]
     pub(super) fn skip(&mut self, depth: usize) -> Scan<()> {
+        match self.peek() {
+            b'"' => self.string_in::<b'"'>().map(drop),
+            _ => self.skip_other(depth),
+        }
+    }
+
+    #[inline(never)]
+    fn skip_other(&mut self, depth: usize) -> Scan<()> {
         match self.start()? {
             Start::String => self.string().map(drop),
             Start::Number => self.number().map(drop),
