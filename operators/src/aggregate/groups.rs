@@ -112,7 +112,10 @@ impl Groups {
         let rejected = BooleanArray::from(vec![false]);
         for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
             let (arguments, _) = call.arguments(&none)?;
-            let arguments: Vec<ArrayRef> = arguments.iter().map(|a| new_null_array(a.data_type(), 1)).collect();
+            let arguments: Vec<ArrayRef> = arguments
+                .iter()
+                .map(|a| new_null_array(a.data_type(), 1))
+                .collect();
             accumulator.update_batch(&arguments, &[0], Some(&rejected), 1)?;
         }
         Ok(())

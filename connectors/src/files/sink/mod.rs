@@ -300,7 +300,10 @@ impl SinkFormat for FileFormat {
 
 /// A query's id as a part of file names: nothing that means something in a path.
 fn in_a_name(query_id: &str) -> String {
-    query_id.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_', "_")
+    query_id.replace(
+        |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_',
+        "_",
+    )
 }
 
 struct FileSinkFactory {
@@ -321,7 +324,10 @@ impl SinkFactory for FileSinkFactory {
 
     fn writer(&self, worker: usize, query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
         // In another process than the coordinator's, the request was made with an id of that process's own.
-        let config = SinkConfig { query: in_a_name(query_id), ..self.config.as_ref().clone() };
+        let config = SinkConfig {
+            query: in_a_name(query_id),
+            ..self.config.as_ref().clone()
+        };
         Ok(Box::new(FileWriter::new(Arc::new(config), worker)))
     }
 }

@@ -11,10 +11,15 @@ pub(crate) enum Arg {
 }
 
 /// Resolves a lambda's body with its parameters in scope.
-pub(crate) type ResolveBody<'r> = dyn Fn(&[(String, Typed)], &Expr) -> Result<Typed, QueryError> + 'r;
+pub(crate) type ResolveBody<'r> =
+    dyn Fn(&[(String, Typed)], &Expr) -> Result<Typed, QueryError> + 'r;
 
 /// A call of the function called `name`.
-pub(crate) fn call(name: &str, args: Vec<Arg>, resolve: &ResolveBody<'_>) -> Result<Typed, QueryError> {
+pub(crate) fn call(
+    name: &str,
+    args: Vec<Arg>,
+    resolve: &ResolveBody<'_>,
+) -> Result<Typed, QueryError> {
     let _ = (args, resolve);
     Err(super::unknown(name))
 }

@@ -105,12 +105,14 @@ fn unexpected(text: &str, at: Location) -> QueryError {
 
 /// Where `DELAY OF` stands, the part of a watermark clause that is no query of any other kind.
 pub(super) fn watermark_clause(tokens: &[TokenWithSpan]) -> Option<Place> {
-    let is = |token: &TokenWithSpan, keyword: &str| {
-        matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(keyword))
-    };
-    let solid: Vec<&TokenWithSpan> =
-        tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
-    let found = solid.windows(2).find(|pair| is(pair[0], "delay") && is(pair[1], "of"))?;
+    let is = |token: &TokenWithSpan, keyword: &str| matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(keyword));
+    let solid: Vec<&TokenWithSpan> = tokens
+        .iter()
+        .filter(|token| !matches!(token.token, Token::Whitespace(_)))
+        .collect();
+    let found = solid
+        .windows(2)
+        .find(|pair| is(pair[0], "delay") && is(pair[1], "of"))?;
     place(found[0].span.start)
 }
 
