@@ -6,6 +6,7 @@ pub mod files;
 pub mod json;
 mod lines;
 pub mod mode;
+mod noop;
 pub mod number;
 mod options;
 pub mod rate;
@@ -25,5 +26,6 @@ pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
 
 /// Every format that can be written, by name.
 pub fn sinks() -> Vec<(&'static str, Arc<dyn SinkFormat>)> {
-    [files::sinks(), console::sinks()].concat()
+    let noop: Arc<dyn SinkFormat> = Arc::new(noop::NoopFormat);
+    [files::sinks(), console::sinks(), vec![("noop", noop)]].concat()
 }
