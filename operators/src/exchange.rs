@@ -19,6 +19,7 @@ use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::operators::Operator;
 
 use crate::batch::{Batch, BatchBuilder};
+use crate::failure::guard;
 use crate::{Failure, OperatorError, Rows, keys, memory};
 
 /// A bigger message makes timely's buffers grow, for good.
@@ -124,7 +125,7 @@ where
                     }
                     router.flush(&mut out)
                 };
-                if let Err(error) = send() {
+                if let Err(error) = guard(send) {
                     failure.set(epoch, error);
                     router.clear();
                 }
@@ -179,9 +180,8 @@ impl Router {
             if end - start == rows.num_rows() {
                 self.send(to, rows.clone(), out)?;
             } else if end > start {
-                let part = arrow::array::Array::slice(&order, start, end - start);
-                let part = arrow::array::AsArray::as_primitive(&part);
-                self.send(to, take_rows(rows, part)?, out)?;
+                let part = order.slice(start, end - start);
+                self.send(to, take_rows(rows, &part)?, out)?;
             }
             start = end;
         }
@@ -247,8 +247,7 @@ pub(crate) fn take_rows(
         .iter()
         .map(|column| take(column, indices, None))
         .collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
-    let count = arrow::array::Array::len(indices);
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
     RecordBatch::try_new_with_options(rows.schema(), columns, &options)
 }
 
@@ -277,4 +276,95 @@ impl Distributor<Batch> for ByAddress {
     }
 
     fn flush<T: Clone, P: Push<Message<T, Batch>>>(&mut self, _: &T, _: &mut [P]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, StringArray};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use timely::container::Accountable;
+
+    use super::*;
+    use crate::testing::int64;
+
+    /// Splits `batches` of one column of integers over `peers`; the messages with their addresses.
+    fn split(batches: &[RecordBatch], peers: usize) -> Vec<(usize, RecordBatch)> {
+        let mut router = Router::new(peers);
+        let mut sent = Vec::new();
+        let mut out = |batch: Batch| match batch {
+            Batch::Rows(rows, envelope) => sent.push((envelope.to as usize, rows)),
+            _ => panic!("the router sends rows"),
+        };
+        for rows in batches {
+            let hashes = keys::hash(rows.columns(), rows.num_rows()).unwrap();
+            router.split(rows, &hashes, &mut out).unwrap();
+        }
+        router.flush(&mut out).unwrap();
+        sent
+    }
+
+    fn numbers(rows: &RecordBatch) -> Vec<i64> {
+        rows.column(0).as_primitive::<Int64Type>().values().to_vec()
+    }
+
+    #[test]
+    fn every_row_goes_to_the_owner_of_its_key_in_its_order() {
+        let batches: Vec<RecordBatch> = (0..5)
+            .map(|b| int64(&(0..3000).map(|i| i * 5 + b).collect::<Vec<_>>()))
+            .collect();
+        let sent = split(&batches, 3);
+        let mut all = Vec::new();
+        for worker in 0..3 {
+            let mine = sent.iter().filter(|(to, _)| *to == worker);
+            let got: Vec<i64> = mine.flat_map(|(_, rows)| numbers(rows)).collect();
+            let owned = |n: &i64| {
+                let hash = keys::hash(int64(&[*n]).columns(), 1).unwrap()[0];
+                keys::owner(hash, 3) == worker
+            };
+            let wanted = batches.iter().flat_map(numbers).filter(owned);
+            assert_eq!(got, wanted.collect::<Vec<_>>());
+            all.extend(got);
+        }
+        assert_eq!(all.len(), 15_000);
+    }
+
+    #[test]
+    fn small_pieces_travel_together() {
+        let batches: Vec<RecordBatch> = (0..100)
+            .map(|b| int64(&(0..50).map(|i| i * 100 + b).collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(split(&batches, 2).len(), 2);
+        assert_eq!(split(&batches, 8).len(), 8);
+    }
+
+    #[test]
+    fn one_key_is_sent_without_a_copy() {
+        let rows = int64(&[7; 5000]);
+        let sent = split(std::slice::from_ref(&rows), 4);
+        assert_eq!(sent.len(), 1);
+        let address =
+            |rows: &RecordBatch| rows.column(0).as_primitive::<Int64Type>().values().as_ptr();
+        assert_eq!(address(&sent[0].1), address(&rows));
+    }
+
+    #[test]
+    fn large_batches_are_cut_into_messages() {
+        let schema = Schema::new(vec![Field::new("s", DataType::Utf8, false)]);
+        let text = StringArray::from_iter_values((0..20_000).map(|i| format!("{i:0>200}")));
+        let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(text)]).unwrap();
+        let mut router = Router::new(2);
+        let (mut messages, mut count) = (0, 0);
+        let mut out = |batch: Batch| {
+            let length = timely::dataflow::channels::ContainerBytes::length_in_bytes(&batch);
+            assert!(
+                length < MESSAGE_BYTES_MAX + (MESSAGE_BYTES_MAX >> 3),
+                "{length}"
+            );
+            messages += 1;
+            count += batch.record_count();
+        };
+        router.send(1, rows, &mut out).unwrap();
+        assert_eq!(count, 20_000);
+        assert!((8..12).contains(&messages), "{messages}");
+    }
 }

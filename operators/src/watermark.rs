@@ -5,22 +5,26 @@
 //! same. So W depends on what the epochs hold and on nothing else: not on the number of workers, not on timing, not on
 //! how many epochs are in flight.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{cast, max};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::record_batch::RecordBatch;
 use datafusion::common::exec_err;
 use datafusion::physical_expr::PhysicalExpr;
-use std::sync::Arc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
-use timely::dataflow::operators::{Capability, Concatenate};
+use timely::dataflow::operators::{Capability, Concatenate, Operator};
 
+use crate::failure::guard;
 use crate::{Batch, BatchBuilder, Failure, OperatorError, Rows};
 
 /// The watermarks of one epoch, in milliseconds since 1970.
@@ -91,7 +95,8 @@ pub fn watermark<'s>(
                 if failure.covers(epoch) {
                     return;
                 }
-                match largest_ms(std::mem::take(batch), &schema, at.as_ref()) {
+                let batch = std::mem::take(batch);
+                match guard(|| largest_ms(batch, &schema, at.as_ref())) {
                     Ok((rows, largest)) => {
                         if let Some(largest) = largest {
                             let open = open
@@ -127,9 +132,9 @@ pub fn watermark<'s>(
 /// The largest event time of a batch, in milliseconds, rounded down; nulls do not count.
 fn largest_ms(
     batch: Batch,
-    schema: &arrow::datatypes::SchemaRef,
+    schema: &SchemaRef,
     at: &dyn PhysicalExpr,
-) -> Result<(arrow::record_batch::RecordBatch, Option<i64>), OperatorError> {
+) -> Result<(RecordBatch, Option<i64>), OperatorError> {
     let rows = batch.into_rows(schema)?;
     let times = at.evaluate(&rows)?.into_array(rows.num_rows())?;
     let largest = match times.data_type() {
@@ -175,8 +180,100 @@ impl<'s> Watermarks<'s> {
         }
     }
 
+    /// Keeps account of the single marks, for checkpoints.
+    pub fn ledger(&self) -> Ledger {
+        let book = Rc::new(RefCell::new(Book {
+            marks_ms: self.tracker.marks_ms.clone(),
+            delays_ms: self.tracker.delays_ms.clone(),
+            after: BTreeMap::new(),
+            next: 0,
+        }));
+        let ledger = Ledger(Rc::clone(&book));
+        type NoOutput = CapacityContainerBuilder<Vec<()>>;
+        let stream = self.stream.clone();
+        stream.unary_frontier::<NoOutput, _, _, _>(Pipeline, "Ledger", move |_, _| {
+            let mut waiting: BTreeMap<u64, Vec<(u32, i64)>> = BTreeMap::new();
+            move |(input, frontier), _output| {
+                input.for_each(|epoch, marks| {
+                    waiting.entry(*epoch.time()).or_default().append(marks);
+                });
+                let next = frontier.frontier().first().copied().unwrap_or(u64::MAX);
+                let mut book = book.borrow_mut();
+                while let Some(entry) = waiting.first_entry() {
+                    if *entry.key() >= next {
+                        break;
+                    }
+                    let (epoch, marks) = entry.remove_entry();
+                    book.enter(epoch, &marks);
+                }
+                book.next = next;
+            }
+        });
+        ledger
+    }
+
     pub(crate) fn into_parts(self) -> (Stream<'s, u64, Vec<(u32, i64)>>, Tracker) {
         (self.stream, self.tracker)
+    }
+}
+
+/// The watermark of each stream after each epoch, in milliseconds.
+///
+/// A restart needs them one by one: their combination does not tell where a stream stood that was ahead of the others.
+#[derive(Clone)]
+pub struct Ledger(Rc<RefCell<Book>>);
+
+struct Book {
+    /// The marks after the epochs entered so far.
+    marks_ms: Vec<i64>,
+    delays_ms: Vec<i64>,
+    /// The marks after an epoch that changed them.
+    after: BTreeMap<u64, Vec<i64>>,
+    /// The first epoch that may still bring marks.
+    next: u64,
+}
+
+impl Book {
+    fn enter(&mut self, epoch: u64, marks: &[(u32, i64)]) {
+        if self.after.is_empty() {
+            // What held until now is asked for as what held after the epoch before.
+            let before = epoch.checked_sub(1);
+            self.after
+                .extend(before.map(|e| (e, self.marks_ms.clone())));
+        }
+        raise(&mut self.marks_ms, &self.delays_ms, marks);
+        self.after.insert(epoch, self.marks_ms.clone());
+    }
+}
+
+fn raise(marks_ms: &mut [i64], delays_ms: &[i64], largest_ms: &[(u32, i64)]) {
+    for (stream, largest) in largest_ms {
+        let stream = *stream as usize;
+        let mark = largest.saturating_sub(delays_ms[stream]);
+        marks_ms[stream] = marks_ms[stream].max(mark);
+    }
+}
+
+impl Ledger {
+    /// The watermark of each stream after `epoch`, once all workers are done with it. Epochs before it cannot be asked
+    /// for any more.
+    pub fn after(&self, epoch: u64) -> Option<Vec<i64>> {
+        let mut book = self.0.borrow_mut();
+        if book.next <= epoch {
+            return None;
+        }
+        let Some(last) = book
+            .after
+            .range(..=epoch)
+            .next_back()
+            .map(|(last, _)| *last)
+        else {
+            // Nothing has changed yet, or what has came later.
+            let first = book.after.first_key_value();
+            return Some(first.map_or(&book.marks_ms, |(_, marks)| marks).clone());
+        };
+        book.after = book.after.split_off(&last);
+        book.after.get(&last).cloned()
     }
 }
 
@@ -203,11 +300,7 @@ impl Tracker {
             if *entry.key() >= epoch {
                 break;
             }
-            for (stream, largest) in entry.remove() {
-                let stream = stream as usize;
-                let mark = largest.saturating_sub(self.delays_ms[stream]);
-                self.marks_ms[stream] = self.marks_ms[stream].max(mark);
-            }
+            raise(&mut self.marks_ms, &self.delays_ms, &entry.remove());
         }
         let marks = self.marks_ms.iter().copied();
         let combined = match self.policy {
@@ -218,5 +311,73 @@ impl Tracker {
         let now = combined.unwrap_or(0).max(before);
         self.now = Some(now);
         Marks { before, now }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::TimestampMicrosecondArray;
+    use arrow::datatypes::{Field, Schema};
+    use datafusion::physical_expr::expressions::col;
+    use timely::dataflow::operators::{Input, Probe};
+
+    use super::*;
+    use crate::Edge;
+
+    fn times(values: &[Option<i64>]) -> RecordBatch {
+        let times = TimestampMicrosecondArray::from(values.to_vec());
+        let schema = Schema::new(vec![Field::new("at", times.data_type().clone(), true)]);
+        RecordBatch::try_new(Arc::new(schema), vec![Arc::new(times)]).unwrap()
+    }
+
+    #[test]
+    fn the_largest_time_is_rounded_down_and_nulls_do_not_count() {
+        let schema = times(&[]).schema();
+        let at = col("at", &schema).unwrap();
+        let largest = |values: &[Option<i64>]| {
+            largest_ms(times(values).into(), &schema, at.as_ref())
+                .unwrap()
+                .1
+        };
+        assert_eq!(largest(&[Some(1999), None, Some(5)]), Some(1));
+        assert_eq!(largest(&[Some(-1), None]), Some(-1));
+        assert_eq!(largest(&[None]), None);
+        assert_eq!(largest(&[]), None);
+    }
+
+    #[test]
+    fn the_ledger_knows_each_stream_after_each_epoch() {
+        timely::execute_directly(|worker| {
+            let schema = times(&[]).schema();
+            let failure = Failure::default();
+            let (mut inputs, ledger, probe) = worker.dataflow::<u64, _, _>(|scope| {
+                let mut inputs = Vec::new();
+                let mut marks = Vec::new();
+                for delay_ms in [0, 10] {
+                    let (input, stream) = scope.new_input_with_builder::<BatchBuilder>();
+                    inputs.push(input);
+                    let edge = Edge::plain(SchemaRef::clone(&schema));
+                    let at = col("at", &schema).unwrap();
+                    let rows = Rows { stream, edge };
+                    marks.push(watermark(rows, at, delay_ms, 3, &failure).1);
+                }
+                let marks = Watermarks::new(marks, Policy::Min, 0);
+                let ledger = marks.ledger();
+                let (probe, _) = marks.stream.probe();
+                (inputs, ledger, probe)
+            });
+            inputs.iter_mut().for_each(|input| input.advance_to(5));
+            inputs[0].send_batch(&mut times(&[Some(50_000)]).into());
+            inputs.iter_mut().for_each(|input| input.advance_to(6));
+            inputs[1].send_batch(&mut times(&[Some(70_000)]).into());
+            assert_eq!(ledger.after(5), None);
+            inputs.iter_mut().for_each(|input| input.advance_to(8));
+            worker.step_while(|| probe.less_than(&8));
+            assert_eq!(ledger.after(4), Some(vec![3, 3]));
+            assert_eq!(ledger.after(5), Some(vec![50, 3]));
+            assert_eq!(ledger.after(6), Some(vec![50, 60]));
+            assert_eq!(ledger.after(7), Some(vec![50, 60]));
+            assert_eq!(ledger.after(8), None);
+        });
     }
 }

@@ -22,6 +22,30 @@ pub(crate) struct Groups {
     len: usize,
 }
 
+/// Emptied tables up to this size are used again: growing one anew costs as much as filling it.
+const REUSE_MAX: usize = 1 << 20;
+
+/// An emptied table to use again.
+#[derive(Default)]
+pub(crate) struct Spare(Option<Groups>);
+
+impl Spare {
+    /// An empty table.
+    pub(crate) fn take(&mut self, plan: &Plan) -> Result<Groups, OperatorError> {
+        match self.0.take() {
+            Some(groups) => Ok(groups),
+            None => Groups::new(plan),
+        }
+    }
+
+    /// Keeps an emptied table that held `len` groups.
+    pub(crate) fn put(&mut self, groups: Groups, len: usize) {
+        if len <= REUSE_MAX {
+            self.0 = Some(groups);
+        }
+    }
+}
+
 impl Groups {
     pub(crate) fn new(plan: &Plan) -> Result<Self, OperatorError> {
         let values = if plan.keys.is_empty() {
@@ -125,13 +149,19 @@ impl Groups {
     pub(crate) fn take_keys(&mut self) -> Result<Vec<ArrayRef>, OperatorError> {
         match &mut self.values {
             None => Ok(Vec::new()),
-            Some(values) => Ok(values.emit(EmitTo::All)?),
+            Some(values) => {
+                let keys = values.emit(EmitTo::All)?;
+                // Emitting leaves some tables with their hashes; a table is only empty when it is cleared.
+                values.clear_shrink(self.len);
+                Ok(keys)
+            }
         }
     }
 
-    /// The state columns, one row per group.
-    pub(crate) fn take_states(mut self, plan: &Plan) -> Result<RecordBatch, OperatorError> {
-        states(plan, &mut self.accumulators, self.len)
+    /// The state columns, one row per group. After it, and after `take_keys`, there are no groups.
+    pub(crate) fn take_states(&mut self, plan: &Plan) -> Result<RecordBatch, OperatorError> {
+        let groups = std::mem::take(&mut self.len);
+        states(plan, &mut self.accumulators, groups)
     }
 }
 

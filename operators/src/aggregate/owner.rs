@@ -10,7 +10,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use super::calls::{Call, Plan, conform};
-use super::groups::{Groups, accumulators, evaluate, states};
+use super::groups::{Groups, Spare, accumulators, evaluate, states};
 use super::{Emit, State, partial};
 use crate::arrangement::{
     Arrangement, Changes, Found, Kind, Limits, Ownership, Shape, Shared, Snapshots,
@@ -38,6 +38,7 @@ enum Intake {
 pub(crate) struct Owner {
     plan: Rc<Plan>,
     intake: Intake,
+    spare: Spare,
     arrangement: Arrangement,
     snapshots: Snapshots,
     restored: Result<(), OperatorError>,
@@ -75,6 +76,7 @@ impl Owner {
         Owner {
             plan,
             intake,
+            spare: Spare::default(),
             arrangement,
             snapshots: state.snapshots,
             restored,
@@ -101,7 +103,7 @@ impl Kernel for Owner {
                 let groups = match open.entry(epoch) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::btree_map::Entry::Vacant(entry) => {
-                        entry.insert(Groups::new(&self.plan)?)
+                        entry.insert(self.spare.take(&self.plan)?)
                     }
                 };
                 groups.update(&self.plan, &rows)
@@ -130,7 +132,10 @@ impl Kernel for Owner {
             Intake::Groups(open) => open.remove(&epoch).map(Touched::Groups),
             Intake::Partials(open, _) => match open.remove(&epoch) {
                 None => None,
-                Some(partials) => Some(Touched::Groups(combine(&plan, partials)?)),
+                Some(partials) => {
+                    let groups = combine(&plan, self.spare.take(&plan)?, partials)?;
+                    Some(Touched::Groups(groups))
+                }
             },
             Intake::Ordered(open) => match open.remove(&epoch) {
                 None => None,
@@ -169,7 +174,11 @@ enum Touched {
 }
 
 /// Groups the partial rows of all workers, in the order of the workers.
-fn combine(plan: &Plan, mut partials: Vec<RecordBatch>) -> Result<Groups, OperatorError> {
+fn combine(
+    plan: &Plan,
+    mut groups: Groups,
+    mut partials: Vec<RecordBatch>,
+) -> Result<Groups, OperatorError> {
     let from = |rows: &RecordBatch| {
         let from = rows
             .column(rows.num_columns() - 1)
@@ -178,7 +187,6 @@ fn combine(plan: &Plan, mut partials: Vec<RecordBatch>) -> Result<Groups, Operat
     };
     // Stable: batches of one worker stay in the order in which it sent them.
     partials.sort_by_key(from);
-    let mut groups = Groups::new(plan)?;
     for rows in partials {
         let (keys, rest) = rows.columns().split_at(plan.keys.len());
         groups.intern(keys, rows.num_rows())?;
@@ -243,11 +251,13 @@ impl Owner {
     ) -> Result<(), OperatorError> {
         let plan = Rc::clone(&self.plan);
         let keys = groups.take_keys()?;
-        let lookup = self.look_up(keys, groups.len())?;
+        let len = groups.len();
+        let lookup = self.look_up(keys, len)?;
         if !lookup.stored_groups.is_empty() {
             groups.merge(&plan, &lookup.stored, &lookup.stored_groups)?;
         }
         let states = groups.take_states(&plan)?;
+        self.spare.put(groups, len);
         self.store(epoch, lookup, &states, out)
     }
 

@@ -12,7 +12,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Capability, Operator};
 
 use super::calls::Plan;
-use super::groups::Groups;
+use super::groups::{Groups, Spare};
 use crate::exchange::Router;
 use crate::failure::guard;
 use crate::{Batch, BatchBuilder, Failure, OperatorError, keys};
@@ -40,6 +40,7 @@ pub(crate) fn partials<'s>(
     let mut router = Router::new(stream.scope().peers());
     stream.unary_frontier::<BatchBuilder, _, _, _>(Pipeline, &name, move |_, _| {
         let mut open: BTreeMap<u64, (Capability<u64>, Groups)> = BTreeMap::new();
+        let mut spare = Spare::default();
         move |(input, frontier), output| {
             input.for_each(|capability, batch| {
                 let epoch = *capability.time();
@@ -52,7 +53,7 @@ pub(crate) fn partials<'s>(
                     let (_, groups) = match open.entry(epoch) {
                         std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                         std::collections::btree_map::Entry::Vacant(entry) => {
-                            entry.insert((capability.retain(0), Groups::new(&plan)?))
+                            entry.insert((capability.retain(0), spare.take(&plan)?))
                         }
                     };
                     groups.update(&plan, &rows)
@@ -66,14 +67,15 @@ pub(crate) fn partials<'s>(
                 if frontier.less_equal(&epoch) {
                     break;
                 }
-                let (capability, groups) = entry.remove();
+                let (capability, mut groups) = entry.remove();
                 if failure.covers(epoch) {
                     continue;
                 }
                 let mut session = output.session_with_builder(&capability);
                 let mut out = |mut batch: Batch| session.give_container(&mut batch);
                 let send = || {
-                    let (rows, hashes) = finish(&plan, &schema, groups, worker)?;
+                    let (rows, hashes) = finish(&plan, &schema, &mut groups, worker)?;
+                    spare.put(groups, rows.num_rows());
                     router.split(&rows, &hashes, &mut out)?;
                     router.flush(&mut out)
                 };
@@ -89,7 +91,7 @@ pub(crate) fn partials<'s>(
 fn finish(
     plan: &Plan,
     schema: &SchemaRef,
-    mut groups: Groups,
+    groups: &mut Groups,
     worker: usize,
 ) -> Result<(RecordBatch, Vec<u64>), OperatorError> {
     let rows = groups.len();
