@@ -19,7 +19,6 @@ mod split;
 mod tests;
 mod text;
 
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -33,7 +32,7 @@ pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
 pub use source::FileSource;
 
-use crate::json::{JsonDecoder, JsonOptions};
+use crate::json::{JsonDecoder, JsonInference, JsonOptions};
 use crate::options::{flag_or, invalid};
 use crate::time::Zone;
 use csv::CsvOptions;
@@ -206,54 +205,57 @@ impl FileFormat {
         })
     }
 
-    /// The schema of a batch read that was given none: what the first file says.
+    /// The schema of a batch read that was given none. The first file tells that of CSV and Parquet; JSON is read whole.
     fn look_into(
         &self,
         path: &str,
         options: &FileOptions,
         format: &Format,
     ) -> Result<Schema, FormatError> {
-        let files = Lister::new(path, options)?.list_all()?;
-        let files: Vec<FileSplit> = files
-            .iter()
-            .flat_map(|file| FileSplit::of(file, false))
-            .collect();
-        for split in &files {
-            match format {
-                Format::Parquet => {
-                    let file = File::open(&split.path).map_err(|source| FileError::Read {
-                        path: split.path.clone(),
-                        source,
+        let mut inference = match format {
+            Format::Json(options) => Some(JsonInference::new(options.clone())),
+            _ => None,
+        };
+        for found in Lister::new(path, options)?.list_all()? {
+            let split = &FileSplit::of(&found, false)[0];
+            let Some(file) = blocks::open(split, options.ignore_missing)? else {
+                continue;
+            };
+            if let Format::Parquet = format {
+                return Ok(parquet::schema_of(file, &split.path)?);
+            }
+            let mut blocks = blocks::Blocks::new(file, split)?;
+            if let Format::Csv(csv) = format
+                && let Some(schema) = csv.schema_of(blocks.lines()?)
+            {
+                return Ok(schema);
+            }
+            let Some(inference) = &mut inference else {
+                continue;
+            };
+            loop {
+                let lines = blocks.lines()?;
+                if lines.is_empty() {
+                    break;
+                }
+                let bytes = lines.len();
+                inference
+                    .look_at(lines)
+                    .map_err(|source| FormatError::Invalid {
+                        message: format!("file \"{}\": {source}", split.path),
+                        class: None,
                     })?;
-                    return Ok(parquet::schema_of(file, &split.path)?);
-                }
-                Format::Csv(csv) => {
-                    let Some(file) = blocks::open(split, options.ignore_missing)? else {
-                        continue;
-                    };
-                    let mut blocks = blocks::Blocks::new(file, split)?;
-                    if let Some(schema) = csv.schema_of(blocks.lines()?) {
-                        return Ok(schema);
-                    }
-                }
-                _ => return Err(no_schema(self.name)),
+                blocks.consume(bytes);
             }
         }
-        Err(FormatError::Invalid {
-            message: format!(
-                "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
-            ),
-            class: Some("UNABLE_TO_INFER_SCHEMA"),
-        })
-    }
-}
-
-fn no_schema(format: &str) -> FormatError {
-    FormatError::Invalid {
-        message: format!(
-            "the schema of {format} files must be specified: give one with .schema(\"name TYPE, ...\")"
-        ),
-        class: Some("UNABLE_TO_INFER_SCHEMA"),
+        inference
+            .and_then(|inference| inference.schema())
+            .ok_or_else(|| FormatError::Invalid {
+                message: format!(
+                    "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
+                ),
+                class: Some("UNABLE_TO_INFER_SCHEMA"),
+            })
     }
 }
 

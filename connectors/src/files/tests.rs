@@ -510,6 +510,24 @@ fn a_batch_reads_files_in_order_of_their_paths() {
 }
 
 #[test]
+fn a_batch_of_json_finds_its_schema() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "a", "{\"n\":1,\"a\":\"x\"}\n", 1);
+    write(&dir, "b", "{\"n\":2.5}\noops\n", 1);
+    let rows = read("json", batch(&dir)).unwrap();
+    assert_eq!(
+        show(&rows),
+        ["null|x|1.0", "null|null|2.5", "oops|null|null"]
+    );
+    let none = tempfile::tempdir().unwrap();
+    let error = read("json", batch(&none)).unwrap_err();
+    assert!(
+        error.contains("tells the schema; give one with .schema("),
+        "{error}"
+    );
+}
+
+#[test]
 fn wrong_requests_are_told_at_once() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir, "a", "x", 1);
