@@ -2,8 +2,8 @@
 //!
 //! A plain directory is listed only when its modification time says that an entry came or went. That time moves in
 //! steps of some milliseconds, so two files may land within one step: a time that was young when we listed proves
-//! nothing about what landed right after, and the directory is listed again. Trees and patterns have no such mark;
-//! they are listed at intervals that grow with what a listing costs.
+//! nothing about what landed right after, and the directory is listed again. Trees and patterns have no such mark.
+//! Whatever takes long to list is listed at intervals that grow with it.
 
 use std::fs;
 use std::io;
@@ -15,9 +15,11 @@ use super::options::FileOptions;
 
 /// A directory time younger than this may not have moved for a file that landed after we looked.
 const MTIME_STEP: Duration = Duration::from_millis(50);
-/// Trees and patterns: between a listing and the next at least so many times as long as it took.
-const LISTING_SHARE: u32 = 20;
-/// And at most this.
+/// Between a listing and the next lies at least so many times as long as it took,
+const LISTING_SHARE: u32 = 10;
+/// if it took longer than this, which is true of directories with thousands of files,
+const LISTING_CHEAP: Duration = Duration::from_millis(1);
+/// but never more than this.
 const LISTING_REST_MAX: Duration = Duration::from_secs(1);
 
 /// A file that was found.
@@ -42,7 +44,7 @@ pub(super) struct Lister {
     options: FileOptions,
     /// A plain directory: its time when it was last listed, if that time was old enough to be trusted.
     trusted: Option<SystemTime>,
-    /// Trees and patterns: when to list again.
+    /// When to list again, if listing takes long.
     rest_until: Option<Instant>,
 }
 
@@ -105,11 +107,6 @@ impl Lister {
         Ok(lister)
     }
 
-    /// True if the path is one directory whose files are wanted, not those below.
-    fn is_flat(&self) -> bool {
-        matches!(self.root, Root::Directory(_)) && !self.options.recursive
-    }
-
     /// The files that are not `known`, in no order; none if nothing can have changed since the last time.
     pub(super) fn list(&mut self, known: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, FileError> {
         let mut found = Vec::new();
@@ -118,29 +115,24 @@ impl Lister {
             known,
             found: &mut found,
         };
-        if self.is_flat() {
-            let Root::Directory(directory) = &self.root else {
-                unreachable!("flat is a directory");
-            };
-            let modified = fs::metadata(directory)
-                .and_then(|metadata| metadata.modified())
-                .map_err(|error| gone(directory, error))?;
-            if self.trusted == Some(modified) {
-                return Ok(found);
-            }
-            let age = SystemTime::now()
-                .duration_since(modified)
-                .unwrap_or_default();
-            visit.directory(directory)?;
-            self.trusted = (age > MTIME_STEP).then_some(modified);
-            return Ok(found);
-        }
         let begun = Instant::now();
         if self.rest_until.is_some_and(|until| begun < until) {
             return Ok(found);
         }
         match &self.root {
             Root::File(path) => visit.file(path, true)?,
+            Root::Directory(directory) if !self.options.recursive => {
+                let modified = fs::metadata(directory)
+                    .and_then(|metadata| metadata.modified())
+                    .map_err(|error| gone(directory, error))?;
+                if self.trusted == Some(modified) {
+                    return Ok(found);
+                }
+                let age = SystemTime::now().duration_since(modified);
+                visit.directory(directory)?;
+                let old = age.is_ok_and(|age| age > MTIME_STEP);
+                self.trusted = old.then_some(modified);
+            }
             Root::Directory(directory) => visit.directory(directory)?,
             Root::Patterns(_, patterns) => {
                 for pattern in patterns {
@@ -148,8 +140,9 @@ impl Lister {
                 }
             }
         }
-        let rest = (begun.elapsed() * LISTING_SHARE).min(LISTING_REST_MAX);
-        self.rest_until = Some(Instant::now() + rest);
+        let took = begun.elapsed();
+        self.rest_until = (took > LISTING_CHEAP)
+            .then(|| Instant::now() + (took * LISTING_SHARE).min(LISTING_REST_MAX));
         Ok(found)
     }
 

@@ -474,7 +474,7 @@ fn parquet_adapts_to_the_schema() {
     );
     let fields = [
         ("more", DataType::Float64),
-        ("name", DataType::Utf8),
+        ("NAME", DataType::Utf8),
         ("id", DataType::Int64),
     ];
     let factory = factory("parquet", typed(stream(&dir), &fields)).unwrap();
