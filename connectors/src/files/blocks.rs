@@ -210,6 +210,7 @@ mod tests {
                 size,
                 from: pair[0],
                 to: pair[1],
+                partition: Vec::new(),
             };
             let file = open(&split, false).unwrap().unwrap();
             let mut blocks = Blocks::new(file, &split).unwrap();

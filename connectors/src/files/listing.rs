@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::error::FileError;
 use super::options::FileOptions;
+use super::partition;
 
 /// A directory time younger than this may not have moved for a file that landed after we looked.
 const MTIME_STEP: Duration = Duration::from_millis(50);
@@ -28,6 +29,8 @@ pub(super) struct Found {
     pub(super) path: String,
     pub(super) modified_us: i64,
     pub(super) size: u64,
+    /// Columns whose values the directories tell.
+    pub(super) partition: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -114,6 +117,8 @@ impl Lister {
             options: &self.options,
             known,
             found: &mut found,
+            root: PathBuf::new(),
+            has_below: false,
         };
         let begun = Instant::now();
         if self.rest_until.is_some_and(|until| begun < until) {
@@ -129,9 +134,10 @@ impl Lister {
                     return Ok(found);
                 }
                 let age = SystemTime::now().duration_since(modified);
+                visit.root.clone_from(directory);
                 visit.directory(directory)?;
                 let old = age.is_ok_and(|age| age > MTIME_STEP);
-                self.trusted = old.then_some(modified);
+                self.trusted = (old && !visit.has_below).then_some(modified);
             }
             Root::Directory(directory) => visit.directory(directory)?,
             Root::Patterns(_, patterns) => {
@@ -168,6 +174,10 @@ struct Visit<'a> {
     options: &'a FileOptions,
     known: &'a dyn Fn(&str) -> bool,
     found: &'a mut Vec<Found>,
+    /// Directories below this one tell values; empty if none do.
+    root: PathBuf,
+    /// There were directories to go into: the time of the root does not tell what happens in them.
+    has_below: bool,
 }
 
 impl Visit<'_> {
@@ -184,12 +194,9 @@ impl Visit<'_> {
             let is_dir = kind.is_dir() || (kind.is_symlink() && path.is_dir());
             if !is_dir {
                 self.file(&path, false)?;
-            } else if self.options.recursive {
+            } else if self.options.recursive || name.to_string_lossy().contains('=') {
+                self.has_below = true;
                 self.directory(&path)?;
-            } else if name.to_string_lossy().contains('=') {
-                return Err(FileError::Partitioned {
-                    path: path.display().to_string(),
-                });
             }
         }
         Ok(())
@@ -212,7 +219,10 @@ impl Visit<'_> {
                 continue;
             }
             match path.is_dir() {
-                true => self.directory(&path)?,
+                true => {
+                    self.root.clone_from(&path);
+                    self.directory(&path)?;
+                }
                 false => self.file(&path, false)?,
             }
         }
@@ -247,10 +257,16 @@ impl Visit<'_> {
         if modified_us >= before || modified_us <= after {
             return Ok(());
         }
+        // Whoever looks for files at any depth, or names one, does not take directories for columns.
+        let partition = match self.options.recursive || self.root.as_os_str().is_empty() {
+            true => Vec::new(),
+            false => partition::values(&self.root, path),
+        };
         self.found.push(Found {
             path: text,
             modified_us,
             size: metadata.len(),
+            partition,
         });
         Ok(())
     }
@@ -392,11 +408,17 @@ mod tests {
     }
 
     #[test]
-    fn partitions_are_not_overlooked() {
+    fn directories_that_tell_values_are_gone_into() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("day=1")).unwrap();
-        let error = lister(dir.path()).unwrap().list_all().unwrap_err();
-        assert!(error.to_string().contains("day=1\" looks like a partition"));
+        fs::create_dir_all(dir.path().join("day=1/k=x")).unwrap();
+        fs::write(dir.path().join("day=1/k=x/f"), "x").unwrap();
+        let mut lister = lister(dir.path()).unwrap();
+        let found = lister.list_all().unwrap();
+        let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+        assert_eq!(found[0].partition, [pair("day", "1"), pair("k", "x")]);
+        // The time of the root says nothing about what lies deeper.
+        fs::write(dir.path().join("day=1/k=x/g"), "x").unwrap();
+        assert_eq!(lister.list(&|path| path.ends_with('f')).unwrap().len(), 1);
     }
 
     #[test]

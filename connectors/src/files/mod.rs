@@ -11,6 +11,7 @@ mod error;
 mod listing;
 mod options;
 mod parquet;
+mod partition;
 mod reader;
 mod sink;
 mod source;
@@ -58,6 +59,7 @@ struct FileConfig {
     format: Format,
     schema: SchemaRef,
     streaming: bool,
+    zone: Zone,
 }
 
 /// The formats of files that can be read, by name.
@@ -183,11 +185,7 @@ impl FileFormat {
         Ok(())
     }
 
-    fn format(&self, owner: &str, request: &SourceRequest) -> Result<Format, FormatError> {
-        let options = &request.options;
-        let name = options.get("timeZone").unwrap_or(&request.time_zone);
-        let zone = Zone::parse(name)
-            .ok_or_else(|| invalid(owner, "timeZone", name, "it is no time zone"))?;
+    fn format(&self, owner: &str, options: &Options, zone: Zone) -> Result<Format, FormatError> {
         let defaults = JsonOptions::default();
         Ok(match self.name {
             "json" => Format::Json(JsonOptions {
@@ -280,9 +278,15 @@ impl SourceFormat for FileFormat {
             None => request.options.required(&owner, "path")?.to_string(),
         };
         let options = FileOptions::parse(&owner, &request)?;
-        let format = self.format(&owner, &request)?;
+        let name = request
+            .options
+            .get("timeZone")
+            .unwrap_or(&request.time_zone);
+        let zone = Zone::parse(name)
+            .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
+        let format = self.format(&owner, &request.options, zone)?;
         // Told before the schema is: a wrong path is the likelier mistake.
-        Lister::new(&path, &options)?;
+        let mut lister = Lister::new(&path, &options)?;
         let schema = match (&request.schema, &format) {
             (Some(schema), Format::Text) => {
                 let is_text = |field: &Field| field.data_type() == &DataType::Utf8;
@@ -309,12 +313,23 @@ impl SourceFormat for FileFormat {
             }
             (None, format) => nullable(&self.look_into(&path, &options, format)?),
         };
+        // Columns that directories tell come behind; a stream knows those that are there when it is described.
+        let found = match request.streaming {
+            true => lister.list(&|_| false)?,
+            false => lister.list_all()?,
+        };
+        let files: Vec<_> = found
+            .iter()
+            .flat_map(|file| FileSplit::of(file, false))
+            .collect();
+        let data_schema = schema;
+        let schema = partition::with_columns(&data_schema, &files);
         // Types that the format cannot hold are told now, not when the first file comes.
-        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let all: Vec<usize> = (0..data_schema.fields().len()).collect();
         let probe = FileSplit::probe(&path);
         match &format {
             Format::Json(options) => {
-                JsonDecoder::new(&schema, &all, options.clone()).map_err(|error| {
+                JsonDecoder::new(&data_schema, &all, options.clone()).map_err(|error| {
                     FormatError::Invalid {
                         message: error.to_string(),
                         class: None,
@@ -322,7 +337,7 @@ impl SourceFormat for FileFormat {
                 })?;
             }
             Format::Csv(options) => {
-                csv::CsvDecoder::new(&schema, &all, options.clone(), &probe)?;
+                csv::CsvDecoder::new(&data_schema, &all, options.clone(), &probe)?;
             }
             Format::Text | Format::Parquet => {}
         }
@@ -334,6 +349,7 @@ impl SourceFormat for FileFormat {
                 format,
                 schema,
                 streaming: request.streaming,
+                zone,
             }),
         }))
     }
