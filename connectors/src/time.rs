@@ -25,7 +25,7 @@ impl Zone {
     /// Reads `Z`, `+02:00`, `-8`, `+0530`, `GMT+1`, `UTC`, `Europe/Berlin`.
     pub fn parse(text: &str) -> Option<Zone> {
         let text = text.trim();
-        if text.eq_ignore_ascii_case("z") {
+        if text == "Z" {
             return Some(Zone::UTC);
         }
         let rest = ["UTC", "GMT", "UT"]
@@ -515,6 +515,29 @@ mod tests {
         assert_eq!(parse_date(b"1969-12-31 x"), Some(-1));
         assert_eq!(parse_date(b"1970-01-02x"), None);
         assert_eq!(parse_date(b"2023-02-29"), None);
+    }
+
+    #[test]
+    fn the_fast_path_agrees_with_the_general_one() {
+        let alphabet = b"0123456789-:.TZ +";
+        let mut state = 1u64;
+        let mut next = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..200_000 {
+            let mut text = *b"2024-02-29T23:59:59.123456Z";
+            let text = &mut text[..19 + next(9)];
+            for _ in 0..next(3) {
+                text[next(text.len())] = alphabet[next(alphabet.len())];
+            }
+            let general = local_timestamp(text)
+                .and_then(|(us, zone)| zone.unwrap_or(Zone::Fixed(3600)).instant(us));
+            let found = parse_timestamp(text, &Zone::Fixed(3600));
+            assert_eq!(found, general, "{}", String::from_utf8_lossy(text));
+        }
     }
 
     #[test]

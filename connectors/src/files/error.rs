@@ -44,14 +44,19 @@ pub enum FileError {
         /// The path, as far as it can be shown.
         path: String,
     },
-    /// A directory stands for a value of a column.
+    /// The name of a directory is no value of its column.
     #[error(
-        "directory \"{path}\" looks like a partition; partitioned directories are not supported yet: read one of \
-         them, or set option \"recursiveFileLookup\" to read all files below without the partition column"
+        "file \"{path}\" is in a directory that says {column}={value}, which is no {data_type}"
     )]
-    Partitioned {
-        /// The directory.
+    PartitionValue {
+        /// The file.
         path: String,
+        /// The column.
+        column: String,
+        /// Its value, as the directory has it.
+        value: String,
+        /// Its type in the schema.
+        data_type: String,
     },
     /// A planned file is gone.
     #[error(

@@ -2,8 +2,8 @@
 //!
 //! A plain directory is listed only when its modification time says that an entry came or went. That time moves in
 //! steps of some milliseconds, so two files may land within one step: a time that was young when we listed proves
-//! nothing about what landed right after, and the directory is listed again. Trees and patterns have no such mark;
-//! they are listed at intervals that grow with what a listing costs.
+//! nothing about what landed right after, and the directory is listed again. Trees and patterns have no such mark.
+//! Whatever takes long to list is listed at intervals that grow with it.
 
 use std::fs;
 use std::io;
@@ -12,12 +12,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::error::FileError;
 use super::options::FileOptions;
+use super::partition;
 
 /// A directory time younger than this may not have moved for a file that landed after we looked.
 const MTIME_STEP: Duration = Duration::from_millis(50);
-/// Trees and patterns: between a listing and the next at least so many times as long as it took.
-const LISTING_SHARE: u32 = 20;
-/// And at most this.
+/// Between a listing and the next lies at least so many times as long as it took,
+const LISTING_SHARE: u32 = 10;
+/// if it took longer than this, which is true of directories with thousands of files,
+const LISTING_CHEAP: Duration = Duration::from_millis(1);
+/// but never more than this.
 const LISTING_REST_MAX: Duration = Duration::from_secs(1);
 
 /// A file that was found.
@@ -26,6 +29,8 @@ pub(super) struct Found {
     pub(super) path: String,
     pub(super) modified_us: i64,
     pub(super) size: u64,
+    /// Columns whose values the directories tell.
+    pub(super) partition: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -42,7 +47,7 @@ pub(super) struct Lister {
     options: FileOptions,
     /// A plain directory: its time when it was last listed, if that time was old enough to be trusted.
     trusted: Option<SystemTime>,
-    /// Trees and patterns: when to list again.
+    /// When to list again, if listing takes long.
     rest_until: Option<Instant>,
 }
 
@@ -105,11 +110,6 @@ impl Lister {
         Ok(lister)
     }
 
-    /// True if the path is one directory whose files are wanted, not those below.
-    fn is_flat(&self) -> bool {
-        matches!(self.root, Root::Directory(_)) && !self.options.recursive
-    }
-
     /// The files that are not `known`, in no order; none if nothing can have changed since the last time.
     pub(super) fn list(&mut self, known: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, FileError> {
         let mut found = Vec::new();
@@ -117,30 +117,28 @@ impl Lister {
             options: &self.options,
             known,
             found: &mut found,
+            root: PathBuf::new(),
+            has_below: false,
         };
-        if self.is_flat() {
-            let Root::Directory(directory) = &self.root else {
-                unreachable!("flat is a directory");
-            };
-            let modified = fs::metadata(directory)
-                .and_then(|metadata| metadata.modified())
-                .map_err(|error| gone(directory, error))?;
-            if self.trusted == Some(modified) {
-                return Ok(found);
-            }
-            let age = SystemTime::now()
-                .duration_since(modified)
-                .unwrap_or_default();
-            visit.directory(directory)?;
-            self.trusted = (age > MTIME_STEP).then_some(modified);
-            return Ok(found);
-        }
         let begun = Instant::now();
         if self.rest_until.is_some_and(|until| begun < until) {
             return Ok(found);
         }
         match &self.root {
             Root::File(path) => visit.file(path, true)?,
+            Root::Directory(directory) if !self.options.recursive => {
+                let modified = fs::metadata(directory)
+                    .and_then(|metadata| metadata.modified())
+                    .map_err(|error| gone(directory, error))?;
+                if self.trusted == Some(modified) {
+                    return Ok(found);
+                }
+                let age = SystemTime::now().duration_since(modified);
+                visit.root.clone_from(directory);
+                visit.directory(directory)?;
+                let old = age.is_ok_and(|age| age > MTIME_STEP);
+                self.trusted = (old && !visit.has_below).then_some(modified);
+            }
             Root::Directory(directory) => visit.directory(directory)?,
             Root::Patterns(_, patterns) => {
                 for pattern in patterns {
@@ -148,8 +146,9 @@ impl Lister {
                 }
             }
         }
-        let rest = (begun.elapsed() * LISTING_SHARE).min(LISTING_REST_MAX);
-        self.rest_until = Some(Instant::now() + rest);
+        let took = begun.elapsed();
+        self.rest_until = (took > LISTING_CHEAP)
+            .then(|| Instant::now() + (took * LISTING_SHARE).min(LISTING_REST_MAX));
         Ok(found)
     }
 
@@ -175,6 +174,10 @@ struct Visit<'a> {
     options: &'a FileOptions,
     known: &'a dyn Fn(&str) -> bool,
     found: &'a mut Vec<Found>,
+    /// Directories below this one tell values; empty if none do.
+    root: PathBuf,
+    /// There were directories to go into: the time of the root does not tell what happens in them.
+    has_below: bool,
 }
 
 impl Visit<'_> {
@@ -191,12 +194,9 @@ impl Visit<'_> {
             let is_dir = kind.is_dir() || (kind.is_symlink() && path.is_dir());
             if !is_dir {
                 self.file(&path, false)?;
-            } else if self.options.recursive {
+            } else if self.options.recursive || name.to_string_lossy().contains('=') {
+                self.has_below = true;
                 self.directory(&path)?;
-            } else if name.to_string_lossy().contains('=') {
-                return Err(FileError::Partitioned {
-                    path: path.display().to_string(),
-                });
             }
         }
         Ok(())
@@ -219,7 +219,10 @@ impl Visit<'_> {
                 continue;
             }
             match path.is_dir() {
-                true => self.directory(&path)?,
+                true => {
+                    self.root.clone_from(&path);
+                    self.directory(&path)?;
+                }
                 false => self.file(&path, false)?,
             }
         }
@@ -254,10 +257,16 @@ impl Visit<'_> {
         if modified_us >= before || modified_us <= after {
             return Ok(());
         }
+        // Whoever looks for files at any depth, or names one, does not take directories for columns.
+        let partition = match self.options.recursive || self.root.as_os_str().is_empty() {
+            true => Vec::new(),
+            false => partition::values(&self.root, path),
+        };
         self.found.push(Found {
             path: text,
             modified_us,
             size: metadata.len(),
+            partition,
         });
         Ok(())
     }
@@ -399,11 +408,17 @@ mod tests {
     }
 
     #[test]
-    fn partitions_are_not_overlooked() {
+    fn directories_that_tell_values_are_gone_into() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("day=1")).unwrap();
-        let error = lister(dir.path()).unwrap().list_all().unwrap_err();
-        assert!(error.to_string().contains("day=1\" looks like a partition"));
+        fs::create_dir_all(dir.path().join("day=1/k=x")).unwrap();
+        fs::write(dir.path().join("day=1/k=x/f"), "x").unwrap();
+        let mut lister = lister(dir.path()).unwrap();
+        let found = lister.list_all().unwrap();
+        let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+        assert_eq!(found[0].partition, [pair("day", "1"), pair("k", "x")]);
+        // The time of the root says nothing about what lies deeper.
+        fs::write(dir.path().join("day=1/k=x/g"), "x").unwrap();
+        assert_eq!(lister.list(&|path| path.ends_with('f')).unwrap().len(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod error;
 mod listing;
 mod options;
 mod parquet;
+mod partition;
 mod reader;
 mod sink;
 mod source;
@@ -19,7 +20,6 @@ mod split;
 mod tests;
 mod text;
 
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -33,7 +33,7 @@ pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
 pub use source::FileSource;
 
-use crate::json::{JsonDecoder, JsonOptions};
+use crate::json::{JsonDecoder, JsonInference, JsonOptions};
 use crate::options::{flag_or, invalid};
 use crate::time::Zone;
 use csv::CsvOptions;
@@ -59,6 +59,7 @@ struct FileConfig {
     format: Format,
     schema: SchemaRef,
     streaming: bool,
+    zone: Zone,
 }
 
 /// The formats of files that can be read, by name.
@@ -184,11 +185,7 @@ impl FileFormat {
         Ok(())
     }
 
-    fn format(&self, owner: &str, request: &SourceRequest) -> Result<Format, FormatError> {
-        let options = &request.options;
-        let name = options.get("timeZone").unwrap_or(&request.time_zone);
-        let zone = Zone::parse(name)
-            .ok_or_else(|| invalid(owner, "timeZone", name, "it is no time zone"))?;
+    fn format(&self, owner: &str, options: &Options, zone: Zone) -> Result<Format, FormatError> {
         let defaults = JsonOptions::default();
         Ok(match self.name {
             "json" => Format::Json(JsonOptions {
@@ -206,54 +203,57 @@ impl FileFormat {
         })
     }
 
-    /// The schema of a batch read that was given none: what the first file says.
+    /// The schema of a batch read that was given none. The first file tells that of CSV and Parquet; JSON is read whole.
     fn look_into(
         &self,
         path: &str,
         options: &FileOptions,
         format: &Format,
     ) -> Result<Schema, FormatError> {
-        let files = Lister::new(path, options)?.list_all()?;
-        let files: Vec<FileSplit> = files
-            .iter()
-            .flat_map(|file| FileSplit::of(file, false))
-            .collect();
-        for split in &files {
-            match format {
-                Format::Parquet => {
-                    let file = File::open(&split.path).map_err(|source| FileError::Read {
-                        path: split.path.clone(),
-                        source,
+        let mut inference = match format {
+            Format::Json(options) => Some(JsonInference::new(options.clone())),
+            _ => None,
+        };
+        for found in Lister::new(path, options)?.list_all()? {
+            let split = &FileSplit::of(&found, false)[0];
+            let Some(file) = blocks::open(split, options.ignore_missing)? else {
+                continue;
+            };
+            if let Format::Parquet = format {
+                return Ok(parquet::schema_of(file, &split.path)?);
+            }
+            let mut blocks = blocks::Blocks::new(file, split)?;
+            if let Format::Csv(csv) = format
+                && let Some(schema) = csv.schema_of(blocks.lines()?)
+            {
+                return Ok(schema);
+            }
+            let Some(inference) = &mut inference else {
+                continue;
+            };
+            loop {
+                let lines = blocks.lines()?;
+                if lines.is_empty() {
+                    break;
+                }
+                let bytes = lines.len();
+                inference
+                    .look_at(lines)
+                    .map_err(|source| FormatError::Invalid {
+                        message: format!("file \"{}\": {source}", split.path),
+                        class: None,
                     })?;
-                    return Ok(parquet::schema_of(file, &split.path)?);
-                }
-                Format::Csv(csv) => {
-                    let Some(file) = blocks::open(split, options.ignore_missing)? else {
-                        continue;
-                    };
-                    let mut blocks = blocks::Blocks::new(file, split)?;
-                    if let Some(schema) = csv.schema_of(blocks.lines()?) {
-                        return Ok(schema);
-                    }
-                }
-                _ => return Err(no_schema(self.name)),
+                blocks.consume(bytes);
             }
         }
-        Err(FormatError::Invalid {
-            message: format!(
-                "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
-            ),
-            class: Some("UNABLE_TO_INFER_SCHEMA"),
-        })
-    }
-}
-
-fn no_schema(format: &str) -> FormatError {
-    FormatError::Invalid {
-        message: format!(
-            "the schema of {format} files must be specified: give one with .schema(\"name TYPE, ...\")"
-        ),
-        class: Some("UNABLE_TO_INFER_SCHEMA"),
+        inference
+            .and_then(|inference| inference.schema())
+            .ok_or_else(|| FormatError::Invalid {
+                message: format!(
+                    "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
+                ),
+                class: Some("UNABLE_TO_INFER_SCHEMA"),
+            })
     }
 }
 
@@ -278,9 +278,15 @@ impl SourceFormat for FileFormat {
             None => request.options.required(&owner, "path")?.to_string(),
         };
         let options = FileOptions::parse(&owner, &request)?;
-        let format = self.format(&owner, &request)?;
+        let name = request
+            .options
+            .get("timeZone")
+            .unwrap_or(&request.time_zone);
+        let zone = Zone::parse(name)
+            .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
+        let format = self.format(&owner, &request.options, zone)?;
         // Told before the schema is: a wrong path is the likelier mistake.
-        Lister::new(&path, &options)?;
+        let mut lister = Lister::new(&path, &options)?;
         let schema = match (&request.schema, &format) {
             (Some(schema), Format::Text) => {
                 let is_text = |field: &Field| field.data_type() == &DataType::Utf8;
@@ -307,12 +313,23 @@ impl SourceFormat for FileFormat {
             }
             (None, format) => nullable(&self.look_into(&path, &options, format)?),
         };
+        // Columns that directories tell come behind; a stream knows those that are there when it is described.
+        let found = match request.streaming {
+            true => lister.list(&|_| false)?,
+            false => lister.list_all()?,
+        };
+        let files: Vec<_> = found
+            .iter()
+            .flat_map(|file| FileSplit::of(file, false))
+            .collect();
+        let data_schema = schema;
+        let schema = partition::with_columns(&data_schema, &files);
         // Types that the format cannot hold are told now, not when the first file comes.
-        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let all: Vec<usize> = (0..data_schema.fields().len()).collect();
         let probe = FileSplit::probe(&path);
         match &format {
             Format::Json(options) => {
-                JsonDecoder::new(&schema, &all, options.clone()).map_err(|error| {
+                JsonDecoder::new(&data_schema, &all, options.clone()).map_err(|error| {
                     FormatError::Invalid {
                         message: error.to_string(),
                         class: None,
@@ -320,7 +337,7 @@ impl SourceFormat for FileFormat {
                 })?;
             }
             Format::Csv(options) => {
-                csv::CsvDecoder::new(&schema, &all, options.clone(), &probe)?;
+                csv::CsvDecoder::new(&data_schema, &all, options.clone(), &probe)?;
             }
             Format::Text | Format::Parquet => {}
         }
@@ -332,6 +349,7 @@ impl SourceFormat for FileFormat {
                 format,
                 schema,
                 streaming: request.streaming,
+                zone,
             }),
         }))
     }

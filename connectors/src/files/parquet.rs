@@ -44,7 +44,7 @@ pub(super) fn open_parquet(
     let mut places = Vec::new();
     for at in columns {
         let field = schema.field(*at);
-        let root = in_file.index_of(field.name()).ok();
+        let root = root_of(&in_file, field.name());
         if let Some(root) = root {
             let found = in_file.field(root).data_type();
             if !widens(found, field.data_type()) {
@@ -79,6 +79,15 @@ pub(super) fn open_parquet(
         columns: places,
         schema: Arc::new(projected),
         path,
+    })
+}
+
+/// The column called `name`; if there is none, the only one that is but for its case, as Spark has it.
+fn root_of(in_file: &Schema, name: &str) -> Option<usize> {
+    in_file.index_of(name).ok().or_else(|| {
+        let mut alike = (0..in_file.fields().len())
+            .filter(|at| in_file.field(*at).name().eq_ignore_ascii_case(name));
+        alike.next().filter(|_| alike.next().is_none())
     })
 }
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use highwater_engine::source::{Batches, Reader, SourceError, Split};
 
 use super::blocks::{Blocks, open};
 use super::csv::CsvDecoder;
 use super::error::FileError;
 use super::parquet::open_parquet;
+use super::partition::Together;
 use super::split::FileSplit;
 use super::text::TextDecoder;
 use super::{FileConfig, Format};
@@ -36,18 +38,40 @@ pub(super) struct FileReader {
 impl FileReader {
     fn open(&self, split: &Split, columns: &[usize]) -> Result<Batches, FileError> {
         let split = FileSplit::parse(split)?;
-        let Some(file) = open(&split, self.config.options.ignore_missing)? else {
+        let schema = &self.config.schema;
+        if split.partition.is_empty() {
+            return self.open_file(&split, schema, columns);
+        }
+        let together = Together::new(schema, columns, &split, self.config.zone)?;
+        let batches = self.open_file(&split, &together.data_schema, &together.data_columns)?;
+        let connector = self.config.connector;
+        Ok(Box::new(batches.map(move |batch| {
+            together.complete(&batch?).map_err(|source| {
+                let path = split.path.clone();
+                FileError::Arrow { path, source }.of_source(connector)
+            })
+        })))
+    }
+
+    /// Reads what the file itself holds.
+    fn open_file(
+        &self,
+        split: &FileSplit,
+        schema: &SchemaRef,
+        columns: &[usize],
+    ) -> Result<Batches, FileError> {
+        let Some(file) = open(split, self.config.options.ignore_missing)? else {
             return Ok(Box::new(std::iter::empty()));
         };
         if let Format::Parquet = self.config.format {
             let connector = self.config.connector;
-            let batches = open_parquet(file, &split, &self.config.schema, columns)?;
+            let batches = open_parquet(file, split, schema, columns)?;
             return Ok(Box::new(batches.map(move |batch| {
                 batch.map_err(|error| error.of_source(connector))
             })));
         }
-        let blocks = Blocks::new(file, &split)?;
-        let decoder = self.decoder(&split, columns)?;
+        let blocks = Blocks::new(file, split)?;
+        let decoder = self.decoder(split, schema, columns)?;
         Ok(Box::new(LineBatches {
             blocks,
             decoder,
@@ -59,10 +83,10 @@ impl FileReader {
     fn decoder(
         &self,
         split: &FileSplit,
+        schema: &SchemaRef,
         columns: &[usize],
     ) -> Result<Box<dyn LineDecoder + Send>, FileError> {
         let path = split.path.clone();
-        let schema = &self.config.schema;
         Ok(match &self.config.format {
             Format::Text => {
                 let projected = schema.project(columns).map_err(|source| FileError::Arrow {

@@ -20,6 +20,9 @@ pub(super) struct FileSplit {
     /// The rows are those that start within `from..to`.
     pub(super) from: u64,
     pub(super) to: u64,
+    /// Columns whose values its directories tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) partition: Vec<(String, String)>,
 }
 
 impl FileSplit {
@@ -31,6 +34,7 @@ impl FileSplit {
             size: file.size,
             from,
             to,
+            partition: file.partition.clone(),
         };
         if !can_be_cut || file.size <= RANGE_BYTES || codec(&file.path).is_some() {
             return vec![part(0, file.size)];
@@ -48,6 +52,7 @@ impl FileSplit {
             size: 0,
             from: 0,
             to: 0,
+            partition: Vec::new(),
         }
     }
 
@@ -71,6 +76,7 @@ impl FileSplit {
             path: self.path.clone(),
             modified_us: self.modified,
             size: self.size,
+            partition: self.partition.clone(),
         }
     }
 

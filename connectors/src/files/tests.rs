@@ -278,6 +278,7 @@ fn a_restarted_source_knows_what_was_logged() {
             format: Format::Text,
             schema: Arc::new(Schema::empty()),
             streaming: true,
+            zone: Zone::UTC,
         })
     };
     let mut source = FileSource::open(config(&dir)).unwrap();
@@ -474,7 +475,7 @@ fn parquet_adapts_to_the_schema() {
     );
     let fields = [
         ("more", DataType::Float64),
-        ("name", DataType::Utf8),
+        ("NAME", DataType::Utf8),
         ("id", DataType::Int64),
     ];
     let factory = factory("parquet", typed(stream(&dir), &fields)).unwrap();
@@ -507,6 +508,69 @@ fn a_batch_reads_files_in_order_of_their_paths() {
     assert_eq!(read("text", one).unwrap().num_rows(), 1);
     let none = tempfile::tempdir().unwrap();
     assert_eq!(read("text", batch(&none)).unwrap().num_rows(), 0);
+}
+
+#[test]
+fn directories_tell_values_of_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    for (below, n) in [
+        ("day=2024-01-05/k=1", 1),
+        ("day=2024-01-06/k=__HIVE_DEFAULT_PARTITION__", 2),
+    ] {
+        fs::create_dir_all(dir.path().join(below)).unwrap();
+        write(
+            &dir,
+            &format!("{below}/f.json"),
+            format!("{{\"n\":{n}}}\n"),
+            5 - n,
+        );
+        write(&dir, &format!("{below}/f.csv"), format!("{n}\n"), 5 - n);
+    }
+    let one = dir.path().join("day=2024-01-05/k=1/f.json");
+    assert_eq!(show(&read("json", request(&one, false)).unwrap()), ["1"]);
+    for format in ["json", "csv"] {
+        let filter = [(
+            "pathGlobFilter",
+            if format == "json" { "*.json" } else { "*.csv" },
+        )];
+        // Those the schema does not name come behind its columns.
+        let request = with(typed(stream(&dir), &[("n", DataType::Int32)]), &filter);
+        let rows = conformance::source(factory(format, request).unwrap().as_ref());
+        assert_eq!(show(&rows), ["1|2024-01-05|1", "2|2024-01-06|null"]);
+        assert_eq!(rows.schema().field(1).data_type(), &DataType::Date32);
+        let fields = [
+            ("day", DataType::Utf8),
+            ("n", DataType::Int64),
+            ("k", DataType::Int64),
+        ];
+        let request = with(typed(stream(&dir), &fields), &filter);
+        let rows = conformance::source(factory(format, request).unwrap().as_ref());
+        assert_eq!(show(&rows), ["2024-01-05|1|1", "2024-01-06|2|null"]);
+        let fields = [("day", DataType::Int32), ("n", DataType::Int64)];
+        let error = read(format, with(typed(batch(&dir), &fields), &filter)).unwrap_err();
+        assert!(
+            error.contains("says day=2024-01-05, which is no Int32"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_batch_of_json_finds_its_schema() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "a", "{\"n\":1,\"a\":\"x\"}\n", 1);
+    write(&dir, "b", "{\"n\":2.5}\noops\n", 1);
+    let rows = read("json", batch(&dir)).unwrap();
+    assert_eq!(
+        show(&rows),
+        ["null|x|1.0", "null|null|2.5", "oops|null|null"]
+    );
+    let none = tempfile::tempdir().unwrap();
+    let error = read("json", batch(&none)).unwrap_err();
+    assert!(
+        error.contains("tells the schema; give one with .schema("),
+        "{error}"
+    );
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl LineDecoder for TextDecoder {
         while self.rows < rows_max && self.bytes.len() < BATCH_BYTES {
             let Some(line) = lines.next() else { break };
             self.bytes.extend_from_slice(line);
-            // A line has at most 512 MiB, a batch not much more.
+            // A line is far from 2 GiB, and a batch ends soon after 16 MiB.
             self.offsets.push(self.bytes.len() as i32);
             self.rows += 1;
         }

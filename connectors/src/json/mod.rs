@@ -13,6 +13,7 @@
 //! corrupt rows is read) all columns are decoded, and elsewhere only the wanted ones.
 
 mod column;
+mod infer;
 mod object;
 mod scan;
 #[cfg(test)]
@@ -24,6 +25,8 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
+
+pub use infer::JsonInference;
 
 use crate::lines::Lines;
 use crate::mode::ParseMode;

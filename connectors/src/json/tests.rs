@@ -445,3 +445,41 @@ fn random_rows_are_what_arrow_json_reads() {
         assert_eq!(show(&ours), show(&theirs), "seed {seed}");
     }
 }
+
+#[test]
+fn damaged_lines_never_panic_nor_touch_their_neighbours() {
+    let good = r#"{"a":7,"s":"good","l":[1],"n":{"x":1},"p":{"k":2}}"#;
+    let schema = schema();
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    let mut random = StdRng::seed_from_u64(7);
+    let mut decoder = JsonDecoder::new(&schema, &all, JsonOptions::default()).unwrap();
+    for round in 0..20_000 {
+        let mut line = random_line(&mut random).into_bytes();
+        for _ in 0..random.random_range(1..4) {
+            let at = random.random_range(0..line.len());
+            match random.random_range(0..4) {
+                0 => line.truncate(at),
+                1 => line[at] = b"\"\\{}[]:,'0-e\xff\t"[random.random_range(0..14)],
+                2 => drop(line.remove(at)),
+                _ => line.insert(at, random.random_range(32..127)),
+            }
+            if line.is_empty() {
+                line.push(b'{');
+            }
+        }
+        let mut text = format!("{good}\n").into_bytes();
+        text.extend_from_slice(&line);
+        text.extend_from_slice(format!("\n{good}\n").as_bytes());
+        decoder.decode_lines(&text, usize::MAX).unwrap();
+        let together = decoder.flush().unwrap();
+        // The same row by itself: blocks of lines and single texts are read by different loops.
+        decoder.decode_line(&line).unwrap();
+        let alone = decoder.flush().unwrap();
+        let rows = together.num_rows();
+        assert_eq!(rows, alone.num_rows() + 2, "round {round}");
+        assert_eq!(together.slice(1, rows - 2), alone, "round {round}");
+        let shown = show(&together);
+        assert_eq!(shown[0], "a=7 s=good n={x: 1, y: null} l=[1] p={k: 2}");
+        assert_eq!(shown[0], shown[rows - 1], "round {round}");
+    }
+}

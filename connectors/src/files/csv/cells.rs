@@ -229,4 +229,37 @@ mod tests {
         };
         check_as(&dialect, r#" a , "b " ,c"#, &["a", "b ", "c"]);
     }
+
+    #[test]
+    fn no_line_panics_and_plain_ones_are_split_at_separators() {
+        let alphabet = ["a", ",", "\"", "\\", " ", "é", "\t"];
+        let mut state = 1u64;
+        let mut next = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..100_000 {
+            let line: String = (0..next(12))
+                .map(|_| alphabet[next(alphabet.len())])
+                .collect();
+            let trim = Dialect {
+                trim_start: true,
+                trim_end: true,
+                ..spark()
+            };
+            for dialect in [spark(), trim] {
+                let mut cells = Cells::default();
+                cells.cut(line.as_bytes(), &dialect);
+                for at in 0..cells.len() {
+                    let (cell, _) = cells.get(line.as_bytes(), at);
+                    std::str::from_utf8(cell).unwrap();
+                }
+            }
+            if !line.contains('"') {
+                check(&line, &line.split(',').collect::<Vec<_>>());
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::number::{parse_decimal, parse_f64, parse_i64};
 use crate::time::{parse_date, parse_timestamp, parse_timestamp_ntz};
 
 /// A growing column.
-pub(super) enum Column {
+pub(in crate::files) enum Column {
     Null(NullBuilder),
     Boolean(BooleanBuilder),
     Int8(PrimitiveBuilder<Int8Type>),
@@ -44,7 +44,7 @@ macro_rules! append {
 
 impl Column {
     /// A column of `data_type`, if cells can hold it.
-    pub(super) fn new(data_type: &DataType) -> Option<Self> {
+    pub(in crate::files) fn new(data_type: &DataType) -> Option<Self> {
         let typed = data_type.clone();
         Some(match data_type {
             DataType::Null => Column::Null(NullBuilder::new()),
@@ -73,7 +73,7 @@ impl Column {
         })
     }
 
-    pub(super) fn append_null(&mut self) {
+    pub(in crate::files) fn append_null(&mut self) {
         match self {
             Column::Null(builder) => builder.append_null(),
             Column::Boolean(builder) => builder.append_null(),
@@ -92,7 +92,7 @@ impl Column {
     }
 
     /// Appends a cell; false, and a null, if it cannot be read.
-    pub(super) fn append(&mut self, cell: &str, options: &CsvOptions) -> bool {
+    pub(in crate::files) fn append(&mut self, cell: &str, options: &CsvOptions) -> bool {
         let text = cell.as_bytes();
         match self {
             Column::Utf8(builder) => {
@@ -134,7 +134,7 @@ impl Column {
         }
     }
 
-    pub(super) fn finish(&mut self) -> ArrayRef {
+    pub(in crate::files) fn finish(&mut self) -> ArrayRef {
         match self {
             Column::Null(builder) => Arc::new(builder.finish()) as Arc<dyn Array>,
             Column::Boolean(builder) => ArrayBuilder::finish(builder),

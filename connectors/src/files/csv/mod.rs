@@ -21,7 +21,7 @@ use crate::mode::ParseMode;
 use crate::options::{character, flag};
 use crate::time::Zone;
 use cells::{Cells, Dialect};
-use column::Column;
+pub(super) use column::Column;
 
 /// Batches are cut near so many bytes, however few rows that is.
 const BATCH_BYTES: usize = 16 << 20;
@@ -107,6 +107,11 @@ impl CsvOptions {
             column_name_of_corrupt_record: text("columnNameOfCorruptRecord", "_corrupt_record"),
             zone,
         })
+    }
+
+    /// How single values are read that are no cells.
+    pub(super) fn of_values(zone: Zone) -> Self {
+        CsvOptions::parse("", &Options::default(), zone).expect("defaults are fine")
     }
 
     /// Blank lines and comments are no rows.

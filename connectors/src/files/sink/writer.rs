@@ -26,10 +26,8 @@ use serde::{Deserialize, Serialize};
 use super::SinkConfig;
 use super::encode::Encoder;
 use super::error::FileSinkError;
+use crate::files::partition::NULL_VALUE;
 use crate::view::{TextStyle, View};
-
-/// What stands for a null in the name of a partition.
-const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// One staged file, as a receipt tells it. Names are relative to the output directory.
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,7 +108,7 @@ impl FileWriter {
         let columns: Vec<(String, View)> = columns.collect::<Result<_, ArrowError>>()?;
         let style = TextStyle {
             zone: &self.config.zone,
-            null: NULL_PARTITION,
+            null: NULL_VALUE,
             hex: false,
             iso: false,
         };
@@ -122,7 +120,7 @@ impl FileWriter {
                 value.clear();
                 view.push_text(&mut value, row, &style);
                 if value.is_empty() {
-                    value.push_str(NULL_PARTITION);
+                    value.push_str(NULL_VALUE);
                 }
                 if !path.is_empty() {
                     path.push('/');
