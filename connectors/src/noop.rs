@@ -12,7 +12,7 @@ use highwater_engine::sink::{
 use highwater_engine::source::FormatError;
 
 /// The format "noop".
-pub struct NoopFormat;
+pub(crate) struct NoopFormat;
 
 impl SinkFormat for NoopFormat {
     fn sink(&self, request: SinkRequest) -> Result<Arc<dyn SinkFactory>, FormatError> {

@@ -27,6 +27,9 @@ use crate::cluster::Allocators;
 /// Builds one query's dataflow on one worker. The text is the query's id, the same in every process.
 pub(crate) type Build = Arc<dyn Fn(&mut Worker, &str) -> ProbeHandle<u64> + Send + Sync>;
 
+/// Hears that a worker's part of a query is over.
+pub(crate) type Ended = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+
 /// A query to build.
 #[derive(Clone)]
 pub(crate) struct Installation {
@@ -37,7 +40,7 @@ pub(crate) struct Installation {
     /// Builds it.
     pub(crate) build: Build,
     /// Called once per worker of this process, when its part of the dataflow is complete or (with the reason) gone.
-    pub(crate) ended: Arc<dyn Fn(Option<&str>) + Send + Sync>,
+    pub(crate) ended: Ended,
 }
 
 #[derive(Clone)]

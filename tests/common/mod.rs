@@ -1,5 +1,7 @@
 //! What several test binaries share.
 
+#![allow(dead_code, reason = "each binary uses its part")]
+
 use std::collections::BTreeMap;
 
 use highwater::Session;
@@ -11,7 +13,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 /// Rows as text, sorted: two answers are equal if these are. Floats are cut to ten significant digits.
-pub fn canonical(batches: &[RecordBatch]) -> Vec<String> {
+pub(crate) fn canonical(batches: &[RecordBatch]) -> Vec<String> {
     let mut rows = lines(batches);
     rows.sort();
     rows
@@ -51,7 +53,7 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
 
 /// What an output mode's rows add up to: complete and append as they are; of update, the last row of each key, where
 /// the key is the first `keys` columns.
-pub fn accumulated(batches: &[RecordBatch], mode: OutputMode, keys: usize) -> Vec<String> {
+pub(crate) fn accumulated(batches: &[RecordBatch], mode: OutputMode, keys: usize) -> Vec<String> {
     if mode != OutputMode::Update {
         return canonical(batches);
     }
@@ -66,7 +68,7 @@ pub fn accumulated(batches: &[RecordBatch], mode: OutputMode, keys: usize) -> Ve
 }
 
 /// The rows of a view or table.
-pub fn rows_of(session: &Session, query: &str) -> Vec<RecordBatch> {
+pub(crate) fn rows_of(session: &Session, query: &str) -> Vec<RecordBatch> {
     session
         .sql(query)
         .and_then(|frame| frame.collect())

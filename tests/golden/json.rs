@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{
 use serde_json::{Map, Value};
 
 /// One cell.
-pub fn cell(column: &ArrayRef, row: usize) -> Value {
+pub(crate) fn cell(column: &ArrayRef, row: usize) -> Value {
     if column.is_null(row) {
         return Value::Null;
     }
@@ -134,7 +134,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// The pack's rule: as multisets unless ordered; numbers within 1e-9 where one is written as a float.
-pub fn same_rows(want: &[Value], have: &[Value], ordered: bool) -> bool {
+pub(crate) fn same_rows(want: &[Value], have: &[Value], ordered: bool) -> bool {
     if want.len() != have.len() {
         return false;
     }

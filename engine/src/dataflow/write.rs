@@ -125,9 +125,11 @@ pub(crate) fn collect(
                     input.for_each(|epoch, reports| {
                         arrived.entry(*epoch.time()).or_default().append(reports)
                     });
-                    while !frontier.less_equal(&next)
-                        && !(frontier.is_empty() && arrived.is_empty())
-                    {
+                    loop {
+                        let ended = frontier.is_empty() && arrived.is_empty();
+                        if ended || frontier.less_equal(&next) {
+                            break;
+                        }
                         let reports = arrived.remove(&next).unwrap_or_default();
                         if let Some(coordinator) = &coordinator {
                             let _ = coordinator.send(Event::Complete {
