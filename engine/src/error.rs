@@ -127,5 +127,10 @@ pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
         }
         cause = next.source();
     }
-    text
+    plain(&text)
+}
+
+/// Without the words by which DataFusion carries the errors of others.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace("External error: ", "")
 }

@@ -11,7 +11,7 @@ use timely::dataflow::operators::{Operator, Probe};
 use timely::dataflow::{ProbeHandle, Stream};
 
 use crate::coordinator::Event;
-use crate::error::error_chain;
+use crate::error::{error_chain, plain};
 use crate::sink::{Receipt, SinkWriter};
 
 /// What one worker says of one epoch.
@@ -94,7 +94,7 @@ pub(crate) fn write<'s>(
                     };
                     let failed = failure
                         .covers(time)
-                        .then(|| failure.text().map(|(_, text)| text))
+                        .then(|| failure.text().map(|(_, text)| plain(&text)))
                         .flatten();
                     output.session(capability).give(Report {
                         receipt,
