@@ -9,6 +9,7 @@ mod builders;
 pub(crate) mod cast;
 pub(crate) mod compare;
 pub(crate) mod conditional;
+pub(crate) mod datetime;
 pub(crate) mod generator;
 pub(crate) mod interval;
 pub(crate) mod kernel;
@@ -132,7 +133,7 @@ impl Args<'_> {
 /// The call of a scalar function of Spark's, if there is one of that name.
 pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Option<Typed>> {
     let args = Args { name, values, conf };
-    let families = [conditional::build, string::build, nested::build, pattern::build, bits::build, arithmetic::build];
+    let families = [conditional::build, string::build, nested::build, pattern::build, bits::build, arithmetic::build, datetime::build];
     for build in families {
         if let Some(found) = build(name, &args)? {
             return Ok(Some(found));

@@ -2,16 +2,11 @@
 
 use chrono::{Datelike, NaiveDate};
 
-/// Days from 0001-01-01 to 1970-01-01 in chrono's count.
-const EPOCH_DAYS: i32 = 719_163;
+use super::datetime::calendar::Civil;
 
-/// A date, if it is one that can be written.
-pub(crate) fn to_date(days: i32) -> Option<NaiveDate> {
-    NaiveDate::from_num_days_from_ce_opt(days.checked_add(EPOCH_DAYS)?)
-}
-
+/// Days since 1970-01-01.
 pub(crate) fn from_date(date: NaiveDate) -> i32 {
-    date.num_days_from_ce() - EPOCH_DAYS
+    date.num_days_from_ce() - 719_163
 }
 
 /// Java's `Double.toString`: `0.1`, `1.0E10`, `NaN`, `-Infinity`.
@@ -68,17 +63,14 @@ pub(crate) fn decimal(unscaled: i128, scale: i8) -> String {
 }
 
 /// `2024-02-29`, `+10000-01-01`.
-pub(crate) fn date(days: i32) -> String {
-    match to_date(days) {
-        Some(date) if (0..=9999).contains(&date.year()) => {
-            format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day())
-        }
-        Some(date) => {
-            let sign = if date.year() < 0 { '-' } else { '+' };
-            format!("{sign}{:04}-{:02}-{:02}", date.year().unsigned_abs(), date.month(), date.day())
-        }
-        None => format!("{days} days"),
-    }
+pub(crate) fn date(days: i64) -> String {
+    let date = Civil::of(days);
+    let sign = match date.year {
+        0..=9999 => "",
+        year if year < 0 => "-",
+        _ => "+",
+    };
+    format!("{sign}{:04}-{:02}-{:02}", date.year.unsigned_abs(), date.month, date.day)
 }
 
 /// Microseconds as a date and a time of day, with just the digits of fraction there are.
@@ -87,7 +79,7 @@ pub(crate) fn timestamp(micros: i64) -> String {
     let rest = micros.rem_euclid(86_400_000_000);
     let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let date = i32::try_from(days).map_or_else(|_| format!("{days} days"), date);
+    let date = date(days);
     let fraction = match fraction {
         0 => String::new(),
         fraction => format!(".{fraction:06}").trim_end_matches('0').to_string(),

@@ -21,6 +21,7 @@ use self::scope::Relation;
 use crate::coerce;
 use crate::error::{Place, QueryError};
 use crate::expr::{Expr, Literal};
+use crate::functions::cast::parse::Zone;
 use crate::functions::kernel::Typed;
 use crate::functions::{Functions, cast, compare};
 use crate::plan::{Catalog, Conf, Plan};
@@ -45,7 +46,10 @@ impl<'a> Resolver<'a> {
     pub fn resolve(&self, plan: &Plan) -> Result<LogicalPlan> {
         let (catalog, functions, conf) = (self.catalog, self.functions, self.conf);
         let env = Env { catalog, functions, conf, ctes: RefCell::new(vec![]), made: Cell::new(0) };
-        Ok(env.relation(plan)?.plan)
+        let zone = Zone::named(&conf.time_zone).ok_or_else(|| {
+            QueryError::new("INVALID_TIMEZONE", format!("The timezone: {} is invalid.", conf.time_zone))
+        })?;
+        Ok(zone.during(|| env.relation(plan))?.plan)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::QueryError;
 use crate::expr::{Call, Expr};
 use crate::functions::kernel::Typed;
 use crate::functions::{self, generator};
+use crate::types::CALENDAR;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -74,7 +75,11 @@ impl Env<'_> {
             return Err(QueryError::unsupported("several names for one column"));
         }
         let name = output_name(output, &|name| unqualified(exprs.columns, name, self.conf.case_sensitive));
-        Ok(vec![(name, exprs.resolve(output)?)])
+        let value = exprs.resolve(output)?;
+        if value.data_type == CALENDAR {
+            return Err(QueryError::unsupported("an interval of these units as a column"));
+        }
+        Ok(vec![(name, value)])
     }
 
     pub(super) fn with_columns(&self, input: Relation, columns: &[(String, Expr)]) -> Result<Relation> {

@@ -166,8 +166,11 @@ pub(super) fn json(array: &ArrayRef, row: usize) -> Value {
         DataType::Utf8 => json!(array.as_string::<i32>().value(row)),
         DataType::Binary => json!(to_base64(array.as_binary::<i32>().value(row))),
         DataType::Date32 => {
-            let date = chrono::NaiveDate::default() + chrono::TimeDelta::days(i64::from(number!(Date32Type)));
-            json!(date.to_string())
+            let days = chrono::TimeDelta::days(i64::from(number!(Date32Type)));
+            match chrono::NaiveDate::default().checked_add_signed(days) {
+                Some(date) => json!(date.to_string()),
+                None => json!(format!("{days}")),
+            }
         }
         DataType::Timestamp(_, zone) => {
             moment(number!(TimestampMicrosecondType), if zone.is_some() { "Z" } else { "" })
