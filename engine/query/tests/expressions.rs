@@ -25,10 +25,13 @@ use serde_json::{Value, json};
 mod values;
 
 /// As many as ever were the same: a change that loses one shows here.
-const SAME_AT_LEAST: usize = 0;
+const SAME_AT_LEAST: usize = 870;
 
 /// Rows where we keep to another answer, and why.
-const EXCEPTIONS: [(&str, usize, &str); 6] = [
+const EXCEPTIONS: [(&str, usize, &str); 9] = [
+    ("date_format(tstr, 'yyyy')", 7, TODAY),
+    ("to_timestamp(tstr)", 7, TODAY),
+    ("try_to_timestamp(tstr)", 7, TODAY),
     ("cast(tstr as timestamp)", 7, TODAY),
     ("ts < tstr", 7, TODAY),
     ("ts <=> tstr", 7, TODAY),

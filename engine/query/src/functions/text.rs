@@ -2,38 +2,21 @@
 
 use chrono::{Datelike, NaiveDate};
 
-/// Days from 0001-01-01 to 1970-01-01 in chrono's count.
-const EPOCH_DAYS: i32 = 719_163;
+use super::datetime::calendar::Civil;
 
-/// A date, if it is one that can be written.
-pub(crate) fn to_date(days: i32) -> Option<NaiveDate> {
-    NaiveDate::from_num_days_from_ce_opt(days.checked_add(EPOCH_DAYS)?)
-}
-
+/// Days since 1970-01-01.
 pub(crate) fn from_date(date: NaiveDate) -> i32 {
-    date.num_days_from_ce() - EPOCH_DAYS
+    date.num_days_from_ce() - 719_163
 }
 
 /// Java's `Double.toString`: `0.1`, `1.0E10`, `NaN`, `-Infinity`.
 pub(crate) fn double(value: f64) -> String {
-    java_float(
-        value.is_nan(),
-        value.is_infinite(),
-        value.is_sign_negative(),
-        value == 0.0,
-        format!("{value:e}"),
-    )
+    java_float(value.is_nan(), value.is_infinite(), value.is_sign_negative(), value == 0.0, format!("{value:e}"))
 }
 
 /// Java's `Float.toString`.
 pub(crate) fn float(value: f32) -> String {
-    java_float(
-        value.is_nan(),
-        value.is_infinite(),
-        value.is_sign_negative(),
-        value == 0.0,
-        format!("{value:e}"),
-    )
+    java_float(value.is_nan(), value.is_infinite(), value.is_sign_negative(), value == 0.0, format!("{value:e}"))
 }
 
 fn java_float(nan: bool, infinite: bool, negative: bool, zero: bool, scientific: String) -> String {
@@ -71,10 +54,7 @@ pub(crate) fn decimal(unscaled: i128, scale: i8) -> String {
     let sign = if unscaled < 0 { "-" } else { "" };
     let digits = unscaled.unsigned_abs().to_string();
     if scale <= 0 {
-        return format!(
-            "{sign}{digits}{}",
-            "0".repeat(usize::from(scale.unsigned_abs()))
-        );
+        return format!("{sign}{digits}{}", "0".repeat(usize::from(scale.unsigned_abs())));
     }
     let scale = scale as usize;
     let digits = format!("{digits:0>width$}", width = scale + 1);
@@ -83,22 +63,14 @@ pub(crate) fn decimal(unscaled: i128, scale: i8) -> String {
 }
 
 /// `2024-02-29`, `+10000-01-01`.
-pub(crate) fn date(days: i32) -> String {
-    match to_date(days) {
-        Some(date) if (0..=9999).contains(&date.year()) => {
-            format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day())
-        }
-        Some(date) => {
-            let sign = if date.year() < 0 { '-' } else { '+' };
-            format!(
-                "{sign}{:04}-{:02}-{:02}",
-                date.year().unsigned_abs(),
-                date.month(),
-                date.day()
-            )
-        }
-        None => format!("{days} days"),
-    }
+pub(crate) fn date(days: i64) -> String {
+    let date = Civil::of(days);
+    let sign = match date.year {
+        0..=9999 => "",
+        year if year < 0 => "-",
+        _ => "+",
+    };
+    format!("{sign}{:04}-{:02}-{:02}", date.year.unsigned_abs(), date.month, date.day)
 }
 
 /// Microseconds as a date and a time of day, with just the digits of fraction there are.
@@ -107,7 +79,7 @@ pub(crate) fn timestamp(micros: i64) -> String {
     let rest = micros.rem_euclid(86_400_000_000);
     let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let date = i32::try_from(days).map_or_else(|_| format!("{days} days"), date);
+    let date = date(days);
     let fraction = match fraction {
         0 => String::new(),
         fraction => format!(".{fraction:06}").trim_end_matches('0').to_string(),
@@ -133,11 +105,7 @@ pub(crate) fn day_time(micros: i64) -> String {
 pub(crate) fn year_month(months: i32) -> String {
     let sign = if months < 0 { "-" } else { "" };
     let months = months.unsigned_abs();
-    format!(
-        "INTERVAL '{sign}{}-{}' YEAR TO MONTH",
-        months / 12,
-        months % 12
-    )
+    format!("INTERVAL '{sign}{}-{}' YEAR TO MONTH", months / 12, months % 12)
 }
 
 /// Bytes in upper-case hexadecimal.
@@ -152,16 +120,8 @@ mod tests {
     #[test]
     fn doubles_are_written_as_java_does() {
         for (value, expected) in [
-            (0.1, "0.1"),
-            (1e10, "1.0E10"),
-            (1e7, "1.0E7"),
-            (9999999.0, "9999999.0"),
-            (0.001, "0.001"),
-            (1e-4, "1.0E-4"),
-            (-0.0, "-0.0"),
-            (1.5, "1.5"),
-            (1e300, "1.0E300"),
-            (123456.789, "123456.789"),
+            (0.1, "0.1"), (1e10, "1.0E10"), (1e7, "1.0E7"), (9999999.0, "9999999.0"), (0.001, "0.001"),
+            (1e-4, "1.0E-4"), (-0.0, "-0.0"), (1.5, "1.5"), (1e300, "1.0E300"), (123456.789, "123456.789"),
             (f64::NEG_INFINITY, "-Infinity"),
         ] {
             assert_eq!(double(value), expected);
@@ -174,17 +134,11 @@ mod tests {
     #[test]
     fn times_and_decimals_are_written_as_spark_does() {
         assert_eq!(timestamp(-500_000), "1969-12-31 23:59:59.5");
-        assert_eq!(
-            timestamp(1_709_214_330_123_456),
-            "2024-02-29 13:45:30.123456"
-        );
+        assert_eq!(timestamp(1_709_214_330_123_456), "2024-02-29 13:45:30.123456");
         assert_eq!(date(-719_162), "0001-01-01");
         assert_eq!(decimal(-5, 2), "-0.05");
         assert_eq!(decimal(1234, 0), "1234");
-        assert_eq!(
-            day_time(93_784_000_000),
-            "INTERVAL '1 02:03:04' DAY TO SECOND"
-        );
+        assert_eq!(day_time(93_784_000_000), "INTERVAL '1 02:03:04' DAY TO SECOND");
         assert_eq!(year_month(-14), "INTERVAL '-1-2' YEAR TO MONTH");
     }
 }

@@ -215,7 +215,7 @@ fn literal_text(literal: &Literal) -> String {
         } => text::decimal(*unscaled, *scale),
         Literal::String(v) => v.clone(),
         Literal::Binary(v) => format!("X'{}'", text::hex(v)),
-        Literal::Date(v) => format!("DATE '{}'", text::date(*v)),
+        Literal::Date(v) => format!("DATE '{}'", text::date(i64::from(*v))),
         Literal::Timestamp(v) => format!("TIMESTAMP '{}'", text::timestamp(*v)),
         Literal::TimestampNtz(v) => format!("TIMESTAMP_NTZ '{}'", text::timestamp(*v)),
         Literal::YearMonthInterval(v) => text::year_month(*v),

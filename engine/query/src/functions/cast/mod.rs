@@ -41,7 +41,7 @@ pub(crate) fn explicit(value: Typed, to: &DataType, attempt: bool, zone: &str) -
     convert(value, to, How { attempt, zone })
 }
 
-/// A cast that the resolver inserts. Those that depend on the time zone are refused unless it is UTC: see `Zone`.
+/// A cast that the resolver inserts.
 pub(crate) fn implicit(value: Typed, to: &DataType) -> Result<Typed> {
     if value.data_type == *to {
         return Ok(value);

@@ -5,6 +5,10 @@ use chrono_tz::Tz;
 
 use crate::functions::text::from_date;
 
+thread_local! {
+    static SESSION: std::cell::Cell<Zone> = const { std::cell::Cell::new(Zone::Fixed(0)) };
+}
+
 /// A time zone: where a session's days begin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Zone {
@@ -15,10 +19,18 @@ pub(crate) enum Zone {
 }
 
 impl Zone {
-    /// The zone of the session for casts that nobody wrote. Sessions in another zone than UTC are refused where the
-    /// configuration is set, until every implicit cast knows the zone.
+    /// The zone of the session whose query this thread is resolving.
     pub(crate) fn session() -> Self {
-        Zone::Fixed(0)
+        SESSION.get()
+    }
+
+    /// Resolves with this zone as the session's. Casts are inserted at many depths of the resolver; handing the zone
+    /// to each would leave room for one that forgets it.
+    pub(crate) fn during<T>(self, resolve: impl FnOnce() -> T) -> T {
+        let before = SESSION.replace(self);
+        let result = resolve();
+        SESSION.set(before);
+        result
     }
 
     /// The zone of that name: `Z`, `+02:00`, `UTC+2`, `Europe/Berlin`.

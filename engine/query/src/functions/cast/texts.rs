@@ -73,7 +73,7 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
             let array = array.as_binary::<i32>();
             Box::new(move |row, out| out.push_str(&String::from_utf8_lossy(array.value(row))))
         }
-        DataType::Date32 => plain::<Date32Type>(array, text::date),
+        DataType::Date32 => plain::<Date32Type>(array, |days| text::date(i64::from(days))),
         DataType::Timestamp(_, Some(_)) => {
             plain::<TimestampMicrosecondType>(array, move |v| text::timestamp(zone.to_local(v)))
         }

@@ -1,0 +1,401 @@
+//! Java's date and time patterns: `yyyy-MM-dd HH:mm:ss.SSS`.
+
+use super::calendar::{self, Civil, DAY};
+use crate::error::{QueryError, RunError};
+use crate::functions::cast::parse::Zone;
+use crate::functions::kernel::Result as Run;
+
+/// One part of a pattern.
+#[derive(Debug, Clone, PartialEq)]
+enum Part {
+    Text(String),
+    /// A letter and how often it stands.
+    Field(char, usize),
+    OptionalStart,
+    OptionalEnd,
+}
+
+/// A pattern taken apart.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern {
+    parts: Vec<Part>,
+}
+
+const MONTHS: [&str; 12] = [
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+];
+const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+pub(super) fn month_name(month: i64) -> &'static str {
+    MONTHS[(month - 1).clamp(0, 11) as usize]
+}
+
+pub(super) fn weekday_name(days: i64) -> &'static str {
+    WEEKDAYS[calendar::weekday(days) as usize]
+}
+
+/// What a pattern is wrong about: an error of every row, or something that is not built.
+pub(super) enum Bad {
+    Row(&'static str, String),
+    Unsupported(String),
+}
+
+impl Bad {
+    pub(super) fn raise(self) -> datafusion::common::DataFusionError {
+        match self {
+            Bad::Row(class, message) => RunError::raise(class, message),
+            Bad::Unsupported(what) => QueryError::unsupported(what).into(),
+        }
+    }
+}
+
+impl Pattern {
+    pub(super) fn parse(text: &str, parsing: bool) -> Result<Self, Bad> {
+        let mut parts = vec![];
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '\'' => {
+                    let mut literal = String::new();
+                    loop {
+                        match chars.next() {
+                            Some('\'') if chars.peek() == Some(&'\'') => {
+                                chars.next();
+                                literal.push('\'');
+                            }
+                            Some('\'') => break,
+                            Some(other) => literal.push(other),
+                            None => return Err(Bad::Row("INVALID_DATETIME_PATTERN", format!("Unrecognized datetime pattern: {text}."))),
+                        }
+                    }
+                    parts.push(Part::Text(if literal.is_empty() { "'".into() } else { literal }));
+                }
+                '[' => parts.push(Part::OptionalStart),
+                ']' => parts.push(Part::OptionalEnd),
+                c if c.is_ascii_alphabetic() => {
+                    let mut count = 1;
+                    while chars.peek() == Some(&c) {
+                        chars.next();
+                        count += 1;
+                    }
+                    check(c, count, text, parsing)?;
+                    parts.push(Part::Field(c, count));
+                }
+                '#' | '{' | '}' => {
+                    return Err(Bad::Row("INVALID_DATETIME_PATTERN.ILLEGAL_CHARACTER", format!("Unrecognized datetime pattern: {text}.")));
+                }
+                c => parts.push(Part::Text(c.to_string())),
+            }
+        }
+        Ok(Pattern { parts })
+    }
+
+    /// The moment as text: `micros` on the wall clock of `zone`.
+    pub(super) fn format(&self, local: i64, utc: i64, zone: Zone) -> String {
+        let (days, time) = (local.div_euclid(DAY), local.rem_euclid(DAY));
+        let date = Civil::of(days);
+        let seconds = time / 1_000_000;
+        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let mut out = String::new();
+        for part in &self.parts {
+            let (letter, count) = match part {
+                Part::Text(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Part::OptionalStart | Part::OptionalEnd => continue,
+                Part::Field(letter, count) => (*letter, *count),
+            };
+            let number = |value: i64| format!("{value:0count$}");
+            let text = match letter {
+                'y' | 'u' if count == 2 => format!("{:02}", date.year.rem_euclid(100)),
+                'y' | 'u' => match date.year {
+                    year if count >= 4 && year > 10i64.pow(count as u32) - 1 => format!("+{year}"),
+                    year if year < 0 => format!("-{:0count$}", -year),
+                    year => number(year),
+                },
+                'M' | 'L' => match count {
+                    1 | 2 => number(date.month),
+                    3 => month_name(date.month)[..3].to_string(),
+                    _ => month_name(date.month).to_string(),
+                },
+                'd' => number(date.day),
+                'D' => number(calendar::day_of_year(days)),
+                'Q' | 'q' => match count {
+                    1 | 2 => number(date.quarter()),
+                    3 => format!("Q{}", date.quarter()),
+                    _ => format!("{} quarter", ["1st", "2nd", "3rd", "4th"][date.quarter() as usize - 1]),
+                },
+                'E' if count < 4 => weekday_name(days)[..3].to_string(),
+                'E' => weekday_name(days).to_string(),
+                'a' => (if hour < 12 { "AM" } else { "PM" }).to_string(),
+                'h' => number(if hour % 12 == 0 { 12 } else { hour % 12 }),
+                'K' => number(hour % 12),
+                'k' => number(if hour == 0 { 24 } else { hour }),
+                'H' => number(hour),
+                'm' => number(minute),
+                's' => number(second),
+                'S' => format!("{:06}000", time % 1_000_000)[..count].to_string(),
+                'V' => match zone {
+                    Zone::Fixed(0) => "UTC".to_string(),
+                    Zone::Fixed(seconds) => offset(seconds, 3, ""),
+                    Zone::Region(tz) => tz.to_string(),
+                },
+                'X' => offset(((local - utc) / 1_000_000) as i32, count, "Z"),
+                _ => offset(((local - utc) / 1_000_000) as i32, count, ""),
+            };
+            out.push_str(&text);
+        }
+        out
+    }
+
+    /// The moment that `text` says, if it is just what the pattern describes.
+    pub(super) fn read(&self, text: &str, zone: Zone) -> Option<i64> {
+        let mut fields = Fields::default();
+        let rest = fields.read(&self.parts, text)?;
+        if !rest.is_empty() {
+            return None;
+        }
+        fields.moment(zone)
+    }
+}
+
+/// Refuses the letters that Spark refuses, and those that are not built.
+fn check(letter: char, count: usize, pattern: &str, parsing: bool) -> Result<(), Bad> {
+    let crossing = || {
+        let message = format!("Fail to recognize '{pattern}' pattern in the DateTimeFormatter.");
+        Err(Bad::Row("INCONSISTENT_BEHAVIOR_CROSS_VERSION.DATETIME_PATTERN_RECOGNITION", message))
+    };
+    let wrong = || {
+        Err(Bad::Row("INCONSISTENT_BEHAVIOR_CROSS_VERSION.DATETIME_PATTERN_RECOGNITION", format!("Too many pattern letters: {letter} in '{pattern}'.")))
+    };
+    match letter {
+        'Y' | 'W' | 'w' | 'c' | 'e' | 'A' | 'n' | 'N' | 'p' => crossing(),
+        'E' | 'D' | 'Q' | 'q' if parsing => Err(Bad::Unsupported(format!("reading times by the pattern '{pattern}'"))),
+        'y' if count <= 6 => Ok(()),
+        'M' | 'L' | 'E' | 'Q' | 'q' if count <= 4 => Ok(()),
+        'd' | 'h' | 'H' | 'k' | 'K' | 'm' | 's' if count <= 2 => Ok(()),
+        'D' if count <= 3 => Ok(()),
+        'a' if count == 1 => Ok(()),
+        'S' if count <= 9 => Ok(()),
+        'X' | 'x' if count <= 3 => Ok(()),
+        'V' if count == 2 => Ok(()),
+        'y' | 'M' | 'L' | 'E' | 'Q' | 'q' | 'd' | 'h' | 'H' | 'k' | 'K' | 'm' | 's' | 'D' | 'a' | 'S' => wrong(),
+        _ => Err(Bad::Unsupported(format!("the time pattern '{pattern}'"))),
+    }
+}
+
+fn offset(seconds: i32, count: usize, zero: &str) -> String {
+    if seconds == 0 && !zero.is_empty() {
+        return zero.to_string();
+    }
+    let sign = if seconds < 0 { '-' } else { '+' };
+    let (h, m) = (seconds.abs() / 3600, seconds.abs() / 60 % 60);
+    match count {
+        1 if m == 0 => format!("{sign}{h:02}"),
+        1 | 2 => format!("{sign}{h:02}{m:02}"),
+        _ => format!("{sign}{h:02}:{m:02}"),
+    }
+}
+
+/// What was read so far.
+#[derive(Debug, Default, Clone)]
+struct Fields {
+    year: Option<i64>,
+    month: Option<i64>,
+    day: Option<i64>,
+    hour: Option<i64>,
+    half: Option<i64>,
+    half_hour: Option<i64>,
+    minute: Option<i64>,
+    second: Option<i64>,
+    micro: Option<i64>,
+    zone: Option<Zone>,
+}
+
+impl Fields {
+    fn read<'t>(&mut self, parts: &[Part], text: &'t str) -> Option<&'t str> {
+        let mut rest = text;
+        let mut i = 0;
+        while i < parts.len() {
+            match &parts[i] {
+                Part::Text(wanted) => rest = rest.strip_prefix(wanted.as_str())?,
+                Part::OptionalStart => {
+                    let mut depth = 1;
+                    let end = (i + 1..parts.len()).find(|&j| {
+                        match parts[j] {
+                            Part::OptionalStart => depth += 1,
+                            Part::OptionalEnd => depth -= 1,
+                            _ => {}
+                        }
+                        depth == 0
+                    });
+                    let end = end.unwrap_or(parts.len());
+                    let mut attempt = self.clone();
+                    if let Some(after) = attempt.read(&parts[i + 1..end], rest) {
+                        *self = attempt;
+                        rest = after;
+                    }
+                    i = end;
+                }
+                Part::OptionalEnd => {}
+                Part::Field(letter, count) => {
+                    // Numbers that stand side by side have just the width they are written with.
+                    let followed = matches!(parts.get(i + 1), Some(Part::Field(next, _)) if next.is_ascii_lowercase() || matches!(next, 'M' | 'H' | 'S'));
+                    rest = self.field(*letter, *count, followed, rest)?;
+                }
+            }
+            i += 1;
+        }
+        Some(rest)
+    }
+
+    fn field<'t>(&mut self, letter: char, count: usize, followed: bool, text: &'t str) -> Option<&'t str> {
+        let number = |least: usize, most: usize| -> Option<(i64, &'t str)> {
+            let end = text.bytes().take(most).position(|b| !b.is_ascii_digit()).unwrap_or(most.min(text.len()));
+            if end < least {
+                return None;
+            }
+            Some((text[..end].parse().ok()?, &text[end..]))
+        };
+        let plain = |most: usize| if count == 1 && !followed { number(1, most) } else { number(count, count.max(1)) };
+        let (slot, read) = match letter {
+            'y' | 'u' if count == 2 => {
+                let (value, rest) = number(2, 2)?;
+                self.year = Some(2000 + value);
+                return Some(rest);
+            }
+            'y' | 'u' => {
+                let (negative, digits) = match text.strip_prefix('-') {
+                    Some(digits) => (true, digits),
+                    None => (false, text.strip_prefix('+').unwrap_or(text)),
+                };
+                let most = if followed { count } else { 9 };
+                let end = digits.bytes().take(most).position(|b| !b.is_ascii_digit()).unwrap_or(most.min(digits.len()));
+                if end < count.min(4) || end > count && count >= 4 && !text.starts_with(['+', '-']) {
+                    return None;
+                }
+                let year: i64 = digits[..end].parse().ok()?;
+                self.year = Some(if negative { -year } else { year });
+                return Some(&digits[end..]);
+            }
+            'M' | 'L' if count > 2 => {
+                let found = MONTHS.iter().position(|m| text.starts_with(if count == 3 { &m[..3] } else { m }))?;
+                self.month = Some(found as i64 + 1);
+                let width = if count == 3 { 3 } else { MONTHS[found].len() };
+                return Some(&text[width..]);
+            }
+            'a' => {
+                self.half = Some(match text.get(..2)? {
+                    "AM" => 0,
+                    "PM" => 12,
+                    _ => return None,
+                });
+                return Some(&text[2..]);
+            }
+            'S' => {
+                let (value, rest) = number(count, count)?;
+                self.micro = Some(if count <= 6 { value * 10i64.pow(6 - count as u32) } else { value / 10i64.pow(count as u32 - 6) });
+                return Some(rest);
+            }
+            'X' | 'x' | 'V' => {
+                let end = text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '-' | ':' | '/' | '_'))).unwrap_or(text.len());
+                let name = &text[..end];
+                if letter == 'x' && name == "Z" || letter == 'X' && name.starts_with(|c: char| c.is_alphabetic() && c != 'Z') {
+                    return None;
+                }
+                self.zone = Some(Zone::named(name)?);
+                return Some(&text[end..]);
+            }
+            'M' | 'L' => (&mut self.month, plain(2)),
+            'd' => (&mut self.day, plain(2)),
+            'H' => (&mut self.hour, plain(2)),
+            'k' => (&mut self.hour, plain(2).map(|(v, r)| (if v == 24 { 0 } else { v }, r))),
+            'h' => (&mut self.half_hour, plain(2).filter(|(v, _)| (1..=12).contains(v)).map(|(v, r)| (v % 12, r))),
+            'K' => (&mut self.half_hour, plain(2).filter(|(v, _)| (0..12).contains(v))),
+            'm' => (&mut self.minute, plain(2)),
+            's' => (&mut self.second, plain(2)),
+            _ => return None,
+        };
+        let (value, rest) = read?;
+        *slot = Some(value);
+        Some(rest)
+    }
+
+    fn moment(self, zone: Zone) -> Option<i64> {
+        let (year, month, day) = (self.year.unwrap_or(1970), self.month.unwrap_or(1), self.day.unwrap_or(1));
+        if !(1..=12).contains(&month) || day < 1 || day > calendar::month_length(year, month) {
+            return None;
+        }
+        let hour = match (self.hour, self.half_hour, self.half) {
+            (Some(hour), ..) => hour,
+            (None, Some(hour), half) => hour + half.unwrap_or(0),
+            (None, None, _) => 0,
+        };
+        let (minute, second) = (self.minute.unwrap_or(0), self.second.unwrap_or(0));
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let time = ((hour * 60 + minute) * 60 + second) * 1_000_000 + self.micro.unwrap_or(0);
+        let local = Civil { year, month, day }.days().checked_mul(DAY)?.checked_add(time)?;
+        Some(self.zone.unwrap_or(zone).to_utc(local))
+    }
+}
+
+/// The pattern of each row, taken apart when it changes.
+pub(super) struct Patterns {
+    parsing: bool,
+    last: Option<(String, Pattern)>,
+}
+
+impl Patterns {
+    pub(super) fn new(parsing: bool) -> Self {
+        Patterns { parsing, last: None }
+    }
+
+    pub(super) fn get(&mut self, text: &str) -> Run<&Pattern> {
+        if self.last.as_ref().is_none_or(|(known, _)| known != text) {
+            let pattern = Pattern::parse(text, self.parsing).map_err(Bad::raise)?;
+            self.last = Some((text.to_string(), pattern));
+        }
+        match &self.last {
+            Some((_, pattern)) => Ok(pattern),
+            None => Err(datafusion::common::DataFusionError::Internal("a pattern was just read".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UTC: Zone = Zone::Fixed(0);
+
+    #[track_caller]
+    fn check(pattern: &str, micros: i64, text: &str) {
+        let Ok(pattern) = Pattern::parse(pattern, false) else { panic!("{pattern}") };
+        assert_eq!(pattern.format(micros, micros, UTC), text);
+        assert_eq!(pattern.read(text, UTC), Some(micros));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let moment = 1_709_214_330_123_456;
+        check("yyyy-MM-dd HH:mm:ss.SSSSSS", moment, "2024-02-29 13:45:30.123456");
+        check("yyyyMMdd'T'HHmmss.SSSSSSX", moment, "20240229T134530.123456Z");
+        check("MMM d, yyyy h:mm:ss.SSSSSS a", moment, "Feb 29, 2024 1:45:30.123456 PM");
+        check("d MMMM yyyy", 19_782 * DAY, "29 February 2024");
+        check("yyyy-MM-dd[ HH:mm]xxx", 0, "1970-01-01 00:00+00:00");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_read() {
+        let read = |pattern: &str, text: &str| Pattern::parse(pattern, true).ok().and_then(|p| p.read(text, UTC));
+        assert_eq!(read("yyyy-MM-dd", "2024-2-8"), None);
+        assert_eq!(read("yyyy-MM-dd", "2024-02-30"), None);
+        assert_eq!(read("yyyy-MM-dd", "2024-02-08 "), None);
+        assert_eq!(read("yyyy-M-d", "2024-2-8"), Some(19_761 * DAY));
+        assert_eq!(read("yyyy[-MM]", "2024"), Some(19_723 * DAY));
+    }
+}
