@@ -8,6 +8,7 @@
 //! rows does not run: nothing tells it from an epoch that never was.
 
 use arrow::record_batch::RecordBatch;
+use timely::container::Accountable;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -21,7 +22,7 @@ use crate::{Batch, BatchBuilder, Edge, Failure, OperatorError, Rows};
 
 /// What a stateful operator does with its rows.
 pub trait Kernel: 'static {
-    /// Takes a batch of `epoch` from input number `input`. The epoch may be later than the one that runs next.
+    /// Takes a batch of `epoch` from input number `input`; it has rows. The epoch may be later than the one that runs next.
     fn absorb(&mut self, epoch: u64, input: usize, batch: Batch) -> Result<(), OperatorError>;
 
     /// Runs `epoch`, all of whose rows have been absorbed.
@@ -122,7 +123,7 @@ pub(crate) fn run_inputs<'s, K: Kernel>(
                 drain(&mut |epoch, batch| {
                     assert!(epoch >= next, "epoch {epoch} is over, the next is {next}");
                     last_seen = last_seen.max(Some(epoch));
-                    if failure.covers(epoch) {
+                    if batch.record_count() == 0 || failure.covers(epoch) {
                         return;
                     }
                     if let Err(error) = guard(|| kernel.absorb(epoch, input, batch)) {

@@ -1,4 +1,9 @@
 //! HOW rows change. Batches in, batches out. No I/O, no clock, no async, no SQL.
+//!
+//! A stream edge ([`Rows`]) carries one Arrow batch per message ([`Batch`]) at the epoch it belongs to. Operators
+//! without state are loops over batches ([`stage`]); operators with state run epoch by epoch ([`epoch`]) over an
+//! [`arrangement`], know the [`watermark`]s, and report what goes wrong to a [`Failure`]. Whatever an operator emits is
+//! a function of the rows of its epochs: not of the number of workers, of timing, or of hash order.
 
 pub mod aggregate;
 pub mod arrangement;

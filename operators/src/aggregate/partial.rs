@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use timely::container::Accountable;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Capability, Operator};
@@ -44,7 +45,7 @@ pub(crate) fn partials<'s>(
         move |(input, frontier), output| {
             input.for_each(|capability, batch| {
                 let epoch = *capability.time();
-                if failure.covers(epoch) {
+                if batch.record_count() == 0 || failure.covers(epoch) {
                     return;
                 }
                 let batch = std::mem::take(batch);
