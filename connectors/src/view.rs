@@ -307,7 +307,7 @@ fn push_integer(out: &mut String, value: i64) {
     if value < 0 {
         out.push('-');
     }
-    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+    out.push_str(std::str::from_utf8(&digits[at..]).expect("digits are ASCII"));
 }
 
 fn in_quotes(out: &mut String, quotes: bool, push: impl FnOnce(&mut String)) {
