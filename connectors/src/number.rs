@@ -1,5 +1,7 @@
 //! Numbers as text, read and written as Java does.
 
+use std::fmt::{self, Write};
+
 /// Reads a decimal number as an integer of `10^-scale`, rounding half up; `None` if it is none or has more than
 /// `precision` digits.
 pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
@@ -97,16 +99,43 @@ pub fn parse_f64(text: &str) -> Option<f64> {
 
 /// Writes a number as Java's `Double.toString` does: `1.0`, `1.0E10`, `NaN`.
 pub fn push_f64(out: &mut String, value: f64) {
-    push_shortest(out, value.is_nan(), value, format!("{value:e}"));
+    let mut scientific = Digits::default();
+    write!(scientific, "{value:e}").expect("it has room for any number");
+    push_shortest(out, value.is_nan(), value, scientific.text());
 }
 
 /// Writes a number as Java's `Float.toString` does.
 pub fn push_f32(out: &mut String, value: f32) {
-    push_shortest(out, value.is_nan(), f64::from(value), format!("{value:e}"));
+    let mut scientific = Digits::default();
+    write!(scientific, "{value:e}").expect("it has room for any number");
+    push_shortest(out, value.is_nan(), f64::from(value), scientific.text());
+}
+
+/// The text of a number, without an allocation.
+#[derive(Default)]
+struct Digits {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Digits {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).expect("only texts were written")
+    }
+}
+
+impl fmt::Write for Digits {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        let room = self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
 }
 
 /// `scientific` is the shortest text that reads back: `d.ddde±n`.
-fn push_shortest(out: &mut String, nan: bool, value: f64, scientific: String) {
+fn push_shortest(out: &mut String, nan: bool, value: f64, scientific: &str) {
     if nan || value.is_infinite() {
         out.push_str(match (nan, value > 0.0) {
             (true, _) => "NaN",

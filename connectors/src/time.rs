@@ -331,9 +331,15 @@ fn local_timestamp(text: &[u8]) -> Option<(i64, Option<Zone>)> {
 }
 
 fn push_padded(out: &mut String, value: i64, width: u32) {
-    for place in (0..width).rev() {
-        out.push(char::from(b'0' + (value / 10i64.pow(place) % 10) as u8));
+    let mut digits = [b'0'; 20];
+    let (mut rest, mut at) = (value, digits.len());
+    while rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
+    let digits = &digits[digits.len() - width as usize..];
+    out.push_str(std::str::from_utf8(digits).expect("digits are ASCII"));
 }
 
 /// Writes `2024-01-05`; a year above 9999 with a `+`.

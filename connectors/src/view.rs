@@ -15,6 +15,7 @@ use arrow::error::ArrowError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::json::plain_end;
 use crate::number::{push_decimal, push_f32, push_f64};
 use crate::time::{Zone, push_date, push_timestamp, push_timestamp_iso};
 
@@ -307,7 +308,7 @@ fn push_integer(out: &mut String, value: i64) {
     if value < 0 {
         out.push('-');
     }
-    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+    out.push_str(std::str::from_utf8(&digits[at..]).expect("digits are ASCII"));
 }
 
 fn in_quotes(out: &mut String, quotes: bool, push: impl FnOnce(&mut String)) {
@@ -320,12 +321,13 @@ fn in_quotes(out: &mut String, quotes: bool, push: impl FnOnce(&mut String)) {
 fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest
-        .bytes()
-        .position(|b| b < 0x20 || b == b'"' || b == b'\\')
-    {
+    loop {
+        let at = plain_end::<b'"'>(rest.as_bytes(), 0);
+        let Some(special) = rest.as_bytes().get(at) else {
+            break;
+        };
         out.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
+        match special {
             b'"' => out.push_str("\\\""),
             b'\\' => out.push_str("\\\\"),
             b'\n' => out.push_str("\\n"),

@@ -247,8 +247,27 @@ impl Column {
 
     /// Reads the value at the cursor. False if it has another type than the column: it was gone over, the context
     /// knows it, and nothing was appended.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context,
+        depth: usize,
+    ) -> Scan<bool> {
+        // Most values are strings, and most of those are read as they are.
+        if let Values::Utf8(bytes) = &mut self.values
+            && cursor.peek() == b'"'
+        {
+            let text = cursor.string()?;
+            bytes.push_text(cursor, text);
+            self.valid.append_non_null();
+            self.len += 1;
+            return Ok(true);
+        }
+        self.read_other(cursor, context, depth)
+    }
+
+    fn read_other(
         &mut self,
         cursor: &mut Cursor<'_>,
         context: &mut Context,

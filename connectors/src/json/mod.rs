@@ -27,6 +27,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 pub use infer::JsonInference;
+pub(crate) use scan::plain_end;
 
 use crate::lines::Lines;
 use crate::mode::ParseMode;

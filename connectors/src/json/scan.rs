@@ -93,6 +93,27 @@ fn is_plain<const QUOTE: u8>(block: &[u8; 16]) -> bool {
         .fold(false, |found, byte| found | special(byte))
 }
 
+/// Where the run of plain string bytes ends that starts at `at`.
+#[inline(always)]
+pub(crate) fn plain_end<const QUOTE: u8>(text: &[u8], mut at: usize) -> usize {
+    while let Some(block) = text[at..].first_chunk::<16>() {
+        if !is_plain::<QUOTE>(block) {
+            break;
+        }
+        at += 16;
+    }
+    while let Some(word) = text[at..].first_chunk::<8>() {
+        let marks = special::<QUOTE>(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return at + (marks.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let is_special = |byte: &u8| *byte == QUOTE || *byte == b'\\' || *byte < 0x20;
+    let tail = text[at..].iter().position(is_special);
+    tail.map_or(text.len(), |tail| at + tail)
+}
+
 impl<'a> Cursor<'a> {
     pub(super) fn new(text: &'a [u8], dialect: Dialect) -> Self {
         Cursor {
@@ -184,21 +205,7 @@ impl<'a> Cursor<'a> {
         let mut escaped = false;
         let mut at = start;
         loop {
-            while let Some(block) = self.text[at..].first_chunk::<16>() {
-                if !is_plain::<QUOTE>(block) {
-                    break;
-                }
-                at += 16;
-            }
-            while let Some(word) = self.text[at..].first_chunk::<8>() {
-                let marks = special::<QUOTE>(u64::from_le_bytes(*word));
-                if marks != 0 {
-                    at += (marks.trailing_zeros() / 8) as usize;
-                    break;
-                }
-                at += 8;
-            }
-            // Here is a special byte, or fewer than eight bytes are left.
+            at = plain_end::<QUOTE>(self.text, at);
             match self.text.get(at) {
                 None => return Err(Malformed("a string does not end")),
                 Some(&byte) if byte == QUOTE => {
@@ -213,8 +220,7 @@ impl<'a> Cursor<'a> {
                     escaped = true;
                     at += self.escape_len(at)?;
                 }
-                Some(0..=0x1f) => return Err(Malformed("a string holds a control character")),
-                Some(_) => at += 1,
+                Some(_) => return Err(Malformed("a string holds a control character")),
             }
         }
     }
