@@ -70,6 +70,31 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Append,
         0,
     ),
+    (
+        "SELECT g, first(v) AS f, last(v) AS l, collect_list(k) AS ks FROM t GROUP BY g",
+        OutputMode::Complete,
+        1,
+    ),
+    (
+        "SELECT k, stddev(x) AS d, var_pop(x) AS v, corr(x, v) AS c FROM t GROUP BY k",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT g, count_if(v > 3) AS n, bool_or(v > 15) AS b, bit_xor(v) AS x FROM t WHERE v > 8 GROUP BY g",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT sum(v) / count(*) AS r, avg(v) AS a, sum(x) AS s FROM t WHERE v IS NOT NULL",
+        OutputMode::Update,
+        0,
+    ),
+    (
+        "SELECT g, count(*) AS n FROM t LATERAL VIEW explode_outer(split(line, ' ')) e AS w WHERE w LIKE 'r%' OR w = '' GROUP BY g",
+        OutputMode::Complete,
+        1,
+    ),
 ];
 
 fn random_rows(random: &mut StdRng, schema: &SchemaRef, rows: usize) -> RecordBatch {
