@@ -14,7 +14,9 @@ pub(crate) mod generator;
 pub(crate) mod interval;
 pub(crate) mod kernel;
 pub(crate) mod lambda;
+mod hash;
 mod known;
+mod math;
 pub(crate) mod nested;
 pub(crate) mod pattern;
 mod split;
@@ -133,7 +135,16 @@ impl Args<'_> {
 /// The call of a scalar function of Spark's, if there is one of that name.
 pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Option<Typed>> {
     let args = Args { name, values, conf };
-    let families = [conditional::build, string::build, nested::build, pattern::build, bits::build, arithmetic::build, datetime::build];
+    let as_type = match name {
+        "boolean" | "tinyint" | "smallint" | "int" | "bigint" | "float" | "double" | "decimal" | "string" | "binary" => {
+            Some(crate::types::parse_type(name)?)
+        }
+        _ => None,
+    };
+    if let Some(to) = as_type {
+        return cast::explicit(args.one()?, &to, false, &conf.time_zone).map(Some);
+    }
+    let families = [conditional::build, string::build, nested::build, pattern::build, bits::build, arithmetic::build, datetime::build, math::build, hash::build];
     for build in families {
         if let Some(found) = build(name, &args)? {
             return Ok(Some(found));
