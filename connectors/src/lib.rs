@@ -27,3 +27,15 @@ pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
 pub fn sinks() -> Vec<(&'static str, Arc<dyn SinkFormat>)> {
     [files::sinks(), console::sinks()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_format_has_one_name() {
+        let names = |names: Vec<&'static str>| names.join(" ");
+        let sources = names(super::sources().iter().map(|(name, _)| *name).collect());
+        assert_eq!(sources, "text json csv parquet socket rate");
+        let sinks = names(super::sinks().iter().map(|(name, _)| *name).collect());
+        assert_eq!(sinks, "text json csv parquet console");
+    }
+}
