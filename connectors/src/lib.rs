@@ -29,3 +29,15 @@ pub fn sinks() -> Vec<(&'static str, Arc<dyn SinkFormat>)> {
     let noop: Arc<dyn SinkFormat> = Arc::new(noop::NoopFormat);
     [files::sinks(), console::sinks(), vec![("noop", noop)]].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_format_has_one_name() {
+        let names = |names: Vec<&'static str>| names.join(" ");
+        let sources = names(super::sources().iter().map(|(name, _)| *name).collect());
+        assert_eq!(sources, "text json csv parquet socket rate");
+        let sinks = names(super::sinks().iter().map(|(name, _)| *name).collect());
+        assert_eq!(sinks, "text json csv parquet console");
+    }
+}

@@ -145,8 +145,8 @@ impl Blocks {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
                     let path = self.path.clone();
-                    // The lines before the damage are whole; the next call must not read on.
                     self.ended = true;
+                    self.whole = 0;
                     return Err(match self.compressed {
                         true => FileError::Gzip { path, source },
                         false => FileError::Read { path, source },

@@ -21,6 +21,7 @@ use parquet::basic::Compression;
 
 pub use error::FileSinkError;
 
+use super::nullable;
 use crate::options::{character, flag, flag_or, invalid};
 use crate::time::Zone;
 use writer::{FileSink, FileWriter};
@@ -271,15 +272,8 @@ impl SinkFormat for FileFormat {
         }
         let columns = 0..request.schema.fields().len();
         let data_columns: Vec<usize> = columns.filter(|at| !partitions.contains(at)).collect();
-        let data_schema = match partitions.is_empty() {
-            true => Arc::clone(&request.schema),
-            false => Arc::new(
-                request
-                    .schema
-                    .project(&data_columns)
-                    .expect("these are its columns"),
-            ),
-        };
+        let data_schema = request.schema.project(&data_columns);
+        let data_schema = nullable(&data_schema.expect("these are its columns"));
         self.check_schema(&owner, &data_schema)?;
         Ok(Arc::new(FileSinkFactory {
             config: Arc::new(SinkConfig {

@@ -160,6 +160,19 @@ fn every_format_conforms() {
         ),
         &|| count("parquet", dir.path(), &data),
     );
+    // And what was partitioned is found again with its column.
+    let format = super::super::sources()
+        .into_iter()
+        .find(|(format, _)| *format == "parquet");
+    let source = format.unwrap().1.source(SourceRequest {
+        options: Options::default(),
+        path: Some(dir.path().to_str().unwrap().into()),
+        schema: Some(Arc::clone(&two)),
+        streaming: true,
+        time_zone: "UTC".into(),
+    });
+    let read = conformance::source(source.unwrap().as_ref());
+    assert_eq!((read.num_rows(), read.column(0).null_count()), (36, 12));
     let files = visible(dir.path());
     assert_eq!(files[0], "k=1/part-00000-0-1f-2e.snappy.parquet");
     assert!(
@@ -254,6 +267,23 @@ fn what_is_compressed_can_be_read_back() {
         error,
         "option \"compression\" of the json sink cannot be \"lzo\": it is gzip or none"
     );
+}
+
+#[test]
+fn batches_may_promise_no_nulls() {
+    let strict = Arc::new(Schema::new(vec![Field::new("n", DataType::Int32, false)]));
+    let column: arrow::array::ArrayRef = Arc::new(arrow::array::Int32Array::from(vec![1, 2]));
+    let batch = RecordBatch::try_new(strict, vec![column]).unwrap();
+    let schema = schema(&[("n", DataType::Int32)]);
+    let dir = tempfile::tempdir().unwrap();
+    let factory = factory("parquet", request(dir.path(), &schema, &[]));
+    let mut sink = factory.open().unwrap();
+    let mut writer = factory.writer(0).unwrap();
+    writer.write(0, &batch).unwrap();
+    writer.write(0, &rows(&schema, "{}")).unwrap();
+    let receipt = writer.stage(0..=0).unwrap();
+    sink.commit(0..=0, &[receipt]).unwrap();
+    assert_eq!(count("parquet", dir.path(), &schema), 3);
 }
 
 #[test]

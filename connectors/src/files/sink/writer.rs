@@ -85,10 +85,14 @@ impl FileWriter {
             path: directory.display().to_string(),
             source: source.into(),
         };
+        // Batches may promise fewer nulls than the files do.
+        let columns = self.config.data_columns.iter();
+        let columns = columns.map(|at| Arc::clone(rows.column(*at))).collect();
+        let data = RecordBatch::try_new(Arc::clone(&self.config.data_schema), columns);
+        let data = data.map_err(failed)?;
         if self.config.partitions.is_empty() {
-            self.write_to(String::new(), rows)?;
+            self.write_to(String::new(), &data)?;
         } else {
-            let data = rows.project(&self.config.data_columns).map_err(failed)?;
             for (partition, indices) in self.by_partition(rows).map_err(failed)? {
                 let part = take_record_batch(&data, &UInt32Array::from(indices)).map_err(failed)?;
                 self.write_to(partition, &part)?;
