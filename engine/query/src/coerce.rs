@@ -12,7 +12,10 @@ use crate::types::{TIMESTAMP_NTZ, list_of, map_of, timestamp, type_sql};
 type Result<T> = std::result::Result<T, QueryError>;
 
 pub(crate) fn is_integral(t: &DataType) -> bool {
-    matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)
+    matches!(
+        t,
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64
+    )
 }
 
 pub(crate) fn is_float(t: &DataType) -> bool {
@@ -36,7 +39,10 @@ pub(crate) fn is_time(t: &DataType) -> bool {
 }
 
 pub(crate) fn is_atomic(t: &DataType) -> bool {
-    !matches!(t, DataType::Null | DataType::List(_) | DataType::Map(..) | DataType::Struct(_))
+    !matches!(
+        t,
+        DataType::Null | DataType::List(_) | DataType::Map(..) | DataType::Struct(_)
+    )
 }
 
 /// The decimal that holds every value of an integral type.
@@ -69,7 +75,9 @@ pub(crate) fn wider_decimal(a: (u8, i8), b: (u8, i8)) -> DataType {
 
 fn rank(t: &DataType) -> Option<usize> {
     use DataType::*;
-    [Int8, Int16, Int32, Int64, Float32, Float64].iter().position(|r| r == t)
+    [Int8, Int16, Int32, Int64, Float32, Float64]
+        .iter()
+        .position(|r| r == t)
 }
 
 /// The type that both become without losing anything, if there is one.
@@ -79,7 +87,8 @@ pub(crate) fn tightest(a: &DataType, b: &DataType) -> Option<DataType> {
     }
     match (a, b) {
         (DataType::Null, other) | (other, DataType::Null) => return Some(other.clone()),
-        (DataType::Date32, t @ DataType::Timestamp(..)) | (t @ DataType::Timestamp(..), DataType::Date32) => {
+        (DataType::Date32, t @ DataType::Timestamp(..))
+        | (t @ DataType::Timestamp(..), DataType::Date32) => {
             return Some(t.clone());
         }
         (DataType::Timestamp(..), DataType::Timestamp(..)) => return Some(timestamp()),
@@ -92,7 +101,11 @@ pub(crate) fn tightest(a: &DataType, b: &DataType) -> Option<DataType> {
         (false, false) => {
             let widest = if rank(a)? > rank(b)? { a } else { b };
             // An integer does not fit a float's 24 bits.
-            return Some(if *widest == DataType::Float32 { DataType::Float64 } else { widest.clone() });
+            return Some(if *widest == DataType::Float32 {
+                DataType::Float64
+            } else {
+                widest.clone()
+            });
         }
     };
     let ((p, s), (ip, _)) = (decimal_for(decimal)?, decimal_for(other)?);
@@ -108,7 +121,9 @@ pub(crate) fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
         return Some(wider_decimal(a, b));
     }
     match (a, b) {
-        (DataType::Decimal128(..), f) | (f, DataType::Decimal128(..)) if is_float(f) => Some(DataType::Float64),
+        (DataType::Decimal128(..), f) | (f, DataType::Decimal128(..)) if is_float(f) => {
+            Some(DataType::Float64)
+        }
         (DataType::Utf8, other) | (other, DataType::Utf8) => match other {
             t if is_integral(t) => Some(DataType::Int64),
             t if is_numeric(t) => Some(DataType::Float64),
@@ -126,7 +141,9 @@ pub(crate) fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
         (DataType::Struct(x), DataType::Struct(y)) if x.len() == y.len() => {
             let fields = x.iter().zip(y).map(|(x, y)| {
                 let same = x.name().eq_ignore_ascii_case(y.name());
-                let t = same.then(|| wider(x.data_type(), y.data_type())).flatten()?;
+                let t = same
+                    .then(|| wider(x.data_type(), y.data_type()))
+                    .flatten()?;
                 Some(Arc::new(Field::new(x.name(), t, true)))
             });
             Some(DataType::Struct(fields.collect::<Option<Vec<_>>>()?.into()))
@@ -137,20 +154,28 @@ pub(crate) fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
 
 /// The wider type of all; `None` names the first that does not fit.
 pub(crate) fn wider_of_all<'t>(types: impl IntoIterator<Item = &'t DataType>) -> Option<DataType> {
-    types.into_iter().try_fold(DataType::Null, |all, t| wider(&all, t))
+    types
+        .into_iter()
+        .try_fold(DataType::Null, |all, t| wider(&all, t))
 }
 
 /// All arguments cast to their wider type.
 pub(crate) fn same_type(function: &str, args: Vec<Typed>) -> Result<(Vec<Typed>, DataType)> {
     let Some(target) = wider_of_all(args.iter().map(|a| &a.data_type)) else {
-        let types: Vec<String> = args.iter().map(|a| format!("\"{}\"", type_sql(&a.data_type))).collect();
+        let types: Vec<String> = args
+            .iter()
+            .map(|a| format!("\"{}\"", type_sql(&a.data_type)))
+            .collect();
         let message = format!(
             "Cannot resolve \"{function}\" due to data type mismatch: input to `{function}` should all be the same type, but it's ({})",
             types.join(", ")
         );
         return Err(QueryError::mismatch("DATA_DIFF_TYPES", message));
     };
-    let args = args.into_iter().map(|a| cast::implicit(a, &target)).collect::<Result<_>>()?;
+    let args = args
+        .into_iter()
+        .map(|a| cast::implicit(a, &target))
+        .collect::<Result<_>>()?;
     Ok((args, target))
 }
 
@@ -160,13 +185,15 @@ pub(crate) fn accepts(from: &DataType, to: &DataType) -> bool {
         return true;
     }
     match (from, to) {
-        (DataType::Utf8, to) => is_atomic(to) && *to != DataType::Boolean || *to == DataType::Boolean,
+        (DataType::Utf8, to) => is_atomic(to),
         (from, DataType::Utf8) => is_atomic(from) && *from != DataType::Binary,
         (DataType::List(a), DataType::List(b)) => accepts(a.data_type(), b.data_type()),
         (from, to) if is_numeric(from) && is_numeric(to) => {
             *to == DataType::Float64 || tightest(from, to).as_ref() == Some(to)
         }
-        (from, to) => is_time(from) && is_time(to) && (*from == DataType::Date32 || *to != TIMESTAMP_NTZ),
+        (from, to) => {
+            is_time(from) && is_time(to) && (*from == DataType::Date32 || *to != TIMESTAMP_NTZ)
+        }
     }
 }
 
@@ -179,7 +206,10 @@ pub(crate) fn argument(function: &str, nth: usize, arg: Typed, to: &DataType) ->
 }
 
 pub(crate) fn unexpected(function: &str, nth: usize, arg: &Typed, wanted: &str) -> QueryError {
-    let ordinal = ["first", "second", "third", "fourth", "fifth"].get(nth).copied().unwrap_or("next");
+    let ordinal = ["first", "second", "third", "fourth", "fifth"]
+        .get(nth)
+        .copied()
+        .unwrap_or("next");
     let message = format!(
         "Cannot resolve \"{function}\" due to data type mismatch: The {ordinal} parameter requires the \"{wanted}\" type, however the argument has the type \"{}\"",
         type_sql(&arg.data_type)

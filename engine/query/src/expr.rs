@@ -693,7 +693,12 @@ impl ops::Not for Expr {
 impl Call {
     /// Everything the call is made of.
     pub(crate) fn parts(&self) -> Vec<&Expr> {
-        let mut parts: Vec<&Expr> = self.args.iter().chain(&self.filter).chain(&self.order_by).collect();
+        let mut parts: Vec<&Expr> = self
+            .args
+            .iter()
+            .chain(&self.filter)
+            .chain(&self.order_by)
+            .collect();
         if let Some(over) = &self.over {
             parts.extend(over.partition_by.iter().chain(&over.order_by));
         }
@@ -722,13 +727,19 @@ impl Expr {
             | Expr::Sort { expr, .. }
             | Expr::InSubquery { expr, .. } => vec![expr],
             Expr::Lambda { body, .. } => vec![body],
-            Expr::Case { operand, branches, otherwise } => {
+            Expr::Case {
+                operand,
+                branches,
+                otherwise,
+            } => {
                 let mut parts: Vec<&Expr> = operand.iter().map(|e| &**e).collect();
                 parts.extend(branches.iter().flat_map(|(when, then)| [when, then]));
                 parts.extend(otherwise.iter().map(|e| &**e));
                 parts
             }
-            Expr::Between { expr, low, high, .. } => vec![expr, low, high],
+            Expr::Between {
+                expr, low, high, ..
+            } => vec![expr, low, high],
             Expr::In { expr, list, .. } => std::iter::once(&**expr).chain(list).collect(),
             Expr::Like { expr, patterns, .. } => std::iter::once(&**expr).chain(patterns).collect(),
             Expr::Index { expr, index } => vec![expr, index],

@@ -1,5 +1,7 @@
 //! Queries through the front door and DataFusion: their rows, the names and types of their columns, their errors.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -9,8 +11,8 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_query::{
-    Catalog, Conf, Expr, Functions, Plan, QueryError, Resolver, Statement, col, expr, functions, lit, parse_query,
-    parse_statement, schema_text,
+    Catalog, Conf, Expr, Functions, Plan, QueryError, Resolver, Statement, col, expr, functions,
+    lit, parse_query, parse_statement, schema_text,
 };
 
 struct Tables;
@@ -36,16 +38,22 @@ impl Catalog for Tables {
             columns: columns.iter().map(|c| c.to_string()).collect(),
         };
         let (functions, conf) = (Functions::standard(), Conf::default());
-        let batch = run(Resolver::new(&Tables, &functions, &conf).resolve(&values)?).expect("the values are constants");
+        let batch = run(Resolver::new(&Tables, &functions, &conf).resolve(&values)?)
+            .expect("the values are constants");
         let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
-        Ok(Some(LogicalPlanBuilder::scan(name[0].clone(), provider_as_source(Arc::new(table)), None)?.build()?))
+        Ok(Some(
+            LogicalPlanBuilder::scan(name[0].clone(), provider_as_source(Arc::new(table)), None)?
+                .build()?,
+        ))
     }
 }
 
 fn run(plan: LogicalPlan) -> datafusion::error::Result<RecordBatch> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     let schema = Arc::new(plan.schema().as_arrow().clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let batches = runtime.block_on(DataFrame::new(context.state(), plan).collect())?;
     let schema = batches.first().map_or(schema, RecordBatch::schema);
     Ok(arrow::compute::concat_batches(&schema, &batches)?)
@@ -58,9 +66,17 @@ fn resolve(plan: &Plan) -> Result<LogicalPlan, QueryError> {
 
 fn text(batch: &RecordBatch) -> String {
     let options = FormatOptions::default().with_null("NULL");
-    let columns: Vec<_> = batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).unwrap()).collect();
+    let columns: Vec<_> = batch
+        .columns()
+        .iter()
+        .map(|c| ArrayFormatter::try_new(c, &options).unwrap())
+        .collect();
     let rows = (0..batch.num_rows()).map(|row| {
-        columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join(" ")
+        columns
+            .iter()
+            .map(|c| c.value(row).to_string())
+            .collect::<Vec<_>>()
+            .join(" ")
     });
     rows.collect::<Vec<_>>().join("\n")
 }
@@ -69,13 +85,20 @@ fn text(batch: &RecordBatch) -> String {
 fn check(sql: &str, schema: &str, rows: &str) {
     let plan = resolve(&parse_query(sql).unwrap()).unwrap();
     let batch = run(plan).unwrap();
-    assert_eq!(schema_text(&batch.schema()).replace(" NOT NULL", ""), schema, "{sql}");
+    assert_eq!(
+        schema_text(&batch.schema()).replace(" NOT NULL", ""),
+        schema,
+        "{sql}"
+    );
     assert_eq!(text(&batch), rows, "{sql}");
 }
 
 #[track_caller]
 fn fails(sql: &str, error: &str) {
-    let found = parse_query(sql).and_then(|plan| resolve(&plan)).unwrap_err().to_string();
+    let found = parse_query(sql)
+        .and_then(|plan| resolve(&plan))
+        .unwrap_err()
+        .to_string();
     assert_eq!(found, error, "{sql}");
 }
 
@@ -100,61 +123,165 @@ fn columns_are_named_as_spark_names_them() {
         "ID INT, v BIGINT, `(id + 1)` INT, OVER_ALL BIGINT, `(- id)` INT, `CAST(v AS STRING)` STRING, `(g = a)` BOOLEAN",
         "1 10 2 10 -1 10 true",
     );
-    check("SELECT count(*), count(DISTINCT g), avg(v) FROM t", "`count(1)` BIGINT, `count(DISTINCT g)` BIGINT, `avg(v)` DOUBLE", "3 2 20.0");
-    check("SELECT st.col1, a[0], st FROM nested LIMIT 1", "col1 INT, `a[0]` INT, st STRUCT<col1: INT, col2: STRING>", "1 1 {col1: 1, col2: x}");
+    check(
+        "SELECT count(*), count(DISTINCT g), avg(v) FROM t",
+        "`count(1)` BIGINT, `count(DISTINCT g)` BIGINT, `avg(v)` DOUBLE",
+        "3 2 20.0",
+    );
+    check(
+        "SELECT st.col1, a[0], st FROM nested LIMIT 1",
+        "col1 INT, `a[0]` INT, st STRUCT<col1: INT, col2: STRING>",
+        "1 1 {col1: 1, col2: x}",
+    );
 }
 
 #[test]
 fn keys_are_names_positions_aliases_and_expressions() {
-    check("SELECT g AS k, sum(v) s FROM t GROUP BY k ORDER BY k", "k STRING, s BIGINT", "a 40\nb NULL");
-    check("SELECT upper(g), max(id) FROM t GROUP BY 1 ORDER BY 2 DESC", "`upper(g)` STRING, `max(id)` INT", "A 3\nB 2");
-    check("SELECT id % 2 AS odd, count(*) FROM t GROUP BY id % 2 ORDER BY count(*)", "odd INT, `count(1)` BIGINT", "0 1\n1 2");
-    check("SELECT g FROM t GROUP BY g HAVING sum(v) > 1", "g STRING", "a");
-    check("SELECT g, sum(v) + count(*) AS x FROM t GROUP BY g HAVING x > 1", "g STRING, x BIGINT", "a 42");
+    check(
+        "SELECT g AS k, sum(v) s FROM t GROUP BY k ORDER BY k",
+        "k STRING, s BIGINT",
+        "a 40\nb NULL",
+    );
+    check(
+        "SELECT upper(g), max(id) FROM t GROUP BY 1 ORDER BY 2 DESC",
+        "`upper(g)` STRING, `max(id)` INT",
+        "A 3\nB 2",
+    );
+    check(
+        "SELECT id % 2 AS odd, count(*) FROM t GROUP BY id % 2 ORDER BY count(*)",
+        "odd INT, `count(1)` BIGINT",
+        "0 1\n1 2",
+    );
+    check(
+        "SELECT g FROM t GROUP BY g HAVING sum(v) > 1",
+        "g STRING",
+        "a",
+    );
+    check(
+        "SELECT g, sum(v) + count(*) AS x FROM t GROUP BY g HAVING x > 1",
+        "g STRING, x BIGINT",
+        "a 42",
+    );
 }
 
 #[test]
 fn zeros_of_both_signs_are_one_group() {
-    check("SELECT d, count(*) FROM t WHERE d < 0.5D GROUP BY d", "d DOUBLE, `count(1)` BIGINT", "0.0 2");
-    check("SELECT DISTINCT d FROM t ORDER BY d", "d DOUBLE", "0.0\n0.5");
+    check(
+        "SELECT d, count(*) FROM t WHERE d < 0.5D GROUP BY d",
+        "d DOUBLE, `count(1)` BIGINT",
+        "0.0 2",
+    );
+    check(
+        "SELECT DISTINCT d FROM t ORDER BY d",
+        "d DOUBLE",
+        "0.0\n0.5",
+    );
 }
 
 #[test]
 fn nulls_are_first_ascending_and_last_descending() {
     check("SELECT v FROM t ORDER BY v", "v BIGINT", "NULL\n10\n30");
-    check("SELECT v FROM t ORDER BY v DESC", "v BIGINT", "30\n10\nNULL");
-    check("SELECT v FROM t ORDER BY v ASC NULLS LAST LIMIT 1", "v BIGINT", "10");
+    check(
+        "SELECT v FROM t ORDER BY v DESC",
+        "v BIGINT",
+        "30\n10\nNULL",
+    );
+    check(
+        "SELECT v FROM t ORDER BY v ASC NULLS LAST LIMIT 1",
+        "v BIGINT",
+        "10",
+    );
     check("SELECT g FROM t ORDER BY id DESC", "g STRING", "a\nb\na");
 }
 
 #[test]
 fn relations_join() {
     let all = "id INT, g STRING, v BIGINT, d DOUBLE, id INT, name STRING";
-    check("SELECT * FROM t JOIN u ON t.id = u.id ORDER BY t.id", all, "1 a 10 0.5 1 one\n3 a 30 0.0 3 three");
-    check("SELECT id, name FROM t LEFT JOIN u USING (id) ORDER BY id", "id INT, name STRING", "1 one\n2 NULL\n3 three");
-    check("SELECT id, name, g FROM t FULL JOIN u USING (id) ORDER BY id", "id INT, name STRING, g STRING", "1 one a\n2 NULL b\n3 three a\n4 four NULL");
-    check("SELECT id FROM t LEFT ANTI JOIN u ON t.id = u.id", "id INT", "2");
-    check("SELECT a.id, b.id FROM t a JOIN t b ON a.id < b.id ORDER BY 1, 2", "id INT, id INT", "1 2\n1 3\n2 3");
-    check("SELECT count(*) FROM t CROSS JOIN u", "`count(1)` BIGINT", "9");
+    check(
+        "SELECT * FROM t JOIN u ON t.id = u.id ORDER BY t.id",
+        all,
+        "1 a 10 0.5 1 one\n3 a 30 0.0 3 three",
+    );
+    check(
+        "SELECT id, name FROM t LEFT JOIN u USING (id) ORDER BY id",
+        "id INT, name STRING",
+        "1 one\n2 NULL\n3 three",
+    );
+    check(
+        "SELECT id, name, g FROM t FULL JOIN u USING (id) ORDER BY id",
+        "id INT, name STRING, g STRING",
+        "1 one a\n2 NULL b\n3 three a\n4 four NULL",
+    );
+    check(
+        "SELECT id FROM t LEFT ANTI JOIN u ON t.id = u.id",
+        "id INT",
+        "2",
+    );
+    check(
+        "SELECT a.id, b.id FROM t a JOIN t b ON a.id < b.id ORDER BY 1, 2",
+        "id INT, id INT",
+        "1 2\n1 3\n2 3",
+    );
+    check(
+        "SELECT count(*) FROM t CROSS JOIN u",
+        "`count(1)` BIGINT",
+        "9",
+    );
 }
 
 #[test]
 fn queries_are_put_together() {
-    check("WITH big AS (SELECT * FROM t WHERE v > 5) SELECT id FROM big WHERE g = 'a' ORDER BY id", "id INT", "1\n3");
-    check("SELECT id FROM t UNION ALL SELECT 2.5 ORDER BY id", "id DECIMAL(11,1)", "1.0\n2.0\n2.5\n3.0");
+    check(
+        "WITH big AS (SELECT * FROM t WHERE v > 5) SELECT id FROM big WHERE g = 'a' ORDER BY id",
+        "id INT",
+        "1\n3",
+    );
+    check(
+        "SELECT id FROM t UNION ALL SELECT 2.5 ORDER BY id",
+        "id DECIMAL(11,1)",
+        "1.0\n2.0\n2.5\n3.0",
+    );
     check("SELECT 1 AS x UNION SELECT 1", "x INT", "1");
-    check("SELECT * FROM VALUES (1, 'a'), (2, NULL) AS v(n, s) ORDER BY n", "n INT, s STRING", "1 a\n2 NULL");
-    check("SELECT * EXCEPT (v, d) FROM t WHERE id = 2", "id INT, g STRING", "2 b");
-    check("SELECT x + 1 AS y, y * 2 FROM (SELECT 1 AS x)", "y INT, `(y * 2)` INT", "2 4");
+    check(
+        "SELECT * FROM VALUES (1, 'a'), (2, NULL) AS v(n, s) ORDER BY n",
+        "n INT, s STRING",
+        "1 a\n2 NULL",
+    );
+    check(
+        "SELECT * EXCEPT (v, d) FROM t WHERE id = 2",
+        "id INT, g STRING",
+        "2 b",
+    );
+    check(
+        "SELECT x + 1 AS y, y * 2 FROM (SELECT 1 AS x)",
+        "y INT, `(y * 2)` INT",
+        "2 4",
+    );
     check("SELECT id FROM STREAM t ORDER BY id LIMIT 1", "id INT", "1");
-    check("SELECT explode_outer(a) AS e, st.col2 FROM nested", "e INT, col2 STRING", "1 x\n2 x\nNULL y");
+    check(
+        "SELECT explode_outer(a) AS e, st.col2 FROM nested",
+        "e INT, col2 STRING",
+        "1 x\n2 x\nNULL y",
+    );
 }
 
 #[test]
 fn what_is_not_chosen_does_not_fail() {
-    check("SELECT id FROM t WHERE id <> 2 AND 10 / (id - 2) > 0 ORDER BY id", "id INT", "3");
-    check("SELECT if(id = 2, false, 10 / (id - 2) > 0) AS ok FROM t ORDER BY id", "ok BOOLEAN", "false\nfalse\ntrue");
-    check("SELECT coalesce(v, 1 / 0) AS x FROM t WHERE v IS NOT NULL ORDER BY id", "x DOUBLE", "10.0\n30.0");
+    check(
+        "SELECT id FROM t WHERE id <> 2 AND 10 / (id - 2) > 0 ORDER BY id",
+        "id INT",
+        "3",
+    );
+    check(
+        "SELECT if(id = 2, false, 10 / (id - 2) > 0) AS ok FROM t ORDER BY id",
+        "ok BOOLEAN",
+        "false\nfalse\ntrue",
+    );
+    check(
+        "SELECT coalesce(v, 1 / 0) AS x FROM t WHERE v IS NOT NULL ORDER BY id",
+        "x DOUBLE",
+        "10.0\n30.0",
+    );
 }
 
 #[test]
@@ -167,17 +294,50 @@ fn errors_say_what_and_where() {
         "SELECT *\nFROM nowhere",
         "[TABLE_OR_VIEW_NOT_FOUND] The table or view `nowhere` cannot be found. Verify the spelling and correctness of the schema and catalog. (line 2, column 6)",
     );
-    fails("SELECT nosuch(id) FROM t", "[UNRESOLVED_ROUTINE] Cannot resolve routine `nosuch` on search path [`system`.`builtin`, `system`.`session`]. (line 1, column 8)");
-    fails("SELECT soundex(g) FROM t", "[UNSUPPORTED_FEATURE] the function soundex is not supported yet (line 1, column 8)");
-    fails("SELECT id FROM t WHERE", "[PARSE_SYNTAX_ERROR] syntax error at end of input: expected an expression");
-    fails("SELECT id FRM t x", "[PARSE_SYNTAX_ERROR] syntax error at or near 't' (line 1, column 15)");
-    fails("SELECT id, count(*) FROM t", "[MISSING_GROUP_BY] The query does not include a GROUP BY clause. Add GROUP BY or turn it into the window functions using OVER clauses.");
-    fails("SELECT id + 1 FROM t WHERE id", "[DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN] Cannot resolve \"id\" due to data type mismatch: Filter expression \"id\" of type \"INT\" is not a boolean.");
-    fails("SELECT id FROM t JOIN u ON true", "[AMBIGUOUS_REFERENCE] Reference `id` is ambiguous, could be: [`t`.`id`, `u`.`id`]. (line 1, column 8)");
-    fails("SELECT id FROM t WHERE count(*) > 1", "[INVALID_WHERE_CONDITION] the aggregate function count is not allowed in WHERE (line 1, column 24)");
-    fails("SELECT 1 UNION ALL SELECT 1, 2", "[NUM_COLUMNS_MISMATCH] UNION can only be performed on inputs with the same number of columns, but the first input has 1 columns and the second input has 2 columns.");
-    fails("SELECT id FROM t TABLESAMPLE (10 ROWS)", "[UNSUPPORTED_FEATURE] TABLESAMPLE is not supported yet");
-    fails("SELECT id FROM t QUALIFY id > 1", "[UNSUPPORTED_FEATURE] QUALIFY is not supported yet");
+    fails(
+        "SELECT nosuch(id) FROM t",
+        "[UNRESOLVED_ROUTINE] Cannot resolve routine `nosuch` on search path [`system`.`builtin`, `system`.`session`]. (line 1, column 8)",
+    );
+    fails(
+        "SELECT soundex(g) FROM t",
+        "[UNSUPPORTED_FEATURE] the function soundex is not supported yet (line 1, column 8)",
+    );
+    fails(
+        "SELECT id FROM t WHERE",
+        "[PARSE_SYNTAX_ERROR] syntax error at end of input: expected an expression",
+    );
+    fails(
+        "SELECT id FRM t x",
+        "[PARSE_SYNTAX_ERROR] syntax error at or near 't' (line 1, column 15)",
+    );
+    fails(
+        "SELECT id, count(*) FROM t",
+        "[MISSING_GROUP_BY] The query does not include a GROUP BY clause. Add GROUP BY or turn it into the window functions using OVER clauses.",
+    );
+    fails(
+        "SELECT id + 1 FROM t WHERE id",
+        "[DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN] Cannot resolve \"id\" due to data type mismatch: Filter expression \"id\" of type \"INT\" is not a boolean.",
+    );
+    fails(
+        "SELECT id FROM t JOIN u ON true",
+        "[AMBIGUOUS_REFERENCE] Reference `id` is ambiguous, could be: [`t`.`id`, `u`.`id`]. (line 1, column 8)",
+    );
+    fails(
+        "SELECT id FROM t WHERE count(*) > 1",
+        "[INVALID_WHERE_CONDITION] the aggregate function count is not allowed in WHERE (line 1, column 24)",
+    );
+    fails(
+        "SELECT 1 UNION ALL SELECT 1, 2",
+        "[NUM_COLUMNS_MISMATCH] UNION can only be performed on inputs with the same number of columns, but the first input has 1 columns and the second input has 2 columns.",
+    );
+    fails(
+        "SELECT id FROM t TABLESAMPLE (10 ROWS)",
+        "[UNSUPPORTED_FEATURE] TABLESAMPLE is not supported yet",
+    );
+    fails(
+        "SELECT id FROM t QUALIFY id > 1",
+        "[UNSUPPORTED_FEATURE] QUALIFY is not supported yet",
+    );
 }
 
 #[test]
@@ -198,7 +358,10 @@ fn deep_and_broken_text_is_refused() {
         ";;".into(),
     ] {
         let start: String = sql.chars().take(30).collect();
-        assert!(parse_query(&sql).and_then(|plan| resolve(&plan)).is_err(), "{start}");
+        assert!(
+            parse_query(&sql).and_then(|plan| resolve(&plan)).is_err(),
+            "{start}"
+        );
     }
 }
 
@@ -206,29 +369,64 @@ fn deep_and_broken_text_is_refused() {
 fn views_are_created_and_dropped() {
     let name = || vec!["v".to_string()];
     match parse_statement("CREATE OR REPLACE TEMP VIEW v AS SELECT 1 AS x").unwrap() {
-        Statement::CreateTempView { name: found, replace, plan } => {
+        Statement::CreateTempView {
+            name: found,
+            replace,
+            plan,
+        } => {
             assert_eq!((found, replace), (name(), true));
-            assert_eq!(schema_text(resolve(&plan).unwrap().schema().as_arrow()).replace(" NOT NULL", ""), "x INT");
+            assert_eq!(
+                schema_text(resolve(&plan).unwrap().schema().as_arrow()).replace(" NOT NULL", ""),
+                "x INT"
+            );
         }
         other => panic!("{other:?}"),
     }
     assert_eq!(
         parse_statement("DROP VIEW IF EXISTS v;").unwrap(),
-        Statement::DropView { name: name(), if_exists: true }
+        Statement::DropView {
+            name: name(),
+            if_exists: true
+        }
     );
-    assert!(parse_statement("CREATE VIEW v AS SELECT 1").unwrap_err().to_string().contains("not temporary"));
-    assert!(parse_statement("DELETE FROM t").unwrap_err().to_string().contains("the statement DELETE FROM"));
+    assert!(
+        parse_statement("CREATE VIEW v AS SELECT 1")
+            .unwrap_err()
+            .to_string()
+            .contains("not temporary")
+    );
+    assert!(
+        parse_statement("DELETE FROM t")
+            .unwrap_err()
+            .to_string()
+            .contains("the statement DELETE FROM")
+    );
 }
 
 #[test]
 fn rust_builds_the_same_plans_as_text() {
     assert_eq!(expr("1 + 2L").unwrap(), {
-        let Expr::Binary { place, .. } = expr("1 + 2L").unwrap() else { panic!() };
-        let Expr::Binary { left, op, right, .. } = lit(1) + lit(2i64) else { panic!() };
-        Expr::Binary { left, op, right, place }
+        let Expr::Binary { place, .. } = expr("1 + 2L").unwrap() else {
+            panic!()
+        };
+        let Expr::Binary {
+            left, op, right, ..
+        } = lit(1) + lit(2i64)
+        else {
+            panic!()
+        };
+        Expr::Binary {
+            left,
+            op,
+            right,
+            place,
+        }
     });
     let words = Plan::Project {
-        input: Box::new(Plan::Table { name: vec!["lines".into()], place: None }),
+        input: Box::new(Plan::Table {
+            name: vec!["lines".into()],
+            place: None,
+        }),
         outputs: vec![functions::explode(functions::split("value", " ")).alias("word")],
     };
     let counts = Plan::Aggregate {
@@ -240,9 +438,18 @@ fn rust_builds_the_same_plans_as_text() {
     let batch = run(resolve(&counts).unwrap()).unwrap();
     assert_eq!(text(&batch), "the 2");
     let columns = Plan::WithColumns {
-        input: Box::new(Plan::Table { name: vec!["u".into()], place: None }),
-        columns: vec![("ID".into(), col("id") * lit(2)), ("x".into(), functions::upper("name"))],
+        input: Box::new(Plan::Table {
+            name: vec!["u".into()],
+            place: None,
+        }),
+        columns: vec![
+            ("ID".into(), col("id") * lit(2)),
+            ("x".into(), functions::upper("name")),
+        ],
     };
     let batch = run(resolve(&columns).unwrap()).unwrap();
-    assert_eq!(schema_text(&batch.schema()).replace(" NOT NULL", ""), "ID INT, name STRING, x STRING");
+    assert_eq!(
+        schema_text(&batch.schema()).replace(" NOT NULL", ""),
+        "ID INT, name STRING, x STRING"
+    );
 }

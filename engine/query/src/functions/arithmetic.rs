@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum, PrimitiveArray};
 use arrow::buffer::NullBuffer;
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+};
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
@@ -41,7 +43,13 @@ fn division_by_zero(op: BinaryOp) -> DataFusionError {
 }
 
 /// `left op right` as written.
-pub(crate) fn binary(op: BinaryOp, left: Typed, right: Typed, text: &str, conf: &Conf) -> Result<Typed> {
+pub(crate) fn binary(
+    op: BinaryOp,
+    left: Typed,
+    right: Typed,
+    text: &str,
+    conf: &Conf,
+) -> Result<Typed> {
     if let Some(result) = interval::arithmetic(op, &left, &right, conf)? {
         return Ok(result);
     }
@@ -49,7 +57,13 @@ pub(crate) fn binary(op: BinaryOp, left: Typed, right: Typed, text: &str, conf: 
 }
 
 /// Operator name and whether it is `try_`.
-pub(crate) fn numbers(op: BinaryOp, left: Typed, right: Typed, text: &str, attempt: bool) -> Result<Typed> {
+pub(crate) fn numbers(
+    op: BinaryOp,
+    left: Typed,
+    right: Typed,
+    text: &str,
+    attempt: bool,
+) -> Result<Typed> {
     let (l, r) = (left.data_type.clone(), right.data_type.clone());
     let mismatch = |kind: &str, why: String| {
         let message = format!("Cannot resolve \"{text}\" due to data type mismatch: {why}");
@@ -73,9 +87,14 @@ pub(crate) fn numbers(op: BinaryOp, left: Typed, right: Typed, text: &str, attem
         _ => None,
     };
     if l == DataType::Utf8 && r == DataType::Utf8 {
-        return mismatch("BINARY_OP_WRONG_TYPE", "the binary operator requires the input type \"NUMERIC\", not \"STRING\".".into());
+        return mismatch(
+            "BINARY_OP_WRONG_TYPE",
+            "the binary operator requires the input type \"NUMERIC\", not \"STRING\".".into(),
+        );
     }
-    let (Some(l), Some(r)) = (number_for(&l, &r), number_for(&r, &l)) else { return diff_types() };
+    let (Some(l), Some(r)) = (number_for(&l, &r), number_for(&r, &l)) else {
+        return diff_types();
+    };
     let (left, right) = (cast::implicit(left, &l)?, cast::implicit(right, &r)?);
     let decimal = is_decimal(&l) || is_decimal(&r);
     if decimal && !is_float(&l) && !is_float(&r) {
@@ -90,34 +109,55 @@ pub(crate) fn numbers(op: BinaryOp, left: Typed, right: Typed, text: &str, attem
         BinaryOp::Divide => DataType::Float64,
         BinaryOp::IntegerDivide if is_float(&common) && !decimal && l != r => return diff_types(),
         BinaryOp::IntegerDivide if is_float(&common) => {
-            let why = format!("the binary operator requires the input type \"INTEGRAL\", not \"{}\".", type_sql(&common));
+            let why = format!(
+                "the binary operator requires the input type \"INTEGRAL\", not \"{}\".",
+                type_sql(&common)
+            );
             return mismatch("BINARY_OP_WRONG_TYPE", why);
         }
         BinaryOp::IntegerDivide => DataType::Int64,
         _ => common,
     };
-    let (left, right) = (cast::implicit(left, &common)?, cast::implicit(right, &common)?);
+    let (left, right) = (
+        cast::implicit(left, &common)?,
+        cast::implicit(right, &common)?,
+    );
     let (l, r) = (left.clone(), right.clone());
-    Ok(conditional::null_guarded(&l, &r, primitive(op, left, right, common, attempt)))
+    Ok(conditional::null_guarded(
+        &l,
+        &r,
+        primitive(op, left, right, common, attempt),
+    ))
 }
 
 fn primitive(op: BinaryOp, left: Typed, right: Typed, data_type: DataType, attempt: bool) -> Typed {
-    let divides = matches!(op, BinaryOp::Divide | BinaryOp::Remainder | BinaryOp::IntegerDivide);
+    let divides = matches!(
+        op,
+        BinaryOp::Divide | BinaryOp::Remainder | BinaryOp::IntegerDivide
+    );
     let total = attempt || is_float(&data_type) && !divides;
     let can = if total { Can::NotFail } else { Can::Fail };
     let name = format!("{}{}", if attempt { "try_" } else { "" }, name(op));
     let inner = data_type.clone();
-    Kernel::call(name, "", vec![left, right], data_type, can, move |args, rows| {
-        let kernel: fn(BinaryOp, &Operand, &Operand, usize, bool) -> Run<ArrayRef> = match inner {
-            DataType::Int8 => integers::<Int8Type>,
-            DataType::Int16 => integers::<Int16Type>,
-            DataType::Int32 => integers::<Int32Type>,
-            DataType::Int64 => integers::<Int64Type>,
-            DataType::Float32 => floats::<Float32Type>,
-            _ => floats::<Float64Type>,
-        };
-        over(args, rows, |l, r, rows| kernel(op, l, r, rows, attempt))
-    })
+    Kernel::call(
+        name,
+        "",
+        vec![left, right],
+        data_type,
+        can,
+        move |args, rows| {
+            let kernel: fn(BinaryOp, &Operand, &Operand, usize, bool) -> Run<ArrayRef> = match inner
+            {
+                DataType::Int8 => integers::<Int8Type>,
+                DataType::Int16 => integers::<Int16Type>,
+                DataType::Int32 => integers::<Int32Type>,
+                DataType::Int64 => integers::<Int64Type>,
+                DataType::Float32 => floats::<Float32Type>,
+                _ => floats::<Float64Type>,
+            };
+            over(args, rows, |l, r, rows| kernel(op, l, r, rows, attempt))
+        },
+    )
 }
 
 fn name(op: BinaryOp) -> &'static str {
@@ -145,7 +185,10 @@ impl Datum for Operand {
 
 impl Operand {
     fn values<T: ArrowPrimitiveType>(&self) -> (&[T::Native], usize) {
-        (self.array.as_primitive::<T>().values(), usize::from(!self.constant))
+        (
+            self.array.as_primitive::<T>().values(),
+            usize::from(!self.constant),
+        )
     }
 
     fn nulls(&self, rows: usize) -> Option<NullBuffer> {
@@ -164,15 +207,23 @@ fn over(
 ) -> Run<ColumnarValue> {
     let operand = |arg: &ColumnarValue| {
         Ok::<_, DataFusionError>(match arg {
-            ColumnarValue::Array(array) => Operand { array: Arc::clone(array), constant: false },
-            ColumnarValue::Scalar(scalar) => Operand { array: scalar.to_array()?, constant: true },
+            ColumnarValue::Array(array) => Operand {
+                array: Arc::clone(array),
+                constant: false,
+            },
+            ColumnarValue::Scalar(scalar) => Operand {
+                array: scalar.to_array()?,
+                constant: true,
+            },
         })
     };
     let (l, r) = (operand(&args[0])?, operand(&args[1])?);
     let both = l.constant && r.constant;
     let result = kernel(&l, &r, if both { 1 } else { rows })?;
     if both {
-        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
+        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+            &result, 0,
+        )?));
     }
     Ok(ColumnarValue::Array(result))
 }
@@ -199,7 +250,13 @@ macro_rules! checked {
 }
 checked!(i8, i16, i32, i64);
 
-fn integers<T>(op: BinaryOp, left: &Operand, right: &Operand, rows: usize, attempt: bool) -> Run<ArrayRef>
+fn integers<T>(
+    op: BinaryOp,
+    left: &Operand,
+    right: &Operand,
+    rows: usize,
+    attempt: bool,
+) -> Run<ArrayRef>
 where
     T: ArrowPrimitiveType,
     T::Native: Checked,
@@ -213,7 +270,11 @@ where
             _ => None,
         };
         if let Some(computed) = computed {
-            let kind = if T::DATA_TYPE == DataType::Int64 { "long" } else { "integer" };
+            let kind = if T::DATA_TYPE == DataType::Int64 {
+                "long"
+            } else {
+                "integer"
+            };
             return computed.map_err(|e| match e {
                 ArrowError::ArithmeticOverflow(_) => overflow(kind),
                 other => other.into(),
@@ -223,7 +284,11 @@ where
     let divides = matches!(op, BinaryOp::Remainder | BinaryOp::IntegerDivide);
     each_row::<T>(left, right, rows, |l, r| {
         if divides && r == T::Native::default() {
-            return if attempt { Ok(None) } else { Err(division_by_zero(op)) };
+            return if attempt {
+                Ok(None)
+            } else {
+                Err(division_by_zero(op))
+            };
         }
         match l.compute(op, r) {
             None if !attempt => Err(overflow("Overflow in integral divide: long")),
@@ -252,7 +317,13 @@ fn each_row<T: ArrowPrimitiveType>(
     Ok(Arc::new(out.finish()))
 }
 
-fn floats<T>(op: BinaryOp, left: &Operand, right: &Operand, rows: usize, attempt: bool) -> Run<ArrayRef>
+fn floats<T>(
+    op: BinaryOp,
+    left: &Operand,
+    right: &Operand,
+    rows: usize,
+    attempt: bool,
+) -> Run<ArrayRef>
 where
     T: ArrowPrimitiveType,
     T::Native: Default + PartialEq,
@@ -265,14 +336,18 @@ where
             let (divisors, step) = right.values::<T>();
             let zero = divisors.contains(&T::Native::default());
             if zero {
-                let nulls = NullBuffer::union(left.nulls(rows).as_ref(), right.nulls(rows).as_ref());
+                let nulls =
+                    NullBuffer::union(left.nulls(rows).as_ref(), right.nulls(rows).as_ref());
                 let known = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
                 let fails = |row: usize| divisors[row * step] == T::Native::default();
                 if !attempt && (0..rows).any(|row| known(row) && fails(row)) {
                     return Err(division_by_zero(op));
                 }
                 let computed = divide(op, left, right)?;
-                let valid: NullBuffer = (0..rows).map(|row| known(row) && !fails(row)).collect::<Vec<_>>().into();
+                let valid: NullBuffer = (0..rows)
+                    .map(|row| known(row) && !fails(row))
+                    .collect::<Vec<_>>()
+                    .into();
                 let values = computed.as_primitive::<T>().values().clone();
                 return Ok(Arc::new(PrimitiveArray::<T>::new(values, Some(valid))));
             }
@@ -282,8 +357,16 @@ where
     Ok(computed?)
 }
 
-fn divide(op: BinaryOp, left: &Operand, right: &Operand) -> std::result::Result<ArrayRef, ArrowError> {
-    if op == BinaryOp::Remainder { numeric::rem(left, right) } else { numeric::div(left, right) }
+fn divide(
+    op: BinaryOp,
+    left: &Operand,
+    right: &Operand,
+) -> std::result::Result<ArrayRef, ArrowError> {
+    if op == BinaryOp::Remainder {
+        numeric::rem(left, right)
+    } else {
+        numeric::div(left, right)
+    }
 }
 
 fn decimals(op: BinaryOp, left: Typed, right: Typed, attempt: bool) -> Result<Typed> {
@@ -298,7 +381,10 @@ fn decimals(op: BinaryOp, left: Typed, right: Typed, attempt: bool) -> Result<Ty
         cast::implicit(left, &DataType::Decimal128(l.0, l.1))?,
         cast::implicit(right, &DataType::Decimal128(r.0, r.1))?,
     );
-    let ((p1, s1), (p2, s2)) = ((i32::from(l.0), i32::from(l.1)), (i32::from(r.0), i32::from(r.1)));
+    let ((p1, s1), (p2, s2)) = (
+        (i32::from(l.0), i32::from(l.1)),
+        (i32::from(r.0), i32::from(r.1)),
+    );
     let scale = s1.max(s2);
     let result = match op {
         BinaryOp::Add | BinaryOp::Subtract => adjusted((p1 - s1).max(p2 - s2) + scale + 1, scale),
@@ -313,9 +399,18 @@ fn decimals(op: BinaryOp, left: Typed, right: Typed, attempt: bool) -> Result<Ty
     let name = format!("{}{}", if attempt { "try_" } else { "" }, name(op));
     let can = if attempt { Can::NotFail } else { Can::Fail };
     let (to, s1, s2) = (result.clone(), l.1, r.1);
-    Ok(Kernel::call(name, "", vec![left, right], result, can, move |args, rows| {
-        over(args, rows, |l, r, rows| decimal_rows(op, (l, s1), (r, s2), &to, rows, attempt))
-    }))
+    Ok(Kernel::call(
+        name,
+        "",
+        vec![left, right],
+        result,
+        can,
+        move |args, rows| {
+            over(args, rows, |l, r, rows| {
+                decimal_rows(op, (l, s1), (r, s2), &to, rows, attempt)
+            })
+        },
+    ))
 }
 
 fn decimal_rows(
@@ -327,7 +422,10 @@ fn decimal_rows(
     attempt: bool,
 ) -> Run<ArrayRef> {
     let (s1, s2) = (left.1, right.1);
-    let ((l, l_step), (r, r_step)) = (left.0.values::<Decimal128Type>(), right.0.values::<Decimal128Type>());
+    let ((l, l_step), (r, r_step)) = (
+        left.0.values::<Decimal128Type>(),
+        right.0.values::<Decimal128Type>(),
+    );
     let nulls = NullBuffer::union(left.0.nulls(rows).as_ref(), right.0.nulls(rows).as_ref());
     let pairs = (0..rows).map(|row| {
         if nulls.as_ref().is_some_and(|n| n.is_null(row)) {
@@ -335,7 +433,11 @@ fn decimal_rows(
         }
         let (l, r) = (l[row * l_step], r[row * r_step]);
         if r == 0 && !matches!(op, BinaryOp::Add | BinaryOp::Subtract | BinaryOp::Multiply) {
-            return if attempt { Ok(None) } else { Err(division_by_zero(op)) };
+            return if attempt {
+                Ok(None)
+            } else {
+                Err(division_by_zero(op))
+            };
         }
         let computed = match to {
             DataType::Decimal128(p, s) => wide::compute(op, (l, s1), (r, s2), *p, *s),
@@ -358,7 +460,9 @@ fn decimal_rows(
         }
         _ => {
             let values = pairs.map(|v| Ok(v?.map(|v| v as i64)));
-            Ok(Arc::new(values.collect::<Run<PrimitiveArray<Int64Type>>>()?))
+            Ok(Arc::new(
+                values.collect::<Run<PrimitiveArray<Int64Type>>>()?,
+            ))
         }
     }
 }
@@ -374,16 +478,31 @@ mod wide {
     }
 
     /// `l op r` at scale `s`, if it has at most `p` digits.
-    pub(super) fn compute(op: BinaryOp, l: (i128, i8), r: (i128, i8), p: u8, s: i8) -> Option<i128> {
+    pub(super) fn compute(
+        op: BinaryOp,
+        l: (i128, i8),
+        r: (i128, i8),
+        p: u8,
+        s: i8,
+    ) -> Option<i128> {
         let (s1, s2, s) = (i32::from(l.1), i32::from(r.1), i32::from(s));
         let (l, r) = (i256::from_i128(l.0), i256::from_i128(r.0));
         let scale = s1.max(s2);
-        let aligned = || Some((l.checked_mul(power(scale - s1)?)?, r.checked_mul(power(scale - s2)?)?));
+        let aligned = || {
+            Some((
+                l.checked_mul(power(scale - s1)?)?,
+                r.checked_mul(power(scale - s2)?)?,
+            ))
+        };
         let value = match op {
             BinaryOp::Add => aligned().and_then(|(l, r)| at_scale(l.checked_add(r)?, scale, s))?,
-            BinaryOp::Subtract => aligned().and_then(|(l, r)| at_scale(l.checked_sub(r)?, scale, s))?,
+            BinaryOp::Subtract => {
+                aligned().and_then(|(l, r)| at_scale(l.checked_sub(r)?, scale, s))?
+            }
             BinaryOp::Multiply => at_scale(l.checked_mul(r)?, s1 + s2, s)?,
-            BinaryOp::Remainder => aligned().and_then(|(l, r)| at_scale(l.checked_rem(r)?, scale, s))?,
+            BinaryOp::Remainder => {
+                aligned().and_then(|(l, r)| at_scale(l.checked_rem(r)?, scale, s))?
+            }
             _ => {
                 // l / r at scale s is l * 10^(s - s1 + s2) / r.
                 let shift = s - s1 + s2;
@@ -419,7 +538,11 @@ mod wide {
         if twice < r.wrapping_abs() {
             return Some(quotient);
         }
-        let up = if (l < i256::ZERO) == (r < i256::ZERO) { i256::ONE } else { i256::MINUS_ONE };
+        let up = if (l < i256::ZERO) == (r < i256::ZERO) {
+            i256::ONE
+        } else {
+            i256::MINUS_ONE
+        };
         quotient.checked_add(up)
     }
 }
@@ -430,7 +553,12 @@ pub(crate) fn negate(value: Typed) -> Result<Typed> {
         return Ok(result);
     }
     let value = number("-", value)?;
-    unary("negative", value, |v: i64, low| (v != low).then(|| -v), |v| -v)
+    unary(
+        "negative",
+        value,
+        |v: i64, low| (v != low).then(|| -v),
+        |v| -v,
+    )
 }
 
 /// `+value`.
@@ -441,7 +569,12 @@ pub(crate) fn plus(value: Typed) -> Result<Typed> {
 /// `abs(value)`.
 pub(super) fn abs(value: Typed) -> Result<Typed> {
     let value = number("abs", value)?;
-    unary("abs", value, |v: i64, low| (v != low).then(|| v.abs()), f64::abs)
+    unary(
+        "abs",
+        value,
+        |v: i64, low| (v != low).then(|| v.abs()),
+        f64::abs,
+    )
 }
 
 /// The operand as a number.
@@ -453,37 +586,70 @@ pub(crate) fn number(function: &str, value: Typed) -> Result<Typed> {
     }
 }
 
-fn unary(name: &'static str, value: Typed, exact: fn(i64, i64) -> Option<i64>, float: fn(f64) -> f64) -> Result<Typed> {
+fn unary(
+    name: &'static str,
+    value: Typed,
+    exact: fn(i64, i64) -> Option<i64>,
+    float: fn(f64) -> f64,
+) -> Result<Typed> {
     fn small<T>(array: &ArrayRef, low: i64, f: fn(i64, i64) -> Option<i64>) -> Run<ArrayRef>
     where
         T: ArrowPrimitiveType,
         T::Native: Into<i64> + TryFrom<i64>,
     {
-        let kind = if T::DATA_TYPE == DataType::Int64 { "long" } else { "integer" };
-        let negated = array.as_primitive::<T>().try_unary::<_, T, DataFusionError>(|v| {
-            f(v.into(), low).and_then(|v| T::Native::try_from(v).ok()).ok_or_else(|| overflow(kind))
-        })?;
+        let kind = if T::DATA_TYPE == DataType::Int64 {
+            "long"
+        } else {
+            "integer"
+        };
+        let negated = array
+            .as_primitive::<T>()
+            .try_unary::<_, T, DataFusionError>(|v| {
+                f(v.into(), low)
+                    .and_then(|v| T::Native::try_from(v).ok())
+                    .ok_or_else(|| overflow(kind))
+            })?;
         Ok(Arc::new(negated))
     }
     let data_type = value.data_type.clone();
-    let can = if is_integral(&data_type) { Can::Fail } else { Can::NotFail };
-    Ok(Kernel::over_arrays(name, "", vec![value], data_type.clone(), can, move |args, _| {
-        let array = &args[0];
-        Ok(match &data_type {
-            DataType::Int8 => small::<Int8Type>(array, i64::from(i8::MIN), exact)?,
-            DataType::Int16 => small::<Int16Type>(array, i64::from(i16::MIN), exact)?,
-            DataType::Int32 => small::<Int32Type>(array, i64::from(i32::MIN), exact)?,
-            DataType::Int64 => small::<Int64Type>(array, i64::MIN, exact)?,
-            DataType::Float32 => Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|v| float(f64::from(v)) as f32)),
-            DataType::Float64 => Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(float)),
-            _ => {
-                let negate = name == "negative";
-                let values = array.as_primitive::<Decimal128Type>();
-                let values = values.unary::<_, Decimal128Type>(|v| if negate { -v } else { v.abs() });
-                Arc::new(values.with_data_type(data_type.clone()))
-            }
-        })
-    }))
+    let can = if is_integral(&data_type) {
+        Can::Fail
+    } else {
+        Can::NotFail
+    };
+    Ok(Kernel::over_arrays(
+        name,
+        "",
+        vec![value],
+        data_type.clone(),
+        can,
+        move |args, _| {
+            let array = &args[0];
+            Ok(match &data_type {
+                DataType::Int8 => small::<Int8Type>(array, i64::from(i8::MIN), exact)?,
+                DataType::Int16 => small::<Int16Type>(array, i64::from(i16::MIN), exact)?,
+                DataType::Int32 => small::<Int32Type>(array, i64::from(i32::MIN), exact)?,
+                DataType::Int64 => small::<Int64Type>(array, i64::MIN, exact)?,
+                DataType::Float32 => Arc::new(
+                    array
+                        .as_primitive::<Float32Type>()
+                        .unary::<_, Float32Type>(|v| float(f64::from(v)) as f32),
+                ),
+                DataType::Float64 => Arc::new(
+                    array
+                        .as_primitive::<Float64Type>()
+                        .unary::<_, Float64Type>(float),
+                ),
+                _ => {
+                    let negate = name == "negative";
+                    let values = array.as_primitive::<Decimal128Type>();
+                    let values =
+                        values.unary::<_, Decimal128Type>(|v| if negate { -v } else { v.abs() });
+                    Arc::new(values.with_data_type(data_type.clone()))
+                }
+            })
+        },
+    ))
 }
 
 /// The functions of this family.
@@ -491,7 +657,13 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
     let two = |op, attempt| {
         let [left, right] = args.exactly()?;
         if let Some(result) = interval::arithmetic(op, &left, &right, args.conf)? {
-            return if attempt { Err(QueryError::unsupported(format!("{name} on dates and intervals"))) } else { Ok(result) };
+            return if attempt {
+                Err(QueryError::unsupported(format!(
+                    "{name} on dates and intervals"
+                )))
+            } else {
+                Ok(result)
+            };
         }
         numbers(op, left, right, name, attempt)
     };
@@ -515,7 +687,10 @@ mod tests {
     use arrow::array::Int32Array;
 
     fn int(values: Vec<Option<i32>>) -> Operand {
-        Operand { array: Arc::new(Int32Array::from(values)), constant: false }
+        Operand {
+            array: Arc::new(Int32Array::from(values)),
+            constant: false,
+        }
     }
 
     #[test]
@@ -534,8 +709,14 @@ mod tests {
 
     #[test]
     fn decimals_round_once() {
-        assert_eq!(wide::compute(BinaryOp::Divide, (10, 1), (3, 0), 7, 6), Some(333_333));
-        assert_eq!(wide::compute(BinaryOp::Divide, (-10, 0), (4, 0), 7, 0), Some(-3));
+        assert_eq!(
+            wide::compute(BinaryOp::Divide, (10, 1), (3, 0), 7, 6),
+            Some(333_333)
+        );
+        assert_eq!(
+            wide::compute(BinaryOp::Divide, (-10, 0), (4, 0), 7, 0),
+            Some(-3)
+        );
         assert_eq!(wide::compute(BinaryOp::Add, (99, 0), (1, 0), 2, 0), None);
     }
 }

@@ -36,23 +36,38 @@ pub(crate) fn normalized(value: Typed) -> Result<Typed> {
         return Ok(value);
     }
     if !is_float(&value.data_type) {
-        return Err(QueryError::unsupported(format!("comparing values of type {}", type_sql(&value.data_type))));
+        return Err(QueryError::unsupported(format!(
+            "comparing values of type {}",
+            type_sql(&value.data_type)
+        )));
     }
     let data_type = value.data_type.clone();
-    Ok(Kernel::over_arrays("normalized", "", vec![value], data_type, Can::NotFail, |args, _| Ok(normalize(&args[0]))))
+    Ok(Kernel::over_arrays(
+        "normalized",
+        "",
+        vec![value],
+        data_type,
+        Can::NotFail,
+        |args, _| Ok(normalize(&args[0])),
+    ))
 }
 
 fn normalize(array: &ArrayRef) -> ArrayRef {
-    fn each<T: ArrowPrimitiveType>(array: &ArrayRef, f: impl Fn(T::Native) -> T::Native) -> PrimitiveArray<T> {
+    fn each<T: ArrowPrimitiveType>(
+        array: &ArrayRef,
+        f: impl Fn(T::Native) -> T::Native,
+    ) -> PrimitiveArray<T> {
         array.as_primitive::<T>().unary(f)
     }
     match array.data_type() {
         DataType::Float32 => {
-            let fixed: Float32Array = each::<Float32Type>(array, |v| if v.is_nan() { f32::NAN } else { v + 0.0 });
+            let fixed: Float32Array =
+                each::<Float32Type>(array, |v| if v.is_nan() { f32::NAN } else { v + 0.0 });
             Arc::new(fixed)
         }
         DataType::Float64 => {
-            let fixed: Float64Array = each::<Float64Type>(array, |v| if v.is_nan() { f64::NAN } else { v + 0.0 });
+            let fixed: Float64Array =
+                each::<Float64Type>(array, |v| if v.is_nan() { f64::NAN } else { v + 0.0 });
             Arc::new(fixed)
         }
         _ => Arc::clone(array),
@@ -62,25 +77,48 @@ fn normalize(array: &ArrayRef) -> ArrayRef {
 /// A float as an integer of the same order, NaN greatest: what DataFusion's `min` and `max` take floats for is not
 /// Spark's order.
 pub(crate) fn ordinal(value: Typed) -> Typed {
-    Kernel::over_arrays("ordinal", "", vec![value], DataType::Int64, Can::NotFail, |args, _| {
-        let doubles = arrow::compute::cast(&args[0], &DataType::Float64)?;
-        let order = |v: f64| {
-            let bits = if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() } as i64;
-            bits ^ ((bits >> 63) as u64 >> 1) as i64
-        };
-        Ok(Arc::new(doubles.as_primitive::<Float64Type>().unary::<_, arrow::datatypes::Int64Type>(order)))
-    })
+    Kernel::over_arrays(
+        "ordinal",
+        "",
+        vec![value],
+        DataType::Int64,
+        Can::NotFail,
+        |args, _| {
+            let doubles = arrow::compute::cast(&args[0], &DataType::Float64)?;
+            let order = |v: f64| {
+                let bits = if v.is_nan() {
+                    f64::NAN.to_bits()
+                } else {
+                    v.to_bits()
+                } as i64;
+                bits ^ ((bits >> 63) as u64 >> 1) as i64
+            };
+            Ok(Arc::new(
+                doubles
+                    .as_primitive::<Float64Type>()
+                    .unary::<_, arrow::datatypes::Int64Type>(order),
+            ))
+        },
+    )
 }
 
 /// The float that [`ordinal`] made an integer of.
 pub(crate) fn from_ordinal(value: Typed, data_type: DataType) -> Typed {
     let target = data_type.clone();
-    Kernel::over_arrays("from_ordinal", "", vec![value], data_type, Can::NotFail, move |args, _| {
-        let values = args[0].as_primitive::<arrow::datatypes::Int64Type>();
-        let double = |order: i64| f64::from_bits((order ^ ((order >> 63) as u64 >> 1) as i64) as u64);
-        let doubles: ArrayRef = Arc::new(values.unary::<_, Float64Type>(double));
-        Ok(arrow::compute::cast(&doubles, &target)?)
-    })
+    Kernel::over_arrays(
+        "from_ordinal",
+        "",
+        vec![value],
+        data_type,
+        Can::NotFail,
+        move |args, _| {
+            let values = args[0].as_primitive::<arrow::datatypes::Int64Type>();
+            let double =
+                |order: i64| f64::from_bits((order ^ ((order >> 63) as u64 >> 1) as i64) as u64);
+            let doubles: ArrayRef = Arc::new(values.unary::<_, Float64Type>(double));
+            Ok(arrow::compute::cast(&doubles, &target)?)
+        },
+    )
 }
 
 fn contains_map(data_type: &DataType) -> bool {
@@ -109,8 +147,14 @@ pub(crate) fn groupable(value: &Typed) -> Result<()> {
     if !contains_map(&value.data_type) {
         return Ok(());
     }
-    let message = format!("The expression cannot be used as a grouping expression because its data type \"{}\" is not an orderable data type.", type_sql(&value.data_type));
-    Err(QueryError::new("GROUP_EXPRESSION_TYPE_IS_NOT_ORDERABLE", message))
+    let message = format!(
+        "The expression cannot be used as a grouping expression because its data type \"{}\" is not an orderable data type.",
+        type_sql(&value.data_type)
+    );
+    Err(QueryError::new(
+        "GROUP_EXPRESSION_TYPE_IS_NOT_ORDERABLE",
+        message,
+    ))
 }
 
 /// A key of ORDER BY.
@@ -162,7 +206,9 @@ pub(crate) fn compare(op: BinaryOp, left: Typed, right: Typed, text: &str) -> Re
     };
     if target == DataType::Null {
         return Ok(match op {
-            BinaryOp::NullSafeEq => Typed::literal(datafusion::common::ScalarValue::Boolean(Some(true))),
+            BinaryOp::NullSafeEq => {
+                Typed::literal(datafusion::common::ScalarValue::Boolean(Some(true)))
+            }
             _ => Typed::null(&DataType::Boolean),
         });
     }
@@ -183,53 +229,85 @@ pub(crate) fn compare(op: BinaryOp, left: Typed, right: Typed, text: &str) -> Re
 /// Arrays and structs: element by element, a null before everything and equal to a null.
 fn nested(operator: Operator, left: Typed, right: Typed) -> Typed {
     let name = format!("compare {operator}");
-    Kernel::over_arrays(name, "", vec![left, right], DataType::Boolean, Can::NotFail, move |args, rows| {
-        let options = arrow::compute::SortOptions { descending: false, nulls_first: true };
-        let order = arrow::array::make_comparator(&args[0], &args[1], options)?;
-        let mut out = arrow::array::BooleanBuilder::with_capacity(rows);
-        for row in 0..rows {
-            let (l, r) = (args[0].is_null(row), args[1].is_null(row));
-            if operator == Operator::IsNotDistinctFrom {
-                out.append_value(if l || r { l == r } else { order(row, row).is_eq() });
-                continue;
+    Kernel::over_arrays(
+        name,
+        "",
+        vec![left, right],
+        DataType::Boolean,
+        Can::NotFail,
+        move |args, rows| {
+            let options = arrow::compute::SortOptions {
+                descending: false,
+                nulls_first: true,
+            };
+            let order = arrow::array::make_comparator(&args[0], &args[1], options)?;
+            let mut out = arrow::array::BooleanBuilder::with_capacity(rows);
+            for row in 0..rows {
+                let (l, r) = (args[0].is_null(row), args[1].is_null(row));
+                if operator == Operator::IsNotDistinctFrom {
+                    out.append_value(if l || r {
+                        l == r
+                    } else {
+                        order(row, row).is_eq()
+                    });
+                    continue;
+                }
+                if l || r {
+                    out.append_null();
+                    continue;
+                }
+                let order = order(row, row);
+                out.append_value(match operator {
+                    Operator::Eq => order.is_eq(),
+                    Operator::NotEq => order.is_ne(),
+                    Operator::Lt => order.is_lt(),
+                    Operator::LtEq => order.is_le(),
+                    Operator::Gt => order.is_gt(),
+                    Operator::GtEq => order.is_ge(),
+                    other => {
+                        return Err(DataFusionError::Internal(format!("no comparison {other}")));
+                    }
+                });
             }
-            if l || r {
-                out.append_null();
-                continue;
-            }
-            let order = order(row, row);
-            out.append_value(match operator {
-                Operator::Eq => order.is_eq(),
-                Operator::NotEq => order.is_ne(),
-                Operator::Lt => order.is_lt(),
-                Operator::LtEq => order.is_le(),
-                Operator::Gt => order.is_gt(),
-                Operator::GtEq => order.is_ge(),
-                other => return Err(DataFusionError::Internal(format!("no comparison {other}"))),
-            });
-        }
-        Ok(Arc::new(out.finish()))
-    })
+            Ok(Arc::new(out.finish()))
+        },
+    )
 }
 
 /// `value IN (list)`.
 pub(crate) fn is_in(value: Typed, list: Vec<Typed>, text: &str) -> Result<Typed> {
     let types = std::iter::once(&value.data_type).chain(list.iter().map(|v| &v.data_type));
     let Some(target) = coerce::wider_of_all(types) else {
-        let message = format!("Cannot resolve \"{text}\" due to data type mismatch: input to `in` should all be the same type.");
+        let message = format!(
+            "Cannot resolve \"{text}\" due to data type mismatch: input to `in` should all be the same type."
+        );
         return Err(QueryError::mismatch("DATA_DIFF_TYPES", message));
     };
     let value = cast::implicit(value, &target)?;
-    let list = list.into_iter().map(|v| cast::implicit(v, &target)).collect::<Result<Vec<_>>>()?;
+    let list = list
+        .into_iter()
+        .map(|v| cast::implicit(v, &target))
+        .collect::<Result<Vec<_>>>()?;
     let plain = is_atomic(&target) && !is_float(&target);
-    if plain && list.iter().all(|v| v.constant().is_some_and(|c| !c.is_null())) {
+    if plain
+        && list
+            .iter()
+            .all(|v| v.constant().is_some_and(|c| !c.is_null()))
+    {
         let list = list.into_iter().map(|v| v.expr).collect();
-        return Ok(Typed::new(value.expr.in_list(list, false), DataType::Boolean));
+        return Ok(Typed::new(
+            value.expr.in_list(list, false),
+            DataType::Boolean,
+        ));
     }
     let mut found = Typed::literal(datafusion::common::ScalarValue::Boolean(Some(false)));
     for (i, element) in list.into_iter().enumerate() {
         let equal = compare(BinaryOp::Eq, value.clone(), element, text)?;
-        found = if i == 0 { equal } else { conditional::or(found, equal) };
+        found = if i == 0 {
+            equal
+        } else {
+            conditional::or(found, equal)
+        };
     }
     Ok(found)
 }

@@ -21,7 +21,9 @@ type Result<T> = std::result::Result<T, QueryError>;
 pub(crate) fn fallible(expr: &DfExpr) -> bool {
     expr.exists(|e| {
         Ok(match e {
-            DfExpr::ScalarFunction(f) => f.func.signature().volatility == datafusion::logical_expr::Volatility::Volatile,
+            DfExpr::ScalarFunction(f) => {
+                f.func.signature().volatility == datafusion::logical_expr::Volatility::Volatile
+            }
             _ => false,
         })
     })
@@ -48,10 +50,17 @@ pub(crate) fn and(left: Typed, right: Typed) -> Typed {
     }
     let with_null = operator(right.expr.clone(), Operator::And, constant(None));
     let branches = vec![
-        (Box::new(constant(Some(false))), Box::new(constant(Some(false)))),
+        (
+            Box::new(constant(Some(false))),
+            Box::new(constant(Some(false))),
+        ),
         (Box::new(constant(Some(true))), Box::new(right.expr)),
     ];
-    boolean(DfExpr::Case(Case::new(Some(Box::new(left.expr)), branches, Some(Box::new(with_null)))))
+    boolean(DfExpr::Case(Case::new(
+        Some(Box::new(left.expr)),
+        branches,
+        Some(Box::new(with_null)),
+    )))
 }
 
 /// `left OR right`, as [`and`].
@@ -61,10 +70,17 @@ pub(crate) fn or(left: Typed, right: Typed) -> Typed {
     }
     let with_null = operator(right.expr.clone(), Operator::Or, constant(None));
     let branches = vec![
-        (Box::new(constant(Some(true))), Box::new(constant(Some(true)))),
+        (
+            Box::new(constant(Some(true))),
+            Box::new(constant(Some(true))),
+        ),
         (Box::new(constant(Some(false))), Box::new(right.expr)),
     ];
-    boolean(DfExpr::Case(Case::new(Some(Box::new(left.expr)), branches, Some(Box::new(with_null)))))
+    boolean(DfExpr::Case(Case::new(
+        Some(Box::new(left.expr)),
+        branches,
+        Some(Box::new(with_null)),
+    )))
 }
 
 /// An operator's right side is not evaluated where the left one is null, so what fails there does not. Only where
@@ -96,34 +112,57 @@ pub(crate) fn case(branches: Vec<(Typed, Typed)>, otherwise: Typed) -> Typed {
         && (fallible(&otherwise.expr) || branches.iter().any(|(_, then)| fallible(&then.expr)));
     if guarded {
         // The optimizer makes ANDs and ORs of a short CASE with boolean results, which evaluate everything.
-        let nested = branches.into_iter().rev().fold(otherwise.expr, |rest, (when, then)| {
-            let branch = (Box::new(constant(Some(true))), Box::new(then.expr));
-            DfExpr::Case(Case::new(Some(Box::new(when.expr)), vec![branch], Some(Box::new(rest))))
-        });
+        let nested = branches
+            .into_iter()
+            .rev()
+            .fold(otherwise.expr, |rest, (when, then)| {
+                let branch = (Box::new(constant(Some(true))), Box::new(then.expr));
+                DfExpr::Case(Case::new(
+                    Some(Box::new(when.expr)),
+                    vec![branch],
+                    Some(Box::new(rest)),
+                ))
+            });
         return Typed::new(nested, data_type);
     }
-    let branches = branches.into_iter().map(|(when, then)| (Box::new(when.expr), Box::new(then.expr))).collect();
-    Typed::new(DfExpr::Case(Case::new(None, branches, Some(Box::new(otherwise.expr)))), data_type)
+    let branches = branches
+        .into_iter()
+        .map(|(when, then)| (Box::new(when.expr), Box::new(then.expr)))
+        .collect();
+    Typed::new(
+        DfExpr::Case(Case::new(None, branches, Some(Box::new(otherwise.expr)))),
+        data_type,
+    )
 }
 
 fn coalesce(values: Vec<Typed>) -> Result<Typed> {
     let (mut values, data_type) = coerce::same_type("coalesce", values)?;
     if values[1..].iter().any(|v| fallible(&v.expr)) {
         let last = values.pop().unwrap_or_else(|| Typed::null(&data_type));
-        let branches = values.into_iter().map(|v| (not(is_null(v.clone())), v)).collect();
+        let branches = values
+            .into_iter()
+            .map(|v| (not(is_null(v.clone())), v))
+            .collect();
         return Ok(case(branches, last));
     }
-    Ok(Kernel::over_arrays("coalesce", "", values, data_type, Can::NotFail, |args, _| {
-        let mut result = Arc::clone(&args[0]);
-        for next in &args[1..] {
-            if result.null_count() == 0 {
-                break;
+    Ok(Kernel::over_arrays(
+        "coalesce",
+        "",
+        values,
+        data_type,
+        Can::NotFail,
+        |args, _| {
+            let mut result = Arc::clone(&args[0]);
+            for next in &args[1..] {
+                if result.null_count() == 0 {
+                    break;
+                }
+                let known = arrow::compute::is_not_null(&result)?;
+                result = arrow::compute::kernels::zip::zip(&known, &result, next)?;
             }
-            let known = arrow::compute::is_not_null(&result)?;
-            result = arrow::compute::kernels::zip::zip(&known, &result, next)?;
-        }
-        Ok(result)
-    }))
+            Ok(result)
+        },
+    ))
 }
 
 /// The greatest or least value that is not null.
@@ -134,31 +173,55 @@ fn extreme(name: &str, values: Vec<Typed>) -> Result<Typed> {
     }
     let greatest = name == "greatest";
     let floats = super::compare::needs_normalizing(&data_type);
-    Ok(Kernel::over_arrays(name, "", values, data_type, Can::NotFail, move |args, rows| {
-        let options = arrow::compute::SortOptions { descending: false, nulls_first: true };
-        let mut result = Arc::clone(&args[0]);
-        for next in &args[1..] {
-            let order = arrow::array::make_comparator(next, &result, options)?;
-            let take: arrow::array::BooleanArray = (0..rows)
-                .map(|row| {
-                    let order = order(row, row);
-                    let better = if greatest { order.is_gt() } else { order.is_lt() };
-                    Some(!next.is_null(row) && (result.is_null(row) || better && !(floats && equal_zeros(next, &result, row))))
-                })
-                .collect();
-            drop(order);
-            result = arrow::compute::kernels::zip::zip(&take, next, &result)?;
-        }
-        Ok(result)
-    }))
+    Ok(Kernel::over_arrays(
+        name,
+        "",
+        values,
+        data_type,
+        Can::NotFail,
+        move |args, rows| {
+            let options = arrow::compute::SortOptions {
+                descending: false,
+                nulls_first: true,
+            };
+            let mut result = Arc::clone(&args[0]);
+            for next in &args[1..] {
+                let order = arrow::array::make_comparator(next, &result, options)?;
+                let take: arrow::array::BooleanArray = (0..rows)
+                    .map(|row| {
+                        let order = order(row, row);
+                        let better = if greatest {
+                            order.is_gt()
+                        } else {
+                            order.is_lt()
+                        };
+                        Some(
+                            !next.is_null(row)
+                                && (result.is_null(row)
+                                    || better && !(floats && equal_zeros(next, &result, row))),
+                        )
+                    })
+                    .collect();
+                drop(order);
+                result = arrow::compute::kernels::zip::zip(&take, next, &result)?;
+            }
+            Ok(result)
+        },
+    ))
 }
 
 /// Of two zeros that differ in sign only, the first stays.
 fn equal_zeros(a: &dyn Array, b: &dyn Array, row: usize) -> bool {
     use arrow::datatypes::{Float32Type, Float64Type};
-    match (a.as_primitive_opt::<Float64Type>(), b.as_primitive_opt::<Float64Type>()) {
+    match (
+        a.as_primitive_opt::<Float64Type>(),
+        b.as_primitive_opt::<Float64Type>(),
+    ) {
         (Some(a), Some(b)) => a.value(row) == b.value(row),
-        _ => match (a.as_primitive_opt::<Float32Type>(), b.as_primitive_opt::<Float32Type>()) {
+        _ => match (
+            a.as_primitive_opt::<Float32Type>(),
+            b.as_primitive_opt::<Float32Type>(),
+        ) {
             (Some(a), Some(b)) => a.value(row) == b.value(row),
             _ => false,
         },
@@ -167,7 +230,8 @@ fn equal_zeros(a: &dyn Array, b: &dyn Array, row: usize) -> bool {
 
 /// The functions of this family.
 pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
-    let zero_of = |like: &Typed| cast::implicit(Typed::literal(ScalarValue::Int32(Some(0))), &like.data_type);
+    let zero_of =
+        |like: &Typed| cast::implicit(Typed::literal(ScalarValue::Int32(Some(0))), &like.data_type);
     Ok(Some(match name {
         "coalesce" => coalesce(args.at_least(1)?)?,
         "ifnull" | "nvl" => coalesce(args.exactly::<2>()?.into())?,
@@ -190,7 +254,12 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         "nullifzero" => {
             let [value] = args.exactly()?;
-            let equal = super::compare::compare(BinaryOp::Eq, value.clone(), zero_of(&value)?, "nullifzero")?;
+            let equal = super::compare::compare(
+                BinaryOp::Eq,
+                value.clone(),
+                zero_of(&value)?,
+                "nullifzero",
+            )?;
             case(vec![(equal, Typed::null(&value.data_type))], value)
         }
         "zeroifnull" => {
@@ -202,11 +271,18 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "isnotnull" => not(is_null(args.one()?)),
         "isnan" => {
             let value = coerce::argument("isnan", 0, args.one()?, &DataType::Float64)?;
-            Kernel::over_arrays("isnan", "", vec![value], DataType::Boolean, Can::NotFail, |args, _| {
-                let values = args[0].as_primitive::<arrow::datatypes::Float64Type>();
-                let nan = values.iter().map(|v| Some(v.is_some_and(f64::is_nan)));
-                Ok(Arc::new(nan.collect::<arrow::array::BooleanArray>()))
-            })
+            Kernel::over_arrays(
+                "isnan",
+                "",
+                vec![value],
+                DataType::Boolean,
+                Can::NotFail,
+                |args, _| {
+                    let values = args[0].as_primitive::<arrow::datatypes::Float64Type>();
+                    let nan = values.iter().map(|v| Some(v.is_some_and(f64::is_nan)));
+                    Ok(Arc::new(nan.collect::<arrow::array::BooleanArray>()))
+                },
+            )
         }
         "equal_null" => {
             let [left, right] = args.exactly()?;
@@ -215,23 +291,43 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "greatest" | "least" => extreme(name, args.at_least(2)?)?,
         "assert_true" => {
             let value = coerce::argument(name, 0, args.one()?, &DataType::Boolean)?;
-            Kernel::over_arrays(name, "", vec![value], DataType::Null, Can::Fail, |args, rows| {
-                let holds = args[0].as_boolean();
-                if holds.true_count() < rows {
-                    return Err(RunError::raise("USER_RAISED_EXCEPTION", "the asserted condition is not true!"));
-                }
-                Ok(arrow::array::new_null_array(&DataType::Null, rows))
-            })
+            Kernel::over_arrays(
+                name,
+                "",
+                vec![value],
+                DataType::Null,
+                Can::Fail,
+                |args, rows| {
+                    let holds = args[0].as_boolean();
+                    if holds.true_count() < rows {
+                        return Err(RunError::raise(
+                            "USER_RAISED_EXCEPTION",
+                            "the asserted condition is not true!",
+                        ));
+                    }
+                    Ok(arrow::array::new_null_array(&DataType::Null, rows))
+                },
+            )
         }
         "raise_error" => {
             let value = coerce::argument(name, 0, args.one()?, &DataType::Utf8)?;
-            Kernel::over_arrays(name, "", vec![value], DataType::Null, Can::Fail, |args, rows| {
-                let messages = args[0].as_string::<i32>();
-                match messages.iter().next() {
-                    Some(message) => Err(RunError::raise("USER_RAISED_EXCEPTION", message.unwrap_or("null"))),
-                    None => Ok(arrow::array::new_null_array(&DataType::Null, rows)),
-                }
-            })
+            Kernel::over_arrays(
+                name,
+                "",
+                vec![value],
+                DataType::Null,
+                Can::Fail,
+                |args, rows| {
+                    let messages = args[0].as_string::<i32>();
+                    match messages.iter().next() {
+                        Some(message) => Err(RunError::raise(
+                            "USER_RAISED_EXCEPTION",
+                            message.unwrap_or("null"),
+                        )),
+                        None => Ok(arrow::array::new_null_array(&DataType::Null, rows)),
+                    }
+                },
+            )
         }
         "typeof" => {
             let text = crate::types::type_text(&args.one()?.data_type);
@@ -242,5 +338,7 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
 }
 
 fn two(values: Vec<Typed>) -> Result<[Typed; 2]> {
-    values.try_into().map_err(|_| QueryError::unsupported("a choice of this many values"))
+    values
+        .try_into()
+        .map_err(|_| QueryError::unsupported("a choice of this many values"))
 }

@@ -48,10 +48,18 @@ pub(crate) fn build(name: &str, args: Vec<Typed>) -> Result<Made> {
     }
     let count = args.len();
     let Ok([value]) = <[Typed; 1]>::try_from(args) else {
-        let message = format!("The `{name}` requires 1 parameters but the actual number is {count}.");
-        return Err(QueryError::new("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", message));
+        let message =
+            format!("The `{name}` requires 1 parameters but the actual number is {count}.");
+        return Err(QueryError::new(
+            "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+            message,
+        ));
     };
-    let mut made = Made { lists: vec![], columns: vec![], outer };
+    let mut made = Made {
+        lists: vec![],
+        columns: vec![],
+        outer,
+    };
     if plain == "posexplode" {
         made.lists.push(positions(value.clone()));
         made.columns.push(whole("pos", 0, DataType::Int32));
@@ -63,17 +71,21 @@ pub(crate) fn build(name: &str, args: Vec<Typed>) -> Result<Made> {
                 return Err(coerce::unexpected(name, 0, &value, "ARRAY<STRUCT>"));
             };
             for field in &fields {
-                made.columns.push(part(field.name(), at, element.data_type()));
+                made.columns
+                    .push(part(field.name(), at, element.data_type()));
             }
             made.lists.push(value);
         }
         DataType::List(element) => {
-            made.columns.push(whole("col", at, element.data_type().clone()));
+            made.columns
+                .push(whole("col", at, element.data_type().clone()));
             made.lists.push(value);
         }
         DataType::Map(..) if plain != "inline" => {
             let entries = entries(value)?;
-            let DataType::List(element) = entries.data_type.clone() else { return Err(QueryError::unsupported(name)) };
+            let DataType::List(element) = entries.data_type.clone() else {
+                return Err(QueryError::unsupported(name));
+            };
             made.columns.push(part("key", at, element.data_type()));
             made.columns.push(part("value", at, element.data_type()));
             made.lists.push(entries);
@@ -90,7 +102,14 @@ fn whole(name: &str, list: usize, data_type: DataType) -> (String, Element, Pick
 fn part(name: &str, list: usize, element: &DataType) -> (String, Element, Pick) {
     let field = name.to_string();
     let pick: Pick = Box::new(move |element| nested::field(element, &field, true));
-    (name.to_string(), Element { list, data_type: element.clone() }, pick)
+    (
+        name.to_string(),
+        Element {
+            list,
+            data_type: element.clone(),
+        },
+        pick,
+    )
 }
 
 /// A map's entries as an array of structs.
@@ -98,32 +117,67 @@ pub(crate) fn entries(map: Typed) -> Result<Typed> {
     let Some((key, value)) = nested::map_types(&map.data_type) else {
         return Err(coerce::unexpected("map_entries", 0, &map, "MAP"));
     };
-    let fields: Vec<Field> =
-        map_entry_fields(key, value).iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let fields: Vec<Field> = map_entry_fields(key, value)
+        .iter()
+        .map(|f| f.as_ref().clone().with_nullable(true))
+        .collect();
     let fields = arrow::datatypes::Fields::from(fields);
     let returns = list_of(DataType::Struct(fields.clone()));
-    Ok(Kernel::over_arrays("map_entries", "", vec![map], returns, Can::NotFail, move |args, _| {
-        let map = args[0].as_map();
-        let columns = vec![Arc::clone(map.keys()), Arc::clone(map.values())];
-        let structs = StructArray::try_new_with_length(fields.clone(), columns, None, map.keys().len())?;
-        let field = Arc::new(Field::new_list_field(structs.data_type().clone(), true));
-        let nulls = map.nulls().cloned();
-        Ok(Arc::new(ListArray::try_new(field, map.offsets().clone(), Arc::new(structs), nulls)?))
-    }))
+    Ok(Kernel::over_arrays(
+        "map_entries",
+        "",
+        vec![map],
+        returns,
+        Can::NotFail,
+        move |args, _| {
+            let map = args[0].as_map();
+            let columns = vec![Arc::clone(map.keys()), Arc::clone(map.values())];
+            let structs =
+                StructArray::try_new_with_length(fields.clone(), columns, None, map.keys().len())?;
+            let field = Arc::new(Field::new_list_field(structs.data_type().clone(), true));
+            let nulls = map.nulls().cloned();
+            Ok(Arc::new(ListArray::try_new(
+                field,
+                map.offsets().clone(),
+                Arc::new(structs),
+                nulls,
+            )?))
+        },
+    ))
 }
 
 /// `[0, 1, ...]` for every element of an array or entry of a map.
 fn positions(value: Typed) -> Typed {
-    Kernel::over_arrays("positions", "", vec![value], list_of(DataType::Int32), Can::NotFail, |args, rows| {
-        let (offsets, nulls) = match args[0].as_list_opt::<i32>() {
-            Some(list) => (list.value_offsets().to_vec(), list.nulls().cloned()),
-            None => (args[0].as_map().value_offsets().to_vec(), args[0].nulls().cloned()),
-        };
-        let lengths = (0..rows).map(|row| (offsets[row + 1] - offsets[row]) as usize);
-        let values: ArrayRef = Arc::new(lengths.clone().flat_map(|n| 0..n as i32).collect::<Int32Array>());
-        let field = Arc::new(Field::new_list_field(DataType::Int32, true));
-        Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, nulls)?))
-    })
+    Kernel::over_arrays(
+        "positions",
+        "",
+        vec![value],
+        list_of(DataType::Int32),
+        Can::NotFail,
+        |args, rows| {
+            let (offsets, nulls) = match args[0].as_list_opt::<i32>() {
+                Some(list) => (list.value_offsets().to_vec(), list.nulls().cloned()),
+                None => (
+                    args[0].as_map().value_offsets().to_vec(),
+                    args[0].nulls().cloned(),
+                ),
+            };
+            let lengths = (0..rows).map(|row| (offsets[row + 1] - offsets[row]) as usize);
+            let values: ArrayRef = Arc::new(
+                lengths
+                    .clone()
+                    .flat_map(|n| 0..n as i32)
+                    .collect::<Int32Array>(),
+            );
+            let field = Arc::new(Field::new_list_field(DataType::Int32, true));
+            Ok(Arc::new(ListArray::try_new(
+                field,
+                OffsetBuffer::from_lengths(lengths),
+                values,
+                nulls,
+            )?))
+        },
+    )
 }
 
 /// `stack(n, values...)`: the values in `n` rows.
@@ -131,20 +185,38 @@ fn stack(args: Vec<Typed>) -> Result<Made> {
     let mut args = args.into_iter();
     let rows = match args.next().as_ref().and_then(Typed::constant) {
         Some(ScalarValue::Int32(Some(n))) if *n > 0 => *n as usize,
-        _ => return Err(QueryError::mismatch("VALUE_OUT_OF_RANGE", "the number of rows of stack must be a positive constant")),
+        _ => {
+            return Err(QueryError::mismatch(
+                "VALUE_OUT_OF_RANGE",
+                "the number of rows of stack must be a positive constant",
+            ));
+        }
     };
     let values: Vec<Typed> = args.collect();
     if values.is_empty() {
-        return Err(QueryError::new("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "The `stack` requires > 1 parameters but the actual number is 1."));
+        return Err(QueryError::new(
+            "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+            "The `stack` requires > 1 parameters but the actual number is 1.",
+        ));
     }
     let width = values.len().div_ceil(rows);
-    let mut made = Made { lists: vec![], columns: vec![], outer: false };
+    let mut made = Made {
+        lists: vec![],
+        columns: vec![],
+        outer: false,
+    };
     for column in 0..width {
         let mut cells = vec![];
         let mut data_type = DataType::Null;
         for row in 0..rows {
-            let cell = values.get(row * width + column).cloned().unwrap_or_else(|| Typed::null(&DataType::Null));
-            if data_type != DataType::Null && cell.data_type != DataType::Null && data_type != cell.data_type {
+            let cell = values
+                .get(row * width + column)
+                .cloned()
+                .unwrap_or_else(|| Typed::null(&DataType::Null));
+            if data_type != DataType::Null
+                && cell.data_type != DataType::Null
+                && data_type != cell.data_type
+            {
                 return Err(QueryError::mismatch(
                     "STACK_COLUMN_DIFF_TYPES",
                     format!("The data type of the column ({column}) do not have the same type."),
@@ -156,7 +228,8 @@ fn stack(args: Vec<Typed>) -> Result<Made> {
             cells.push(cell);
         }
         made.lists.push(nested::make_array(cells)?);
-        made.columns.push(whole(&format!("col{column}"), column, data_type));
+        made.columns
+            .push(whole(&format!("col{column}"), column, data_type));
     }
     Ok(made)
 }

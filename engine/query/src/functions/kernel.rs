@@ -11,8 +11,8 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr as DfExpr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    TypeSignature, Volatility,
+    ColumnarValue, Expr as DfExpr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, TypeSignature, Volatility,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, DataFusionError>;
@@ -50,7 +50,8 @@ impl Typed {
 
     /// The text, if it is a constant one.
     pub(crate) fn constant_text(&self) -> Option<&str> {
-        self.constant().and_then(|value| value.try_as_str().flatten())
+        self.constant()
+            .and_then(|value| value.try_as_str().flatten())
     }
 }
 
@@ -84,8 +85,16 @@ impl Kernel {
         body: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
     ) -> Typed {
         let types: Vec<DataType> = args.iter().map(|a| a.data_type.clone()).collect();
-        let volatility = if can == Can::Fail { Volatility::Volatile } else { Volatility::Immutable };
-        let accepts = if types.is_empty() { TypeSignature::Nullary } else { TypeSignature::Any(types.len()) };
+        let volatility = if can == Can::Fail {
+            Volatility::Volatile
+        } else {
+            Volatility::Immutable
+        };
+        let accepts = if types.is_empty() {
+            TypeSignature::Nullary
+        } else {
+            TypeSignature::Any(types.len())
+        };
         let kernel = Kernel {
             name: name.into(),
             params: params.into(),
@@ -96,7 +105,12 @@ impl Kernel {
         };
         let udf = Arc::new(ScalarUDF::new_from_impl(kernel));
         let args = args.into_iter().map(|a| a.expr).collect();
-        Typed::new(DfExpr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(udf, args)), returns)
+        Typed::new(
+            DfExpr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(
+                udf, args,
+            )),
+            returns,
+        )
     }
 
     /// A call of a function over arrays: scalars become arrays, of one row if all arguments are scalars.
@@ -111,10 +125,15 @@ impl Kernel {
         Kernel::call(name, params, args, returns, can, move |args, rows| {
             let constant = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
             let rows = if constant { 1 } else { rows };
-            let arrays = args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
+            let arrays = args
+                .iter()
+                .map(|a| a.to_array(rows))
+                .collect::<Result<Vec<_>>>()?;
             let result = body(&arrays, rows)?;
             if constant {
-                return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
+                return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                    &result, 0,
+                )?));
             }
             Ok(ColumnarValue::Array(result))
         })
@@ -157,7 +176,11 @@ impl ScalarUDFImpl for Kernel {
     // Two kernels that differ only in their parameters must not share a column name.
     fn schema_name(&self, args: &[DfExpr]) -> Result<String> {
         let args: Vec<String> = args.iter().map(|a| a.schema_name().to_string()).collect();
-        let params = if self.params.is_empty() { String::new() } else { format!("; {}", self.params) };
+        let params = if self.params.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", self.params)
+        };
         Ok(format!("{}({}{params})", self.name, args.join(", ")))
     }
 

@@ -25,39 +25,70 @@ pub(crate) fn field(value: Typed, name: &str, case_sensitive: bool) -> Result<Ty
             _ => return Err(no_fields(&value, name)),
         },
         DataType::Map(..) => {
-            return index(value, Typed::literal(ScalarValue::Utf8(Some(name.to_string()))), case_sensitive);
+            return index(
+                value,
+                Typed::literal(ScalarValue::Utf8(Some(name.to_string()))),
+                case_sensitive,
+            );
         }
         _ => return Err(no_fields(&value, name)),
     };
-    let same = |f: &Arc<Field>| if case_sensitive { f.name() == name } else { f.name().eq_ignore_ascii_case(name) };
+    let same = |f: &Arc<Field>| {
+        if case_sensitive {
+            f.name() == name
+        } else {
+            f.name().eq_ignore_ascii_case(name)
+        }
+    };
     let mut found = fields.iter().enumerate().filter(|(_, f)| same(f));
     let Some((at, field)) = found.next() else {
         let names: Vec<String> = fields.iter().map(|f| format!("`{}`", f.name())).collect();
-        return Err(QueryError::new("FIELD_NOT_FOUND", format!("No such struct field `{name}` in {}.", names.join(", "))));
+        return Err(QueryError::new(
+            "FIELD_NOT_FOUND",
+            format!("No such struct field `{name}` in {}.", names.join(", ")),
+        ));
     };
     if found.next().is_some() {
         let message = format!("Ambiguous reference to the field `{name}`.");
         return Err(QueryError::new("AMBIGUOUS_REFERENCE_TO_FIELDS", message));
     }
-    let returns = if array { list_of(field.data_type().clone()) } else { field.data_type().clone() };
+    let returns = if array {
+        list_of(field.data_type().clone())
+    } else {
+        field.data_type().clone()
+    };
     let target = returns.clone();
-    Ok(Kernel::over_arrays("field", field.name().clone(), vec![value], returns, Can::NotFail, move |args, _| {
-        match args[0].as_list_opt::<i32>() {
+    Ok(Kernel::over_arrays(
+        "field",
+        field.name().clone(),
+        vec![value],
+        returns,
+        Can::NotFail,
+        move |args, _| match args[0].as_list_opt::<i32>() {
             None => struct_field(args[0].as_struct(), at),
             Some(list) => {
                 let values = struct_field(list.values().as_struct(), at)?;
-                let DataType::List(element) = &target else { return Ok(values) };
+                let DataType::List(element) = &target else {
+                    return Ok(values);
+                };
                 let nulls = list.nulls().cloned();
-                Ok(Arc::new(ListArray::try_new(Arc::clone(element), list.offsets().clone(), values, nulls)?))
+                Ok(Arc::new(ListArray::try_new(
+                    Arc::clone(element),
+                    list.offsets().clone(),
+                    values,
+                    nulls,
+                )?))
             }
-        }
-    }))
+        },
+    ))
 }
 
 /// A struct's field is null where the struct is.
 pub(crate) fn struct_field(structs: &StructArray, at: usize) -> Run<ArrayRef> {
     let column = structs.column(at);
-    let Some(nulls) = structs.nulls() else { return Ok(Arc::clone(column)) };
+    let Some(nulls) = structs.nulls() else {
+        return Ok(Arc::clone(column));
+    };
     let nulls = NullBuffer::union(Some(nulls), column.logical_nulls().as_ref());
     if *column.data_type() == DataType::Null {
         return Ok(Arc::clone(column));
@@ -83,15 +114,28 @@ pub(crate) fn index(value: Typed, index: Typed, case_sensitive: bool) -> Result<
                 return Err(coerce::unexpected("[]", 1, &index, "INTEGRAL"));
             }
             let index = cast::implicit(index, &DataType::Int32)?;
-            Ok(Kernel::over_arrays("element", "", vec![value, index], element, Can::Fail, |args, _| {
-                at_position(args[0].as_list(), &args[1], |at, length| match usize::try_from(at) {
-                    Ok(at) if at < length => Ok(Some(at)),
-                    _ => Err(RunError::raise(
-                        "INVALID_ARRAY_INDEX",
-                        format!("The index {at} is out of bounds. The array has {length} elements. Use the SQL function `get()` to tolerate accessing element at invalid index and return NULL instead."),
-                    )),
-                })
-            }))
+            Ok(Kernel::over_arrays(
+                "element",
+                "",
+                vec![value, index],
+                element,
+                Can::Fail,
+                |args, _| {
+                    at_position(
+                        args[0].as_list(),
+                        &args[1],
+                        |at, length| match usize::try_from(at) {
+                            Ok(at) if at < length => Ok(Some(at)),
+                            _ => Err(RunError::raise(
+                                "INVALID_ARRAY_INDEX",
+                                format!(
+                                    "The index {at} is out of bounds. The array has {length} elements. Use the SQL function `get()` to tolerate accessing element at invalid index and return NULL instead."
+                                ),
+                            )),
+                        },
+                    )
+                },
+            ))
         }
         DataType::Map(..) => map_value(value, index),
         DataType::Struct(_) => match index.constant_text() {
@@ -109,20 +153,43 @@ pub(crate) fn compact(list: &ListArray) -> Run<ListArray> {
     let (first, last) = (offsets[0], offsets[list.len()]);
     let unused = |row: usize| list.is_null(row) && offsets[row] != offsets[row + 1];
     let whole = first == 0 && last as usize == list.values().len();
-    let DataType::List(field) = list.data_type() else { return Ok(list.clone()) };
+    let DataType::List(field) = list.data_type() else {
+        return Ok(list.clone());
+    };
     if list.null_count() > 0 && (0..list.len()).any(unused) {
         let known = || (0..list.len()).filter(|row| list.is_valid(*row));
-        let kept: UInt32Array = known().flat_map(|row| offsets[row] as u32..offsets[row + 1] as u32).collect();
-        let lengths = (0..list.len()).map(|row| if list.is_null(row) { 0 } else { list.value_length(row) as usize });
-        let (offsets, values) = (OffsetBuffer::from_lengths(lengths), take(list.values(), &kept, None)?);
-        return Ok(ListArray::try_new(Arc::clone(field), offsets, values, list.nulls().cloned())?);
+        let kept: UInt32Array = known()
+            .flat_map(|row| offsets[row] as u32..offsets[row + 1] as u32)
+            .collect();
+        let lengths = (0..list.len()).map(|row| {
+            if list.is_null(row) {
+                0
+            } else {
+                list.value_length(row) as usize
+            }
+        });
+        let (offsets, values) = (
+            OffsetBuffer::from_lengths(lengths),
+            take(list.values(), &kept, None)?,
+        );
+        return Ok(ListArray::try_new(
+            Arc::clone(field),
+            offsets,
+            values,
+            list.nulls().cloned(),
+        )?);
     }
     if whole {
         return Ok(list.clone());
     }
     let values = list.values().slice(first as usize, (last - first) as usize);
     let shifted: Vec<i32> = offsets.iter().map(|o| o - first).collect();
-    Ok(ListArray::try_new(Arc::clone(field), OffsetBuffer::new(shifted.into()), values, list.nulls().cloned())?)
+    Ok(ListArray::try_new(
+        Arc::clone(field),
+        OffsetBuffer::new(shifted.into()),
+        values,
+        list.nulls().cloned(),
+    )?)
 }
 
 /// The elements at positions that `place` finds for an index and a length.
@@ -148,7 +215,9 @@ pub(super) fn at_position(
 pub(crate) fn map_types(data_type: &DataType) -> Option<(DataType, DataType)> {
     match data_type {
         DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(kv) if kv.len() == 2 => Some((kv[0].data_type().clone(), kv[1].data_type().clone())),
+            DataType::Struct(kv) if kv.len() == 2 => {
+                Some((kv[0].data_type().clone(), kv[1].data_type().clone()))
+            }
             _ => None,
         },
         _ => None,
@@ -157,32 +226,55 @@ pub(crate) fn map_types(data_type: &DataType) -> Option<(DataType, DataType)> {
 
 /// A map's value for a key, null if it has none.
 pub(super) fn map_value(map: Typed, key: Typed) -> Result<Typed> {
-    let Some((key_type, value_type)) = map_types(&map.data_type) else { return Err(no_fields(&map, "[]")) };
+    let Some((key_type, value_type)) = map_types(&map.data_type) else {
+        return Err(no_fields(&map, "[]"));
+    };
     let key = coerce::argument("[]", 1, key, &key_type)?;
-    Ok(Kernel::over_arrays("map_value", "", vec![map, key], value_type, Can::NotFail, |args, _| {
-        let (map, keys) = (args[0].as_map(), &args[1]);
-        let order = arrow::array::make_comparator(map.keys(), keys, Default::default())?;
-        let picked = (0..map.len()).map(|row| {
-            if map.is_null(row) || keys.is_null(row) {
-                return None;
-            }
-            let range = map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize;
-            range.into_iter().find(|&i| order(i, row).is_eq()).map(|i| i as u32)
-        });
-        let picked: UInt32Array = picked.collect();
-        Ok(take(map.values(), &picked, None)?)
-    }))
+    Ok(Kernel::over_arrays(
+        "map_value",
+        "",
+        vec![map, key],
+        value_type,
+        Can::NotFail,
+        |args, _| {
+            let (map, keys) = (args[0].as_map(), &args[1]);
+            let order = arrow::array::make_comparator(map.keys(), keys, Default::default())?;
+            let picked = (0..map.len()).map(|row| {
+                if map.is_null(row) || keys.is_null(row) {
+                    return None;
+                }
+                let range =
+                    map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize;
+                range
+                    .into_iter()
+                    .find(|&i| order(i, row).is_eq())
+                    .map(|i| i as u32)
+            });
+            let picked: UInt32Array = picked.collect();
+            Ok(take(map.values(), &picked, None)?)
+        },
+    ))
 }
 
 /// A struct of values under these names.
 pub(crate) fn make_struct(names: Vec<String>, values: Vec<Typed>) -> Typed {
-    let fields: Fields =
-        names.iter().zip(&values).map(|(n, v)| Arc::new(Field::new(n, v.data_type.clone(), true))).collect();
+    let fields: Fields = names
+        .iter()
+        .zip(&values)
+        .map(|(n, v)| Arc::new(Field::new(n, v.data_type.clone(), true)))
+        .collect();
     let returns = DataType::Struct(fields.clone());
-    Kernel::over_arrays("struct", "", values, returns, Can::NotFail, move |args, rows| {
-        let made = StructArray::try_new_with_length(fields.clone(), args.to_vec(), None, rows)?;
-        Ok(Arc::new(made))
-    })
+    Kernel::over_arrays(
+        "struct",
+        "",
+        values,
+        returns,
+        Can::NotFail,
+        move |args, rows| {
+            let made = StructArray::try_new_with_length(fields.clone(), args.to_vec(), None, rows)?;
+            Ok(Arc::new(made))
+        },
+    )
 }
 
 /// Arrays side by side as one array of structs, padded with nulls.
@@ -192,33 +284,59 @@ pub(crate) fn arrays_zip(names: Vec<String>, values: Vec<Typed>) -> Result<Typed
         let DataType::List(element) = &value.data_type else {
             return Err(coerce::unexpected("arrays_zip", nth, value, "ARRAY"));
         };
-        fields.push(Arc::new(Field::new(name, element.data_type().clone(), true)));
+        fields.push(Arc::new(Field::new(
+            name,
+            element.data_type().clone(),
+            true,
+        )));
     }
     let fields = Fields::from(fields);
     let returns = list_of(DataType::Struct(fields.clone()));
-    Ok(Kernel::over_arrays("arrays_zip", "", values, returns, Can::NotFail, move |args, rows| {
-        let lists: Vec<&ListArray> = args.iter().map(|a| a.as_list()).collect();
-        let mut offsets = vec![0i32];
-        let mut picked: Vec<Vec<Option<u32>>> = vec![vec![]; lists.len()];
-        let mut valid = vec![];
-        for row in 0..rows {
-            let known = lists.iter().all(|l| l.is_valid(row));
-            valid.push(known);
-            let longest = if known { lists.iter().map(|l| l.value_length(row)).max().unwrap_or(0) } else { 0 };
-            for (list, picked) in lists.iter().zip(&mut picked) {
-                let start = list.value_offsets()[row];
-                picked.extend((0..longest).map(|i| (i < list.value_length(row)).then_some((start + i) as u32)));
+    Ok(Kernel::over_arrays(
+        "arrays_zip",
+        "",
+        values,
+        returns,
+        Can::NotFail,
+        move |args, rows| {
+            let lists: Vec<&ListArray> = args.iter().map(|a| a.as_list()).collect();
+            let mut offsets = vec![0i32];
+            let mut picked: Vec<Vec<Option<u32>>> = vec![vec![]; lists.len()];
+            let mut valid = vec![];
+            for row in 0..rows {
+                let known = lists.iter().all(|l| l.is_valid(row));
+                valid.push(known);
+                let longest = if known {
+                    lists.iter().map(|l| l.value_length(row)).max().unwrap_or(0)
+                } else {
+                    0
+                };
+                for (list, picked) in lists.iter().zip(&mut picked) {
+                    let start = list.value_offsets()[row];
+                    picked.extend(
+                        (0..longest)
+                            .map(|i| (i < list.value_length(row)).then_some((start + i) as u32)),
+                    );
+                }
+                offsets.push(offsets[row] + longest);
             }
-            offsets.push(offsets[row] + longest);
-        }
-        let columns = lists.iter().zip(picked).map(|(l, p)| take(l.values(), &UInt32Array::from(p), None));
-        let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
-        let length = offsets.last().copied().unwrap_or(0) as usize;
-        let structs = StructArray::try_new_with_length(fields.clone(), columns, None, length)?;
-        let field = Arc::new(Field::new_list_field(structs.data_type().clone(), true));
-        let nulls = Some(NullBuffer::from(valid));
-        Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::new(offsets.into()), Arc::new(structs), nulls)?))
-    }))
+            let columns = lists
+                .iter()
+                .zip(picked)
+                .map(|(l, p)| take(l.values(), &UInt32Array::from(p), None));
+            let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+            let length = offsets.last().copied().unwrap_or(0) as usize;
+            let structs = StructArray::try_new_with_length(fields.clone(), columns, None, length)?;
+            let field = Arc::new(Field::new_list_field(structs.data_type().clone(), true));
+            let nulls = Some(NullBuffer::from(valid));
+            Ok(Arc::new(ListArray::try_new(
+                field,
+                OffsetBuffer::new(offsets.into()),
+                Arc::new(structs),
+                nulls,
+            )?))
+        },
+    ))
 }
 
 /// An array of values of one type.
@@ -226,18 +344,27 @@ pub(crate) fn make_array(values: Vec<Typed>) -> Result<Typed> {
     let (values, element) = coerce::same_type("array", values)?;
     let returns = list_of(element.clone());
     let width = values.len();
-    Ok(Kernel::over_arrays("array", "", values, returns, Can::NotFail, move |args, rows| {
-        let field = Arc::new(Field::new_list_field(element.clone(), true));
-        let offsets = OffsetBuffer::from_repeated_length(width, rows);
-        if width == 0 {
-            let none = new_null_array(&element, 0);
-            return Ok(Arc::new(ListArray::try_new(field, offsets, none, None)?));
-        }
-        let arrays: Vec<&dyn Array> = args.iter().map(|a| a.as_ref()).collect();
-        let order: Vec<(usize, usize)> = (0..rows).flat_map(|row| (0..width).map(move |i| (i, row))).collect();
-        let values = arrow::compute::interleave(&arrays, &order)?;
-        Ok(Arc::new(ListArray::try_new(field, offsets, values, None)?))
-    }))
+    Ok(Kernel::over_arrays(
+        "array",
+        "",
+        values,
+        returns,
+        Can::NotFail,
+        move |args, rows| {
+            let field = Arc::new(Field::new_list_field(element.clone(), true));
+            let offsets = OffsetBuffer::from_repeated_length(width, rows);
+            if width == 0 {
+                let none = new_null_array(&element, 0);
+                return Ok(Arc::new(ListArray::try_new(field, offsets, none, None)?));
+            }
+            let arrays: Vec<&dyn Array> = args.iter().map(|a| a.as_ref()).collect();
+            let order: Vec<(usize, usize)> = (0..rows)
+                .flat_map(|row| (0..width).map(move |i| (i, row)))
+                .collect();
+            let values = arrow::compute::interleave(&arrays, &order)?;
+            Ok(Arc::new(ListArray::try_new(field, offsets, values, None)?))
+        },
+    ))
 }
 
 /// The functions of this family.
@@ -265,7 +392,9 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         "element_at" | "try_element_at" => {
             let [value, at] = args.exactly()?;
-            let DataType::List(element) = &value.data_type else { return map_value(value, at).map(Some) };
+            let DataType::List(element) = &value.data_type else {
+                return map_value(value, at).map(Some);
+            };
             let element = element.data_type().clone();
             let at = coerce::argument(name, 1, at, &DataType::Int32)?;
             let attempt = name.starts_with("try");
@@ -274,7 +403,12 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 at_position(args[0].as_list(), &args[1], |at, length| {
                     let size = length as i64;
                     let place = match i64::from(at) {
-                        0 => return Err(RunError::raise("INVALID_INDEX_OF_ZERO", "The index 0 is invalid. An index shall be either < 0 or > 0 (the first element has index 1).")),
+                        0 => {
+                            return Err(RunError::raise(
+                                "INVALID_INDEX_OF_ZERO",
+                                "The index 0 is invalid. An index shall be either < 0 or > 0 (the first element has index 1).",
+                            ));
+                        }
                         at if at > 0 => at - 1,
                         at => size + at,
                     };
@@ -283,7 +417,9 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                         false if attempt => Ok(None),
                         false => Err(RunError::raise(
                             "INVALID_ARRAY_INDEX_IN_ELEMENT_AT",
-                            format!("The index {at} is out of bounds. The array has {length} elements."),
+                            format!(
+                                "The index {at} is out of bounds. The array has {length} elements."
+                            ),
                         )),
                     }
                 })
@@ -296,10 +432,18 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             };
             let element = element.data_type().clone();
             let at = coerce::argument(name, 1, at, &DataType::Int32)?;
-            Kernel::over_arrays(name, "", vec![value, at], element, Can::NotFail, |args, _| {
-                let within = |at, length| Ok(usize::try_from(at).ok().filter(|at| *at < length));
-                at_position(args[0].as_list(), &args[1], within)
-            })
+            Kernel::over_arrays(
+                name,
+                "",
+                vec![value, at],
+                element,
+                Can::NotFail,
+                |args, _| {
+                    let within =
+                        |at, length| Ok(usize::try_from(at).ok().filter(|at| *at < length));
+                    at_position(args[0].as_list(), &args[1], within)
+                },
+            )
         }
         "size" | "cardinality" | "array_size" => {
             let value = args.one()?;
@@ -309,16 +453,25 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             if !matches!(value.data_type, DataType::List(_) | DataType::Map(..)) {
                 return Err(coerce::unexpected(name, 0, &value, "ARRAY\" or \"MAP"));
             }
-            Kernel::over_arrays(name, "", vec![value], DataType::Int32, Can::NotFail, |args, rows| {
-                let (offsets, nulls) = match args[0].as_list_opt::<i32>() {
-                    Some(list) => (list.value_offsets(), list.nulls()),
-                    None => (args[0].as_map().value_offsets(), args[0].nulls()),
-                };
-                let sizes = (0..rows).map(|row| {
-                    nulls.is_none_or(|n| n.is_valid(row)).then(|| offsets[row + 1] - offsets[row])
-                });
-                Ok(Arc::new(sizes.collect::<arrow::array::Int32Array>()))
-            })
+            Kernel::over_arrays(
+                name,
+                "",
+                vec![value],
+                DataType::Int32,
+                Can::NotFail,
+                |args, rows| {
+                    let (offsets, nulls) = match args[0].as_list_opt::<i32>() {
+                        Some(list) => (list.value_offsets(), list.nulls()),
+                        None => (args[0].as_map().value_offsets(), args[0].nulls()),
+                    };
+                    let sizes = (0..rows).map(|row| {
+                        nulls
+                            .is_none_or(|n| n.is_valid(row))
+                            .then(|| offsets[row + 1] - offsets[row])
+                    });
+                    Ok(Arc::new(sizes.collect::<arrow::array::Int32Array>()))
+                },
+            )
         }
         _ => return Ok(None),
     }))

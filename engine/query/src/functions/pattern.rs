@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListBuilder, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListBuilder, StringArray, StringBuilder,
+};
 use arrow::datatypes::{DataType, Field, Int32Type};
 use regex::Regex;
 
@@ -28,7 +30,11 @@ pub(super) struct Patterns<F> {
 
 impl<F: Fn(&str) -> Run<Regex>> Patterns<F> {
     pub(super) fn new(compile: F) -> Self {
-        Patterns { compile, compiled: HashMap::new(), last: None }
+        Patterns {
+            compile,
+            compiled: HashMap::new(),
+            last: None,
+        }
     }
 
     pub(super) fn get(&mut self, pattern: &str) -> Run<Arc<Regex>> {
@@ -41,7 +47,8 @@ impl<F: Fn(&str) -> Run<Regex>> Patterns<F> {
             Some(regex) => Arc::clone(regex),
             None => {
                 let regex = Arc::new((self.compile)(pattern)?);
-                self.compiled.insert(pattern.to_string(), Arc::clone(&regex));
+                self.compiled
+                    .insert(pattern.to_string(), Arc::clone(&regex));
                 regex
             }
         };
@@ -99,13 +106,17 @@ fn ascii_classes(pattern: &str) -> String {
 
 /// A constant pattern that does not compile is an error of the query, if the row-time error would be the same.
 fn check_constant(function: &str, pattern: &Typed) -> Result<()> {
-    let Some(text) = pattern.constant_text() else { return Ok(()) };
-    let advanced = ["(?=", "(?!", "(?<=", "(?<!", "(?>", "*+", "++", "?+", "\\1", "\\k<", "&&", "\\G", "\\Q"];
+    let Some(text) = pattern.constant_text() else {
+        return Ok(());
+    };
+    let advanced = [
+        "(?=", "(?!", "(?<=", "(?<!", "(?>", "*+", "++", "?+", "\\1", "\\k<", "&&", "\\G", "\\Q",
+    ];
     match java(function, text) {
         Ok(_) if !text.contains("&&") && !text.contains("\\Q") => Ok(()),
-        _ if advanced.iter().any(|a| text.contains(a)) => {
-            Err(QueryError::unsupported(format!("the regular expression '{text}'")))
-        }
+        _ if advanced.iter().any(|a| text.contains(a)) => Err(QueryError::unsupported(format!(
+            "the regular expression '{text}'"
+        ))),
         _ => Ok(()),
     }
 }
@@ -118,13 +129,19 @@ fn like_regex(pattern: &str, escape: char, ignore_case: bool) -> Run<Regex> {
     while let Some(c) = chars.next() {
         if c == escape {
             match chars.next() {
-                Some(next) if next == escape || matches!(next, '%' | '_') => out.push_str(&regex::escape(&next.to_string())),
+                Some(next) if next == escape || matches!(next, '%' | '_') => {
+                    out.push_str(&regex::escape(&next.to_string()))
+                }
                 Some(next) => {
-                    let message = format!("The format is invalid: '{pattern}'. The escape character is not allowed to precede '{next}'.");
+                    let message = format!(
+                        "The format is invalid: '{pattern}'. The escape character is not allowed to precede '{next}'."
+                    );
                     return Err(invalid(message));
                 }
                 None => {
-                    let message = format!("The format is invalid: '{pattern}'. The escape character is not allowed to end with.");
+                    let message = format!(
+                        "The format is invalid: '{pattern}'. The escape character is not allowed to end with."
+                    );
                     return Err(RunError::raise("INVALID_FORMAT.ESC_AT_THE_END", message));
                 }
             }
@@ -141,7 +158,12 @@ fn like_regex(pattern: &str, escape: char, ignore_case: bool) -> Run<Regex> {
 }
 
 /// `value LIKE pattern` and its family.
-pub(crate) fn like(kind: LikeKind, value: Typed, pattern: Typed, escape: Option<char>) -> Result<Typed> {
+pub(crate) fn like(
+    kind: LikeKind,
+    value: Typed,
+    pattern: Typed,
+    escape: Option<char>,
+) -> Result<Typed> {
     let name = match kind {
         LikeKind::Like => "like",
         LikeKind::ILike => "ilike",
@@ -158,18 +180,37 @@ pub(crate) fn like(kind: LikeKind, value: Typed, pattern: Typed, escape: Option<
         LikeKind::ILike => like_regex(pattern, escape, true),
         LikeKind::RLike => java("rlike", pattern),
     };
-    let safe = pattern.constant_text().is_some_and(|text| compile(text).is_ok());
+    let safe = pattern
+        .constant_text()
+        .is_some_and(|text| compile(text).is_ok());
     let can = if safe { Can::NotFail } else { Can::Fail };
-    let params = if escape == '\\' { String::new() } else { escape.to_string() };
-    Ok(Kernel::over_arrays(name, params, vec![value, pattern], DataType::Boolean, can, move |args, _| {
-        let (values, patterns) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
-        let mut compiled = Patterns::new(compile);
-        let matched = values.iter().zip(patterns).map(|(value, pattern)| match (value, pattern) {
-            (Some(value), Some(pattern)) => Ok(Some(compiled.get(pattern)?.is_match(value))),
-            _ => Ok(None),
-        });
-        Ok(Arc::new(matched.collect::<Run<BooleanArray>>()?))
-    }))
+    let params = if escape == '\\' {
+        String::new()
+    } else {
+        escape.to_string()
+    };
+    Ok(Kernel::over_arrays(
+        name,
+        params,
+        vec![value, pattern],
+        DataType::Boolean,
+        can,
+        move |args, _| {
+            let (values, patterns) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
+            let mut compiled = Patterns::new(compile);
+            let matched =
+                values
+                    .iter()
+                    .zip(patterns)
+                    .map(|(value, pattern)| match (value, pattern) {
+                        (Some(value), Some(pattern)) => {
+                            Ok(Some(compiled.get(pattern)?.is_match(value)))
+                        }
+                        _ => Ok(None),
+                    });
+            Ok(Arc::new(matched.collect::<Run<BooleanArray>>()?))
+        },
+    ))
 }
 
 /// The arguments as texts and integers, row by row.
@@ -185,56 +226,77 @@ fn group_error(function: &str, groups: usize, group: i32) -> datafusion::common:
 }
 
 fn extract(name: &'static str, args: Vec<Typed>) -> Typed {
-    Kernel::over_arrays(name, "", args, DataType::Utf8, Can::Fail, move |args, rows| {
-        let ((values, patterns), groups) = (texts(args), args[2].as_primitive::<Int32Type>());
-        let mut compiled = Patterns::new(|p: &str| java(name, p));
-        let mut out = StringBuilder::new();
-        for row in 0..rows {
-            if values.is_null(row) || patterns.is_null(row) || groups.is_null(row) {
-                out.append_null();
-                continue;
+    Kernel::over_arrays(
+        name,
+        "",
+        args,
+        DataType::Utf8,
+        Can::Fail,
+        move |args, rows| {
+            let ((values, patterns), groups) = (texts(args), args[2].as_primitive::<Int32Type>());
+            let mut compiled = Patterns::new(|p: &str| java(name, p));
+            let mut out = StringBuilder::new();
+            for row in 0..rows {
+                if values.is_null(row) || patterns.is_null(row) || groups.is_null(row) {
+                    out.append_null();
+                    continue;
+                }
+                let regex = compiled.get(patterns.value(row))?;
+                let Some(found) = regex.captures(values.value(row)) else {
+                    out.append_value("");
+                    continue;
+                };
+                let group = groups.value(row);
+                let (count, at) = (
+                    regex.captures_len() - 1,
+                    usize::try_from(group).unwrap_or(usize::MAX),
+                );
+                if at > count {
+                    return Err(group_error(name, count, group));
+                }
+                out.append_value(found.get(at).map_or("", |m| m.as_str()));
             }
-            let regex = compiled.get(patterns.value(row))?;
-            let Some(found) = regex.captures(values.value(row)) else {
-                out.append_value("");
-                continue;
-            };
-            let group = groups.value(row);
-            let (count, at) = (regex.captures_len() - 1, usize::try_from(group).unwrap_or(usize::MAX));
-            if at > count {
-                return Err(group_error(name, count, group));
-            }
-            out.append_value(found.get(at).map_or("", |m| m.as_str()));
-        }
-        Ok(Arc::new(out.finish()))
-    })
+            Ok(Arc::new(out.finish()))
+        },
+    )
 }
 
 fn extract_all(args: Vec<Typed>) -> Typed {
     let name = "regexp_extract_all";
-    Kernel::over_arrays(name, "", args, list_of(DataType::Utf8), Can::Fail, move |args, rows| {
-        let ((values, patterns), groups) = (texts(args), args[2].as_primitive::<Int32Type>());
-        let mut compiled = Patterns::new(|p: &str| java(name, p));
-        let field = Arc::new(Field::new_list_field(DataType::Utf8, true));
-        let mut out = ListBuilder::new(StringBuilder::new()).with_field(field);
-        for row in 0..rows {
-            if values.is_null(row) || patterns.is_null(row) || groups.is_null(row) {
-                out.append_null();
-                continue;
-            }
-            let regex = compiled.get(patterns.value(row))?;
-            let group = groups.value(row);
-            let (count, at) = (regex.captures_len() - 1, usize::try_from(group).unwrap_or(usize::MAX));
-            for found in regex.captures_iter(values.value(row)) {
-                if at > count {
-                    return Err(group_error(name, count, group));
+    Kernel::over_arrays(
+        name,
+        "",
+        args,
+        list_of(DataType::Utf8),
+        Can::Fail,
+        move |args, rows| {
+            let ((values, patterns), groups) = (texts(args), args[2].as_primitive::<Int32Type>());
+            let mut compiled = Patterns::new(|p: &str| java(name, p));
+            let field = Arc::new(Field::new_list_field(DataType::Utf8, true));
+            let mut out = ListBuilder::new(StringBuilder::new()).with_field(field);
+            for row in 0..rows {
+                if values.is_null(row) || patterns.is_null(row) || groups.is_null(row) {
+                    out.append_null();
+                    continue;
                 }
-                out.values().append_value(found.get(at).map_or("", |m| m.as_str()));
+                let regex = compiled.get(patterns.value(row))?;
+                let group = groups.value(row);
+                let (count, at) = (
+                    regex.captures_len() - 1,
+                    usize::try_from(group).unwrap_or(usize::MAX),
+                );
+                for found in regex.captures_iter(values.value(row)) {
+                    if at > count {
+                        return Err(group_error(name, count, group));
+                    }
+                    out.values()
+                        .append_value(found.get(at).map_or("", |m| m.as_str()));
+                }
+                out.append(true);
             }
-            out.append(true);
-        }
-        Ok(Arc::new(out.finish()))
-    })
+            Ok(Arc::new(out.finish()))
+        },
+    )
 }
 
 /// Java's replacement text: `$1` is a group, a backslash takes the next character as it is.
@@ -245,12 +307,18 @@ fn expand(replacement: &str, found: &regex::Captures<'_>, out: &mut String) -> R
             '\\' => out.extend(chars.next()),
             '$' => {
                 let Some(first) = chars.peek().and_then(|c| c.to_digit(10)) else {
-                    return Err(RunError::raise("INVALID_PARAMETER_VALUE.PATTERN", "Illegal group reference in the replacement"));
+                    return Err(RunError::raise(
+                        "INVALID_PARAMETER_VALUE.PATTERN",
+                        "Illegal group reference in the replacement",
+                    ));
                 };
                 chars.next();
                 let mut group = first as usize;
                 if group >= found.len() {
-                    return Err(RunError::raise("INVALID_PARAMETER_VALUE.PATTERN", format!("No group {group}")));
+                    return Err(RunError::raise(
+                        "INVALID_PARAMETER_VALUE.PATTERN",
+                        format!("No group {group}"),
+                    ));
                 }
                 while let Some(next) = chars.peek().and_then(|c| c.to_digit(10)) {
                     let longer = group * 10 + next as usize;
@@ -270,36 +338,50 @@ fn expand(replacement: &str, found: &regex::Captures<'_>, out: &mut String) -> R
 
 fn replace(args: Vec<Typed>) -> Typed {
     let name = "regexp_replace";
-    Kernel::over_arrays(name, "", args, DataType::Utf8, Can::Fail, move |args, rows| {
-        let ((values, patterns), replacements) = (texts(args), args[2].as_string::<i32>());
-        let starts = args[3].as_primitive::<Int32Type>();
-        let mut compiled = Patterns::new(|p: &str| java(name, p));
-        let mut out = StringBuilder::new();
-        for row in 0..rows {
-            if values.is_null(row) || patterns.is_null(row) || replacements.is_null(row) || starts.is_null(row) {
-                out.append_null();
-                continue;
+    Kernel::over_arrays(
+        name,
+        "",
+        args,
+        DataType::Utf8,
+        Can::Fail,
+        move |args, rows| {
+            let ((values, patterns), replacements) = (texts(args), args[2].as_string::<i32>());
+            let starts = args[3].as_primitive::<Int32Type>();
+            let mut compiled = Patterns::new(|p: &str| java(name, p));
+            let mut out = StringBuilder::new();
+            for row in 0..rows {
+                if values.is_null(row)
+                    || patterns.is_null(row)
+                    || replacements.is_null(row)
+                    || starts.is_null(row)
+                {
+                    out.append_null();
+                    continue;
+                }
+                let (value, regex) = (values.value(row), compiled.get(patterns.value(row))?);
+                let skipped = starts.value(row) - 1;
+                let start = value
+                    .char_indices()
+                    .nth(usize::try_from(skipped).unwrap_or(0))
+                    .map(|(i, _)| i);
+                let Some(start) = start.or((skipped == 0).then_some(0)) else {
+                    out.append_value(value);
+                    continue;
+                };
+                let mut replaced = value[..start].to_string();
+                let mut last = start;
+                for found in regex.captures_iter(&value[start..]) {
+                    let Some(whole) = found.get(0) else { continue };
+                    replaced.push_str(&value[last..start + whole.start()]);
+                    expand(replacements.value(row), &found, &mut replaced)?;
+                    last = start + whole.end();
+                }
+                replaced.push_str(&value[last..]);
+                out.append_value(replaced);
             }
-            let (value, regex) = (values.value(row), compiled.get(patterns.value(row))?);
-            let skipped = starts.value(row) - 1;
-            let start = value.char_indices().nth(usize::try_from(skipped).unwrap_or(0)).map(|(i, _)| i);
-            let Some(start) = start.or((skipped == 0).then_some(0)) else {
-                out.append_value(value);
-                continue;
-            };
-            let mut replaced = value[..start].to_string();
-            let mut last = start;
-            for found in regex.captures_iter(&value[start..]) {
-                let Some(whole) = found.get(0) else { continue };
-                replaced.push_str(&value[last..start + whole.start()]);
-                expand(replacements.value(row), &found, &mut replaced)?;
-                last = start + whole.end();
-            }
-            replaced.push_str(&value[last..]);
-            out.append_value(replaced);
-        }
-        Ok(Arc::new(out.finish()))
-    })
+            Ok(Arc::new(out.finish()))
+        },
+    )
 }
 
 /// The functions of this family.
@@ -309,7 +391,9 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         let mut typed = args.typed(types, least)?;
         check_constant(name, &typed[1])?;
         if typed.len() < types.len() {
-            typed.push(Typed::literal(datafusion::common::ScalarValue::Int32(Some(default))));
+            typed.push(Typed::literal(datafusion::common::ScalarValue::Int32(
+                Some(default),
+            )));
         }
         Ok(typed)
     };
@@ -327,8 +411,11 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "regexp_extract_all" => extract_all(with_default(&[Utf8, Utf8, Int32], 2, 1)?),
         "regexp_replace" => {
             let args = with_default(&[Utf8, Utf8, Utf8, Int32], 3, 1)?;
-            if !matches!(args[3].constant(), Some(datafusion::common::ScalarValue::Int32(Some(n))) if *n > 0) {
-                return Err(QueryError::unsupported("a start of regexp_replace that is not a positive constant"));
+            if !matches!(args[3].constant(), Some(datafusion::common::ScalarValue::Int32(Some(n))) if *n > 0)
+            {
+                return Err(QueryError::unsupported(
+                    "a start of regexp_replace that is not a positive constant",
+                ));
             }
             replace(args)
         }
@@ -351,9 +438,11 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                     let (value, regex) = (values.value(row), compiled.get(patterns.value(row))?);
                     match function.as_str() {
                         "regexp_count" => numbers.push(Some(regex.find_iter(value).count() as i32)),
-                        "regexp_instr" => numbers.push(Some(
-                            regex.find(value).map_or(0, |m| value[..m.start()].encode_utf16().count() as i32 + 1),
-                        )),
+                        "regexp_instr" => {
+                            numbers.push(Some(regex.find(value).map_or(0, |m| {
+                                value[..m.start()].encode_utf16().count() as i32 + 1
+                            })))
+                        }
                         _ => pieces.push(regex.find(value).map(|m| m.as_str().to_string())),
                     }
                 }
@@ -373,7 +462,8 @@ mod tests {
 
     #[test]
     fn like_takes_percent_and_underscore() {
-        let matches = |text: &str, pattern: &str| like_regex(pattern, '\\', false).unwrap().is_match(text);
+        let matches =
+            |text: &str, pattern: &str| like_regex(pattern, '\\', false).unwrap().is_match(text);
         assert!(matches("Hello", "H%o"));
         assert!(matches("a\nb", "a_b"));
         assert!(matches("100%", "100\\%"));

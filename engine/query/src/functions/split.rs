@@ -31,17 +31,36 @@ pub(super) fn build(args: &Args) -> Result<Typed, QueryError> {
         let params = format!("{separator:?} {limit}");
         let text = args.into_iter().take(1).collect();
         let finder = Finder::new(separator.as_bytes()).into_owned();
-        return Ok(Kernel::over_arrays("split", params, text, returns, Can::NotFail, move |args, _| {
-            by_text(args[0].as_string(), &finder, limit)
-        }));
+        return Ok(Kernel::over_arrays(
+            "split",
+            params,
+            text,
+            returns,
+            Can::NotFail,
+            move |args, _| by_text(args[0].as_string(), &finder, limit),
+        ));
     }
     let args = match args.len() {
-        2 => args.into_iter().chain([Typed::literal(ScalarValue::Int32(Some(-1)))]).collect(),
+        2 => args
+            .into_iter()
+            .chain([Typed::literal(ScalarValue::Int32(Some(-1)))])
+            .collect(),
         _ => args,
     };
-    Ok(Kernel::over_arrays("split", "", args, returns, Can::Fail, |args, _| {
-        by_regex(args[0].as_string(), args[1].as_string(), args[2].as_primitive::<Int32Type>())
-    }))
+    Ok(Kernel::over_arrays(
+        "split",
+        "",
+        args,
+        returns,
+        Can::Fail,
+        |args, _| {
+            by_regex(
+                args[0].as_string(),
+                args[1].as_string(),
+                args[2].as_primitive::<Int32Type>(),
+            )
+        },
+    ))
 }
 
 /// The text that a regular expression stands for, if it is no more than that.
@@ -56,7 +75,9 @@ fn plain_text(pattern: &str) -> Option<String> {
                 Some('n') => out.push('\n'),
                 _ => return None,
             },
-            '.' | '$' | '|' | '(' | ')' | '[' | '{' | '}' | '^' | '?' | '*' | '+' | ']' => return None,
+            '.' | '$' | '|' | '(' | ')' | '[' | '{' | '}' | '^' | '?' | '*' | '+' | ']' => {
+                return None;
+            }
             c => out.push(c),
         }
     }
@@ -73,7 +94,10 @@ struct Pieces {
 impl Pieces {
     fn new(texts: &StringArray) -> Self {
         let bytes = Vec::with_capacity(texts.value_data().len());
-        let (mut ends, mut rows) = (Vec::with_capacity(texts.len() * 4), Vec::with_capacity(texts.len() + 1));
+        let (mut ends, mut rows) = (
+            Vec::with_capacity(texts.len() * 4),
+            Vec::with_capacity(texts.len() + 1),
+        );
         ends.push(0);
         rows.push(0);
         Pieces { bytes, ends, rows }
@@ -90,19 +114,29 @@ impl Pieces {
 
     fn finish(self, texts: &StringArray) -> Run<ArrayRef> {
         if i32::try_from(self.bytes.len()).is_err() || i32::try_from(self.ends.len()).is_err() {
-            return Err(DataFusionError::ResourcesExhausted("split made more text than one batch can hold".into()));
+            return Err(DataFusionError::ResourcesExhausted(
+                "split made more text than one batch can hold".into(),
+            ));
         }
         let offsets = OffsetBuffer::new(ScalarBuffer::from(self.ends));
         let values = StringArray::try_new(offsets, Buffer::from_vec(self.bytes), None)?;
         let field = Arc::new(Field::new_list_field(DataType::Utf8, true));
         let rows = OffsetBuffer::new(ScalarBuffer::from(self.rows));
-        Ok(Arc::new(ListArray::try_new(field, rows, Arc::new(values), texts.nulls().cloned())?))
+        Ok(Arc::new(ListArray::try_new(
+            field,
+            rows,
+            Arc::new(values),
+            texts.nulls().cloned(),
+        )?))
     }
 }
 
 fn by_text(texts: &StringArray, separator: &Finder<'_>, limit: i32) -> Run<ArrayRef> {
     let mut pieces = Pieces::new(texts);
-    let pieces_max = usize::try_from(limit).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+    let pieces_max = usize::try_from(limit)
+        .ok()
+        .filter(|n| *n > 0)
+        .unwrap_or(usize::MAX);
     let (width, single) = match separator.needle() {
         [byte] => (1, Some(*byte)),
         needle => (needle.len(), None),
@@ -118,8 +152,13 @@ fn by_text(texts: &StringArray, separator: &Finder<'_>, limit: i32) -> Run<Array
             start = at + width;
         };
         match single {
-            Some(byte) => memchr::memchr_iter(byte, text).take(pieces_max - 1).for_each(|at| cut(at, &mut pieces)),
-            None => separator.find_iter(text).take(pieces_max - 1).for_each(|at| cut(at, &mut pieces)),
+            Some(byte) => memchr::memchr_iter(byte, text)
+                .take(pieces_max - 1)
+                .for_each(|at| cut(at, &mut pieces)),
+            None => separator
+                .find_iter(text)
+                .take(pieces_max - 1)
+                .for_each(|at| cut(at, &mut pieces)),
         }
         pieces.piece(&text[start..]);
         pieces.row();
@@ -141,14 +180,24 @@ fn by_regex(texts: &StringArray, patterns: &StringArray, limits: &Int32Array) ->
     }
     let made = pieces.finish(texts)?;
     let list = made.as_list::<i32>();
-    let DataType::List(field) = list.data_type() else { return Ok(made) };
+    let DataType::List(field) = list.data_type() else {
+        return Ok(made);
+    };
     let (offsets, values) = (list.offsets().clone(), Arc::clone(list.values()));
-    Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, Some(known.into()))?))
+    Ok(Arc::new(ListArray::try_new(
+        Arc::clone(field),
+        offsets,
+        values,
+        Some(known.into()),
+    )?))
 }
 
 /// As Java's `String.split`, but that trailing empty pieces stay. An empty match at the start makes no empty piece.
 fn split_one(text: &str, regex: &regex::Regex, limit: i32, pieces: &mut Pieces) {
-    let pieces_max = usize::try_from(limit).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+    let pieces_max = usize::try_from(limit)
+        .ok()
+        .filter(|n| *n > 0)
+        .unwrap_or(usize::MAX);
     let (mut start, mut made) = (0, 1);
     for found in regex.find_iter(text) {
         if made == pieces_max {
@@ -174,11 +223,19 @@ mod tests {
         let texts = StringArray::from(vec![text]);
         let result = match plain_text(pattern) {
             Some(plain) => by_text(&texts, &Finder::new(plain.as_bytes()), limit),
-            None => by_regex(&texts, &StringArray::from(vec![pattern]), &Int32Array::from(vec![limit])),
+            None => by_regex(
+                &texts,
+                &StringArray::from(vec![pattern]),
+                &Int32Array::from(vec![limit]),
+            ),
         };
         let result = result.unwrap();
         let words = result.as_list::<i32>().value(0);
-        words.as_string::<i32>().iter().map(|w| w.unwrap().to_string()).collect()
+        words
+            .as_string::<i32>()
+            .iter()
+            .map(|w| w.unwrap().to_string())
+            .collect()
     }
 
     #[test]

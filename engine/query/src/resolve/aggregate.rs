@@ -41,15 +41,29 @@ impl Env<'_> {
         for output in outputs {
             resolved.extend(self.output(exprs, output)?);
         }
-        let having = having.map(|having| Exprs { aliases_first: true, ..exprs }.condition(having)).transpose()?;
-        let mut split = Split { env: self, keys: &keys, calls: vec![] };
+        let having = having
+            .map(|having| {
+                Exprs {
+                    aliases_first: true,
+                    ..exprs
+                }
+                .condition(having)
+            })
+            .transpose()?;
+        let mut split = Split {
+            env: self,
+            keys: &keys,
+            calls: vec![],
+        };
         let mut above = vec![];
         for (name, value) in resolved {
             let written = name.clone();
             let expr = split.above(value.expr, &input, &written)?;
             above.push((name, Typed::new(expr, value.data_type)));
         }
-        let having = having.map(|h| split.above(h.expr, &input, "HAVING")).transpose()?;
+        let having = having
+            .map(|h| split.above(h.expr, &input, "HAVING"))
+            .transpose()?;
         let calls = split.calls;
         let group = keys.iter().map(|k| match &k.made {
             plain @ DfExpr::Column(_) => plain.clone(),
@@ -57,10 +71,17 @@ impl Env<'_> {
             made => made.clone().alias(k.above.name.clone()),
         });
         let group = group.collect();
-        let calls = calls.into_iter().map(|(call, name)| call.alias(name)).collect();
-        let mut plan = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input.plan), group, calls)?);
+        let calls = calls
+            .into_iter()
+            .map(|(call, name)| call.alias(name))
+            .collect();
+        let mut plan =
+            LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input.plan), group, calls)?);
         if let Some(having) = having {
-            plan = LogicalPlan::Filter(datafusion::logical_expr::Filter::try_new(having, Arc::new(plan))?);
+            plan = LogicalPlan::Filter(datafusion::logical_expr::Filter::try_new(
+                having,
+                Arc::new(plan),
+            )?);
         }
         self.projection(plan, above)
     }
@@ -77,17 +98,26 @@ impl Env<'_> {
             Expr::Literal(Literal::Int(nth)) => {
                 let output = usize::try_from(*nth - 1).ok().and_then(|i| outputs.get(i));
                 let Some(output) = output else {
-                    let message = format!("GROUP BY position {nth} is not in select list (valid range is [1, {}]).", outputs.len());
+                    let message = format!(
+                        "GROUP BY position {nth} is not in select list (valid range is [1, {}]).",
+                        outputs.len()
+                    );
                     return Err(QueryError::new("GROUP_BY_POS_OUT_OF_RANGE", message));
                 };
                 if let Expr::Star { .. } = output {
-                    return Err(QueryError::new("STAR_GROUP_BY_POS", "Star (*) is not allowed in a select list when GROUP BY an ordinal position is used."));
+                    return Err(QueryError::new(
+                        "STAR_GROUP_BY_POS",
+                        "Star (*) is not allowed in a select list when GROUP BY an ordinal position is used.",
+                    ));
                 }
                 output
             }
             other => other,
         };
-        let exprs = Exprs { aliases, ..Exprs::over(self, &input.columns, "GROUP BY") };
+        let exprs = Exprs {
+            aliases,
+            ..Exprs::over(self, &input.columns, "GROUP BY")
+        };
         let value = exprs.resolve(expr)?;
         compare::groupable(&value)?;
         let made = compare::normalized(value.clone())?.expr;
@@ -96,15 +126,25 @@ impl Env<'_> {
             DfExpr::Column(column) if !taken(&column.name) => column.clone(),
             _ => {
                 let name = super::name::output_name(expr, &|name| name.join("."));
-                Column::new_unqualified(if taken(&name) { self.fresh(&name) } else { name })
+                Column::new_unqualified(if taken(&name) {
+                    self.fresh(&name)
+                } else {
+                    name
+                })
             }
         };
         // A column whose name is taken is grouped by under another one.
         let made = match made {
-            DfExpr::Column(column) if column != above => DfExpr::Column(column).alias(above.name.clone()),
+            DfExpr::Column(column) if column != above => {
+                DfExpr::Column(column).alias(above.name.clone())
+            }
             made => made,
         };
-        Ok(Key { written: value.expr, made, above })
+        Ok(Key {
+            written: value.expr,
+            made,
+            above,
+        })
     }
 }
 
@@ -126,8 +166,16 @@ impl Split<'_> {
     /// What the call is called in the aggregation's output: itself, unless that is taken.
     fn name(&self, call: &DfExpr) -> String {
         let name = call.schema_name().to_string();
-        let taken = self.keys.iter().map(|k| &k.above.name).chain(self.calls.iter().map(|(_, name)| name));
-        if taken.into_iter().any(|taken| *taken == name) { self.env.fresh(&name) } else { name }
+        let taken = self
+            .keys
+            .iter()
+            .map(|k| &k.above.name)
+            .chain(self.calls.iter().map(|(_, name)| name));
+        if taken.into_iter().any(|taken| *taken == name) {
+            self.env.fresh(&name)
+        } else {
+            name
+        }
     }
 
     /// The expression over the aggregation's output.
@@ -151,7 +199,11 @@ impl Split<'_> {
                     Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
                 }
                 DfExpr::Column(column) => {
-                    let shown = input.columns.iter().find(|c| c.column == column).map_or(&column.name, |c| &c.name);
+                    let shown = input
+                        .columns
+                        .iter()
+                        .find(|c| c.column == column)
+                        .map_or(&column.name, |c| &c.name);
                     Err(missing(shown, written, self.keys.is_empty()).into())
                 }
                 other => Ok(Transformed::no(other)),
@@ -187,4 +239,3 @@ fn unwrapped(error: DataFusionError) -> QueryError {
         other => other.into(),
     }
 }
-

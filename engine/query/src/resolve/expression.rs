@@ -11,7 +11,9 @@ use crate::coerce;
 use crate::error::{Place, QueryError};
 use crate::expr::{BinaryOp, Call, Expr, IsTest, LikeKind, Literal, Quantifier, UnaryOp};
 use crate::functions::kernel::Typed;
-use crate::functions::{self, aggregate, arithmetic, bits, cast, compare, conditional, lambda, nested, pattern};
+use crate::functions::{
+    self, aggregate, arithmetic, bits, cast, compare, conditional, lambda, nested, pattern,
+};
 use crate::types::{TIMESTAMP_NTZ, parse_type, timestamp};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -33,7 +35,14 @@ pub(super) struct Exprs<'r> {
 
 impl<'r> Exprs<'r> {
     pub(super) fn over(env: &'r Env<'r>, columns: &'r [ScopeColumn], clause: &'static str) -> Self {
-        Exprs { env, columns, aliases: &[], aliases_first: false, aggregates: Err(clause), lambdas: &[] }
+        Exprs {
+            env,
+            columns,
+            aliases: &[],
+            aliases_first: false,
+            aggregates: Err(clause),
+            lambdas: &[],
+        }
     }
 
     pub(super) fn case_sensitive(&self) -> bool {
@@ -42,7 +51,9 @@ impl<'r> Exprs<'r> {
 
     /// The expression as Spark prints it.
     pub(super) fn text(&self, expr: &Expr) -> String {
-        pretty(expr, &|name| unqualified(self.columns, name, self.case_sensitive()))
+        pretty(expr, &|name| {
+            unqualified(self.columns, name, self.case_sensitive())
+        })
     }
 
     fn all(&self, exprs: &[Expr]) -> Result<Vec<Typed>> {
@@ -54,20 +65,31 @@ impl<'r> Exprs<'r> {
         match expr {
             Expr::Column { name, place } => self.column(name, *place),
             Expr::Literal(literal) => Ok(Typed::literal(scalar(literal))),
-            Expr::TypedText { kind, text, place } => self.typed_text(kind, text).map_err(|e| e.at(*place)),
+            Expr::TypedText { kind, text, place } => {
+                self.typed_text(kind, text).map_err(|e| e.at(*place))
+            }
             Expr::Call(call) => self.call(call).map_err(|e| e.at(call.place)),
-            Expr::Binary { left, op, right, place } => {
+            Expr::Binary {
+                left,
+                op,
+                right,
+                place,
+            } => {
                 let resolved = match op {
                     BinaryOp::And => conditional::and(boolean(left)?, boolean(right)?),
                     BinaryOp::Or => conditional::or(boolean(left)?, boolean(right)?),
                     op => {
                         let (left, right) = (self.resolve(left)?, self.resolve(right)?);
-                        self.binary(*op, left, right, &self.text(expr)).map_err(|e| e.at(*place))?
+                        self.binary(*op, left, right, &self.text(expr))
+                            .map_err(|e| e.at(*place))?
                     }
                 };
                 Ok(resolved)
             }
-            Expr::Unary { op: UnaryOp::Not, expr } => Ok(conditional::not(boolean(expr)?)),
+            Expr::Unary {
+                op: UnaryOp::Not,
+                expr,
+            } => Ok(conditional::not(boolean(expr)?)),
             Expr::Unary { op, expr } => {
                 let value = self.resolve(expr)?;
                 match op {
@@ -76,48 +98,93 @@ impl<'r> Exprs<'r> {
                     UnaryOp::Plus | UnaryOp::Not => arithmetic::plus(value),
                 }
             }
-            Expr::Cast { expr, to, attempt, place } => {
-                let target = parse_type(to).map_err(|e| QueryError::new(e.class().unwrap_or_default(), e.message()).at(*place))?;
+            Expr::Cast {
+                expr,
+                to,
+                attempt,
+                place,
+            } => {
+                let target = parse_type(to).map_err(|e| {
+                    QueryError::new(e.class().unwrap_or_default(), e.message()).at(*place)
+                })?;
                 let value = self.resolve(expr)?;
-                cast::explicit(value, &target, *attempt, &self.env.conf.time_zone).map_err(|e| e.at(*place))
+                cast::explicit(value, &target, *attempt, &self.env.conf.time_zone)
+                    .map_err(|e| e.at(*place))
             }
-            Expr::Case { operand, branches, otherwise } => self.case(operand.as_deref(), branches, otherwise.as_deref()),
+            Expr::Case {
+                operand,
+                branches,
+                otherwise,
+            } => self.case(operand.as_deref(), branches, otherwise.as_deref()),
             Expr::Alias { expr, .. } => self.resolve(expr),
-            Expr::Star { place, .. } => {
-                Err(QueryError::new("INVALID_USAGE_OF_STAR_OR_REGEX", "Invalid usage of '*' in an expression.").at(*place))
-            }
-            Expr::Between { expr, low, high, negated } => {
+            Expr::Star { place, .. } => Err(QueryError::new(
+                "INVALID_USAGE_OF_STAR_OR_REGEX",
+                "Invalid usage of '*' in an expression.",
+            )
+            .at(*place)),
+            Expr::Between {
+                expr,
+                low,
+                high,
+                negated,
+            } => {
                 let text = self.text(expr);
                 let value = self.resolve(expr)?;
-                let low = compare::compare(BinaryOp::GtEq, value.clone(), self.resolve(low)?, &text)?;
+                let low =
+                    compare::compare(BinaryOp::GtEq, value.clone(), self.resolve(low)?, &text)?;
                 let high = compare::compare(BinaryOp::LtEq, value, self.resolve(high)?, &text)?;
                 Ok(negate_if(*negated, conditional::and(low, high)))
             }
-            Expr::In { expr: value, list, negated } => {
+            Expr::In {
+                expr: value,
+                list,
+                negated,
+            } => {
                 let list = self.all(list)?;
                 let found = compare::is_in(self.resolve(value)?, list, &self.text(expr))?;
                 Ok(negate_if(*negated, found))
             }
-            Expr::Like { kind, expr: value, patterns, quantifier, escape, negated } => {
+            Expr::Like {
+                kind,
+                expr: value,
+                patterns,
+                quantifier,
+                escape,
+                negated,
+            } => {
                 let value = self.resolve(value)?;
                 self.like(*kind, value, patterns, *quantifier, *escape, *negated)
             }
-            Expr::Is { expr, test, negated } => {
+            Expr::Is {
+                expr,
+                test,
+                negated,
+            } => {
                 let value = self.resolve(expr)?;
                 let tested = match test {
                     IsTest::Null => conditional::is_null(value),
-                    IsTest::Unknown => conditional::is_null(cast::implicit(value, &DataType::Boolean)?),
-                    IsTest::True => conditional::is_true(cast::implicit(value, &DataType::Boolean)?),
-                    IsTest::False => conditional::is_true(conditional::not(cast::implicit(value, &DataType::Boolean)?)),
+                    IsTest::Unknown => {
+                        conditional::is_null(cast::implicit(value, &DataType::Boolean)?)
+                    }
+                    IsTest::True => {
+                        conditional::is_true(cast::implicit(value, &DataType::Boolean)?)
+                    }
+                    IsTest::False => conditional::is_true(conditional::not(cast::implicit(
+                        value,
+                        &DataType::Boolean,
+                    )?)),
                 };
                 Ok(negate_if(*negated, tested))
             }
             Expr::Field { expr, name, place } => {
-                nested::field(self.resolve(expr)?, name, self.case_sensitive()).map_err(|e| e.at(*place))
+                nested::field(self.resolve(expr)?, name, self.case_sensitive())
+                    .map_err(|e| e.at(*place))
             }
-            Expr::Index { expr, index } => {
-                nested::index(self.resolve(expr)?, self.resolve(index)?, self.case_sensitive())
-            }
+            Expr::Index { expr, index } => nested::index(
+                self.resolve(expr)?,
+                self.resolve(index)?,
+                self.case_sensitive(),
+            ),
             Expr::Lambda { .. } => Err(QueryError::new(
                 "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
                 "a lambda is only an argument of a function that takes one",
@@ -152,20 +219,39 @@ impl<'r> Exprs<'r> {
     }
 
     fn column(&self, name: &[String], place: Option<Place>) -> Result<Typed> {
-        if let Some((_, value)) = self.lambdas.iter().rev().find(|(n, _)| n.eq_ignore_ascii_case(&name[0])) {
+        if let Some((_, value)) = self
+            .lambdas
+            .iter()
+            .rev()
+            .find(|(n, _)| n.eq_ignore_ascii_case(&name[0]))
+        {
             let mut value = value.clone();
             for field in &name[1..] {
-                value = nested::field(value, field, self.case_sensitive()).map_err(|e| e.at(place))?;
+                value =
+                    nested::field(value, field, self.case_sensitive()).map_err(|e| e.at(place))?;
             }
             return Ok(value);
         }
         let alias = || {
             let same = |alias: &str| {
-                if self.case_sensitive() { alias == name[0] } else { alias.eq_ignore_ascii_case(&name[0]) }
+                if self.case_sensitive() {
+                    alias == name[0]
+                } else {
+                    alias.eq_ignore_ascii_case(&name[0])
+                }
             };
-            let (_, expr) = self.aliases.iter().find(|(alias, _)| name.len() == 1 && same(alias))?;
+            let (_, expr) = self
+                .aliases
+                .iter()
+                .find(|(alias, _)| name.len() == 1 && same(alias))?;
             // The alias's own expression sees columns only: `a + 1 AS a` does not mean itself.
-            Some(Exprs { aliases: &[], ..*self }.resolve(expr))
+            Some(
+                Exprs {
+                    aliases: &[],
+                    ..*self
+                }
+                .resolve(expr),
+            )
         };
         if self.aliases_first
             && let Some(found) = alias()
@@ -176,7 +262,8 @@ impl<'r> Exprs<'r> {
             Some(found) => Ok(found),
             None => match alias() {
                 Some(found) => found,
-                None => keyword(name, self).unwrap_or_else(|| Err(unknown_column(self.columns, name, place))),
+                None => keyword(name, self)
+                    .unwrap_or_else(|| Err(unknown_column(self.columns, name, place))),
             },
         }
     }
@@ -201,16 +288,20 @@ impl<'r> Exprs<'r> {
             let message = format!("The value of the typed literal {kind} is invalid: '{text}'.");
             QueryError::new("INVALID_TYPED_LITERAL", message)
         };
-        let value = cast::text_to_scalar(text.trim(), &target, &self.env.conf.time_zone).ok_or_else(invalid)?;
+        let value = cast::text_to_scalar(text.trim(), &target, &self.env.conf.time_zone)
+            .ok_or_else(invalid)?;
         Ok(Typed::literal(value))
     }
 
     fn binary(&self, op: BinaryOp, left: Typed, right: Typed, text: &str) -> Result<Typed> {
         use BinaryOp as Op;
         match op {
-            Op::Add | Op::Subtract | Op::Multiply | Op::Divide | Op::Remainder | Op::IntegerDivide => {
-                arithmetic::binary(op, left, right, text, self.env.conf)
-            }
+            Op::Add
+            | Op::Subtract
+            | Op::Multiply
+            | Op::Divide
+            | Op::Remainder
+            | Op::IntegerDivide => arithmetic::binary(op, left, right, text, self.env.conf),
             Op::BitAnd | Op::BitOr | Op::BitXor => bits::binary(op, left, right, text),
             Op::ShiftLeft | Op::ShiftRight | Op::ShiftRightUnsigned => bits::shift(op, left, right),
             Op::Concat => self.function("concat", vec![left, right]),
@@ -218,14 +309,24 @@ impl<'r> Exprs<'r> {
         }
     }
 
-    fn case(&self, operand: Option<&Expr>, branches: &[(Expr, Expr)], otherwise: Option<&Expr>) -> Result<Typed> {
+    fn case(
+        &self,
+        operand: Option<&Expr>,
+        branches: &[(Expr, Expr)],
+        otherwise: Option<&Expr>,
+    ) -> Result<Typed> {
         let mut conditions = vec![];
         let mut results = vec![];
         let operand = operand.map(|e| self.resolve(e)).transpose()?;
         for (when, then) in branches {
             conditions.push(match &operand {
                 None => self.condition(when)?,
-                Some(operand) => compare::compare(BinaryOp::Eq, operand.clone(), self.resolve(when)?, &self.text(when))?,
+                Some(operand) => compare::compare(
+                    BinaryOp::Eq,
+                    operand.clone(),
+                    self.resolve(when)?,
+                    &self.text(when),
+                )?,
             });
             results.push(self.resolve(then)?);
         }
@@ -234,8 +335,13 @@ impl<'r> Exprs<'r> {
             None => Typed::null(&DataType::Null),
         });
         let (mut results, _) = coerce::same_type("casewhen", results)?;
-        let last = results.pop().unwrap_or_else(|| Typed::null(&DataType::Null));
-        Ok(conditional::case(conditions.into_iter().zip(results).collect(), last))
+        let last = results
+            .pop()
+            .unwrap_or_else(|| Typed::null(&DataType::Null));
+        Ok(conditional::case(
+            conditions.into_iter().zip(results).collect(),
+            last,
+        ))
     }
 
     fn like(
@@ -280,17 +386,30 @@ impl<'r> Exprs<'r> {
         }
         if functions::is_generator(&name) {
             let message = "The generator is not supported: nested in expressions or outside the SELECT clause";
-            return Err(QueryError::new("UNSUPPORTED_GENERATOR.NESTED_IN_EXPRESSIONS", message));
+            return Err(QueryError::new(
+                "UNSUPPORTED_GENERATOR.NESTED_IN_EXPRESSIONS",
+                message,
+            ));
         }
-        let plain = !call.distinct && call.filter.is_none() && call.order_by.is_empty() && call.ignore_nulls.is_none();
+        let plain = !call.distinct
+            && call.filter.is_none()
+            && call.order_by.is_empty()
+            && call.ignore_nulls.is_none();
         if !plain {
-            let message = format!("{name} is not an aggregate function: it takes no DISTINCT, FILTER, ORDER BY or IGNORE NULLS");
-            return Err(QueryError::new("INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX", message));
+            let message = format!(
+                "{name} is not an aggregate function: it takes no DISTINCT, FILTER, ORDER BY or IGNORE NULLS"
+            );
+            return Err(QueryError::new(
+                "INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX",
+                message,
+            ));
         }
         if call.args.iter().any(|a| matches!(a, Expr::Lambda { .. })) {
             return self.higher_order(&name, call);
         }
-        if matches!(name.as_str(), "struct" | "named_struct" | "arrays_zip") && name != "named_struct" {
+        if matches!(name.as_str(), "struct" | "named_struct" | "arrays_zip")
+            && name != "named_struct"
+        {
             return self.named_by_arguments(&name, &call.args);
         }
         self.function(&name, self.all(&call.args)?)
@@ -304,25 +423,54 @@ impl<'r> Exprs<'r> {
                 "an aggregate function" => "NESTED_AGGREGATE_FUNCTION",
                 _ => "UNSUPPORTED_EXPR_FOR_OPERATOR",
             };
-            return Err(QueryError::new(class, format!("the aggregate function {name} is not allowed in {clause}")));
+            return Err(QueryError::new(
+                class,
+                format!("the aggregate function {name} is not allowed in {clause}"),
+            ));
         }
-        let inner = Exprs { aggregates: Err("an aggregate function"), aliases_first: false, ..*self };
+        let inner = Exprs {
+            aggregates: Err("an aggregate function"),
+            aliases_first: false,
+            ..*self
+        };
         let args = match call.args.as_slice() {
-            [Expr::Star { qualifier, except, .. }] if name == "count" && qualifier.is_empty() && except.is_empty() => {
+            [
+                Expr::Star {
+                    qualifier, except, ..
+                },
+            ] if name == "count" && qualifier.is_empty() && except.is_empty() => {
                 vec![Typed::literal(ScalarValue::Int32(Some(1)))]
             }
             args => inner.all(args)?,
         };
-        let filter = call.filter.as_ref().map(|f| inner.condition(f)).transpose()?;
+        let filter = call
+            .filter
+            .as_ref()
+            .map(|f| inner.condition(f))
+            .transpose()?;
         let order_by = call.order_by.iter().map(|key| {
             let (expr, ascending, nulls_first) = match key {
-                Expr::Sort { expr, ascending, nulls_first } => (&**expr, *ascending, *nulls_first),
+                Expr::Sort {
+                    expr,
+                    ascending,
+                    nulls_first,
+                } => (&**expr, *ascending, *nulls_first),
                 other => (other, true, None),
             };
-            Ok(compare::sort_by(inner.resolve(expr)?, ascending, nulls_first))
+            Ok(compare::sort_by(
+                inner.resolve(expr)?,
+                ascending,
+                nulls_first,
+            ))
         });
         let order_by = order_by.collect::<Result<Vec<_>>>()?;
-        let wanted = aggregate::Wanted { args, distinct: call.distinct, filter, order_by, ignore_nulls: call.ignore_nulls };
+        let wanted = aggregate::Wanted {
+            args,
+            distinct: call.distinct,
+            filter,
+            order_by,
+            ignore_nulls: call.ignore_nulls,
+        };
         self.env.functions.call_aggregate(name, wanted)
     }
 
@@ -356,7 +504,14 @@ impl<'r> Exprs<'r> {
 
     /// The columns or fields that a star stands for.
     pub(super) fn star(&self, star: &Expr) -> Result<Vec<(String, Typed)>> {
-        let Expr::Star { qualifier, except, place } = star else { return Ok(vec![]) };
+        let Expr::Star {
+            qualifier,
+            except,
+            place,
+        } = star
+        else {
+            return Ok(vec![]);
+        };
         let cs = self.case_sensitive();
         let mut found: Vec<(String, Typed)> = self
             .columns
@@ -373,18 +528,32 @@ impl<'r> Exprs<'r> {
                 return Err(QueryError::new("CANNOT_RESOLVE_STAR_EXPAND", message).at(*place));
             };
             let DataType::Struct(fields) = value.data_type.clone() else {
-                let message = format!("Can only star expand struct data types. Attribute: {qualifier:?}.");
+                let message =
+                    format!("Can only star expand struct data types. Attribute: {qualifier:?}.");
                 return Err(QueryError::new("_LEGACY_ERROR_TEMP_1050", message).at(*place));
             };
             for field in &fields {
-                found.push((field.name().clone(), nested::field(value.clone(), field.name(), true)?));
+                found.push((
+                    field.name().clone(),
+                    nested::field(value.clone(), field.name(), true)?,
+                ));
             }
         }
         for name in except {
             let before = found.len();
-            found.retain(|(n, _)| if cs { n != name } else { !n.eq_ignore_ascii_case(name) });
+            found.retain(|(n, _)| {
+                if cs {
+                    n != name
+                } else {
+                    !n.eq_ignore_ascii_case(name)
+                }
+            });
             if found.len() == before {
-                return Err(unknown_column(self.columns, std::slice::from_ref(name), *place));
+                return Err(unknown_column(
+                    self.columns,
+                    std::slice::from_ref(name),
+                    *place,
+                ));
             }
         }
         Ok(found)
@@ -392,14 +561,38 @@ impl<'r> Exprs<'r> {
 
     fn higher_order(&self, name: &str, call: &Call) -> Result<Typed> {
         let resolve_body = |params: &[(String, Typed)], body: &Expr| {
-            let lambdas: Vec<(String, Typed)> = self.lambdas.iter().chain(params).cloned().collect();
-            Exprs { lambdas: &lambdas, aggregates: Err("a lambda"), ..*self }.resolve(body)
+            let lambdas: Vec<(String, Typed)> =
+                self.lambdas.iter().chain(params).cloned().collect();
+            Exprs {
+                lambdas: &lambdas,
+                aggregates: Err("a lambda"),
+                ..*self
+            }
+            .resolve(body)
         };
         let args = call.args.iter().map(|arg| match arg {
-            Expr::Lambda { params, body } => Ok(lambda::Arg::Lambda { params: params.clone(), body: (**body).clone() }),
+            Expr::Lambda { params, body } => Ok(lambda::Arg::Lambda {
+                params: params.clone(),
+                body: (**body).clone(),
+            }),
             other => self.resolve(other).map(lambda::Arg::Value),
         });
-        lambda::call(name, args.collect::<Result<_>>()?, &resolve_body)
+        let args = args.collect::<Result<_>>()?;
+        // The parameters of lambdas around are columns to the ones within.
+        let around = self
+            .lambdas
+            .iter()
+            .filter_map(|(_, value)| match &value.expr {
+                DfExpr::Column(column) => Some((column.clone(), value.data_type.clone())),
+                _ => None,
+            });
+        let columns = self
+            .columns
+            .iter()
+            .map(|c| (c.column.clone(), c.data_type.clone()));
+        lambda::with_columns(columns.chain(around).collect(), || {
+            lambda::call(name, args, &resolve_body)
+        })
     }
 }
 
@@ -407,12 +600,19 @@ impl<'r> Exprs<'r> {
 fn keyword(name: &[String], exprs: &Exprs<'_>) -> Option<Result<Typed>> {
     let [name] = name else { return None };
     let name = name.to_lowercase();
-    matches!(name.as_str(), "current_date" | "current_timestamp" | "current_user")
-        .then(|| exprs.function(&name, vec![]))
+    matches!(
+        name.as_str(),
+        "current_date" | "current_timestamp" | "current_user"
+    )
+    .then(|| exprs.function(&name, vec![]))
 }
 
 fn negate_if(negated: bool, value: Typed) -> Typed {
-    if negated { conditional::not(value) } else { value }
+    if negated {
+        conditional::not(value)
+    } else {
+        value
+    }
 }
 
 /// The constant as a value of Spark's type.
@@ -426,9 +626,11 @@ pub(super) fn scalar(literal: &Literal) -> ScalarValue {
         Literal::BigInt(v) => ScalarValue::Int64(Some(*v)),
         Literal::Float(v) => ScalarValue::Float32(Some(*v)),
         Literal::Double(v) => ScalarValue::Float64(Some(*v)),
-        Literal::Decimal { unscaled, precision, scale } => {
-            ScalarValue::Decimal128(Some(*unscaled), *precision, *scale)
-        }
+        Literal::Decimal {
+            unscaled,
+            precision,
+            scale,
+        } => ScalarValue::Decimal128(Some(*unscaled), *precision, *scale),
         Literal::String(v) => ScalarValue::Utf8(Some(v.clone())),
         Literal::Binary(v) => ScalarValue::Binary(Some(v.clone())),
         Literal::Date(v) => ScalarValue::Date32(Some(*v)),
@@ -436,7 +638,11 @@ pub(super) fn scalar(literal: &Literal) -> ScalarValue {
         Literal::TimestampNtz(v) => ScalarValue::TimestampMicrosecond(Some(*v), None),
         Literal::YearMonthInterval(v) => ScalarValue::IntervalYearMonth(Some(*v)),
         Literal::DayTimeInterval(v) => ScalarValue::DurationMicrosecond(Some(*v)),
-        Literal::CalendarInterval { months, days, micros } => {
+        Literal::CalendarInterval {
+            months,
+            days,
+            micros,
+        } => {
             let nanos = micros.saturating_mul(1_000);
             let value = arrow::array::types::IntervalMonthDayNano::new(*months, *days, nanos);
             ScalarValue::IntervalMonthDayNano(Some(value))

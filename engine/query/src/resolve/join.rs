@@ -17,7 +17,13 @@ use crate::plan::{JoinCondition, JoinKind};
 type Result<T> = std::result::Result<T, QueryError>;
 
 impl Env<'_> {
-    pub(super) fn join(&self, left: Relation, right: Relation, kind: JoinKind, condition: &JoinCondition) -> Result<Relation> {
+    pub(super) fn join(
+        &self,
+        left: Relation,
+        right: Relation,
+        kind: JoinKind,
+        condition: &JoinCondition,
+    ) -> Result<Relation> {
         let (left, right) = self.kept_apart(left, right)?;
         let both: Vec<ScopeColumn> = left.columns.iter().chain(&right.columns).cloned().collect();
         let mut using = vec![];
@@ -29,7 +35,9 @@ impl Env<'_> {
                 self.using(&left, &right, names)?
             }
             JoinCondition::Natural => {
-                let shared = left.visible().filter(|l| right.visible().any(|r| self.same(&l.name, &r.name)));
+                let shared = left
+                    .visible()
+                    .filter(|l| right.visible().any(|r| self.same(&l.name, &r.name)));
                 using = shared.map(|c| c.name.clone()).collect();
                 self.using(&left, &right, &using)?
             }
@@ -54,10 +62,16 @@ impl Env<'_> {
             false,
         )?);
         if matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti) {
-            return Ok(Relation { plan, columns: left.columns });
+            return Ok(Relation {
+                plan,
+                columns: left.columns,
+            });
         }
         if using.is_empty() {
-            return Ok(Relation { plan, columns: both });
+            return Ok(Relation {
+                plan,
+                columns: both,
+            });
         }
         self.merged(plan, left, right, &using, kind)
     }
@@ -71,7 +85,10 @@ impl Env<'_> {
                 "The join condition \"{text}\" has the invalid type \"{}\", expected \"BOOLEAN\".",
                 crate::types::type_sql(&value.data_type)
             );
-            return Err(QueryError::new("JOIN_CONDITION_IS_NOT_BOOLEAN_TYPE", message));
+            return Err(QueryError::new(
+                "JOIN_CONDITION_IS_NOT_BOOLEAN_TYPE",
+                message,
+            ));
         }
         Ok(value.expr)
     }
@@ -93,39 +110,79 @@ impl Env<'_> {
         let mut found = side.visible().filter(|c| self.same(&c.name, name));
         match (found.next(), found.next()) {
             (Some(column), None) => Ok(column),
-            (Some(_), Some(_)) => {
-                Err(QueryError::new("AMBIGUOUS_REFERENCE", format!("Reference `{name}` is ambiguous on one side of the join.")))
-            }
+            (Some(_), Some(_)) => Err(QueryError::new(
+                "AMBIGUOUS_REFERENCE",
+                format!("Reference `{name}` is ambiguous on one side of the join."),
+            )),
             (None, _) => {
                 let error = unknown_column(&side.columns, std::slice::from_ref(name), None);
-                Err(QueryError::new("UNRESOLVED_USING_COLUMN_FOR_JOIN", error.message()))
+                Err(QueryError::new(
+                    "UNRESOLVED_USING_COLUMN_FOR_JOIN",
+                    error.message(),
+                ))
             }
         }
     }
 
     /// USING: the keys once and first, then the left columns, then the right ones.
-    fn merged(&self, plan: LogicalPlan, left: Relation, right: Relation, using: &[String], kind: JoinKind) -> Result<Relation> {
+    fn merged(
+        &self,
+        plan: LogicalPlan,
+        left: Relation,
+        right: Relation,
+        using: &[String],
+        kind: JoinKind,
+    ) -> Result<Relation> {
         let is_key = |c: &ScopeColumn| using.iter().any(|name| self.same(name, &c.name));
         let mut keys = vec![];
         let mut plan = plan;
         for name in using {
-            let (l, r) = (self.key(&left, name)?.clone(), self.key(&right, name)?.clone());
+            let (l, r) = (
+                self.key(&left, name)?.clone(),
+                self.key(&right, name)?.clone(),
+            );
             keys.push(match kind {
-                JoinKind::Right => ScopeColumn { qualifier: vec![], name: name.clone(), ..r },
+                JoinKind::Right => ScopeColumn {
+                    qualifier: vec![],
+                    name: name.clone(),
+                    ..r
+                },
                 JoinKind::Full => {
-                    let merged = crate::functions::scalar("coalesce", vec![l.typed(), r.typed()], self.conf)?;
-                    let Some(merged) = merged else { return Err(QueryError::unsupported("this USING")) };
+                    let merged = crate::functions::scalar(
+                        "coalesce",
+                        vec![l.typed(), r.typed()],
+                        self.conf,
+                    )?;
+                    let Some(merged) = merged else {
+                        return Err(QueryError::unsupported("this USING"));
+                    };
                     let made = self.fresh("using");
-                    let all = plan.schema().iter().map(|(q, f)| DfExpr::Column(Column::new(q.cloned(), f.name())));
+                    let all = plan
+                        .schema()
+                        .iter()
+                        .map(|(q, f)| DfExpr::Column(Column::new(q.cloned(), f.name())));
                     let all = all.chain([merged.expr.alias(made.clone())]).collect();
                     plan = LogicalPlan::Projection(Projection::try_new(all, Arc::new(plan))?);
                     let column = Column::new_unqualified(made);
-                    ScopeColumn { qualifier: vec![], name: name.clone(), column, data_type: merged.data_type, hidden: false }
+                    ScopeColumn {
+                        qualifier: vec![],
+                        name: name.clone(),
+                        column,
+                        data_type: merged.data_type,
+                        hidden: false,
+                    }
                 }
-                _ => ScopeColumn { qualifier: vec![], name: name.clone(), ..l },
+                _ => ScopeColumn {
+                    qualifier: vec![],
+                    name: name.clone(),
+                    ..l
+                },
             });
         }
-        let hide = |c: &ScopeColumn| ScopeColumn { hidden: c.hidden || is_key(c), ..c.clone() };
+        let hide = |c: &ScopeColumn| ScopeColumn {
+            hidden: c.hidden || is_key(c),
+            ..c.clone()
+        };
         let rest = left.columns.iter().chain(&right.columns).map(hide);
         let columns = keys.into_iter().chain(rest).collect();
         Ok(Relation { plan, columns })
@@ -135,10 +192,16 @@ impl Env<'_> {
     fn kept_apart(&self, left: Relation, right: Relation) -> Result<(Relation, Relation)> {
         let clash = |c: &Column| {
             left.plan.schema().iter().any(|(q, f)| {
-                f.name() == &c.name && (q.is_none() || c.relation.is_none() || q == c.relation.as_ref())
+                f.name() == &c.name
+                    && (q.is_none() || c.relation.is_none() || q == c.relation.as_ref())
             })
         };
-        if !right.plan.schema().iter().any(|(q, f)| clash(&Column::new(q.cloned(), f.name()))) {
+        if !right
+            .plan
+            .schema()
+            .iter()
+            .any(|(q, f)| clash(&Column::new(q.cloned(), f.name())))
+        {
             return Ok((left, right));
         }
         let mut exprs = vec![];
@@ -151,7 +214,10 @@ impl Env<'_> {
         }
         let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(right.plan))?);
         let columns = right.columns.into_iter().map(|c| {
-            let new = renamed.iter().find(|(old, _)| *old == c.column).map_or(c.column.clone(), |(_, new)| new.clone());
+            let new = renamed
+                .iter()
+                .find(|(old, _)| *old == c.column)
+                .map_or(c.column.clone(), |(_, new)| new.clone());
             ScopeColumn { column: new, ..c }
         });
         let columns = columns.collect();
@@ -160,12 +226,20 @@ impl Env<'_> {
 }
 
 /// The conjuncts that compare a left with a right expression for equality, and the rest.
-#[expect(clippy::type_complexity, reason = "pairs of keys, and what is left of the condition")]
-fn keys(condition: Option<DfExpr>, left: &Relation, right: &Relation) -> (Vec<(DfExpr, DfExpr)>, Option<DfExpr>) {
-    let Some(condition) = condition else { return (vec![], None) };
+fn keys(
+    condition: Option<DfExpr>,
+    left: &Relation,
+    right: &Relation,
+) -> (Vec<(DfExpr, DfExpr)>, Option<DfExpr>) {
+    let Some(condition) = condition else {
+        return (vec![], None);
+    };
     let within = |e: &DfExpr, side: &Relation| {
         let used = e.column_refs();
-        !used.is_empty() && used.iter().all(|c| side.columns.iter().any(|s| s.column == **c))
+        !used.is_empty()
+            && used
+                .iter()
+                .all(|c| side.columns.iter().any(|s| s.column == **c))
     };
     let mut on = vec![];
     let mut rest = vec![];

@@ -17,25 +17,61 @@ pub(super) fn output_name(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> 
 pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> String {
     let of = |expr: &Expr| pretty(expr, column);
     let list = |exprs: &[Expr]| exprs.iter().map(&of).collect::<Vec<_>>().join(", ");
-    let not = |negated: bool, text: String| if negated { format!("(NOT {text})") } else { text };
+    let not = |negated: bool, text: String| {
+        if negated {
+            format!("(NOT {text})")
+        } else {
+            text
+        }
+    };
     match expr {
         Expr::Column { name, .. } => column(name),
         Expr::Literal(literal) => literal_text(literal),
         Expr::TypedText { kind, text, .. } => format!("{} '{text}'", kind.to_uppercase()),
         Expr::Call(call) => call_text(call, column),
-        Expr::Binary { left, op: BinaryOp::Concat, right, .. } => format!("concat({}, {})", of(left), of(right)),
-        Expr::Binary { left, op: BinaryOp::NotEq, right, .. } => format!("(NOT ({} = {}))", of(left), of(right)),
-        Expr::Binary { left, op, right, .. } => format!("({} {} {})", of(left), operator(*op), of(right)),
-        Expr::Unary { op: UnaryOp::Not, expr } => format!("(NOT {})", of(expr)),
-        Expr::Unary { op: UnaryOp::Minus, expr } => format!("(- {})", of(expr)),
-        Expr::Unary { op: UnaryOp::Plus, expr } => format!("(+ {})", of(expr)),
-        Expr::Unary { op: UnaryOp::BitNot, expr } => format!("~{}", of(expr)),
-        Expr::Cast { expr, to, attempt, .. } => {
+        Expr::Binary {
+            left,
+            op: BinaryOp::Concat,
+            right,
+            ..
+        } => format!("concat({}, {})", of(left), of(right)),
+        Expr::Binary {
+            left,
+            op: BinaryOp::NotEq,
+            right,
+            ..
+        } => format!("(NOT ({} = {}))", of(left), of(right)),
+        Expr::Binary {
+            left, op, right, ..
+        } => format!("({} {} {})", of(left), operator(*op), of(right)),
+        Expr::Unary {
+            op: UnaryOp::Not,
+            expr,
+        } => format!("(NOT {})", of(expr)),
+        Expr::Unary {
+            op: UnaryOp::Minus,
+            expr,
+        } => format!("(- {})", of(expr)),
+        Expr::Unary {
+            op: UnaryOp::Plus,
+            expr,
+        } => format!("(+ {})", of(expr)),
+        Expr::Unary {
+            op: UnaryOp::BitNot,
+            expr,
+        } => format!("~{}", of(expr)),
+        Expr::Cast {
+            expr, to, attempt, ..
+        } => {
             let name = if *attempt { "TRY_CAST" } else { "CAST" };
             let to = parse_type(to).map_or_else(|_| to.to_uppercase(), |t| type_sql(&t));
             format!("{name}({} AS {to})", of(expr))
         }
-        Expr::Case { operand, branches, otherwise } => {
+        Expr::Case {
+            operand,
+            branches,
+            otherwise,
+        } => {
             let mut text = "CASE".to_string();
             for (when, then) in branches {
                 let when = match operand {
@@ -51,22 +87,47 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         }
         Expr::Alias { expr, .. } | Expr::Sort { expr, .. } => of(expr),
         Expr::Star { .. } => "*".into(),
-        Expr::Between { expr, low, high, negated } => {
-            not(*negated, format!("between({}, {}, {})", of(expr), of(low), of(high)))
-        }
-        Expr::In { expr, list: values, negated } => not(*negated, format!("({} IN ({}))", of(expr), list(values))),
-        Expr::Like { kind, expr, patterns, quantifier, escape, negated } => {
+        Expr::Between {
+            expr,
+            low,
+            high,
+            negated,
+        } => not(
+            *negated,
+            format!("between({}, {}, {})", of(expr), of(low), of(high)),
+        ),
+        Expr::In {
+            expr,
+            list: values,
+            negated,
+        } => not(*negated, format!("({} IN ({}))", of(expr), list(values))),
+        Expr::Like {
+            kind,
+            expr,
+            patterns,
+            quantifier,
+            escape,
+            negated,
+        } => {
             let escape = escape.map(|c| format!(" ESCAPE '{c}'")).unwrap_or_default();
             let text = match (kind, quantifier) {
                 (LikeKind::RLike, _) => format!("RLIKE({}, {})", of(expr), list(patterns)),
-                (LikeKind::Like, Quantifier::One) => format!("{} LIKE {}{escape}", of(expr), list(patterns)),
-                (LikeKind::ILike, Quantifier::One) => format!("ilike({}, {}{escape})", of(expr), list(patterns)),
+                (LikeKind::Like, Quantifier::One) => {
+                    format!("{} LIKE {}{escape}", of(expr), list(patterns))
+                }
+                (LikeKind::ILike, Quantifier::One) => {
+                    format!("ilike({}, {}{escape})", of(expr), list(patterns))
+                }
                 (_, Quantifier::Any) => format!("likeany({}, {})", of(expr), list(patterns)),
                 (_, Quantifier::All) => format!("likeall({}, {})", of(expr), list(patterns)),
             };
             not(*negated, text)
         }
-        Expr::Is { expr, test, negated } => match (test, negated) {
+        Expr::Is {
+            expr,
+            test,
+            negated,
+        } => match (test, negated) {
             (IsTest::Null | IsTest::Unknown, false) => format!("({} IS NULL)", of(expr)),
             (IsTest::Null | IsTest::Unknown, true) => format!("({} IS NOT NULL)", of(expr)),
             (IsTest::True, _) => not(*negated, format!("({} <=> true)", of(expr))),
@@ -78,7 +139,9 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         Expr::Tuple(exprs) => format!("struct({})", list(exprs)),
         Expr::Subquery(_) => "scalarsubquery()".into(),
         Expr::Exists { negated, .. } => not(*negated, "exists()".into()),
-        Expr::InSubquery { expr, negated, .. } => not(*negated, format!("({} IN (listquery()))", of(expr))),
+        Expr::InSubquery { expr, negated, .. } => {
+            not(*negated, format!("({} IN (listquery()))", of(expr)))
+        }
         Expr::Resolved(expr) => expr.schema_name().to_string(),
     }
 }
@@ -147,7 +210,9 @@ fn literal_text(literal: &Literal) -> String {
         Literal::BigInt(v) => v.to_string(),
         Literal::Float(v) => text::float(*v),
         Literal::Double(v) => text::double(*v),
-        Literal::Decimal { unscaled, scale, .. } => text::decimal(*unscaled, *scale),
+        Literal::Decimal {
+            unscaled, scale, ..
+        } => text::decimal(*unscaled, *scale),
         Literal::String(v) => v.clone(),
         Literal::Binary(v) => format!("X'{}'", text::hex(v)),
         Literal::Date(v) => format!("DATE '{}'", text::date(i64::from(*v))),
@@ -155,6 +220,10 @@ fn literal_text(literal: &Literal) -> String {
         Literal::TimestampNtz(v) => format!("TIMESTAMP_NTZ '{}'", text::timestamp(*v)),
         Literal::YearMonthInterval(v) => text::year_month(*v),
         Literal::DayTimeInterval(v) => text::day_time(*v),
-        Literal::CalendarInterval { months, days, micros } => format!("INTERVAL '{months} months {days} days {micros} microseconds'"),
+        Literal::CalendarInterval {
+            months,
+            days,
+            micros,
+        } => format!("INTERVAL '{months} months {days} days {micros} microseconds'"),
     }
 }

@@ -57,13 +57,20 @@ impl Relation {
 }
 
 fn same(a: &str, b: &str, case_sensitive: bool) -> bool {
-    if case_sensitive { a == b } else { a.eq_ignore_ascii_case(b) || a.to_lowercase() == b.to_lowercase() }
+    if case_sensitive {
+        a == b
+    } else {
+        a.eq_ignore_ascii_case(b) || a.to_lowercase() == b.to_lowercase()
+    }
 }
 
 /// Whether `written` says the qualifier, or its last parts.
 pub(super) fn qualifies(qualifier: &[String], written: &[String], case_sensitive: bool) -> bool {
     written.len() <= qualifier.len()
-        && qualifier[qualifier.len() - written.len()..].iter().zip(written).all(|(a, b)| same(a, b, case_sensitive))
+        && qualifier[qualifier.len() - written.len()..]
+            .iter()
+            .zip(written)
+            .all(|(a, b)| same(a, b, case_sensitive))
 }
 
 /// How many of the parts of a name are its qualifier, and which column is meant.
@@ -84,11 +91,16 @@ pub(super) fn find<'s>(
             if others.is_empty() {
                 return Ok(Some((qualifier, column)));
             }
-            let mut names: Vec<String> =
-                std::iter::once(column).chain(others).map(|c| full_name(&c.qualifier, &c.name)).collect();
+            let mut names: Vec<String> = std::iter::once(column)
+                .chain(others)
+                .map(|c| full_name(&c.qualifier, &c.name))
+                .collect();
             names.sort();
-            let message =
-                format!("Reference {} is ambiguous, could be: [{}].", in_backticks(name), names.join(", "));
+            let message = format!(
+                "Reference {} is ambiguous, could be: [{}].",
+                in_backticks(name),
+                names.join(", ")
+            );
             return Err(QueryError::new("AMBIGUOUS_REFERENCE", message));
         }
     }
@@ -96,12 +108,20 @@ pub(super) fn find<'s>(
 }
 
 fn full_name(qualifier: &[String], name: &str) -> String {
-    let parts: Vec<String> = qualifier.iter().map(String::as_str).chain([name]).map(|p| format!("`{p}`")).collect();
+    let parts: Vec<String> = qualifier
+        .iter()
+        .map(String::as_str)
+        .chain([name])
+        .map(|p| format!("`{p}`"))
+        .collect();
     parts.join(".")
 }
 
 pub(super) fn in_backticks(name: &[String]) -> String {
-    name.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(".")
+    name.iter()
+        .map(|part| format!("`{part}`"))
+        .collect::<Vec<_>>()
+        .join(".")
 }
 
 /// The column or field that `name` says.
@@ -110,7 +130,9 @@ pub(super) fn lookup(
     name: &[String],
     case_sensitive: bool,
 ) -> Result<Option<Typed>, QueryError> {
-    let Some((qualifier, column)) = find(columns, name, case_sensitive)? else { return Ok(None) };
+    let Some((qualifier, column)) = find(columns, name, case_sensitive)? else {
+        return Ok(None);
+    };
     let mut value = column.typed();
     for field in &name[qualifier + 1..] {
         value = nested::field(value, field, case_sensitive)?;
@@ -119,14 +141,24 @@ pub(super) fn lookup(
 }
 
 /// The error for a name that nothing has, with those that are spelled nearly so.
-pub(super) fn unknown_column(columns: &[ScopeColumn], name: &[String], place: Option<Place>) -> QueryError {
+pub(super) fn unknown_column(
+    columns: &[ScopeColumn],
+    name: &[String],
+    place: Option<Place>,
+) -> QueryError {
     let written = name.join(".").to_lowercase();
     let mut near: Vec<(usize, String)> = vec![];
-    let one_relation = columns.windows(2).all(|two| two[0].qualifier == two[1].qualifier);
+    let one_relation = columns
+        .windows(2)
+        .all(|two| two[0].qualifier == two[1].qualifier);
     for column in columns.iter().filter(|c| !c.hidden) {
         let brief = one_relation && name.len() == 1;
         let known = full_name(if brief { &[] } else { &column.qualifier }, &column.name);
-        let plain = if name.len() > 1 { known.replace('`', "") } else { column.name.clone() };
+        let plain = if name.len() > 1 {
+            known.replace('`', "")
+        } else {
+            column.name.clone()
+        };
         let entry = (distance(&written, &plain.to_lowercase()), known);
         if !near.contains(&entry) {
             near.push(entry);
@@ -134,12 +166,16 @@ pub(super) fn unknown_column(columns: &[ScopeColumn], name: &[String], place: Op
     }
     near.sort();
     let name = in_backticks(name);
-    let start = format!("A column, variable, or function parameter with name {name} cannot be resolved.");
+    let start =
+        format!("A column, variable, or function parameter with name {name} cannot be resolved.");
     if near.is_empty() {
         return QueryError::new("UNRESOLVED_COLUMN.WITHOUT_SUGGESTION", start).at(place);
     }
     let near: Vec<String> = near.into_iter().take(5).map(|(_, known)| known).collect();
-    let message = format!("{start} Did you mean one of the following? [{}].", near.join(", "));
+    let message = format!(
+        "{start} Did you mean one of the following? [{}].",
+        near.join(", ")
+    );
     QueryError::new("UNRESOLVED_COLUMN.WITH_SUGGESTION", message).at(place)
 }
 
@@ -160,7 +196,11 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// What is left of a column's name when its qualifier is dropped: how Spark prints columns.
-pub(super) fn unqualified(columns: &[ScopeColumn], name: &[String], case_sensitive: bool) -> String {
+pub(super) fn unqualified(
+    columns: &[ScopeColumn],
+    name: &[String],
+    case_sensitive: bool,
+) -> String {
     let from = match find(columns, name, case_sensitive) {
         Ok(Some((qualifier, _))) => qualifier,
         _ => 0,

@@ -18,7 +18,6 @@ use crate::error::{Place, QueryError};
 use crate::expr::Expr;
 use crate::plan::{Plan, Statement};
 
-
 /// The statement that `sql` says.
 pub fn parse_statement(sql: &str) -> Result<Statement, QueryError> {
     let tokens = tokens::tokenize(sql)?;

@@ -29,12 +29,57 @@ pub(crate) struct Wanted {
 }
 
 const KNOWN: [&str; 51] = [
-    "any", "any_value", "approx_count_distinct", "array_agg", "avg", "bit_and", "bit_or", "bit_xor", "bool_and",
-    "bool_or", "collect_list", "collect_set", "corr", "count", "count_if", "covar_pop", "covar_samp", "every", "first",
-    "first_value", "grouping", "grouping_id", "histogram_numeric", "kurtosis", "last", "last_value", "listagg", "max",
-    "max_by", "mean", "median", "min", "min_by", "mode", "percentile", "percentile_approx", "percentile_cont",
-    "percentile_disc", "skewness", "some", "std", "stddev", "stddev_pop", "stddev_samp", "string_agg", "sum", "try_avg",
-    "try_sum", "var_pop", "var_samp", "variance",
+    "any",
+    "any_value",
+    "approx_count_distinct",
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "collect_list",
+    "collect_set",
+    "corr",
+    "count",
+    "count_if",
+    "covar_pop",
+    "covar_samp",
+    "every",
+    "first",
+    "first_value",
+    "grouping",
+    "grouping_id",
+    "histogram_numeric",
+    "kurtosis",
+    "last",
+    "last_value",
+    "listagg",
+    "max",
+    "max_by",
+    "mean",
+    "median",
+    "min",
+    "min_by",
+    "mode",
+    "percentile",
+    "percentile_approx",
+    "percentile_cont",
+    "percentile_disc",
+    "skewness",
+    "some",
+    "std",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "string_agg",
+    "sum",
+    "try_avg",
+    "try_sum",
+    "var_pop",
+    "var_samp",
+    "variance",
 ];
 
 /// Whether Spark has an aggregate function of that name.
@@ -47,7 +92,11 @@ impl Functions {
     /// was put in its place, or ours. Where there is none, the function is built from others or not at all.
     pub fn aggregate(&self, name: &str, arg_types: &[DataType]) -> Option<Arc<AggregateUDF>> {
         let first = arg_types.first().cloned().unwrap_or(DataType::Null);
-        let replaced = self.replaced.iter().rev().find(|(n, accepts, _)| n == name && accepts(&first));
+        let replaced = self
+            .replaced
+            .iter()
+            .rev()
+            .find(|(n, accepts, _)| n == name && accepts(&first));
         if let Some((_, _, udaf)) = replaced {
             return Some(Arc::clone(udaf));
         }
@@ -88,15 +137,25 @@ impl Functions {
         if self.aggregates.contains_key(name) && !is_known(name) {
             return self.registered(name, wanted);
         }
-        let call = Call { functions: self, name, wanted };
+        let call = Call {
+            functions: self,
+            name,
+            wanted,
+        };
         call.build()
     }
 
     fn registered(&self, name: &str, wanted: Wanted) -> Result<Typed> {
         let types: Vec<DataType> = wanted.args.iter().map(|a| a.data_type.clone()).collect();
-        let Some(udaf) = self.aggregate(name, &types) else { return Err(super::unknown(name)) };
+        let Some(udaf) = self.aggregate(name, &types) else {
+            return Err(super::unknown(name));
+        };
         let returns = udaf.return_type(&types)?;
-        let call = Call { functions: self, name, wanted };
+        let call = Call {
+            functions: self,
+            name,
+            wanted,
+        };
         Ok(call.over(udaf, call.wanted.args.clone(), returns))
     }
 }
@@ -110,8 +169,15 @@ struct Call<'c> {
 impl Call<'_> {
     fn over(&self, udaf: Arc<AggregateUDF>, args: Vec<Typed>, returns: DataType) -> Typed {
         let args = args.into_iter().map(|a| a.expr).collect();
-        let filter = self.wanted.filter.as_ref().map(|f| Box::new(f.expr.clone()));
-        let nulls = self.wanted.ignore_nulls.and_then(|ignore| ignore.then_some(NullTreatment::IgnoreNulls));
+        let filter = self
+            .wanted
+            .filter
+            .as_ref()
+            .map(|f| Box::new(f.expr.clone()));
+        let nulls = self
+            .wanted
+            .ignore_nulls
+            .and_then(|ignore| ignore.then_some(NullTreatment::IgnoreNulls));
         let (distinct, order_by) = (self.wanted.distinct, self.wanted.order_by.clone());
         let call = AggregateFunction::new_udf(udaf, args, distinct, filter, order_by, nulls);
         Typed::new(DfExpr::AggregateFunction(call), returns)
@@ -130,7 +196,8 @@ impl Call<'_> {
         let found = self.wanted.args.len();
         self.wanted.args.clone().try_into().map_err(|_| {
             let name = self.name;
-            let message = format!("The `{name}` requires {N} parameters but the actual number is {found}.");
+            let message =
+                format!("The `{name}` requires {N} parameters but the actual number is {found}.");
             QueryError::new("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", message)
         })
     }
@@ -156,29 +223,47 @@ impl Call<'_> {
     /// A function of doubles.
     fn doubles<const N: usize>(&self, name: &str) -> Result<Typed> {
         let args = self.args::<N>()?.into_iter().enumerate();
-        let args = args.map(|(i, a)| self.as_type(i, a, &DataType::Float64)).collect::<Result<_>>()?;
+        let args = args
+            .map(|(i, a)| self.as_type(i, a, &DataType::Float64))
+            .collect::<Result<_>>()?;
         self.named(name, args, DataType::Float64)
     }
 
     fn build(mut self) -> Result<Typed> {
-        let ordered = matches!(self.name, "listagg" | "string_agg" | "percentile_cont" | "percentile_disc" | "mode");
+        let ordered = matches!(
+            self.name,
+            "listagg" | "string_agg" | "percentile_cont" | "percentile_disc" | "mode"
+        );
         if !self.wanted.order_by.is_empty() && !ordered {
-            return Err(QueryError::unsupported(format!("{} WITHIN GROUP", self.name)));
+            return Err(QueryError::unsupported(format!(
+                "{} WITHIN GROUP",
+                self.name
+            )));
         }
         let valued = matches!(
             self.name,
-            "first" | "first_value" | "last" | "last_value" | "any_value" | "array_agg" | "collect_list"
+            "first"
+                | "first_value"
+                | "last"
+                | "last_value"
+                | "any_value"
+                | "array_agg"
+                | "collect_list"
         );
         if self.wanted.ignore_nulls.is_some() && !valued {
             let message = format!("{} takes no IGNORE NULLS", self.name);
-            return Err(QueryError::new("INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX", message));
+            return Err(QueryError::new(
+                "INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX",
+                message,
+            ));
         }
         match self.name {
             "count" => self.count(),
             "count_if" => {
                 let condition = self.as_type(0, self.one()?, &DataType::Boolean)?;
                 let one = Typed::literal(ScalarValue::Int64(Some(1)));
-                let counted = conditional::case(vec![(condition, one)], Typed::null(&DataType::Int64));
+                let counted =
+                    conditional::case(vec![(condition, one)], Typed::null(&DataType::Int64));
                 self.named("count", vec![counted], DataType::Int64)
             }
             "sum" | "try_sum" => {
@@ -190,7 +275,8 @@ impl Call<'_> {
                         self.named(self.name, vec![value], returns)
                     }
                     _ => {
-                        let value = self.normalized_if_distinct(cast::implicit(value, &DataType::Float64)?)?;
+                        let value = self
+                            .normalized_if_distinct(cast::implicit(value, &DataType::Float64)?)?;
                         self.named(self.name, vec![value], DataType::Float64)
                     }
                 }
@@ -200,7 +286,8 @@ impl Call<'_> {
                 match value.data_type.clone() {
                     DataType::Decimal128(p, s) => self.decimal_average(value, p, s),
                     _ => {
-                        let value = self.normalized_if_distinct(cast::implicit(value, &DataType::Float64)?)?;
+                        let value = self
+                            .normalized_if_distinct(cast::implicit(value, &DataType::Float64)?)?;
                         self.named("avg", vec![value], DataType::Float64)
                     }
                 }
@@ -209,12 +296,16 @@ impl Call<'_> {
                 let value = self.one()?;
                 compare::orderable(&value)?;
                 if !is_atomic(&value.data_type) {
-                    return Err(QueryError::unsupported(format!("{} of arrays and structs", self.name)));
+                    return Err(QueryError::unsupported(format!(
+                        "{} of arrays and structs",
+                        self.name
+                    )));
                 }
                 let returns = value.data_type.clone();
                 self.wanted.distinct = false;
                 if coerce::is_float(&returns) {
-                    let least = self.named(self.name, vec![compare::ordinal(value)], DataType::Int64)?;
+                    let least =
+                        self.named(self.name, vec![compare::ordinal(value)], DataType::Int64)?;
                     return Ok(compare::from_ordinal(least, returns));
                 }
                 self.named(self.name, vec![value], returns)
@@ -224,7 +315,11 @@ impl Call<'_> {
             "collect_list" | "array_agg" | "collect_set" => {
                 let set = self.name == "collect_set";
                 let value = self.one()?;
-                let value = if set || self.wanted.distinct { compare::normalized(value)? } else { value };
+                let value = if set || self.wanted.distinct {
+                    compare::normalized(value)?
+                } else {
+                    value
+                };
                 compare::groupable(&value)?;
                 self.wanted.distinct |= set;
                 self.wanted.ignore_nulls = Some(true);
@@ -250,12 +345,15 @@ impl Call<'_> {
             "approx_count_distinct" => {
                 let value = self.one()?;
                 if !is_atomic(&value.data_type) {
-                    return Err(QueryError::unsupported("approx_count_distinct of arrays and structs"));
+                    return Err(QueryError::unsupported(
+                        "approx_count_distinct of arrays and structs",
+                    ));
                 }
                 let value = compare::normalized(value)?;
                 self.wanted.distinct = false;
                 let counted = self.named(self.name, vec![value], DataType::UInt64)?;
-                let cast = datafusion::logical_expr::Cast::new(Box::new(counted.expr), DataType::Int64);
+                let cast =
+                    datafusion::logical_expr::Cast::new(Box::new(counted.expr), DataType::Int64);
                 Ok(Typed::new(DfExpr::Cast(cast), DataType::Int64))
             }
             "grouping" | "grouping_id" => Err(QueryError::new(
@@ -267,14 +365,21 @@ impl Call<'_> {
     }
 
     fn normalized_if_distinct(&self, value: Typed) -> Result<Typed> {
-        if self.wanted.distinct { compare::normalized(value) } else { Ok(value) }
+        if self.wanted.distinct {
+            compare::normalized(value)
+        } else {
+            Ok(value)
+        }
     }
 
     /// Rows in which all arguments are known; of DISTINCT ones, each combination once.
     fn count(&self) -> Result<Typed> {
         let mut values = self.wanted.args.clone();
         let Some(last) = values.pop() else {
-            return Err(QueryError::new("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "The `count` requires > 0 parameters but the actual number is 0."));
+            return Err(QueryError::new(
+                "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+                "The `count` requires > 0 parameters but the actual number is 0.",
+            ));
         };
         if self.wanted.distinct {
             for value in values.iter().chain([&last]) {
@@ -286,18 +391,29 @@ impl Call<'_> {
             return self.named("count", vec![value], DataType::Int64);
         }
         values.push(last);
-        let known = values.iter().map(|v| conditional::not(conditional::is_null(v.clone())));
-        let all = known.reduce(conditional::and).unwrap_or_else(|| Typed::null(&DataType::Boolean));
+        let known = values
+            .iter()
+            .map(|v| conditional::not(conditional::is_null(v.clone())));
+        let all = known
+            .reduce(conditional::and)
+            .unwrap_or_else(|| Typed::null(&DataType::Boolean));
         let counted = match self.wanted.distinct {
             false => Typed::literal(ScalarValue::Int64(Some(1))),
             true => {
-                let values = values.into_iter().map(compare::normalized).collect::<Result<Vec<_>>>()?;
+                let values = values
+                    .into_iter()
+                    .map(compare::normalized)
+                    .collect::<Result<Vec<_>>>()?;
                 let names = (0..values.len()).map(|i| format!("c{i}")).collect();
                 nested::make_struct(names, values)
             }
         };
         let none = Typed::null(&counted.data_type);
-        self.named("count", vec![conditional::case(vec![(all, counted)], none)], DataType::Int64)
+        self.named(
+            "count",
+            vec![conditional::case(vec![(all, counted)], none)],
+            DataType::Int64,
+        )
     }
 
     /// The mean of decimals is their exact sum by their count, rounded once.
@@ -312,34 +428,56 @@ impl Call<'_> {
             return Err(QueryError::unsupported("this average"));
         };
         let target = returns.clone();
-        Ok(Kernel::over_arrays("decimal_average", "", vec![sum, count], returns, Can::Fail, move |args, rows| {
-            let (sums, counts) = (args[0].as_primitive::<Decimal128Type>(), args[1].as_primitive::<Int64Type>());
-            let means = (0..rows).map(|row| {
-                let count = i128::from(counts.value(row));
-                if sums.is_null(row) || count == 0 {
-                    return Ok(None);
-                }
-                let power = 10i128.pow(u32::try_from(scale - sum_scale).unwrap_or(0));
-                let mean = sums.value(row).checked_mul(power).map(|v| cast::divide_half_up(v, count));
-                match mean.filter(|m| m.unsigned_abs() < 10u128.pow(u32::from(precision))) {
-                    Some(mean) => Ok(Some(mean)),
-                    None => Err(crate::error::RunError::raise("ARITHMETIC_OVERFLOW", "the average of decimals overflows")),
-                }
-            });
-            let means = means.collect::<super::kernel::Result<PrimitiveArray<Decimal128Type>>>()?;
-            Ok(Arc::new(means.with_data_type(target.clone())))
-        }))
+        Ok(Kernel::over_arrays(
+            "decimal_average",
+            "",
+            vec![sum, count],
+            returns,
+            Can::Fail,
+            move |args, rows| {
+                let (sums, counts) = (
+                    args[0].as_primitive::<Decimal128Type>(),
+                    args[1].as_primitive::<Int64Type>(),
+                );
+                let means = (0..rows).map(|row| {
+                    let count = i128::from(counts.value(row));
+                    if sums.is_null(row) || count == 0 {
+                        return Ok(None);
+                    }
+                    let power = 10i128.pow(u32::try_from(scale - sum_scale).unwrap_or(0));
+                    let mean = sums
+                        .value(row)
+                        .checked_mul(power)
+                        .map(|v| cast::divide_half_up(v, count));
+                    match mean.filter(|m| m.unsigned_abs() < 10u128.pow(u32::from(precision))) {
+                        Some(mean) => Ok(Some(mean)),
+                        None => Err(crate::error::RunError::raise(
+                            "ARITHMETIC_OVERFLOW",
+                            "the average of decimals overflows",
+                        )),
+                    }
+                });
+                let means =
+                    means.collect::<super::kernel::Result<PrimitiveArray<Decimal128Type>>>()?;
+                Ok(Arc::new(means.with_data_type(target.clone())))
+            },
+        ))
     }
 
     fn at_end(mut self, end: &str) -> Result<Typed> {
         let mut args = std::mem::take(&mut self.wanted.args).into_iter();
         let (Some(value), ignore, None) = (args.next(), args.next(), args.next()) else {
             let message = format!("The `{}` requires [1, 2] parameters.", self.name);
-            return Err(QueryError::new("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", message));
+            return Err(QueryError::new(
+                "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+                message,
+            ));
         };
         if let Some(ignore) = ignore {
             match ignore.constant() {
-                Some(ScalarValue::Boolean(Some(ignore))) => self.wanted.ignore_nulls = Some(*ignore),
+                Some(ScalarValue::Boolean(Some(ignore))) => {
+                    self.wanted.ignore_nulls = Some(*ignore)
+                }
                 _ => return Err(coerce::unexpected(self.name, 1, &ignore, "BOOLEAN")),
             }
         }
@@ -361,14 +499,28 @@ fn adjusted_sum(p: u8, s: i8) -> DataType {
 /// No rows are an empty array.
 fn or_empty(list: Typed) -> Typed {
     let returns = list.data_type.clone();
-    Kernel::over_arrays("or_empty", "", vec![list], returns, Can::NotFail, |args, _| {
-        let list = args[0].as_list::<i32>();
-        if list.null_count() == 0 {
-            return Ok(Arc::clone(&args[0]));
-        }
-        let list = nested::compact(list)?;
-        let DataType::List(field) = list.data_type() else { return Ok(Arc::clone(&args[0])) };
-        let (offsets, values) = (list.offsets().clone(), Arc::clone(list.values()));
-        Ok(Arc::new(arrow::array::ListArray::try_new(Arc::clone(field), offsets, values, None)?))
-    })
+    Kernel::over_arrays(
+        "or_empty",
+        "",
+        vec![list],
+        returns,
+        Can::NotFail,
+        |args, _| {
+            let list = args[0].as_list::<i32>();
+            if list.null_count() == 0 {
+                return Ok(Arc::clone(&args[0]));
+            }
+            let list = nested::compact(list)?;
+            let DataType::List(field) = list.data_type() else {
+                return Ok(Arc::clone(&args[0]));
+            };
+            let (offsets, values) = (list.offsets().clone(), Arc::clone(list.values()));
+            Ok(Arc::new(arrow::array::ListArray::try_new(
+                Arc::clone(field),
+                offsets,
+                values,
+                None,
+            )?))
+        },
+    )
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
 use arrow::datatypes::{
-    DataType, Decimal128Type, Decimal256Type, Field, FieldRef, Int8Type, Int16Type, Int32Type, Int64Type, i256,
+    DataType, Decimal128Type, Decimal256Type, Field, FieldRef, Int8Type, Int16Type, Int32Type,
+    Int64Type, i256,
 };
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -28,7 +29,12 @@ pub(super) fn checked_sum(input: &DataType, attempt: bool) -> AggregateUDF {
         _ => DataType::Int64,
     };
     let signature = Signature::any(1, Volatility::Immutable);
-    AggregateUDF::new_from_impl(CheckedSum { input: input.clone(), returns, attempt, signature })
+    AggregateUDF::new_from_impl(CheckedSum {
+        input: input.clone(),
+        returns,
+        attempt,
+        signature,
+    })
 }
 
 #[derive(Debug)]
@@ -90,7 +96,11 @@ impl AggregateUDFImpl for CheckedSum {
             false => self.state(),
             true => DataType::List(Arc::new(Field::new_list_field(self.state(), true))),
         };
-        Ok(vec![Arc::new(Field::new(format!("{}[sum]", args.name), state, true))])
+        Ok(vec![Arc::new(Field::new(
+            format!("{}[sum]", args.name),
+            state,
+            true,
+        ))])
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -149,7 +159,11 @@ struct Target {
 
 impl Target {
     fn of(sum: &CheckedSum) -> Self {
-        Target { returns: sum.returns.clone(), state: sum.state(), attempt: sum.attempt }
+        Target {
+            returns: sum.returns.clone(),
+            state: sum.state(),
+            attempt: sum.attempt,
+        }
     }
 
     /// The sums as the result type, checked.
@@ -158,7 +172,11 @@ impl Target {
             DataType::Decimal128(p, _) => 10i128.pow(u32::from(p)),
             _ => i128::from(i64::MAX) + 1,
         };
-        let least = if self.returns == DataType::Int64 { -limit } else { 1 - limit };
+        let least = if self.returns == DataType::Int64 {
+            -limit
+        } else {
+            1 - limit
+        };
         let checked = sums.map(|sum| match sum {
             None => Ok(None),
             Some(sum) => match sum.narrow().filter(|v| (least..limit).contains(v)) {
@@ -171,9 +189,11 @@ impl Target {
             },
         });
         Ok(match &self.returns {
-            DataType::Int64 => {
-                Arc::new(checked.map(|v| Ok(v?.map(|v| v as i64))).collect::<Result<PrimitiveArray<Int64Type>>>()?)
-            }
+            DataType::Int64 => Arc::new(
+                checked
+                    .map(|v| Ok(v?.map(|v| v as i64)))
+                    .collect::<Result<PrimitiveArray<Int64Type>>>()?,
+            ),
             decimal => {
                 let values = checked.collect::<Result<PrimitiveArray<Decimal128Type>>>()?;
                 Arc::new(values.with_data_type(decimal.clone()))
@@ -182,7 +202,10 @@ impl Target {
     }
 
     fn states<T: Total>(&self, sums: impl Iterator<Item = Option<T>>) -> ArrayRef {
-        Arc::new(sums.collect::<PrimitiveArray<T::State>>().with_data_type(self.state.clone()))
+        Arc::new(
+            sums.collect::<PrimitiveArray<T::State>>()
+                .with_data_type(self.state.clone()),
+        )
     }
 }
 
@@ -191,7 +214,11 @@ fn for_each<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize, T)) -> Result<(
     fn each<A: ArrowPrimitiveType>(array: &ArrayRef, mut f: impl FnMut(usize, A::Native)) {
         let array = array.as_primitive::<A>();
         match array.nulls() {
-            None => array.values().iter().enumerate().for_each(|(i, v)| f(i, *v)),
+            None => array
+                .values()
+                .iter()
+                .enumerate()
+                .for_each(|(i, v)| f(i, *v)),
             Some(nulls) => nulls.valid_indices().for_each(|i| f(i, array.value(i))),
         }
     }
@@ -201,14 +228,20 @@ fn for_each<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize, T)) -> Result<(
         DataType::Int32 => each::<Int32Type>(array, |i, v| f(i, T::of(i128::from(v)))),
         DataType::Int64 => each::<Int64Type>(array, |i, v| f(i, T::of(i128::from(v)))),
         DataType::Decimal128(..) => each::<Decimal128Type>(array, |i, v| f(i, T::of(v))),
-        other => return Err(DataFusionError::Internal(format!("no exact sum of {other}"))),
+        other => {
+            return Err(DataFusionError::Internal(format!(
+                "no exact sum of {other}"
+            )));
+        }
     }
     Ok(())
 }
 
 fn for_each_state<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize, T)) {
     let states = array.as_primitive::<T::State>();
-    (0..states.len()).filter(|i| states.is_valid(*i)).for_each(|i| f(i, states.value(i)));
+    (0..states.len())
+        .filter(|i| states.is_valid(*i))
+        .for_each(|i| f(i, states.value(i)));
 }
 
 fn add<T: Total>(sum: &mut Option<T>, value: T) {
@@ -224,7 +257,10 @@ struct One<T> {
 
 impl<T> One<T> {
     fn new(sum: &CheckedSum) -> Self {
-        One { target: Target::of(sum), sum: None }
+        One {
+            target: Target::of(sum),
+            sum: None,
+        }
     }
 }
 
@@ -242,7 +278,10 @@ impl<T: Total> Accumulator for One<T> {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::try_from_array(&self.target.states(std::iter::once(self.sum)), 0)?])
+        Ok(vec![ScalarValue::try_from_array(
+            &self.target.states(std::iter::once(self.sum)),
+            0,
+        )?])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -260,7 +299,10 @@ struct Distinct<T> {
 
 impl<T> Distinct<T> {
     fn new(sum: &CheckedSum) -> Self {
-        Distinct { target: Target::of(sum), values: HashSet::new() }
+        Distinct {
+            target: Target::of(sum),
+            values: HashSet::new(),
+        }
     }
 }
 
@@ -271,7 +313,10 @@ impl<T: Total> Accumulator for Distinct<T> {
         })
     }
 
-    #[expect(clippy::iter_over_hash_type, reason = "a sum does not depend on the order")]
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "a sum does not depend on the order"
+    )]
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let mut sum = None;
         for value in &self.values {
@@ -286,8 +331,13 @@ impl<T: Total> Accumulator for Distinct<T> {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         let states = self.target.states(self.values.iter().map(|v| Some(*v)));
-        let values = (0..states.len()).map(|i| ScalarValue::try_from_array(&states, i)).collect::<Result<Vec<_>>>()?;
-        Ok(vec![ScalarValue::List(ScalarValue::new_list_nullable(&values, &self.target.state))])
+        let values = (0..states.len())
+            .map(|i| ScalarValue::try_from_array(&states, i))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(vec![ScalarValue::List(ScalarValue::new_list_nullable(
+            &values,
+            &self.target.state,
+        ))])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -309,7 +359,10 @@ struct Groups<T> {
 
 impl<T> Groups<T> {
     fn new(sum: &CheckedSum) -> Self {
-        Groups { target: Target::of(sum), sums: vec![] }
+        Groups {
+            target: Target::of(sum),
+            sums: vec![],
+        }
     }
 }
 
@@ -334,11 +387,15 @@ impl<T: Total> GroupsAccumulator for Groups<T> {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        self.target.finish(emit_to.take_needed(&mut self.sums).into_iter())
+        self.target
+            .finish(emit_to.take_needed(&mut self.sums).into_iter())
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.target.states(emit_to.take_needed(&mut self.sums).into_iter())])
+        Ok(vec![
+            self.target
+                .states(emit_to.take_needed(&mut self.sums).into_iter()),
+        ])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], count: usize) -> Result<()> {
@@ -347,7 +404,11 @@ impl<T: Total> GroupsAccumulator for Groups<T> {
         Ok(())
     }
 
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+    ) -> Result<Vec<ArrayRef>> {
         let mut sums: Vec<Option<T>> = vec![None; values[0].len()];
         for_each(&values[0], |i, v| {
             if filter.is_none_or(|f| f.is_valid(i) && f.value(i)) {

@@ -30,7 +30,10 @@ pub(crate) struct How {
 /// `CAST(value AS to)` as written.
 pub(crate) fn explicit(value: Typed, to: &DataType, attempt: bool, zone: &str) -> Result<Typed> {
     let zone = parse::Zone::named(zone).ok_or_else(|| {
-        QueryError::new("INVALID_TIMEZONE", format!("The timezone: {zone} is invalid."))
+        QueryError::new(
+            "INVALID_TIMEZONE",
+            format!("The timezone: {zone} is invalid."),
+        )
     })?;
     if !allowed(&value.data_type, to) {
         return Err(refused(&value.data_type, to));
@@ -46,7 +49,14 @@ pub(crate) fn implicit(value: Typed, to: &DataType) -> Result<Typed> {
     if !allowed(&value.data_type, to) {
         return Err(refused(&value.data_type, to));
     }
-    convert(value, to, How { attempt: false, zone: parse::Zone::session() })
+    convert(
+        value,
+        to,
+        How {
+            attempt: false,
+            zone: parse::Zone::session(),
+        },
+    )
 }
 
 /// The constant that `text` is as a value of type `to`.
@@ -81,38 +91,65 @@ fn convert(value: Typed, to: &DataType, how: How) -> Result<Typed> {
         || is_integral(&from) && is_integral(to) && from.primitive_width() < to.primitive_width()
         || (is_integral(&from) || from == DataType::Float32) && *to == DataType::Float64;
     if native {
-        return Ok(Typed::new(DfExpr::Cast(Cast::new(Box::new(value.expr), to.clone())), to.clone()));
+        return Ok(Typed::new(
+            DfExpr::Cast(Cast::new(Box::new(value.expr), to.clone())),
+            to.clone(),
+        ));
     }
-    let can = if how.attempt || total(&from, to) { Can::NotFail } else { Can::Fail };
+    let can = if how.attempt || total(&from, to) {
+        Can::NotFail
+    } else {
+        Can::Fail
+    };
     let name = if how.attempt { "try_cast" } else { "cast" };
     let params = format!("as {}{}", type_sql(to), how.zone.suffix());
     let target = to.clone();
-    Ok(Kernel::call(name, params, vec![value], to.clone(), can, move |args, _| match &args[0] {
-        ColumnarValue::Array(array) => Ok(ColumnarValue::Array(array_to(array, &target, &how)?)),
-        ColumnarValue::Scalar(scalar) => {
-            let converted = array_to(&scalar.to_array()?, &target, &how)?;
-            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&converted, 0)?))
-        }
-    }))
+    Ok(Kernel::call(
+        name,
+        params,
+        vec![value],
+        to.clone(),
+        can,
+        move |args, _| match &args[0] {
+            ColumnarValue::Array(array) => {
+                Ok(ColumnarValue::Array(array_to(array, &target, &how)?))
+            }
+            ColumnarValue::Scalar(scalar) => {
+                let converted = array_to(&scalar.to_array()?, &target, &how)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                    &converted, 0,
+                )?))
+            }
+        },
+    ))
 }
 
 /// Whether no value of `from` fails to convert.
 fn total(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
-        (_, DataType::Utf8) | (DataType::Boolean, _) | (_, DataType::Boolean) => *from != DataType::Utf8,
+        (_, DataType::Utf8) | (DataType::Boolean, _) | (_, DataType::Boolean) => {
+            *from != DataType::Utf8
+        }
         (DataType::Utf8, DataType::Binary) => true,
         (from, DataType::Float32 | DataType::Float64) => *from != DataType::Utf8,
         (from, DataType::Date32) => is_timestamp(from),
         (DataType::Timestamp(..), DataType::Timestamp(..) | DataType::Int64) => true,
-        (from, to) if is_integral(from) && is_integral(to) => from.primitive_width() <= to.primitive_width(),
+        (from, to) if is_integral(from) && is_integral(to) => {
+            from.primitive_width() <= to.primitive_width()
+        }
         (from, DataType::Decimal128(p, s)) => match crate::coerce::decimal_for(from) {
-            Some((fp, fs)) => i32::from(*p) - i32::from(*s) >= i32::from(fp) - i32::from(fs) && *s >= fs,
+            Some((fp, fs)) => {
+                i32::from(*p) - i32::from(*s) >= i32::from(fp) - i32::from(fs) && *s >= fs
+            }
             None => false,
         },
-        (DataType::List(a), DataType::List(b)) => a.data_type() == b.data_type() || total(a.data_type(), b.data_type()),
-        (DataType::Struct(a), DataType::Struct(b)) => {
-            a.iter().zip(b).all(|(a, b)| a.data_type() == b.data_type() || total(a.data_type(), b.data_type()))
+        (DataType::List(a), DataType::List(b)) => {
+            a.data_type() == b.data_type() || total(a.data_type(), b.data_type())
         }
+        (DataType::Struct(a), DataType::Struct(b)) => a
+            .iter()
+            .zip(b)
+            .all(|(a, b)| a.data_type() == b.data_type() || total(a.data_type(), b.data_type())),
         _ => false,
     }
 }
@@ -128,14 +165,21 @@ fn allowed(from: &DataType, to: &DataType) -> bool {
         (DataType::Boolean, to) => is_numeric(to) || *to == crate::types::timestamp(),
         (from, DataType::Boolean) => is_numeric(from),
         (from, to) if is_numeric(from) && is_numeric(to) => true,
-        (from, to) if is_numeric(from) => *to == crate::types::timestamp() || *to == DAY_TIME || *to == YEAR_MONTH,
+        (from, to) if is_numeric(from) => {
+            *to == crate::types::timestamp() || *to == DAY_TIME || *to == YEAR_MONTH
+        }
         (from, to) if is_time(from) && is_time(to) => true,
         (from, to) if is_timestamp(from) && *from != TIMESTAMP_NTZ => is_numeric(to),
-        (from, to) if *from == DAY_TIME || *from == YEAR_MONTH => is_integral(to) || *to == CALENDAR,
+        (from, to) if *from == DAY_TIME || *from == YEAR_MONTH => {
+            is_integral(to) || *to == CALENDAR
+        }
         (DataType::List(a), DataType::List(b)) => allowed(a.data_type(), b.data_type()),
         (DataType::Map(a, _), DataType::Map(b, _)) => allowed(a.data_type(), b.data_type()),
         (DataType::Struct(a), DataType::Struct(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| allowed(a.data_type(), b.data_type()))
+            a.len() == b.len()
+                && a.iter()
+                    .zip(b)
+                    .all(|(a, b)| allowed(a.data_type(), b.data_type()))
         }
         _ => false,
     }
@@ -151,20 +195,25 @@ fn supported(from: &DataType, to: &DataType) -> bool {
         (from, to) if interval(from) || interval(to) => false,
         (DataType::Boolean, to) if is_timestamp(to) => false,
         (DataType::List(a), DataType::Utf8) => supported(a.data_type(), &DataType::Utf8),
-        (DataType::Struct(a), DataType::Utf8) => a.iter().all(|a| supported(a.data_type(), &DataType::Utf8)),
+        (DataType::Struct(a), DataType::Utf8) => {
+            a.iter().all(|a| supported(a.data_type(), &DataType::Utf8))
+        }
         (DataType::Map(a, _), DataType::Utf8) => supported(a.data_type(), &DataType::Utf8),
         (DataType::List(a), DataType::List(b)) => supported(a.data_type(), b.data_type()),
         (DataType::Map(a, _), DataType::Map(b, _)) => supported(a.data_type(), b.data_type()),
-        (DataType::Struct(a), DataType::Struct(b)) => {
-            a.iter().zip(b).all(|(a, b)| supported(a.data_type(), b.data_type()))
-        }
+        (DataType::Struct(a), DataType::Struct(b)) => a
+            .iter()
+            .zip(b)
+            .all(|(a, b)| supported(a.data_type(), b.data_type())),
         _ => true,
     }
 }
 
 fn refused(from: &DataType, to: &DataType) -> QueryError {
-    let number_and_date = is_numeric(from) && *to == DataType::Date32 || *from == DataType::Date32 && is_numeric(to);
-    let legacy = is_integral(from) && *to == DataType::Binary || *from == crate::types::timestamp() && *to == DataType::Boolean;
+    let number_and_date =
+        is_numeric(from) && *to == DataType::Date32 || *from == DataType::Date32 && is_numeric(to);
+    let legacy = is_integral(from) && *to == DataType::Binary
+        || *from == crate::types::timestamp() && *to == DataType::Boolean;
     let kind = match (number_and_date, legacy) {
         (true, _) => "CAST_WITH_FUNC_SUGGESTION",
         (_, true) => "CAST_WITH_CONF_SUGGESTION",
@@ -191,26 +240,49 @@ pub(crate) fn array_to(array: &ArrayRef, to: &DataType, how: &How) -> Run<ArrayR
         (DataType::List(_), DataType::List(field)) => {
             let list = crate::functions::nested::compact(array.as_list())?;
             let values = array_to(list.values(), field.data_type(), how)?;
-            Ok(Arc::new(ListArray::try_new(Arc::clone(field), list.offsets().clone(), values, list.nulls().cloned())?))
+            Ok(Arc::new(ListArray::try_new(
+                Arc::clone(field),
+                list.offsets().clone(),
+                values,
+                list.nulls().cloned(),
+            )?))
         }
         (DataType::Struct(_), DataType::Struct(fields)) => {
             let structs = array.as_struct();
             let columns = fields.iter().enumerate().map(|(i, f)| {
-                array_to(&crate::functions::nested::struct_field(structs, i)?, f.data_type(), how)
+                array_to(
+                    &crate::functions::nested::struct_field(structs, i)?,
+                    f.data_type(),
+                    how,
+                )
             });
             let columns = columns.collect::<Run<_>>()?;
-            Ok(Arc::new(StructArray::try_new(fields.clone(), columns, array.nulls().cloned())?))
+            Ok(Arc::new(StructArray::try_new(
+                fields.clone(),
+                columns,
+                array.nulls().cloned(),
+            )?))
         }
         (DataType::Map(..), DataType::Map(field, sorted)) => {
             let map = array.as_map();
             let entries: ArrayRef = Arc::new(map.entries().clone());
-            let entries = array_to(&entries, field.data_type(), how)?.as_struct().clone();
+            let entries = array_to(&entries, field.data_type(), how)?
+                .as_struct()
+                .clone();
             let nulls = map.nulls().cloned();
-            Ok(Arc::new(MapArray::try_new(Arc::clone(field), map.offsets().clone(), entries, nulls, *sorted)?))
+            Ok(Arc::new(MapArray::try_new(
+                Arc::clone(field),
+                map.offsets().clone(),
+                entries,
+                nulls,
+                *sorted,
+            )?))
         }
         _ if is_float(from) || is_numeric(from) || is_time(from) || *from == DataType::Boolean => {
             numbers::convert(array, to, how)
         }
-        _ => Err(datafusion::common::DataFusionError::Internal(format!("no cast from {from} to {to}"))),
+        _ => Err(datafusion::common::DataFusionError::Internal(format!(
+            "no cast from {from} to {to}"
+        ))),
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType,
 };
 use datafusion::common::DataFusionError;
 
@@ -27,7 +27,9 @@ pub(super) fn convert(array: &ArrayRef, to: &DataType, how: &How) -> Result<Arra
         DataType::Int64 => from_integer::<Int64Type>(array, to, how),
         DataType::Float32 => from_float::<Float32Type>(array, to, how),
         DataType::Float64 => from_float::<Float64Type>(array, to, how),
-        DataType::Decimal128(precision, scale) => from_decimal(array, (*precision, *scale), to, how),
+        DataType::Decimal128(precision, scale) => {
+            from_decimal(array, (*precision, *scale), to, how)
+        }
         DataType::Date32 => from_date(array, to, how),
         DataType::Timestamp(_, zone) => from_timestamp(array, zone.is_some(), to, how),
         other => Err(no_cast(other, to)),
@@ -63,7 +65,11 @@ fn overflow(value: impl std::fmt::Display, from: &DataType, to: &DataType) -> Da
     RunError::raise("CAST_OVERFLOW", message)
 }
 
-pub(super) fn out_of_range(value: impl std::fmt::Display, precision: u8, scale: i8) -> DataFusionError {
+pub(super) fn out_of_range(
+    value: impl std::fmt::Display,
+    precision: u8,
+    scale: i8,
+) -> DataFusionError {
     let message = format!(
         "The {value} cannot be represented as Decimal({precision}, {scale}). If necessary set \"spark.sql.ansi.enabled\" to \"false\" to bypass this error, and return NULL instead."
     );
@@ -71,9 +77,19 @@ pub(super) fn out_of_range(value: impl std::fmt::Display, precision: u8, scale: 
 }
 
 fn from_boolean(array: &BooleanArray, to: &DataType) -> Result<ArrayRef> {
-    fn ones<T: ArrowPrimitiveType>(array: &BooleanArray, to: &DataType, one: T::Native) -> ArrayRef {
-        let values = array.iter().map(|b| b.map(|b| if b { one } else { T::default_value() }));
-        Arc::new(values.collect::<PrimitiveArray<T>>().with_data_type(to.clone()))
+    fn ones<T: ArrowPrimitiveType>(
+        array: &BooleanArray,
+        to: &DataType,
+        one: T::Native,
+    ) -> ArrayRef {
+        let values = array
+            .iter()
+            .map(|b| b.map(|b| if b { one } else { T::default_value() }));
+        Arc::new(
+            values
+                .collect::<PrimitiveArray<T>>()
+                .with_data_type(to.clone()),
+        )
     }
     Ok(match to {
         DataType::Int8 => ones::<Int8Type>(array, to, 1),
@@ -111,16 +127,30 @@ where
         DataType::Int16 => each::<F, Int16Type>(array, to, how, |v| v.into().try_into().ok(), fail),
         DataType::Int32 => each::<F, Int32Type>(array, to, how, |v| v.into().try_into().ok(), fail),
         DataType::Int64 => each::<F, Int64Type>(array, to, how, |v| Some(v.into()), fail),
-        DataType::Float32 => each::<F, Float32Type>(array, to, how, |v| Some(v.into() as f32), fail),
-        DataType::Float64 => each::<F, Float64Type>(array, to, how, |v| Some(v.into() as f64), fail),
+        DataType::Float32 => {
+            each::<F, Float32Type>(array, to, how, |v| Some(v.into() as f32), fail)
+        }
+        DataType::Float64 => {
+            each::<F, Float64Type>(array, to, how, |v| Some(v.into() as f64), fail)
+        }
         DataType::Decimal128(p, s) => {
             let fail = |v: F::Native| out_of_range(v, *p, *s);
-            each::<F, Decimal128Type>(array, to, how, |v| rescaled(i128::from(v.into()), 0, *p, *s), fail)
+            each::<F, Decimal128Type>(
+                array,
+                to,
+                how,
+                |v| rescaled(i128::from(v.into()), 0, *p, *s),
+                fail,
+            )
         }
         // Seconds; beyond what microseconds hold, Java's conversion stays at the bound.
-        DataType::Timestamp(_, Some(_)) => {
-            each::<F, TimestampMicrosecondType>(array, to, how, |v| Some(v.into().saturating_mul(1_000_000)), fail)
-        }
+        DataType::Timestamp(_, Some(_)) => each::<F, TimestampMicrosecondType>(
+            array,
+            to,
+            how,
+            |v| Some(v.into().saturating_mul(1_000_000)),
+            fail,
+        ),
         other => Err(no_cast(from, other)),
     }
 }
@@ -139,17 +169,43 @@ where
     };
     match to {
         DataType::Boolean => Ok(nonzero::<F>(array, |v| v.into() != 0.0)),
-        DataType::Int8 => each::<F, Int8Type>(array, to, how, |v| whole(v, -128.0, 127.0).map(|v| v as i8), fail),
-        DataType::Int16 => each::<F, Int16Type>(array, to, how, |v| whole(v, -32768.0, 32767.0).map(|v| v as i16), fail),
+        DataType::Int8 => each::<F, Int8Type>(
+            array,
+            to,
+            how,
+            |v| whole(v, -128.0, 127.0).map(|v| v as i8),
+            fail,
+        ),
+        DataType::Int16 => each::<F, Int16Type>(
+            array,
+            to,
+            how,
+            |v| whole(v, -32768.0, 32767.0).map(|v| v as i16),
+            fail,
+        ),
         DataType::Int32 => {
             let (low, high) = (f64::from(i32::MIN), f64::from(i32::MAX));
-            each::<F, Int32Type>(array, to, how, |v| whole(v, low, high).map(|v| v as i32), fail)
+            each::<F, Int32Type>(
+                array,
+                to,
+                how,
+                |v| whole(v, low, high).map(|v| v as i32),
+                fail,
+            )
         }
         DataType::Int64 => {
             let (low, high) = (i64::MIN as f64, i64::MAX as f64);
-            each::<F, Int64Type>(array, to, how, |v| whole(v, low, high).map(|v| v as i64), fail)
+            each::<F, Int64Type>(
+                array,
+                to,
+                how,
+                |v| whole(v, low, high).map(|v| v as i64),
+                fail,
+            )
         }
-        DataType::Float32 => each::<F, Float32Type>(array, to, how, |v| Some(Into::<f64>::into(v) as f32), fail),
+        DataType::Float32 => {
+            each::<F, Float32Type>(array, to, how, |v| Some(Into::<f64>::into(v) as f32), fail)
+        }
         DataType::Float64 => each::<F, Float64Type>(array, to, how, |v| Some(v.into()), fail),
         DataType::Decimal128(p, s) => {
             let fail = |v: F::Native| out_of_range(v.shown(), *p, *s);
@@ -158,7 +214,9 @@ where
                 _ => None,
             };
             // What is not finite is NULL, even under ANSI rules.
-            let finite = array.as_primitive::<F>().unary_opt::<_, F>(|v| Into::<f64>::into(v).is_finite().then_some(v));
+            let finite = array
+                .as_primitive::<F>()
+                .unary_opt::<_, F>(|v| Into::<f64>::into(v).is_finite().then_some(v));
             let finite: ArrayRef = Arc::new(finite);
             each::<F, Decimal128Type>(&finite, to, how, read, fail)
         }
@@ -215,7 +273,11 @@ pub(crate) fn rescaled(unscaled: i128, from: i8, precision: u8, to: i8) -> Optio
 pub(crate) fn divide_half_up(dividend: i128, divisor: i128) -> i128 {
     let (quotient, remainder) = (dividend / divisor, dividend % divisor);
     let up = remainder.unsigned_abs() >= divisor.unsigned_abs().div_ceil(2);
-    let sign = if (dividend < 0) == (divisor < 0) { 1 } else { -1 };
+    let sign = if (dividend < 0) == (divisor < 0) {
+        1
+    } else {
+        -1
+    };
     if up { quotient + sign } else { quotient }
 }
 
@@ -227,10 +289,18 @@ fn from_decimal(array: &ArrayRef, from: (u8, i8), to: &DataType, how: &How) -> R
     let double = |v: i128| text::decimal(v, scale).parse::<f64>().ok();
     match to {
         DataType::Boolean => Ok(nonzero::<Decimal128Type>(array, |v| v != 0)),
-        DataType::Int8 => each::<Decimal128Type, Int8Type>(array, to, how, |v| (v / unit).try_into().ok(), fail),
-        DataType::Int16 => each::<Decimal128Type, Int16Type>(array, to, how, |v| (v / unit).try_into().ok(), fail),
-        DataType::Int32 => each::<Decimal128Type, Int32Type>(array, to, how, |v| (v / unit).try_into().ok(), fail),
-        DataType::Int64 => each::<Decimal128Type, Int64Type>(array, to, how, |v| (v / unit).try_into().ok(), fail),
+        DataType::Int8 => {
+            each::<Decimal128Type, Int8Type>(array, to, how, |v| (v / unit).try_into().ok(), fail)
+        }
+        DataType::Int16 => {
+            each::<Decimal128Type, Int16Type>(array, to, how, |v| (v / unit).try_into().ok(), fail)
+        }
+        DataType::Int32 => {
+            each::<Decimal128Type, Int32Type>(array, to, how, |v| (v / unit).try_into().ok(), fail)
+        }
+        DataType::Int64 => {
+            each::<Decimal128Type, Int64Type>(array, to, how, |v| (v / unit).try_into().ok(), fail)
+        }
         DataType::Float32 => {
             let float = |v: i128| text::decimal(v, scale).parse::<f32>().ok();
             each::<Decimal128Type, Float32Type>(array, to, how, float, fail)
@@ -238,7 +308,13 @@ fn from_decimal(array: &ArrayRef, from: (u8, i8), to: &DataType, how: &How) -> R
         DataType::Float64 => each::<Decimal128Type, Float64Type>(array, to, how, double, fail),
         DataType::Decimal128(p, s) => {
             let fail = |v: i128| out_of_range(text::decimal(v, scale), *p, *s);
-            each::<Decimal128Type, Decimal128Type>(array, to, how, |v| rescaled(v, scale, *p, *s), fail)
+            each::<Decimal128Type, Decimal128Type>(
+                array,
+                to,
+                how,
+                |v| rescaled(v, scale, *p, *s),
+                fail,
+            )
         }
         DataType::Timestamp(_, Some(_)) => {
             let micros = |v: i128| (v.checked_mul(1_000_000)? / unit).try_into().ok();
@@ -249,9 +325,19 @@ fn from_decimal(array: &ArrayRef, from: (u8, i8), to: &DataType, how: &How) -> R
 }
 
 fn from_date(array: &ArrayRef, to: &DataType, how: &How) -> Result<ArrayRef> {
-    let DataType::Timestamp(_, target) = to else { return Err(no_cast(array.data_type(), to)) };
-    let zone = if target.is_some() { how.zone } else { Zone::Fixed(0) };
-    let midnight = |days: i32| i64::from(days).checked_mul(DAY).map(|local| zone.to_utc(local));
+    let DataType::Timestamp(_, target) = to else {
+        return Err(no_cast(array.data_type(), to));
+    };
+    let zone = if target.is_some() {
+        how.zone
+    } else {
+        Zone::Fixed(0)
+    };
+    let midnight = |days: i32| {
+        i64::from(days)
+            .checked_mul(DAY)
+            .map(|local| zone.to_utc(local))
+    };
     let fail = |_| RunError::raise("ARITHMETIC_OVERFLOW", "long overflow");
     each::<Date32Type, TimestampMicrosecondType>(array, to, how, midnight, fail)
 }
@@ -263,21 +349,45 @@ fn from_timestamp(array: &ArrayRef, instant: bool, to: &DataType, how: &How) -> 
     let seconds = |v: i64| v.div_euclid(1_000_000);
     let local = |v: i64| if instant { how.zone.to_local(v) } else { v };
     match to {
-        DataType::Int8 => each::<Micros, Int8Type>(array, to, how, |v| seconds(v).try_into().ok(), fail),
-        DataType::Int16 => each::<Micros, Int16Type>(array, to, how, |v| seconds(v).try_into().ok(), fail),
-        DataType::Int32 => each::<Micros, Int32Type>(array, to, how, |v| seconds(v).try_into().ok(), fail),
+        DataType::Int8 => {
+            each::<Micros, Int8Type>(array, to, how, |v| seconds(v).try_into().ok(), fail)
+        }
+        DataType::Int16 => {
+            each::<Micros, Int16Type>(array, to, how, |v| seconds(v).try_into().ok(), fail)
+        }
+        DataType::Int32 => {
+            each::<Micros, Int32Type>(array, to, how, |v| seconds(v).try_into().ok(), fail)
+        }
         DataType::Int64 => each::<Micros, Int64Type>(array, to, how, |v| Some(seconds(v)), fail),
-        DataType::Float32 => each::<Micros, Float32Type>(array, to, how, |v| Some((v as f64 / 1e6) as f32), fail),
-        DataType::Float64 => each::<Micros, Float64Type>(array, to, how, |v| Some(v as f64 / 1e6), fail),
+        DataType::Float32 => {
+            each::<Micros, Float32Type>(array, to, how, |v| Some((v as f64 / 1e6) as f32), fail)
+        }
+        DataType::Float64 => {
+            each::<Micros, Float64Type>(array, to, how, |v| Some(v as f64 / 1e6), fail)
+        }
         DataType::Decimal128(p, s) => {
             let fail = |v: i64| out_of_range(text::decimal(i128::from(v), 6), *p, *s);
-            each::<Micros, Decimal128Type>(array, to, how, |v| rescaled(i128::from(v), 6, *p, *s), fail)
+            each::<Micros, Decimal128Type>(
+                array,
+                to,
+                how,
+                |v| rescaled(i128::from(v), 6, *p, *s),
+                fail,
+            )
         }
-        DataType::Date32 => {
-            each::<Micros, Date32Type>(array, to, how, |v| local(v).div_euclid(DAY).try_into().ok(), fail)
+        DataType::Date32 => each::<Micros, Date32Type>(
+            array,
+            to,
+            how,
+            |v| local(v).div_euclid(DAY).try_into().ok(),
+            fail,
+        ),
+        DataType::Timestamp(_, None) => {
+            each::<Micros, Micros>(array, to, how, |v| Some(local(v)), fail)
         }
-        DataType::Timestamp(_, None) => each::<Micros, Micros>(array, to, how, |v| Some(local(v)), fail),
-        DataType::Timestamp(_, Some(_)) => each::<Micros, Micros>(array, to, how, |v| Some(how.zone.to_utc(v)), fail),
+        DataType::Timestamp(_, Some(_)) => {
+            each::<Micros, Micros>(array, to, how, |v| Some(how.zone.to_utc(v)), fail)
+        }
         other => Err(no_cast(from, other)),
     }
 }

@@ -39,19 +39,28 @@ impl Zone {
         if matches!(name, "Z" | "z" | "UTC" | "GMT" | "UT") {
             return Some(Zone::Fixed(0));
         }
-        let offset = ["UTC", "GMT", "UT"].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
+        let offset = ["UTC", "GMT", "UT"]
+            .iter()
+            .find_map(|p| name.strip_prefix(p))
+            .unwrap_or(name);
         if let Some(digits) = offset.strip_prefix(['+', '-']) {
             let mut parts = digits.split(':');
             let mut next = |max: i32| match parts.next() {
                 None => Some(0),
-                Some(p) if matches!(p.len(), 1 | 2) => p.parse().ok().filter(|n| (0..=max).contains(n)),
+                Some(p) if matches!(p.len(), 1 | 2) => {
+                    p.parse().ok().filter(|n| (0..=max).contains(n))
+                }
                 Some(_) => None,
             };
             let seconds = next(18)? * 3600 + next(59)? * 60 + next(59)?;
             if parts.next().is_some() {
                 return None;
             }
-            return Some(Zone::Fixed(if offset.starts_with('-') { -seconds } else { seconds }));
+            return Some(Zone::Fixed(if offset.starts_with('-') {
+                -seconds
+            } else {
+                seconds
+            }));
         }
         name.parse().ok().map(Zone::Region)
     }
@@ -70,7 +79,10 @@ impl Zone {
         let seconds = match self {
             Zone::Fixed(seconds) => seconds,
             Zone::Region(tz) => match chrono::DateTime::from_timestamp_micros(micros) {
-                Some(instant) => tz.offset_from_utc_datetime(&instant.naive_utc()).fix().local_minus_utc(),
+                Some(instant) => tz
+                    .offset_from_utc_datetime(&instant.naive_utc())
+                    .fix()
+                    .local_minus_utc(),
                 None => 0,
             },
         };
@@ -82,16 +94,23 @@ impl Zone {
         let seconds = match self {
             Zone::Fixed(seconds) => i64::from(seconds),
             Zone::Region(tz) => {
-                let Some(wall) = chrono::DateTime::from_timestamp_micros(local) else { return local };
+                let Some(wall) = chrono::DateTime::from_timestamp_micros(local) else {
+                    return local;
+                };
                 let wall = wall.naive_utc();
                 match tz.offset_from_local_datetime(&wall) {
-                    chrono::LocalResult::Single(offset) | chrono::LocalResult::Ambiguous(offset, _) => {
+                    chrono::LocalResult::Single(offset)
+                    | chrono::LocalResult::Ambiguous(offset, _) => {
                         i64::from(offset.fix().local_minus_utc())
                     }
                     chrono::LocalResult::None => {
                         // Java takes the offset before the gap, which lands after it.
                         let before = wall - chrono::TimeDelta::hours(3);
-                        i64::from(tz.offset_from_local_datetime(&before).earliest().map_or(0, |o| o.fix().local_minus_utc()))
+                        i64::from(
+                            tz.offset_from_local_datetime(&before)
+                                .earliest()
+                                .map_or(0, |o| o.fix().local_minus_utc()),
+                        )
                     }
                 }
             }
@@ -125,7 +144,9 @@ pub(crate) fn double(text: &str) -> Option<f64> {
         _ => {}
     }
     let number = text.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(text);
-    let plain = number.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let plain = number
+        .bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
     if !plain || !number.bytes().any(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -154,8 +175,14 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Decimal {
         None => (text, 0),
         Some((mantissa, exponent)) => {
             let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-            match exponent.strip_prefix('+').unwrap_or(exponent).parse::<i32>() {
-                Ok(e) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => (mantissa, e),
+            match exponent
+                .strip_prefix('+')
+                .unwrap_or(exponent)
+                .parse::<i32>()
+            {
+                Ok(e) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                    (mantissa, e)
+                }
                 _ => return Decimal::NoNumber,
             }
         }
@@ -177,7 +204,9 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Decimal {
         if significant.len() as i64 + shift > 39 {
             return Decimal::TooLarge;
         }
-        format!("{significant}{}", "0".repeat(shift as usize)).parse::<i128>().ok()
+        format!("{significant}{}", "0".repeat(shift as usize))
+            .parse::<i128>()
+            .ok()
     } else {
         let kept = significant.len() as i64 + shift;
         if kept < 0 {
@@ -187,19 +216,28 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Decimal {
         } else {
             let (kept, dropped) = significant.split_at(kept as usize);
             let up = dropped.as_bytes()[0] >= b'5';
-            let value = if kept.is_empty() { Ok(0) } else { kept.parse::<i128>() };
+            let value = if kept.is_empty() {
+                Ok(0)
+            } else {
+                kept.parse::<i128>()
+            };
             value.ok().and_then(|v| v.checked_add(i128::from(up)))
         }
     };
     match unscaled {
-        Some(value) if value < 10i128.pow(u32::from(precision)) => Decimal::Is(if negative { -value } else { value }),
+        Some(value) if value < 10i128.pow(u32::from(precision)) => {
+            Decimal::Is(if negative { -value } else { value })
+        }
         _ => Decimal::TooLarge,
     }
 }
 
 /// A number of so many digits, and what follows it.
 fn digits(text: &str, count: std::ops::RangeInclusive<usize>) -> Option<(u32, &str)> {
-    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .bytes()
+        .position(|b| !b.is_ascii_digit())
+        .unwrap_or(text.len());
     if !count.contains(&end) {
         return None;
     }
@@ -213,7 +251,11 @@ fn leading_date(text: &str) -> Option<(NaiveDate, &str, bool)> {
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     let (year, rest) = digits(rest, 4..=7)?;
-    let year = if negative { -i64::from(year) } else { i64::from(year) };
+    let year = if negative {
+        -i64::from(year)
+    } else {
+        i64::from(year)
+    };
     let (mut month, mut day, mut rest, mut whole) = (1, 1, rest, false);
     if let Some(after) = rest.strip_prefix('-') {
         (month, rest) = digits(after, 1..=2)?;
@@ -246,11 +288,17 @@ pub(crate) fn moment(text: &str) -> Option<Moment> {
     let (date, rest, whole) = leading_date(trimmed(text))?;
     let midnight = i64::from(from_date(date)).checked_mul(86_400_000_000)?;
     if rest.is_empty() {
-        return Some(Moment { local: midnight, zone: None });
+        return Some(Moment {
+            local: midnight,
+            zone: None,
+        });
     }
     let rest = rest.strip_prefix([' ', 'T']).filter(|_| whole)?;
     if rest.is_empty() {
-        return Some(Moment { local: midnight, zone: None });
+        return Some(Moment {
+            local: midnight,
+            zone: None,
+        });
     }
     let (hour, rest) = digits(rest, 1..=2)?;
     let (minute, rest) = match rest.strip_prefix(':') {
@@ -263,9 +311,16 @@ pub(crate) fn moment(text: &str) -> Option<Moment> {
     };
     let (micro, rest) = match rest.strip_prefix('.') {
         Some(rest) => {
-            let end = rest.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
+            let end = rest
+                .bytes()
+                .position(|b| !b.is_ascii_digit())
+                .unwrap_or(rest.len());
             let kept = &rest[..end.min(6)];
-            let micro = if kept.is_empty() { 0 } else { format!("{kept:0<6}").parse().ok()? };
+            let micro = if kept.is_empty() {
+                0
+            } else {
+                format!("{kept:0<6}").parse().ok()?
+            };
             (micro, &rest[end..])
         }
         None => (0, rest),
@@ -285,12 +340,24 @@ mod tests {
 
     #[test]
     fn times_are_read_as_spark_reads_them() {
-        let utc = |text: &str| moment(text).map(|m| m.zone.unwrap_or(Zone::Fixed(0)).to_utc(m.local));
+        let utc =
+            |text: &str| moment(text).map(|m| m.zone.unwrap_or(Zone::Fixed(0)).to_utc(m.local));
         assert_eq!(utc("1970-01-01 00:00:01.5"), Some(1_500_000));
         assert_eq!(utc("1970-01-01T02:00+02:00"), Some(0));
         assert_eq!(utc("1970-1-1"), Some(0));
-        assert_eq!(utc("2024-05-06 07:08:09 America/New_York"), utc("2024-05-06T11:08:09Z"));
-        for bad in ["", "garbage", "12:30", "2024-13-01", "2024-01-01 25:00", "2024-01-01x", "2024-01-01 10:00 Nowhere"] {
+        assert_eq!(
+            utc("2024-05-06 07:08:09 America/New_York"),
+            utc("2024-05-06T11:08:09Z")
+        );
+        for bad in [
+            "",
+            "garbage",
+            "12:30",
+            "2024-13-01",
+            "2024-01-01 25:00",
+            "2024-01-01x",
+            "2024-01-01 10:00 Nowhere",
+        ] {
             assert_eq!(utc(bad), None, "{bad}");
         }
         assert_eq!(date("2024-01-01T10:00:00"), Some(19723));

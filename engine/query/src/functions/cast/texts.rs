@@ -4,11 +4,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, PrimitiveArray, StringArray, StringBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, PrimitiveArray,
+    StringArray, StringBuilder,
 };
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    IntervalYearMonthType, TimestampMicrosecondType, DurationMicrosecondType,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type,
+    Int8Type, Int16Type, Int32Type, Int64Type, IntervalYearMonthType, TimestampMicrosecondType,
 };
 use datafusion::common::DataFusionError;
 
@@ -38,7 +39,10 @@ pub(super) fn to_text(array: &ArrayRef, zone: &Zone) -> Result<ArrayRef> {
 
 type Writer<'a> = Box<dyn Fn(usize, &mut String) + 'a>;
 
-fn plain<'a, T: ArrowPrimitiveType>(array: &'a ArrayRef, show: impl Fn(T::Native) -> String + 'a) -> Writer<'a> {
+fn plain<'a, T: ArrowPrimitiveType>(
+    array: &'a ArrayRef,
+    show: impl Fn(T::Native) -> String + 'a,
+) -> Writer<'a> {
     let array = array.as_primitive::<T>();
     Box::new(move |row, out| out.push_str(&show(array.value(row))))
 }
@@ -82,7 +86,9 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
             let (values, element) = (list.values(), writer(list.values(), &zone)?);
             Box::new(move |row, out| {
                 out.push('[');
-                for (nth, i) in (list.value_offsets()[row]..list.value_offsets()[row + 1]).enumerate() {
+                for (nth, i) in
+                    (list.value_offsets()[row]..list.value_offsets()[row + 1]).enumerate()
+                {
                     out.push_str(if nth > 0 { ", " } else { "" });
                     or_null(values, i as usize, &element, out);
                 }
@@ -91,7 +97,10 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
         }
         DataType::Struct(_) => {
             let columns = array.as_struct().columns();
-            let each = columns.iter().map(|c| Ok((c, writer(c, &zone)?))).collect::<Result<Vec<_>>>()?;
+            let each = columns
+                .iter()
+                .map(|c| Ok((c, writer(c, &zone)?)))
+                .collect::<Result<Vec<_>>>()?;
             Box::new(move |row, out| {
                 out.push('{');
                 for (nth, (column, write)) in each.iter().enumerate() {
@@ -106,7 +115,8 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
             let (keys, values) = (writer(map.keys(), &zone)?, writer(map.values(), &zone)?);
             Box::new(move |row, out| {
                 out.push('{');
-                for (nth, i) in (map.value_offsets()[row]..map.value_offsets()[row + 1]).enumerate() {
+                for (nth, i) in (map.value_offsets()[row]..map.value_offsets()[row + 1]).enumerate()
+                {
                     out.push_str(if nth > 0 { ", " } else { "" });
                     keys(i as usize, out);
                     let _ = out.write_str(" -> ");
@@ -120,7 +130,11 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
 }
 
 fn or_null(array: &ArrayRef, row: usize, write: &Writer<'_>, out: &mut String) {
-    if array.is_null(row) { out.push_str("null") } else { write(row, out) }
+    if array.is_null(row) {
+        out.push_str("null")
+    } else {
+        write(row, out)
+    }
 }
 
 /// Java's `BigDecimal.toString`: very small numbers with an exponent.
@@ -153,17 +167,26 @@ pub(super) fn from_text(texts: &StringArray, to: &DataType, how: &How) -> Result
             Arc::new(BooleanArray::from(out))
         }
         DataType::Int8 => each::<Int8Type>(texts, to, how, |t| parse::integer(t)?.try_into().ok())?,
-        DataType::Int16 => each::<Int16Type>(texts, to, how, |t| parse::integer(t)?.try_into().ok())?,
-        DataType::Int32 => each::<Int32Type>(texts, to, how, |t| parse::integer(t)?.try_into().ok())?,
+        DataType::Int16 => {
+            each::<Int16Type>(texts, to, how, |t| parse::integer(t)?.try_into().ok())?
+        }
+        DataType::Int32 => {
+            each::<Int32Type>(texts, to, how, |t| parse::integer(t)?.try_into().ok())?
+        }
         DataType::Int64 => each::<Int64Type>(texts, to, how, parse::integer)?,
         // Through double would round twice.
         DataType::Float32 => each::<Float32Type>(texts, to, how, |t| match parse::double(t)? {
             d if !d.is_finite() => Some(d as f32),
-            _ => parse::trimmed(t).trim_end_matches(['d', 'D', 'f', 'F']).parse().ok(),
+            _ => parse::trimmed(t)
+                .trim_end_matches(['d', 'D', 'f', 'F'])
+                .parse()
+                .ok(),
         })?,
         DataType::Float64 => each::<Float64Type>(texts, to, how, parse::double)?,
         DataType::Date32 => each::<Date32Type>(texts, to, how, parse::date)?,
-        DataType::Timestamp(_, Some(_)) => each::<TimestampMicrosecondType>(texts, to, how, instant)?,
+        DataType::Timestamp(_, Some(_)) => {
+            each::<TimestampMicrosecondType>(texts, to, how, instant)?
+        }
         DataType::Timestamp(_, None) => {
             each::<TimestampMicrosecondType>(texts, to, how, |t| parse::moment(t).map(|m| m.local))?
         }
@@ -172,7 +195,9 @@ pub(super) fn from_text(texts: &StringArray, to: &DataType, how: &How) -> Result
             for text in texts {
                 match text.map(|t| (t, parse::decimal(t, *precision, *scale))) {
                     Some((_, parse::Decimal::Is(value))) => out.append_value(value),
-                    Some((text, parse::Decimal::NoNumber)) if !how.attempt => return Err(invalid(text, to)),
+                    Some((text, parse::Decimal::NoNumber)) if !how.attempt => {
+                        return Err(invalid(text, to));
+                    }
                     Some((text, parse::Decimal::TooLarge)) if !how.attempt => {
                         return Err(super::numbers::out_of_range(text, *precision, *scale));
                     }
@@ -181,8 +206,14 @@ pub(super) fn from_text(texts: &StringArray, to: &DataType, how: &How) -> Result
             }
             Arc::new(out.finish().with_data_type(to.clone()))
         }
-        DataType::Binary => Arc::new(BinaryArray::from_iter(texts.iter().map(|t| t.map(str::as_bytes)))),
-        other => return Err(DataFusionError::Internal(format!("no cast of text to {other}"))),
+        DataType::Binary => Arc::new(BinaryArray::from_iter(
+            texts.iter().map(|t| t.map(str::as_bytes)),
+        )),
+        other => {
+            return Err(DataFusionError::Internal(format!(
+                "no cast of text to {other}"
+            )));
+        }
     })
 }
 
