@@ -185,9 +185,7 @@ pub(crate) fn accepts(from: &DataType, to: &DataType) -> bool {
         return true;
     }
     match (from, to) {
-        (DataType::Utf8, to) => {
-            is_atomic(to) && *to != DataType::Boolean || *to == DataType::Boolean
-        }
+        (DataType::Utf8, to) => is_atomic(to),
         (from, DataType::Utf8) => is_atomic(from) && *from != DataType::Binary,
         (DataType::List(a), DataType::List(b)) => accepts(a.data_type(), b.data_type()),
         (from, to) if is_numeric(from) && is_numeric(to) => {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType,
 };
 use datafusion::logical_expr::{Cast, Expr as DfExpr, ScalarUDF};
 
@@ -30,8 +30,16 @@ struct Murmur(u32);
 
 impl Murmur {
     fn mix(self, word: u32) -> Self {
-        let word = word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
-        Murmur((self.0 ^ word).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64))
+        let word = word
+            .wrapping_mul(0xcc9e_2d51)
+            .rotate_left(15)
+            .wrapping_mul(0x1b87_3593);
+        Murmur(
+            (self.0 ^ word)
+                .rotate_left(13)
+                .wrapping_mul(5)
+                .wrapping_add(0xe654_6b64),
+        )
     }
 
     fn finish(self, length: u32) -> Self {
@@ -53,8 +61,12 @@ impl Fold for Murmur {
 
     fn bytes(self, value: &[u8]) -> Self {
         let (words, tail) = value.as_chunks::<4>();
-        let mixed = words.iter().fold(self, |h, w| h.mix(u32::from_le_bytes(*w)));
-        let mixed = tail.iter().fold(mixed, |h, b| h.mix(*b as i8 as i32 as u32));
+        let mixed = words
+            .iter()
+            .fold(self, |h, w| h.mix(u32::from_le_bytes(*w)));
+        let mixed = tail
+            .iter()
+            .fold(mixed, |h, b| h.mix(*b as i8 as i32 as u32));
         mixed.finish(value.len() as u32)
     }
 }
@@ -78,21 +90,33 @@ impl Xx {
 
     fn eight(hash: u64, word: u64) -> u64 {
         let word = word.wrapping_mul(P2).rotate_left(31).wrapping_mul(P1);
-        (hash ^ word).rotate_left(27).wrapping_mul(P1).wrapping_add(P4)
+        (hash ^ word)
+            .rotate_left(27)
+            .wrapping_mul(P1)
+            .wrapping_add(P4)
     }
 
     fn four(hash: u64, word: u32) -> u64 {
-        (hash ^ u64::from(word).wrapping_mul(P1)).rotate_left(23).wrapping_mul(P2).wrapping_add(P3)
+        (hash ^ u64::from(word).wrapping_mul(P1))
+            .rotate_left(23)
+            .wrapping_mul(P2)
+            .wrapping_add(P3)
     }
 }
 
 impl Fold for Xx {
     fn int(self, value: i32) -> Self {
-        Xx::avalanche(Xx::four(self.0.wrapping_add(P5).wrapping_add(4), value as u32))
+        Xx::avalanche(Xx::four(
+            self.0.wrapping_add(P5).wrapping_add(4),
+            value as u32,
+        ))
     }
 
     fn long(self, value: i64) -> Self {
-        Xx::avalanche(Xx::eight(self.0.wrapping_add(P5).wrapping_add(8), value as u64))
+        Xx::avalanche(Xx::eight(
+            self.0.wrapping_add(P5).wrapping_add(8),
+            value as u64,
+        ))
     }
 
     fn bytes(self, value: &[u8]) -> Self {
@@ -100,14 +124,22 @@ impl Fold for Xx {
         let (stripes, rest) = value.as_chunks::<32>();
         let mut hash = seed.wrapping_add(P5);
         if !stripes.is_empty() {
-            let mut lanes = [seed.wrapping_add(P1).wrapping_add(P2), seed.wrapping_add(P2), seed, seed.wrapping_sub(P1)];
+            let mut lanes = [
+                seed.wrapping_add(P1).wrapping_add(P2),
+                seed.wrapping_add(P2),
+                seed,
+                seed.wrapping_sub(P1),
+            ];
             for stripe in stripes {
                 for (lane, word) in lanes.iter_mut().zip(stripe.as_chunks::<8>().0) {
                     let word = u64::from_le_bytes(*word).wrapping_mul(P2);
                     *lane = lane.wrapping_add(word).rotate_left(31).wrapping_mul(P1);
                 }
             }
-            hash = lanes.iter().zip([1, 7, 12, 18]).fold(0u64, |h, (l, r)| h.wrapping_add(l.rotate_left(r)));
+            hash = lanes
+                .iter()
+                .zip([1, 7, 12, 18])
+                .fold(0u64, |h, (l, r)| h.wrapping_add(l.rotate_left(r)));
             for lane in lanes {
                 let lane = lane.wrapping_mul(P2).rotate_left(31).wrapping_mul(P1);
                 hash = (hash ^ lane).wrapping_mul(P1).wrapping_add(P4);
@@ -115,11 +147,17 @@ impl Fold for Xx {
         }
         hash = hash.wrapping_add(value.len() as u64);
         let (words, rest) = rest.as_chunks::<8>();
-        hash = words.iter().fold(hash, |h, w| Xx::eight(h, u64::from_le_bytes(*w)));
+        hash = words
+            .iter()
+            .fold(hash, |h, w| Xx::eight(h, u64::from_le_bytes(*w)));
         let (half, rest) = rest.as_chunks::<4>();
-        hash = half.iter().fold(hash, |h, w| Xx::four(h, u32::from_le_bytes(*w)));
+        hash = half
+            .iter()
+            .fold(hash, |h, w| Xx::four(h, u32::from_le_bytes(*w)));
         for byte in rest {
-            hash = (hash ^ u64::from(*byte).wrapping_mul(P5)).rotate_left(11).wrapping_mul(P1);
+            hash = (hash ^ u64::from(*byte).wrapping_mul(P5))
+                .rotate_left(11)
+                .wrapping_mul(P1);
         }
         Xx::avalanche(hash)
     }
@@ -166,7 +204,11 @@ fn fold<H: Fold>(seed: H, array: &ArrayRef, row: usize) -> H {
             let elements = array.as_list::<i32>().value(row);
             (0..elements.len()).fold(seed, |h, i| fold(h, &elements, i))
         }
-        DataType::Struct(_) => array.as_struct().columns().iter().fold(seed, |h, c| fold(h, c, row)),
+        DataType::Struct(_) => array
+            .as_struct()
+            .columns()
+            .iter()
+            .fold(seed, |h, c| fold(h, c, row)),
         _ => seed,
     }
 }
@@ -188,7 +230,11 @@ const fn crc_table() -> [u32; 256] {
         let mut crc = i as u32;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                crc >> 1 ^ 0xEDB8_8320
+            } else {
+                crc >> 1
+            };
             bit += 1;
         }
         table[i] = crc;
@@ -200,7 +246,9 @@ const fn crc_table() -> [u32; 256] {
 static CRC: [u32; 256] = crc_table();
 
 fn crc32(bytes: &[u8]) -> i64 {
-    let crc = bytes.iter().fold(!0u32, |crc, b| CRC[((crc ^ u32::from(*b)) & 0xff) as usize] ^ crc >> 8);
+    let crc = bytes.iter().fold(!0u32, |crc, b| {
+        CRC[((crc ^ u32::from(*b)) & 0xff) as usize] ^ crc >> 8
+    });
     i64::from(!crc)
 }
 
@@ -210,13 +258,19 @@ fn text_of(udf: &Arc<ScalarUDF>, args: Vec<Typed>) -> Result<Typed> {
     if found.data_type == DataType::Utf8 {
         return Ok(found);
     }
-    Ok(Typed::new(DfExpr::Cast(Cast::new(Box::new(found.expr), DataType::Utf8)), DataType::Utf8))
+    Ok(Typed::new(
+        DfExpr::Cast(Cast::new(Box::new(found.expr), DataType::Utf8)),
+        DataType::Utf8,
+    ))
 }
 
 fn binary(name: &str, value: Typed) -> Result<Typed> {
     match value.data_type {
         DataType::Binary => Ok(value),
-        _ => cast::implicit(coerce::argument(name, 0, value, &DataType::Utf8)?, &DataType::Binary),
+        _ => cast::implicit(
+            coerce::argument(name, 0, value, &DataType::Utf8)?,
+            &DataType::Binary,
+        ),
     }
 }
 
@@ -226,35 +280,73 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "hash" | "xxhash64" => {
             let values = args.at_least(1)?;
             if let Some(value) = values.iter().find(|v| !hashable(&v.data_type)) {
-                return Err(QueryError::unsupported(format!("{name} of {}", type_sql(&value.data_type))));
+                return Err(QueryError::unsupported(format!(
+                    "{name} of {}",
+                    type_sql(&value.data_type)
+                )));
             }
-            let returns = if name == "hash" { DataType::Int32 } else { DataType::Int64 };
+            let returns = if name == "hash" {
+                DataType::Int32
+            } else {
+                DataType::Int64
+            };
             let murmur = name == "hash";
-            Kernel::over_arrays(name, "", values, returns, Can::NotFail, move |args, rows| {
-                Ok(match murmur {
-                    true => {
-                        let of_row = |row| args.iter().fold(Murmur(42), |h, a| fold(h, a, row)).0 as i32;
-                        Arc::new((0..rows).map(of_row).collect::<Int32Array>()) as ArrayRef
-                    }
-                    false => {
-                        let of_row = |row| args.iter().fold(Xx(42), |h, a| fold(h, a, row)).0 as i64;
-                        Arc::new((0..rows).map(of_row).collect::<Int64Array>())
-                    }
-                })
-            })
+            Kernel::over_arrays(
+                name,
+                "",
+                values,
+                returns,
+                Can::NotFail,
+                move |args, rows| {
+                    Ok(match murmur {
+                        true => {
+                            let of_row =
+                                |row| args.iter().fold(Murmur(42), |h, a| fold(h, a, row)).0 as i32;
+                            Arc::new((0..rows).map(of_row).collect::<Int32Array>()) as ArrayRef
+                        }
+                        false => {
+                            let of_row =
+                                |row| args.iter().fold(Xx(42), |h, a| fold(h, a, row)).0 as i64;
+                            Arc::new((0..rows).map(of_row).collect::<Int64Array>())
+                        }
+                    })
+                },
+            )
         }
         "crc32" => {
             let value = binary(name, args.one()?)?;
-            Kernel::over_arrays(name, "", vec![value], DataType::Int64, Can::NotFail, |args, _| {
-                Ok(Arc::new(args[0].as_binary::<i32>().iter().map(|b| b.map(crc32)).collect::<Int64Array>()))
-            })
+            Kernel::over_arrays(
+                name,
+                "",
+                vec![value],
+                DataType::Int64,
+                Can::NotFail,
+                |args, _| {
+                    Ok(Arc::new(
+                        args[0]
+                            .as_binary::<i32>()
+                            .iter()
+                            .map(|b| b.map(crc32))
+                            .collect::<Int64Array>(),
+                    ))
+                },
+            )
         }
-        "md5" => text_of(&datafusion::functions::crypto::md5(), vec![binary(name, args.one()?)?])?,
-        "sha" | "sha1" => text_of(&datafusion_spark::function::hash::sha1(), vec![binary(name, args.one()?)?])?,
+        "md5" => text_of(
+            &datafusion::functions::crypto::md5(),
+            vec![binary(name, args.one()?)?],
+        )?,
+        "sha" | "sha1" => text_of(
+            &datafusion_spark::function::hash::sha1(),
+            vec![binary(name, args.one()?)?],
+        )?,
         "sha2" => {
             let [value, bits] = args.exactly()?;
             let bits = coerce::argument(name, 1, bits, &DataType::Int32)?;
-            text_of(&datafusion_spark::function::hash::sha2(), vec![binary(name, value)?, bits])?
+            text_of(
+                &datafusion_spark::function::hash::sha2(),
+                vec![binary(name, value)?, bits],
+            )?
         }
         _ => return Ok(None),
     }))

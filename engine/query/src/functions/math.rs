@@ -16,24 +16,51 @@ use crate::expr::BinaryOp;
 type Result<T> = std::result::Result<T, QueryError>;
 
 /// A function of a double; NULL where it says so.
-fn of_double(name: &str, value: Typed, f: impl Fn(f64) -> Option<f64> + Send + Sync + 'static) -> Result<Typed> {
+fn of_double(
+    name: &str,
+    value: Typed,
+    f: impl Fn(f64) -> Option<f64> + Send + Sync + 'static,
+) -> Result<Typed> {
     let value = coerce::argument(name, 0, value, &DataType::Float64)?;
-    Ok(Kernel::over_arrays(name, "", vec![value], DataType::Float64, Can::NotFail, move |args, _| {
-        let result: PrimitiveArray<Float64Type> = args[0].as_primitive::<Float64Type>().unary_opt(&f);
-        Ok(Arc::new(result))
-    }))
+    Ok(Kernel::over_arrays(
+        name,
+        "",
+        vec![value],
+        DataType::Float64,
+        Can::NotFail,
+        move |args, _| {
+            let result: PrimitiveArray<Float64Type> =
+                args[0].as_primitive::<Float64Type>().unary_opt(&f);
+            Ok(Arc::new(result))
+        },
+    ))
 }
 
-fn of_doubles(name: &str, left: Typed, right: Typed, f: impl Fn(f64, f64) -> Option<f64> + Send + Sync + 'static) -> Result<Typed> {
+fn of_doubles(
+    name: &str,
+    left: Typed,
+    right: Typed,
+    f: impl Fn(f64, f64) -> Option<f64> + Send + Sync + 'static,
+) -> Result<Typed> {
     let args = vec![
         coerce::argument(name, 0, left, &DataType::Float64)?,
         coerce::argument(name, 1, right, &DataType::Float64)?,
     ];
-    Ok(Kernel::over_arrays(name, "", args, DataType::Float64, Can::NotFail, move |args, _| {
-        let (l, r) = (args[0].as_primitive::<Float64Type>(), args[1].as_primitive::<Float64Type>());
-        let result = l.iter().zip(r).map(|(l, r)| f(l?, r?));
-        Ok(Arc::new(result.collect::<PrimitiveArray<Float64Type>>()))
-    }))
+    Ok(Kernel::over_arrays(
+        name,
+        "",
+        args,
+        DataType::Float64,
+        Can::NotFail,
+        move |args, _| {
+            let (l, r) = (
+                args[0].as_primitive::<Float64Type>(),
+                args[1].as_primitive::<Float64Type>(),
+            );
+            let result = l.iter().zip(r).map(|(l, r)| f(l?, r?));
+            Ok(Arc::new(result.collect::<PrimitiveArray<Float64Type>>()))
+        },
+    ))
 }
 
 /// Java's `Math.pow`, which differs from C's where NaN or infinite exponents meet one.
@@ -72,10 +99,20 @@ fn round(name: &'static str, args: &Args, mode: Mode) -> Result<Typed> {
         return Err(args.wrong_number("[1, 2]"));
     };
     let one = digits.is_none();
-    let digits = match digits.map(|d| cast::implicit(d, &DataType::Int32)).transpose()?.as_ref().map(Typed::constant) {
+    let digits = match digits
+        .map(|d| cast::implicit(d, &DataType::Int32))
+        .transpose()?
+        .as_ref()
+        .map(Typed::constant)
+    {
         None => 0,
         Some(Some(ScalarValue::Int32(Some(digits)))) => *digits,
-        Some(_) => return Err(QueryError::mismatch("NON_FOLDABLE_INPUT", format!("the scale of {name} must be a constant"))),
+        Some(_) => {
+            return Err(QueryError::mismatch(
+                "NON_FOLDABLE_INPUT",
+                format!("the scale of {name} must be a constant"),
+            ));
+        }
     };
     let value = arithmetic::number(name, value)?;
     let to_floor = matches!(mode, Mode::Floor | Mode::Ceiling);
@@ -83,34 +120,58 @@ fn round(name: &'static str, args: &Args, mode: Mode) -> Result<Typed> {
         DataType::Decimal128(p, s) => Ok(round_decimal(name, value, (p, s), digits, mode)),
         t if is_integral(&t) && to_floor && one => cast::implicit(value, &DataType::Int64),
         t if is_integral(&t) && !to_floor && digits >= 0 => Ok(value),
-        t if is_float(&t) && to_floor && one => Ok(whole(name, cast::implicit(value, &DataType::Float64)?, mode)),
+        t if is_float(&t) && to_floor && one => Ok(whole(
+            name,
+            cast::implicit(value, &DataType::Float64)?,
+            mode,
+        )),
         t if is_float(&t) && !to_floor && (-15..=15).contains(&digits) => {
-            let rounded = of_double(name, value, move |v| Some(round_double(v, digits as i8, mode)))?;
+            let rounded = of_double(name, value, move |v| {
+                Some(round_double(v, digits as i8, mode))
+            })?;
             if t == DataType::Float32 {
                 return Err(QueryError::unsupported(format!("{name} of a float")));
             }
             Ok(tagged(rounded, name, digits))
         }
-        _ => Err(QueryError::unsupported(format!("{name} with these arguments"))),
+        _ => Err(QueryError::unsupported(format!(
+            "{name} with these arguments"
+        ))),
     }
 }
 
 /// The same kernel under a name that says its digits: kernels are told apart by name and parameters.
 fn tagged(value: Typed, name: &str, digits: i32) -> Typed {
-    let datafusion::logical_expr::Expr::ScalarFunction(function) = &value.expr else { return value };
+    let datafusion::logical_expr::Expr::ScalarFunction(function) = &value.expr else {
+        return value;
+    };
     let (args, udf) = (function.args.clone(), Arc::clone(&function.func));
-    let args = args.into_iter().map(|expr| Typed::new(expr, DataType::Float64)).collect();
+    let args = args
+        .into_iter()
+        .map(|expr| Typed::new(expr, DataType::Float64))
+        .collect();
     let digits = digits.to_string();
-    Kernel::call(name, digits, args, DataType::Float64, Can::NotFail, move |args, rows| {
-        let field = Arc::new(arrow::datatypes::Field::new("value", DataType::Float64, true));
-        udf.invoke_with_args(datafusion::logical_expr::ScalarFunctionArgs {
-            args: args.to_vec(),
-            arg_fields: vec![Arc::clone(&field)],
-            number_rows: rows,
-            return_field: field,
-            config_options: Arc::default(),
-        })
-    })
+    Kernel::call(
+        name,
+        digits,
+        args,
+        DataType::Float64,
+        Can::NotFail,
+        move |args, rows| {
+            let field = Arc::new(arrow::datatypes::Field::new(
+                "value",
+                DataType::Float64,
+                true,
+            ));
+            udf.invoke_with_args(datafusion::logical_expr::ScalarFunctionArgs {
+                args: args.to_vec(),
+                arg_fields: vec![Arc::clone(&field)],
+                number_rows: rows,
+                return_field: field,
+                config_options: Arc::default(),
+            })
+        },
+    )
 }
 
 /// A double rounded as the decimal that it is written as.
@@ -121,14 +182,18 @@ fn round_double(value: f64, digits: i8, mode: Mode) -> f64 {
     let written = text::double(value);
     match mode {
         Mode::HalfUp => match parse::decimal(&written, 38, digits) {
-            parse::Decimal::Is(unscaled) => format!("{unscaled}e{}", -i32::from(digits)).parse().unwrap_or(value),
+            parse::Decimal::Is(unscaled) => format!("{unscaled}e{}", -i32::from(digits))
+                .parse()
+                .unwrap_or(value),
             _ => value,
         },
         // With twenty more digits the value is exact enough to see a tie.
         _ => match parse::decimal(&written, 38, digits + 17) {
             parse::Decimal::Is(unscaled) => {
                 let rounded = divided(unscaled, 10i128.pow(17), mode);
-                format!("{rounded}e{}", -i32::from(digits)).parse().unwrap_or(value)
+                format!("{rounded}e{}", -i32::from(digits))
+                    .parse()
+                    .unwrap_or(value)
             }
             _ => value,
         },
@@ -137,20 +202,37 @@ fn round_double(value: f64, digits: i8, mode: Mode) -> f64 {
 
 /// `floor` and `ceil` of a double are BIGINT.
 fn whole(name: &'static str, value: Typed, mode: Mode) -> Typed {
-    Kernel::over_arrays(name, "", vec![value], DataType::Int64, Can::Fail, move |args, _| {
-        let values = args[0].as_primitive::<Float64Type>();
-        let whole = values.try_unary::<_, Int64Type, DataFusionError>(|v| {
-            let v = if mode == Mode::Floor { v.floor() } else { v.ceil() };
-            if v < i64::MIN as f64 || v > i64::MAX as f64 {
-                return Err(RunError::raise("ARITHMETIC_OVERFLOW", "long overflow"));
-            }
-            Ok(v as i64) // NaN is 0, as in Java
-        })?;
-        Ok(Arc::new(whole))
-    })
+    Kernel::over_arrays(
+        name,
+        "",
+        vec![value],
+        DataType::Int64,
+        Can::Fail,
+        move |args, _| {
+            let values = args[0].as_primitive::<Float64Type>();
+            let whole = values.try_unary::<_, Int64Type, DataFusionError>(|v| {
+                let v = if mode == Mode::Floor {
+                    v.floor()
+                } else {
+                    v.ceil()
+                };
+                if v < i64::MIN as f64 || v > i64::MAX as f64 {
+                    return Err(RunError::raise("ARITHMETIC_OVERFLOW", "long overflow"));
+                }
+                Ok(v as i64) // NaN is 0, as in Java
+            })?;
+            Ok(Arc::new(whole))
+        },
+    )
 }
 
-fn round_decimal(name: &'static str, value: Typed, (p, s): (u8, i8), digits: i32, mode: Mode) -> Typed {
+fn round_decimal(
+    name: &'static str,
+    value: Typed,
+    (p, s): (u8, i8),
+    digits: i32,
+    mode: Mode,
+) -> Typed {
     let whole = i32::from(p) - i32::from(s) + 1;
     let (precision, scale) = match digits {
         d if d < 0 => (whole.max(1 - d), 0),
@@ -159,19 +241,38 @@ fn round_decimal(name: &'static str, value: Typed, (p, s): (u8, i8), digits: i32
     let returns = DataType::Decimal128(precision.min(38) as u8, scale as i8);
     let target = returns.clone();
     let dropped = (i32::from(s) - digits).max(0);
-    Kernel::over_arrays(name, digits.to_string(), vec![value], returns, Can::Fail, move |args, _| {
-        let limit = 10i128.pow(precision.min(38) as u32);
-        let values = args[0].as_primitive::<Decimal128Type>();
-        let rounded = values.try_unary::<_, Decimal128Type, DataFusionError>(|v| {
-            let Some(unit) = u32::try_from(dropped).ok().and_then(|n| 10i128.checked_pow(n)) else { return Ok(0) };
-            let back = if digits < 0 { 10i128.checked_pow(digits.unsigned_abs()) } else { Some(1) };
-            let rounded = back.and_then(|back| divided(v, unit, mode).checked_mul(back));
-            rounded.filter(|v| v.abs() < limit).ok_or_else(|| {
-                RunError::raise("NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION", "the rounded decimal is out of range")
-            })
-        })?;
-        Ok(Arc::new(rounded.with_data_type(target.clone())))
-    })
+    Kernel::over_arrays(
+        name,
+        digits.to_string(),
+        vec![value],
+        returns,
+        Can::Fail,
+        move |args, _| {
+            let limit = 10i128.pow(precision.min(38) as u32);
+            let values = args[0].as_primitive::<Decimal128Type>();
+            let rounded = values.try_unary::<_, Decimal128Type, DataFusionError>(|v| {
+                let Some(unit) = u32::try_from(dropped)
+                    .ok()
+                    .and_then(|n| 10i128.checked_pow(n))
+                else {
+                    return Ok(0);
+                };
+                let back = if digits < 0 {
+                    10i128.checked_pow(digits.unsigned_abs())
+                } else {
+                    Some(1)
+                };
+                let rounded = back.and_then(|back| divided(v, unit, mode).checked_mul(back));
+                rounded.filter(|v| v.abs() < limit).ok_or_else(|| {
+                    RunError::raise(
+                        "NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION",
+                        "the rounded decimal is out of range",
+                    )
+                })
+            })?;
+            Ok(Arc::new(rounded.with_data_type(target.clone())))
+        },
+    )
 }
 
 /// `pmod(a, b)`: the remainder that has the sign of `b`.
@@ -180,13 +281,17 @@ fn positive_remainder(left: Typed, right: Typed) -> Result<Typed> {
         return Err(QueryError::unsupported("pmod of decimals"));
     }
     let (values, data_type) = coerce::same_type("pmod", vec![left, right])?;
-    let [left, right] = <[Typed; 2]>::try_from(values).map_err(|_| QueryError::unsupported("pmod"))?;
+    let [left, right] =
+        <[Typed; 2]>::try_from(values).map_err(|_| QueryError::unsupported("pmod"))?;
     if is_integral(&data_type) {
         // ((a % b) + b) % b, in 128 bits so that the sum cannot overflow.
         let wide = |v: Typed| cast::implicit(v, &DataType::Int64);
         let args = vec![wide(left)?, wide(right)?];
         let found = Kernel::over_arrays("pmod", "", args, DataType::Int64, Can::Fail, |args, _| {
-            let (l, r) = (args[0].as_primitive::<Int64Type>(), args[1].as_primitive::<Int64Type>());
+            let (l, r) = (
+                args[0].as_primitive::<Int64Type>(),
+                args[1].as_primitive::<Int64Type>(),
+            );
             let found = l.iter().zip(r).map(|(l, r)| match (l, r) {
                 (Some(_), Some(0)) => Err(RunError::raise("REMAINDER_BY_ZERO", "Remainder by zero. Use `try_mod` to tolerate divisor being 0 and return NULL instead.")),
                 (Some(l), Some(r)) => {
@@ -200,22 +305,39 @@ fn positive_remainder(left: Typed, right: Typed) -> Result<Typed> {
         });
         return cast::implicit(found, &data_type);
     }
-    let (left, right) = (cast::implicit(left, &DataType::Float64)?, cast::implicit(right, &DataType::Float64)?);
+    let (left, right) = (
+        cast::implicit(left, &DataType::Float64)?,
+        cast::implicit(right, &DataType::Float64)?,
+    );
     if data_type == DataType::Float32 {
         return Err(QueryError::unsupported("pmod of floats"));
     }
-    Ok(Kernel::over_arrays("pmod", "", vec![left, right], DataType::Float64, Can::Fail, |args, _| {
-        let (l, r) = (args[0].as_primitive::<Float64Type>(), args[1].as_primitive::<Float64Type>());
-        let found = l.iter().zip(r).map(|(l, r)| match (l, r) {
-            (Some(_), Some(0.0)) => Err(RunError::raise("REMAINDER_BY_ZERO", "Remainder by zero.")),
-            (Some(l), Some(r)) => {
-                let rest = l % r;
-                Ok(Some(if rest < 0.0 { (rest + r) % r } else { rest }))
-            }
-            _ => Ok(None),
-        });
-        Ok(Arc::new(found.collect::<Run<PrimitiveArray<Float64Type>>>()?))
-    }))
+    Ok(Kernel::over_arrays(
+        "pmod",
+        "",
+        vec![left, right],
+        DataType::Float64,
+        Can::Fail,
+        |args, _| {
+            let (l, r) = (
+                args[0].as_primitive::<Float64Type>(),
+                args[1].as_primitive::<Float64Type>(),
+            );
+            let found = l.iter().zip(r).map(|(l, r)| match (l, r) {
+                (Some(_), Some(0.0)) => {
+                    Err(RunError::raise("REMAINDER_BY_ZERO", "Remainder by zero."))
+                }
+                (Some(l), Some(r)) => {
+                    let rest = l % r;
+                    Ok(Some(if rest < 0.0 { (rest + r) % r } else { rest }))
+                }
+                _ => Ok(None),
+            });
+            Ok(Arc::new(
+                found.collect::<Run<PrimitiveArray<Float64Type>>>()?,
+            ))
+        },
+    ))
 }
 
 /// A number written in one base, in another.
@@ -230,8 +352,12 @@ fn converted(number: &str, from: i32, to: i32) -> Run<Option<String>> {
     };
     let mut value = 0u64;
     for digit in digits.chars().map_while(|c| c.to_digit(from as u32)) {
-        let next = value.checked_mul(from as u64).and_then(|v| v.checked_add(u64::from(digit)));
-        value = next.ok_or_else(|| RunError::raise("ARITHMETIC_OVERFLOW", "Overflow in function conv()."))?;
+        let next = value
+            .checked_mul(from as u64)
+            .and_then(|v| v.checked_add(u64::from(digit)));
+        value = next.ok_or_else(|| {
+            RunError::raise("ARITHMETIC_OVERFLOW", "Overflow in function conv().")
+        })?;
     }
     let signed = to < 0;
     let (minus, mut rest) = match (negative, signed) {
@@ -243,7 +369,11 @@ fn converted(number: &str, from: i32, to: i32) -> Run<Option<String>> {
     let base = u64::from(to.unsigned_abs());
     let mut out = vec![];
     while rest > 0 || out.is_empty() {
-        out.push(char::from_digit((rest % base) as u32, base as u32).unwrap_or('0').to_ascii_uppercase());
+        out.push(
+            char::from_digit((rest % base) as u32, base as u32)
+                .unwrap_or('0')
+                .to_ascii_uppercase(),
+        );
         rest /= base;
     }
     if minus {
@@ -253,41 +383,75 @@ fn converted(number: &str, from: i32, to: i32) -> Run<Option<String>> {
 }
 
 fn to_text(name: &str, value: Typed, f: fn(&ArrayRef, usize) -> String) -> Typed {
-    Kernel::over_arrays(name, "", vec![value], DataType::Utf8, Can::NotFail, move |args, rows| {
-        let texts = (0..rows).map(|row| args[0].is_valid(row).then(|| f(&args[0], row)));
-        Ok(Arc::new(texts.collect::<StringArray>()))
-    })
+    Kernel::over_arrays(
+        name,
+        "",
+        vec![value],
+        DataType::Utf8,
+        Can::NotFail,
+        move |args, rows| {
+            let texts = (0..rows).map(|row| args[0].is_valid(row).then(|| f(&args[0], row)));
+            Ok(Arc::new(texts.collect::<StringArray>()))
+        },
+    )
 }
 
 fn hex(value: Typed) -> Result<Typed> {
     Ok(match value.data_type {
-        DataType::Utf8 => to_text("hex", value, |a, row| text::hex(a.as_string::<i32>().value(row).as_bytes())),
-        DataType::Binary => to_text("hex", value, |a, row| text::hex(a.as_binary::<i32>().value(row))),
+        DataType::Utf8 => to_text("hex", value, |a, row| {
+            text::hex(a.as_string::<i32>().value(row).as_bytes())
+        }),
+        DataType::Binary => to_text("hex", value, |a, row| {
+            text::hex(a.as_binary::<i32>().value(row))
+        }),
         _ => {
             let value = coerce::argument("hex", 0, value, &DataType::Int64)?;
-            to_text("hex", value, |a, row| format!("{:X}", a.as_primitive::<Int64Type>().value(row)))
+            to_text("hex", value, |a, row| {
+                format!("{:X}", a.as_primitive::<Int64Type>().value(row))
+            })
         }
     })
 }
 
 fn unhex(value: Typed) -> Result<Typed> {
     let value = coerce::argument("unhex", 0, value, &DataType::Utf8)?;
-    Ok(Kernel::over_arrays("unhex", "", vec![value], DataType::Binary, Can::NotFail, |args, _| {
-        let bytes = args[0].as_string::<i32>().iter().map(|text| {
-            let mut digits = text?.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<Vec<_>>>()?;
-            if digits.len() % 2 == 1 {
-                digits.insert(0, 0);
-            }
-            Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>())
-        });
-        let bytes: Vec<Option<Vec<u8>>> = bytes.collect();
-        Ok(Arc::new(bytes.iter().map(|b| b.as_deref()).collect::<arrow::array::BinaryArray>()))
-    }))
+    Ok(Kernel::over_arrays(
+        "unhex",
+        "",
+        vec![value],
+        DataType::Binary,
+        Can::NotFail,
+        |args, _| {
+            let bytes = args[0].as_string::<i32>().iter().map(|text| {
+                let mut digits = text?
+                    .chars()
+                    .map(|c| c.to_digit(16).map(|d| d as u8))
+                    .collect::<Option<Vec<_>>>()?;
+                if digits.len() % 2 == 1 {
+                    digits.insert(0, 0);
+                }
+                Some(
+                    digits
+                        .chunks(2)
+                        .map(|pair| pair[0] << 4 | pair[1])
+                        .collect::<Vec<u8>>(),
+                )
+            });
+            let bytes: Vec<Option<Vec<u8>>> = bytes.collect();
+            Ok(Arc::new(
+                bytes
+                    .iter()
+                    .map(|b| b.as_deref())
+                    .collect::<arrow::array::BinaryArray>(),
+            ))
+        },
+    ))
 }
 
 /// The functions of this family.
 pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
-    let positive = |f: fn(f64) -> f64, above: f64| move |v: f64| if v <= above { None } else { Some(f(v)) };
+    let positive =
+        |f: fn(f64) -> f64, above: f64| move |v: f64| if v <= above { None } else { Some(f(v)) };
     let unary: Option<fn(f64) -> f64> = match name {
         "sqrt" => Some(f64::sqrt),
         "cbrt" => Some(f64::cbrt),
@@ -311,7 +475,13 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "degrees" => Some(f64::to_degrees),
         "radians" => Some(f64::to_radians),
         "rint" => Some(f64::round_ties_even),
-        "sign" | "signum" => Some(|v| if v == 0.0 || v.is_nan() { v } else { v.signum() }),
+        "sign" | "signum" => Some(|v| {
+            if v == 0.0 || v.is_nan() {
+                v
+            } else {
+                v.signum()
+            }
+        }),
         _ => None,
     };
     if let Some(f) = unary {
@@ -328,7 +498,13 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "log" if args.len() == 1 => of_double("ln", args.one()?, positive(f64::ln, 0.0))?,
         "log" => {
             let [base, value] = args.exactly()?;
-            of_doubles(name, base, value, |b, v| if b <= 0.0 || v <= 0.0 { None } else { Some(v.ln() / b.ln()) })?
+            of_doubles(name, base, value, |b, v| {
+                if b <= 0.0 || v <= 0.0 {
+                    None
+                } else {
+                    Some(v.ln() / b.ln())
+                }
+            })?
         }
         "log2" => of_double(name, args.one()?, positive(|v| v.ln() / 2f64.ln(), 0.0))?,
         "log10" => of_double(name, args.one()?, positive(f64::log10, 0.0))?,
@@ -352,18 +528,35 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             }
             let value = coerce::argument(name, 0, value, &DataType::Float64)?;
             let other = coerce::argument(name, 1, other, &DataType::Float64)?;
-            let Some(nan) = conditional::build("isnan", &Args { values: vec![value.clone()], ..*args })? else {
+            let Some(nan) = conditional::build(
+                "isnan",
+                &Args {
+                    values: vec![value.clone()],
+                    ..*args
+                },
+            )?
+            else {
                 return Ok(None);
             };
             conditional::case(vec![(nan, other)], value)
         }
         "factorial" => {
             let value = coerce::argument(name, 0, args.one()?, &DataType::Int32)?;
-            Kernel::over_arrays(name, "", vec![value], DataType::Int64, Can::NotFail, |args, _| {
-                let values = args[0].as_primitive::<Int32Type>();
-                let found = values.iter().map(|v| v.filter(|v| (0..=20).contains(v)).map(|v| (1..=i64::from(v)).product()));
-                Ok(Arc::new(found.collect::<Int64Array>()))
-            })
+            Kernel::over_arrays(
+                name,
+                "",
+                vec![value],
+                DataType::Int64,
+                Can::NotFail,
+                |args, _| {
+                    let values = args[0].as_primitive::<Int32Type>();
+                    let found = values.iter().map(|v| {
+                        v.filter(|v| (0..=20).contains(v))
+                            .map(|v| (1..=i64::from(v)).product())
+                    });
+                    Ok(Arc::new(found.collect::<Int64Array>()))
+                },
+            )
         }
         "round" => round("round", args, Mode::HalfUp)?,
         "bround" => round("bround", args, Mode::HalfEven)?,
@@ -379,7 +572,9 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         "bin" => {
             let value = coerce::argument(name, 0, args.one()?, &DataType::Int64)?;
-            to_text(name, value, |a, row| format!("{:b}", a.as_primitive::<Int64Type>().value(row)))
+            to_text(name, value, |a, row| {
+                format!("{:b}", a.as_primitive::<Int64Type>().value(row))
+            })
         }
         "hex" => hex(args.one()?)?,
         "unhex" => unhex(args.one()?)?,
@@ -387,7 +582,10 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             let values = args.typed(&[DataType::Utf8, DataType::Int32, DataType::Int32], 3)?;
             Kernel::over_arrays(name, "", values, DataType::Utf8, Can::Fail, |args, rows| {
                 let numbers = args[0].as_string::<i32>();
-                let (from, to) = (args[1].as_primitive::<Int32Type>(), args[2].as_primitive::<Int32Type>());
+                let (from, to) = (
+                    args[1].as_primitive::<Int32Type>(),
+                    args[2].as_primitive::<Int32Type>(),
+                );
                 let texts = (0..rows).map(|row| match args.iter().any(|a| a.is_null(row)) {
                     true => Ok(None),
                     false => converted(numbers.value(row), from.value(row), to.value(row)),
@@ -418,7 +616,10 @@ mod tests {
 
     #[test]
     fn bases_convert_with_sign() {
-        assert_eq!(converted("-10", 10, 16).unwrap().unwrap(), "FFFFFFFFFFFFFFF6");
+        assert_eq!(
+            converted("-10", 10, 16).unwrap().unwrap(),
+            "FFFFFFFFFFFFFFF6"
+        );
         assert_eq!(converted("-10", 10, -16).unwrap().unwrap(), "-A");
         assert_eq!(converted("zz", 36, 2).unwrap().unwrap(), "10100001111");
         assert_eq!(converted("", 10, 2).unwrap(), None);

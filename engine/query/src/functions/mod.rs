@@ -4,6 +4,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod arithmetic;
+mod array;
 pub(crate) mod bits;
 mod builders;
 pub(crate) mod cast;
@@ -11,11 +12,12 @@ pub(crate) mod compare;
 pub(crate) mod conditional;
 pub(crate) mod datetime;
 pub(crate) mod generator;
+mod hash;
 pub(crate) mod interval;
 pub(crate) mod kernel;
-pub(crate) mod lambda;
-mod hash;
 mod known;
+pub(crate) mod lambda;
+mod map;
 mod math;
 pub(crate) mod nested;
 pub(crate) mod pattern;
@@ -52,7 +54,11 @@ pub struct Functions {
 impl Functions {
     /// Spark's functions.
     pub fn standard() -> Self {
-        Functions { scalars: BTreeMap::new(), aggregates: BTreeMap::new(), replaced: vec![] }
+        Functions {
+            scalars: BTreeMap::new(),
+            aggregates: BTreeMap::new(),
+            replaced: vec![],
+        }
     }
 
     /// Adds a scalar function under its own name. It answers before one of Spark's of the same name.
@@ -67,13 +73,19 @@ impl Functions {
 
     /// Computes Spark's aggregate `name` by `udaf` where its first argument, after implicit casts, is of a type that
     /// `accepts` takes. The result must be of the same type as before.
-    pub fn replace_aggregate(&mut self, name: &str, accepts: fn(&DataType) -> bool, udaf: Arc<AggregateUDF>) {
+    pub fn replace_aggregate(
+        &mut self,
+        name: &str,
+        accepts: fn(&DataType) -> bool,
+        udaf: Arc<AggregateUDF>,
+    ) {
         self.replaced.push((name.to_lowercase(), accepts, udaf));
     }
 
     /// Whether a call of `name` (in lower case) aggregates rows.
     pub(crate) fn is_aggregate(&self, name: &str) -> bool {
-        !self.scalars.contains_key(name) && (self.aggregates.contains_key(name) || aggregate::is_known(name))
+        !self.scalars.contains_key(name)
+            && (self.aggregates.contains_key(name) || aggregate::is_known(name))
     }
 }
 
@@ -93,7 +105,8 @@ pub(crate) struct Args<'c> {
 impl Args<'_> {
     fn wrong_number(&self, wanted: &str) -> QueryError {
         let (name, found) = (self.name, self.values.len());
-        let message = format!("The `{name}` requires {wanted} parameters but the actual number is {found}.");
+        let message =
+            format!("The `{name}` requires {wanted} parameters but the actual number is {found}.");
         QueryError::new("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", message)
     }
 
@@ -103,7 +116,10 @@ impl Args<'_> {
 
     /// The arguments, if there are just `N`.
     fn exactly<const N: usize>(&self) -> Result<[Typed; N]> {
-        self.values.clone().try_into().map_err(|_| self.wrong_number(&N.to_string()))
+        self.values
+            .clone()
+            .try_into()
+            .map_err(|_| self.wrong_number(&N.to_string()))
     }
 
     fn one(&self) -> Result<Typed> {
@@ -128,7 +144,8 @@ impl Args<'_> {
             }));
         }
         let args = self.values.iter().cloned().zip(types).enumerate();
-        args.map(|(nth, (arg, to))| coerce::argument(self.name, nth, arg, to)).collect()
+        args.map(|(nth, (arg, to))| coerce::argument(self.name, nth, arg, to))
+            .collect()
     }
 }
 
@@ -136,15 +153,26 @@ impl Args<'_> {
 pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Option<Typed>> {
     let args = Args { name, values, conf };
     let as_type = match name {
-        "boolean" | "tinyint" | "smallint" | "int" | "bigint" | "float" | "double" | "decimal" | "string" | "binary" => {
-            Some(crate::types::parse_type(name)?)
-        }
+        "boolean" | "tinyint" | "smallint" | "int" | "bigint" | "float" | "double" | "decimal"
+        | "string" | "binary" => Some(crate::types::parse_type(name)?),
         _ => None,
     };
     if let Some(to) = as_type {
         return cast::explicit(args.one()?, &to, false, &conf.time_zone).map(Some);
     }
-    let families = [conditional::build, string::build, nested::build, pattern::build, bits::build, arithmetic::build, datetime::build, math::build, hash::build];
+    let families = [
+        conditional::build,
+        string::build,
+        nested::build,
+        pattern::build,
+        bits::build,
+        arithmetic::build,
+        datetime::build,
+        math::build,
+        hash::build,
+        array::build,
+        map::build,
+    ];
     for build in families {
         if let Some(found) = build(name, &args)? {
             return Ok(Some(found));
@@ -158,7 +186,9 @@ pub(crate) fn unknown(name: &str) -> QueryError {
     if known::is_known(name) {
         return QueryError::unsupported(format!("the function {name}"));
     }
-    let message = format!("Cannot resolve routine `{name}` on search path [`system`.`builtin`, `system`.`session`].");
+    let message = format!(
+        "Cannot resolve routine `{name}` on search path [`system`.`builtin`, `system`.`session`]."
+    );
     QueryError::new("UNRESOLVED_ROUTINE", message)
 }
 
@@ -169,21 +199,31 @@ pub(crate) fn is_generator(name: &str) -> bool {
 
 /// The call of a function that the embedding program registered: its signature says what it takes.
 pub(crate) fn registered_scalar(udf: &Arc<ScalarUDF>, args: Vec<Typed>) -> Result<Typed> {
-    let fields: Vec<_> = args.iter().map(|a| Arc::new(Field::new("argument", a.data_type.clone(), true))).collect();
-    let coerced = datafusion::logical_expr::type_coercion::functions::fields_with_udf(&fields, udf.as_ref())?;
+    let fields: Vec<_> = args
+        .iter()
+        .map(|a| Arc::new(Field::new("argument", a.data_type.clone(), true)))
+        .collect();
+    let coerced =
+        datafusion::logical_expr::type_coercion::functions::fields_with_udf(&fields, udf.as_ref())?;
     let args = args
         .into_iter()
         .zip(&coerced)
         .map(|(arg, field)| match arg.data_type == *field.data_type() {
             true => arg,
             false => {
-                let cast = datafusion::logical_expr::Cast::new(Box::new(arg.expr), field.data_type().clone());
+                let cast = datafusion::logical_expr::Cast::new(
+                    Box::new(arg.expr),
+                    field.data_type().clone(),
+                );
                 Typed::new(DfExpr::Cast(cast), field.data_type().clone())
             }
         })
         .collect::<Vec<_>>();
     let scalars = vec![None; args.len()];
-    let returned = udf.return_field_from_args(ReturnFieldArgs { arg_fields: &coerced, scalar_arguments: &scalars })?;
+    let returned = udf.return_field_from_args(ReturnFieldArgs {
+        arg_fields: &coerced,
+        scalar_arguments: &scalars,
+    })?;
     let exprs = args.into_iter().map(|a| a.expr).collect();
     Ok(Typed::new(udf.call(exprs), returned.data_type().clone()))
 }

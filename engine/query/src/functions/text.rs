@@ -11,12 +11,24 @@ pub(crate) fn from_date(date: NaiveDate) -> i32 {
 
 /// Java's `Double.toString`: `0.1`, `1.0E10`, `NaN`, `-Infinity`.
 pub(crate) fn double(value: f64) -> String {
-    java_float(value.is_nan(), value.is_infinite(), value.is_sign_negative(), value == 0.0, format!("{value:e}"))
+    java_float(
+        value.is_nan(),
+        value.is_infinite(),
+        value.is_sign_negative(),
+        value == 0.0,
+        format!("{value:e}"),
+    )
 }
 
 /// Java's `Float.toString`.
 pub(crate) fn float(value: f32) -> String {
-    java_float(value.is_nan(), value.is_infinite(), value.is_sign_negative(), value == 0.0, format!("{value:e}"))
+    java_float(
+        value.is_nan(),
+        value.is_infinite(),
+        value.is_sign_negative(),
+        value == 0.0,
+        format!("{value:e}"),
+    )
 }
 
 fn java_float(nan: bool, infinite: bool, negative: bool, zero: bool, scientific: String) -> String {
@@ -54,7 +66,10 @@ pub(crate) fn decimal(unscaled: i128, scale: i8) -> String {
     let sign = if unscaled < 0 { "-" } else { "" };
     let digits = unscaled.unsigned_abs().to_string();
     if scale <= 0 {
-        return format!("{sign}{digits}{}", "0".repeat(usize::from(scale.unsigned_abs())));
+        return format!(
+            "{sign}{digits}{}",
+            "0".repeat(usize::from(scale.unsigned_abs()))
+        );
     }
     let scale = scale as usize;
     let digits = format!("{digits:0>width$}", width = scale + 1);
@@ -70,7 +85,12 @@ pub(crate) fn date(days: i64) -> String {
         year if year < 0 => "-",
         _ => "+",
     };
-    format!("{sign}{:04}-{:02}-{:02}", date.year.unsigned_abs(), date.month, date.day)
+    format!(
+        "{sign}{:04}-{:02}-{:02}",
+        date.year.unsigned_abs(),
+        date.month,
+        date.day
+    )
 }
 
 /// Microseconds as a date and a time of day, with just the digits of fraction there are.
@@ -105,7 +125,11 @@ pub(crate) fn day_time(micros: i64) -> String {
 pub(crate) fn year_month(months: i32) -> String {
     let sign = if months < 0 { "-" } else { "" };
     let months = months.unsigned_abs();
-    format!("INTERVAL '{sign}{}-{}' YEAR TO MONTH", months / 12, months % 12)
+    format!(
+        "INTERVAL '{sign}{}-{}' YEAR TO MONTH",
+        months / 12,
+        months % 12
+    )
 }
 
 /// Bytes in upper-case hexadecimal.
@@ -120,8 +144,16 @@ mod tests {
     #[test]
     fn doubles_are_written_as_java_does() {
         for (value, expected) in [
-            (0.1, "0.1"), (1e10, "1.0E10"), (1e7, "1.0E7"), (9999999.0, "9999999.0"), (0.001, "0.001"),
-            (1e-4, "1.0E-4"), (-0.0, "-0.0"), (1.5, "1.5"), (1e300, "1.0E300"), (123456.789, "123456.789"),
+            (0.1, "0.1"),
+            (1e10, "1.0E10"),
+            (1e7, "1.0E7"),
+            (9999999.0, "9999999.0"),
+            (0.001, "0.001"),
+            (1e-4, "1.0E-4"),
+            (-0.0, "-0.0"),
+            (1.5, "1.5"),
+            (1e300, "1.0E300"),
+            (123456.789, "123456.789"),
             (f64::NEG_INFINITY, "-Infinity"),
         ] {
             assert_eq!(double(value), expected);
@@ -134,11 +166,17 @@ mod tests {
     #[test]
     fn times_and_decimals_are_written_as_spark_does() {
         assert_eq!(timestamp(-500_000), "1969-12-31 23:59:59.5");
-        assert_eq!(timestamp(1_709_214_330_123_456), "2024-02-29 13:45:30.123456");
+        assert_eq!(
+            timestamp(1_709_214_330_123_456),
+            "2024-02-29 13:45:30.123456"
+        );
         assert_eq!(date(-719_162), "0001-01-01");
         assert_eq!(decimal(-5, 2), "-0.05");
         assert_eq!(decimal(1234, 0), "1234");
-        assert_eq!(day_time(93_784_000_000), "INTERVAL '1 02:03:04' DAY TO SECOND");
+        assert_eq!(
+            day_time(93_784_000_000),
+            "INTERVAL '1 02:03:04' DAY TO SECOND"
+        );
         assert_eq!(year_month(-14), "INTERVAL '-1-2' YEAR TO MONTH");
     }
 }

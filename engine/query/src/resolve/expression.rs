@@ -577,7 +577,22 @@ impl<'r> Exprs<'r> {
             }),
             other => self.resolve(other).map(lambda::Arg::Value),
         });
-        lambda::call(name, args.collect::<Result<_>>()?, &resolve_body)
+        let args = args.collect::<Result<_>>()?;
+        // The parameters of lambdas around are columns to the ones within.
+        let around = self
+            .lambdas
+            .iter()
+            .filter_map(|(_, value)| match &value.expr {
+                DfExpr::Column(column) => Some((column.clone(), value.data_type.clone())),
+                _ => None,
+            });
+        let columns = self
+            .columns
+            .iter()
+            .map(|c| (c.column.clone(), c.data_type.clone()));
+        lambda::with_columns(columns.chain(around).collect(), || {
+            lambda::call(name, args, &resolve_body)
+        })
     }
 }
 

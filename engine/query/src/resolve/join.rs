@@ -226,10 +226,6 @@ impl Env<'_> {
 }
 
 /// The conjuncts that compare a left with a right expression for equality, and the rest.
-#[expect(
-    clippy::type_complexity,
-    reason = "pairs of keys, and what is left of the condition"
-)]
 fn keys(
     condition: Option<DfExpr>,
     left: &Relation,

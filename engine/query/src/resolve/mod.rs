@@ -13,7 +13,8 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::{
-    self as df, Distinct, Expr as DfExpr, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Sort, SubqueryAlias, Union,
+    self as df, Distinct, Expr as DfExpr, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Sort,
+    SubqueryAlias, Union,
 };
 
 use self::expression::Exprs;
@@ -39,15 +40,28 @@ pub struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     /// A resolver over these tables, functions and settings.
     pub fn new(catalog: &'a dyn Catalog, functions: &'a Functions, conf: &'a Conf) -> Self {
-        Resolver { catalog, functions, conf }
+        Resolver {
+            catalog,
+            functions,
+            conf,
+        }
     }
 
     /// The plan with every name bound and every type known.
     pub fn resolve(&self, plan: &Plan) -> Result<LogicalPlan> {
         let (catalog, functions, conf) = (self.catalog, self.functions, self.conf);
-        let env = Env { catalog, functions, conf, ctes: RefCell::new(vec![]), made: Cell::new(0) };
+        let env = Env {
+            catalog,
+            functions,
+            conf,
+            ctes: RefCell::new(vec![]),
+            made: Cell::new(0),
+        };
         let zone = Zone::named(&conf.time_zone).ok_or_else(|| {
-            QueryError::new("INVALID_TIMEZONE", format!("The timezone: {} is invalid.", conf.time_zone))
+            QueryError::new(
+                "INVALID_TIMEZONE",
+                format!("The timezone: {} is invalid.", conf.time_zone),
+            )
         })?;
         Ok(zone.during(|| env.relation(plan))?.plan)
     }
@@ -73,33 +87,55 @@ impl Env<'_> {
     }
 
     fn same(&self, a: &str, b: &str) -> bool {
-        if self.conf.case_sensitive { a == b } else { a.eq_ignore_ascii_case(b) }
+        if self.conf.case_sensitive {
+            a == b
+        } else {
+            a.eq_ignore_ascii_case(b)
+        }
     }
 
     fn relation(&self, plan: &Plan) -> Result<Relation> {
         match plan {
             Plan::Resolved(plan) => Ok(Relation::new(plan.as_ref().clone(), None)),
             Plan::Table { name, place } => self.table(name, *place),
-            Plan::Alias { input, name, columns } => self.alias(self.relation(input)?, name, columns),
+            Plan::Alias {
+                input,
+                name,
+                columns,
+            } => self.alias(self.relation(input)?, name, columns),
             Plan::Project { input, outputs } => self.project(self.relation(input)?, outputs),
-            Plan::WithColumns { input, columns } => self.with_columns(self.relation(input)?, columns),
+            Plan::WithColumns { input, columns } => {
+                self.with_columns(self.relation(input)?, columns)
+            }
             Plan::DropColumns { input, columns } => {
                 let input = self.relation(input)?;
-                let kept = input.visible().filter(|c| !columns.iter().any(|name| self.same(name, &c.name)));
+                let kept = input
+                    .visible()
+                    .filter(|c| !columns.iter().any(|name| self.same(name, &c.name)));
                 let outputs = kept.map(|c| (c.name.clone(), c.typed())).collect();
                 self.projection(input.plan.clone(), outputs)
             }
             Plan::RenameColumns { input, columns } => {
                 let input = self.relation(input)?;
-                let renamed = |name: &str| columns.iter().find(|(old, _)| self.same(old, name)).map(|(_, new)| new);
-                let outputs =
-                    input.visible().map(|c| (renamed(&c.name).unwrap_or(&c.name).clone(), c.typed())).collect();
+                let renamed = |name: &str| {
+                    columns
+                        .iter()
+                        .find(|(old, _)| self.same(old, name))
+                        .map(|(_, new)| new)
+                };
+                let outputs = input
+                    .visible()
+                    .map(|c| (renamed(&c.name).unwrap_or(&c.name).clone(), c.typed()))
+                    .collect();
                 self.projection(input.plan.clone(), outputs)
             }
             Plan::Filter { input, condition } => self.filter(self.relation(input)?, condition),
-            Plan::Aggregate { input, keys, outputs, having } => {
-                self.aggregate(self.relation(input)?, keys, outputs, having.as_ref())
-            }
+            Plan::Aggregate {
+                input,
+                keys,
+                outputs,
+                having,
+            } => self.aggregate(self.relation(input)?, keys, outputs, having.as_ref()),
             Plan::Distinct { input } => self.distinct(self.relation(input)?),
             Plan::Sort { input, order } => self.sort(input, order),
             Plan::Limit { input, count, skip } => {
@@ -110,30 +146,62 @@ impl Env<'_> {
                 };
                 let skip = if *skip == 0 { None } else { bound(*skip) };
                 let fetch = count.and_then(bound);
-                input.plan = LogicalPlan::Limit(Limit { skip, fetch, input: Arc::new(input.plan) });
+                input.plan = LogicalPlan::Limit(Limit {
+                    skip,
+                    fetch,
+                    input: Arc::new(input.plan),
+                });
                 Ok(input)
             }
-            Plan::Join { left, right, kind, condition } => {
-                self.join(self.relation(left)?, self.relation(right)?, *kind, condition)
-            }
+            Plan::Join {
+                left,
+                right,
+                kind,
+                condition,
+            } => self.join(
+                self.relation(left)?,
+                self.relation(right)?,
+                *kind,
+                condition,
+            ),
             Plan::Union { inputs, by_name } => {
-                let inputs = inputs.iter().map(|i| self.relation(i)).collect::<Result<_>>()?;
+                let inputs = inputs
+                    .iter()
+                    .map(|i| self.relation(i))
+                    .collect::<Result<_>>()?;
                 self.union(inputs, *by_name)
             }
-            Plan::SetOperation { left, right, except, all } => self.set_operation(left, right, *except, *all),
+            Plan::SetOperation {
+                left,
+                right,
+                except,
+                all,
+            } => self.set_operation(left, right, *except, *all),
             Plan::Values { rows } => self.values(rows),
-            Plan::OneRow => Ok(Relation::new(LogicalPlanBuilder::empty(true).build()?, None)),
+            Plan::OneRow => Ok(Relation::new(
+                LogicalPlanBuilder::empty(true).build()?,
+                None,
+            )),
             Plan::With { ctes, input } => self.with(ctes, input),
-            Plan::LateralView { input, generator, outer, name, columns } => {
-                self.lateral_view(self.relation(input)?, generator, *outer, name, columns)
-            }
+            Plan::LateralView {
+                input,
+                generator,
+                outer,
+                name,
+                columns,
+            } => self.lateral_view(self.relation(input)?, generator, *outer, name, columns),
             Plan::Watermark { .. } => Err(QueryError::unsupported("WATERMARK")),
         }
     }
 
     fn table(&self, name: &[String], place: Option<Place>) -> Result<Relation> {
         if let [cte] = name
-            && let Some((_, found)) = self.ctes.borrow().iter().rev().find(|(n, _)| self.same(n, cte))
+            && let Some((_, found)) = self
+                .ctes
+                .borrow()
+                .iter()
+                .rev()
+                .find(|(n, _)| self.same(n, cte))
         {
             return Ok(found.clone());
         }
@@ -141,14 +209,19 @@ impl Env<'_> {
             Some(plan) => Ok(Relation::new(plan, Some(name.to_vec()))),
             None => {
                 let name = scope::in_backticks(name);
-                let message = format!("The table or view {name} cannot be found. Verify the spelling and correctness of the schema and catalog.");
+                let message = format!(
+                    "The table or view {name} cannot be found. Verify the spelling and correctness of the schema and catalog."
+                );
                 Err(QueryError::new("TABLE_OR_VIEW_NOT_FOUND", message).at(place))
             }
         }
     }
 
     fn alias(&self, input: Relation, name: &str, columns: &[String]) -> Result<Relation> {
-        let mut outputs: Vec<(String, Typed)> = input.visible().map(|c| (c.name.clone(), c.typed())).collect();
+        let mut outputs: Vec<(String, Typed)> = input
+            .visible()
+            .map(|c| (c.name.clone(), c.typed()))
+            .collect();
         if !columns.is_empty() {
             if columns.len() != outputs.len() {
                 let message = format!(
@@ -162,7 +235,10 @@ impl Env<'_> {
                 output.0 = column.clone();
             }
         }
-        let unique = outputs.iter().enumerate().all(|(i, (n, _))| outputs[..i].iter().all(|(m, _)| n != m));
+        let unique = outputs
+            .iter()
+            .enumerate()
+            .all(|(i, (n, _))| outputs[..i].iter().all(|(m, _)| n != m));
         let hidden = input.columns.iter().any(|c| c.hidden);
         if !unique {
             let mut relation = self.projection(input.plan, outputs)?;
@@ -176,7 +252,10 @@ impl Env<'_> {
             false => self.projection(input.plan, outputs)?.plan,
         };
         let alias = SubqueryAlias::try_new(Arc::new(plan), TableReference::bare(name))?;
-        Ok(Relation::new(LogicalPlan::SubqueryAlias(alias), Some(vec![name.to_string()])))
+        Ok(Relation::new(
+            LogicalPlan::SubqueryAlias(alias),
+            Some(vec![name.to_string()]),
+        ))
     }
 
     fn filter(&self, input: Relation, condition: &Expr) -> Result<Relation> {
@@ -184,7 +263,12 @@ impl Env<'_> {
         self.filter_over(input.clone(), condition, exprs)
     }
 
-    fn filter_over(&self, mut input: Relation, condition: &Expr, exprs: Exprs<'_>) -> Result<Relation> {
+    fn filter_over(
+        &self,
+        mut input: Relation,
+        condition: &Expr,
+        exprs: Exprs<'_>,
+    ) -> Result<Relation> {
         let value = exprs.resolve(condition)?;
         if !matches!(value.data_type, DataType::Boolean | DataType::Null) {
             let text = exprs.text(condition);
@@ -208,11 +292,15 @@ impl Env<'_> {
                 ));
             }
         }
-        let floats = input.visible().any(|c| compare::needs_normalizing(&c.data_type));
+        let floats = input
+            .visible()
+            .any(|c| compare::needs_normalizing(&c.data_type));
         let mut input = match floats {
             false => input,
             true => {
-                let outputs = input.visible().map(|c| Ok((c.name.clone(), compare::normalized(c.typed())?)));
+                let outputs = input
+                    .visible()
+                    .map(|c| Ok((c.name.clone(), compare::normalized(c.typed())?)));
                 let outputs = outputs.collect::<Result<_>>()?;
                 self.projection(input.plan.clone(), outputs)?
             }
@@ -229,14 +317,22 @@ impl Env<'_> {
         let mut missing = vec![];
         for key in order {
             let (expr, ascending, nulls_first) = match key {
-                Expr::Sort { expr, ascending, nulls_first } => (&**expr, *ascending, *nulls_first),
+                Expr::Sort {
+                    expr,
+                    ascending,
+                    nulls_first,
+                } => (&**expr, *ascending, *nulls_first),
                 other => (other, true, None),
             };
             let expr = match expr {
                 Expr::Literal(Literal::Int(nth)) => {
-                    let column = usize::try_from(*nth - 1).ok().and_then(|i| simple.visible().nth(i));
+                    let column = usize::try_from(*nth - 1)
+                        .ok()
+                        .and_then(|i| simple.visible().nth(i));
                     let Some(column) = column else {
-                        let message = format!("ORDER BY position {nth} is not in select list (valid range is [1, {wanted}]).");
+                        let message = format!(
+                            "ORDER BY position {nth} is not in select list (valid range is [1, {wanted}])."
+                        );
                         return Err(QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message));
                     };
                     Ok(column.typed())
@@ -247,7 +343,9 @@ impl Env<'_> {
                 (Ok(value), _) => keys.push((Ok(value), ascending, nulls_first)),
                 (Err(_), Plan::Project { .. } | Plan::Aggregate { .. }) => {
                     let name = self.fresh("sort");
-                    let Expr::Sort { expr, .. } = key.clone().asc_unless_sorted() else { continue };
+                    let Expr::Sort { expr, .. } = key.clone().asc_unless_sorted() else {
+                        continue;
+                    };
                     missing.push(expr.alias(name.clone()));
                     keys.push((Err(name), ascending, nulls_first));
                 }
@@ -257,29 +355,58 @@ impl Env<'_> {
         let inner = match (missing.is_empty(), input) {
             (false, Plan::Project { input, outputs }) => {
                 let outputs = outputs.iter().chain(&missing).cloned().collect();
-                self.relation(&Plan::Project { input: input.clone(), outputs })?
+                self.relation(&Plan::Project {
+                    input: input.clone(),
+                    outputs,
+                })?
             }
-            (false, Plan::Aggregate { input, keys, outputs, having }) => {
+            (
+                false,
+                Plan::Aggregate {
+                    input,
+                    keys,
+                    outputs,
+                    having,
+                },
+            ) => {
                 let (keys, having) = (keys.clone(), having.clone());
                 let outputs = outputs.iter().chain(&missing).cloned().collect();
-                self.relation(&Plan::Aggregate { input: input.clone(), keys, outputs, having })?
+                self.relation(&Plan::Aggregate {
+                    input: input.clone(),
+                    keys,
+                    outputs,
+                    having,
+                })?
             }
             _ => simple,
         };
         let keys = keys.into_iter().map(|(key, ascending, nulls_first)| {
             let value = match key {
                 Ok(value) => value,
-                Err(name) => Exprs::over(self, &inner.columns, "ORDER BY").resolve(&crate::expr::col(name))?,
+                Err(name) => Exprs::over(self, &inner.columns, "ORDER BY")
+                    .resolve(&crate::expr::col(name))?,
             };
             compare::orderable(&value)?;
             Ok(compare::sort_by(value, ascending, nulls_first))
         });
         let expr = keys.collect::<Result<Vec<_>>>()?;
-        let plan = LogicalPlan::Sort(Sort { expr, input: Arc::new(inner.plan), fetch: None });
+        let plan = LogicalPlan::Sort(Sort {
+            expr,
+            input: Arc::new(inner.plan),
+            fetch: None,
+        });
         if missing.is_empty() {
-            return Ok(Relation { plan, columns: inner.columns });
+            return Ok(Relation {
+                plan,
+                columns: inner.columns,
+            });
         }
-        let outputs = inner.columns.iter().filter(|c| !c.hidden).take(wanted).map(|c| (c.name.clone(), c.typed()));
+        let outputs = inner
+            .columns
+            .iter()
+            .filter(|c| !c.hidden)
+            .take(wanted)
+            .map(|c| (c.name.clone(), c.typed()));
         self.projection(plan, outputs.collect())
     }
 
@@ -300,15 +427,27 @@ impl Env<'_> {
     }
 
     /// The inputs with their columns of the same types, and the names of the result.
-    #[expect(clippy::type_complexity, reason = "plans with their columns, and the columns' names")]
-    fn aligned(&self, what: &str, inputs: Vec<Relation>) -> Result<(Vec<(LogicalPlan, Vec<Typed>)>, Vec<String>)> {
-        let first = inputs.first().ok_or_else(|| QueryError::unsupported("a UNION of nothing"))?;
+    #[expect(
+        clippy::type_complexity,
+        reason = "plans with their columns, and the columns' names"
+    )]
+    fn aligned(
+        &self,
+        what: &str,
+        inputs: Vec<Relation>,
+    ) -> Result<(Vec<(LogicalPlan, Vec<Typed>)>, Vec<String>)> {
+        let first = inputs
+            .first()
+            .ok_or_else(|| QueryError::unsupported("a UNION of nothing"))?;
         let names: Vec<String> = first.visible().map(|c| c.name.clone()).collect();
         let mut types: Vec<DataType> = first.visible().map(|c| c.data_type.clone()).collect();
         for (nth, input) in inputs.iter().enumerate().skip(1) {
             let columns: Vec<_> = input.visible().collect();
             if columns.len() != types.len() {
-                let ordinal = ["first", "second", "third"].get(nth).copied().unwrap_or("next");
+                let ordinal = ["first", "second", "third"]
+                    .get(nth)
+                    .copied()
+                    .unwrap_or("next");
                 let message = format!(
                     "{what} can only be performed on inputs with the same number of columns, but the first input has {} columns and the {ordinal} input has {} columns.",
                     types.len(),
@@ -329,17 +468,29 @@ impl Env<'_> {
             }
         }
         let inputs = inputs.into_iter().map(|input| {
-            let columns = input.visible().zip(&types).map(|(c, t)| cast::implicit(c.typed(), t));
+            let columns = input
+                .visible()
+                .zip(&types)
+                .map(|(c, t)| cast::implicit(c.typed(), t));
             let columns = columns.collect::<Result<_>>()?;
             Ok((input.plan, columns))
         });
         Ok((inputs.collect::<Result<_>>()?, names))
     }
 
-    fn set_operation(&self, left: &Plan, right: &Plan, except: bool, all: bool) -> Result<Relation> {
+    fn set_operation(
+        &self,
+        left: &Plan,
+        right: &Plan,
+        except: bool,
+        all: bool,
+    ) -> Result<Relation> {
         let _ = (left, right);
         let what = if except { "EXCEPT" } else { "INTERSECT" };
-        Err(QueryError::unsupported(format!("{what}{}", if all { " ALL" } else { "" })))
+        Err(QueryError::unsupported(format!(
+            "{what}{}",
+            if all { " ALL" } else { "" }
+        )))
     }
 
     fn values(&self, rows: &[Vec<Expr>]) -> Result<Relation> {
@@ -354,23 +505,40 @@ impl Env<'_> {
         let width = rows.first().map_or(0, Vec::len);
         if rows.iter().any(|row| row.len() != width) {
             let message = "rows of VALUES differ in their number of columns";
-            return Err(QueryError::new("INVALID_INLINE_TABLE.NUM_COLUMNS_MISMATCH", message));
+            return Err(QueryError::new(
+                "INVALID_INLINE_TABLE.NUM_COLUMNS_MISMATCH",
+                message,
+            ));
         }
         let mut types = vec![];
         for i in 0..width {
             let found = coerce::wider_of_all(rows.iter().map(|row| &row[i].data_type));
             types.push(found.ok_or_else(|| {
-                let message = format!("column {} of VALUES has values of incompatible types", i + 1);
-                QueryError::new("INVALID_INLINE_TABLE.INCOMPATIBLE_TYPES_IN_INLINE_TABLE", message)
+                let message = format!(
+                    "column {} of VALUES has values of incompatible types",
+                    i + 1
+                );
+                QueryError::new(
+                    "INVALID_INLINE_TABLE.INCOMPATIBLE_TYPES_IN_INLINE_TABLE",
+                    message,
+                )
             })?);
         }
         let rows: Vec<Vec<DfExpr>> = rows
             .into_iter()
-            .map(|row| row.into_iter().zip(&types).map(|(v, t)| Ok(cast::implicit(v, t)?.expr)).collect())
+            .map(|row| {
+                row.into_iter()
+                    .zip(&types)
+                    .map(|(v, t)| Ok(cast::implicit(v, t)?.expr))
+                    .collect()
+            })
             .collect::<Result<_>>()?;
         let plan = LogicalPlanBuilder::values(rows)?.build()?;
         let relation = Relation::new(plan, None);
-        let outputs = relation.visible().enumerate().map(|(i, c)| (format!("col{}", i + 1), c.typed()));
+        let outputs = relation
+            .visible()
+            .enumerate()
+            .map(|(i, c)| (format!("col{}", i + 1), c.typed()));
         self.projection(relation.plan.clone(), outputs.collect())
     }
 
@@ -390,6 +558,10 @@ impl Env<'_> {
 
 impl Expr {
     fn asc_unless_sorted(self) -> Expr {
-        if matches!(self, Expr::Sort { .. }) { self } else { self.asc() }
+        if matches!(self, Expr::Sort { .. }) {
+            self
+        } else {
+            self.asc()
+        }
     }
 }

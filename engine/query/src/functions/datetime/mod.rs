@@ -1,19 +1,22 @@
 //! Dates and timestamps.
 
 pub(crate) mod calendar;
+mod convert;
+mod fields;
 mod format;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Cast, Expr as DfExpr};
 
 use self::calendar::{Civil, DAY};
-use self::format::{Bad, Pattern, Patterns};
+use self::convert::*;
+use self::fields::*;
 use super::cast::parse::Zone;
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::{Args, cast, interval};
@@ -39,143 +42,22 @@ fn moment(name: &str, nth: usize, value: Typed) -> Result<Typed> {
 
 /// The zone in which a moment of this type has its wall clock.
 fn zone_of(data_type: &DataType) -> Zone {
-    if *data_type == TIMESTAMP_NTZ { Zone::Fixed(0) } else { Zone::session() }
+    if *data_type == TIMESTAMP_NTZ {
+        Zone::Fixed(0)
+    } else {
+        Zone::session()
+    }
 }
 
 fn params(zone: Zone) -> String {
     zone.suffix()
 }
 
-/// A function of a date.
-fn of_date<T: ArrowPrimitiveType>(name: &str, value: Typed, f: impl Fn(i64) -> T::Native + Send + Sync + 'static) -> Typed {
-    Kernel::over_arrays(name, "", vec![value], T::DATA_TYPE, Can::NotFail, move |args, _| {
-        Ok(Arc::new(args[0].as_primitive::<Date32Type>().unary::<_, T>(|days| f(i64::from(days)))))
-    })
-}
-
-/// A function of the wall clock's microseconds.
-fn of_clock<T: ArrowPrimitiveType>(name: &str, value: Typed, f: impl Fn(i64) -> T::Native + Send + Sync + 'static) -> Typed {
-    let zone = zone_of(&value.data_type);
-    Kernel::over_arrays(name, params(zone), vec![value], T::DATA_TYPE, Can::NotFail, move |args, _| {
-        Ok(Arc::new(args[0].as_primitive::<Micros>().unary::<_, T>(|v| f(zone.to_local(v)))))
-    })
-}
-
 fn out_of_range(name: &str) -> datafusion::common::DataFusionError {
-    RunError::raise("DATETIME_OVERFLOW", format!("Datetime operation overflow: {name}."))
-}
-
-/// A field of a date or a timestamp.
-fn field(field: &str, value: Typed) -> Result<Option<Typed>> {
-    let on_date = |f: fn(i64) -> i64| -> Result<Option<Typed>> {
-        let value = date(field, 0, value.clone())?;
-        Ok(Some(of_date::<Int32Type>(field, value, move |days| f(days) as i32)))
-    };
-    let on_clock = |f: fn(i64) -> i64| -> Result<Option<Typed>> {
-        let value = moment(field, 0, value.clone())?;
-        Ok(Some(of_clock::<Int32Type>(field, value, move |local| f(local.rem_euclid(DAY) / 1_000_000) as i32)))
-    };
-    match field {
-        "year" => on_date(|d| Civil::of(d).year),
-        "quarter" => on_date(|d| Civil::of(d).quarter()),
-        "month" => on_date(|d| Civil::of(d).month),
-        "day" | "dayofmonth" => on_date(|d| Civil::of(d).day),
-        "dayofweek" => on_date(|d| (calendar::weekday(d) + 1) % 7 + 1),
-        "weekday" => on_date(calendar::weekday),
-        "dayofyear" => on_date(calendar::day_of_year),
-        "weekofyear" => on_date(|d| calendar::iso_week(d).1),
-        "hour" => on_clock(|s| s / 3600),
-        "minute" => on_clock(|s| s / 60 % 60),
-        "second" => on_clock(|s| s % 60),
-        _ => Ok(None),
-    }
-}
-
-/// `EXTRACT(part FROM value)`.
-fn extract(part: &str, value: Typed) -> Result<Typed> {
-    if interval::is_interval(&value.data_type) {
-        return Err(QueryError::unsupported("EXTRACT from an interval"));
-    }
-    let name = match part {
-        "year" | "y" | "years" | "yr" | "yrs" => "year",
-        "quarter" | "qtr" => "quarter",
-        "month" | "mon" | "mons" | "months" => "month",
-        "week" | "w" | "weeks" => "weekofyear",
-        "day" | "d" | "days" => "day",
-        "dayofweek" | "dow" => "dayofweek",
-        "dayofweek_iso" | "dow_iso" => "weekday",
-        "doy" => "dayofyear",
-        "hour" | "h" | "hours" | "hr" | "hrs" => "hour",
-        "minute" | "m" | "min" | "mins" | "minutes" => "minute",
-        "second" | "s" | "sec" | "seconds" | "secs" => "second",
-        "yearofweek" => {
-            let value = date("extract", 1, value)?;
-            return Ok(of_date::<Int32Type>("yearofweek", value, |d| calendar::iso_week(d).0 as i32));
-        }
-        other => {
-            let message = format!("Cannot extract the field `{other}` from the value.");
-            return Err(QueryError::new("INVALID_EXTRACT_FIELD", message));
-        }
-    };
-    if name == "weekday" {
-        let value = date("extract", 1, value)?;
-        return Ok(of_date::<Int32Type>("dayofweek_iso", value, |d| calendar::weekday(d) as i32 + 1));
-    }
-    if name == "second" {
-        let value = moment("extract", 1, value)?;
-        let zone = zone_of(&value.data_type);
-        let returns = DataType::Decimal128(8, 6);
-        let target = returns.clone();
-        return Ok(Kernel::over_arrays("seconds", params(zone), vec![value], returns, Can::NotFail, move |args, _| {
-            let seconds = args[0].as_primitive::<Micros>();
-            let seconds = seconds.unary::<_, Decimal128Type>(|v| i128::from(zone.to_local(v).rem_euclid(60_000_000)));
-            Ok(Arc::new(seconds.with_data_type(target.clone())))
-        }));
-    }
-    match field(name, value)? {
-        Some(found) => Ok(found),
-        None => Err(QueryError::unsupported(format!("EXTRACT({part})"))),
-    }
-}
-
-/// The first day of a date's unit; `None` for an unknown unit.
-fn date_floor(unit: &str, days: i64) -> Option<i64> {
-    let date = Civil::of(days);
-    Some(match unit {
-        "year" | "yyyy" | "yy" => Civil { month: 1, day: 1, ..date }.days(),
-        "quarter" => Civil { month: date.quarter() * 3 - 2, day: 1, ..date }.days(),
-        "month" | "mm" | "mon" => Civil { day: 1, ..date }.days(),
-        "week" => days - calendar::weekday(days),
-        _ => return None,
-    })
-}
-
-/// The first microsecond of a moment's unit.
-fn floor(unit: &str, local: i64) -> Option<i64> {
-    let cut = |width: i64| Some(local.div_euclid(width) * width);
-    match unit {
-        "microsecond" => Some(local),
-        "millisecond" => cut(1_000),
-        "second" => cut(1_000_000),
-        "minute" => cut(60_000_000),
-        "hour" => cut(3_600_000_000),
-        "day" | "dd" => cut(DAY),
-        unit => date_floor(unit, local.div_euclid(DAY)).map(|days| days * DAY),
-    }
-}
-
-fn date_trunc(unit: Typed, value: Typed) -> Result<Typed> {
-    let unit = coerce::argument("date_trunc", 0, unit, &DataType::Utf8)?;
-    let value = coerce::argument("date_trunc", 1, value, &timestamp())?;
-    let zone = Zone::session();
-    Ok(Kernel::over_arrays("date_trunc", params(zone), vec![unit, value], timestamp(), Can::NotFail, move |args, _| {
-        let (units, values) = (args[0].as_string::<i32>(), args[1].as_primitive::<Micros>());
-        let floors = units.iter().zip(values).map(|(unit, value)| {
-            let local = floor(&unit?.to_lowercase(), zone.to_local(value?))?;
-            Some(zone.to_utc(local))
-        });
-        Ok(Arc::new(floors.collect::<PrimitiveArray<Micros>>().with_data_type(timestamp())))
-    }))
+    RunError::raise(
+        "DATETIME_OVERFLOW",
+        format!("Datetime operation overflow: {name}."),
+    )
 }
 
 /// Full units of `unit` from `start` to `end`.
@@ -183,7 +65,10 @@ fn difference(unit: &str, start: i64, end: i64) -> Option<i64> {
     let months = || {
         let of = |local: i64| {
             let date = Civil::of(local.div_euclid(DAY));
-            (date.year * 12 + date.month, date.day * DAY + local.rem_euclid(DAY))
+            (
+                date.year * 12 + date.month,
+                date.day * DAY + local.rem_euclid(DAY),
+            )
         };
         let ((m1, r1), (m2, r2)) = (of(start), of(end));
         let months = m2 - m1;
@@ -210,7 +95,17 @@ fn difference(unit: &str, start: i64, end: i64) -> Option<i64> {
 }
 
 const UNITS: [&str; 11] = [
-    "microsecond", "millisecond", "second", "minute", "hour", "day", "dayofyear", "week", "month", "quarter", "year",
+    "microsecond",
+    "millisecond",
+    "second",
+    "minute",
+    "hour",
+    "day",
+    "dayofyear",
+    "week",
+    "month",
+    "quarter",
+    "year",
 ];
 
 fn unit_of(name: &str, unit: &Typed) -> Result<String> {
@@ -218,8 +113,13 @@ fn unit_of(name: &str, unit: &Typed) -> Result<String> {
     if UNITS.contains(&text.as_str()) {
         return Ok(text);
     }
-    let message = format!("`{name}` expects one of the units without quotes YEAR, QUARTER, MONTH, WEEK, DAY, DAYOFYEAR, HOUR, MINUTE, SECOND, MILLISECOND, MICROSECOND, but got '{text}'.");
-    Err(QueryError::new("INVALID_PARAMETER_VALUE.DATETIME_UNIT", message))
+    let message = format!(
+        "`{name}` expects one of the units without quotes YEAR, QUARTER, MONTH, WEEK, DAY, DAYOFYEAR, HOUR, MINUTE, SECOND, MILLISECOND, MICROSECOND, but got '{text}'."
+    );
+    Err(QueryError::new(
+        "INVALID_PARAMETER_VALUE.DATETIME_UNIT",
+        message,
+    ))
 }
 
 fn timestamp_diff(name: &str, args: &Args) -> Result<Typed> {
@@ -229,11 +129,24 @@ fn timestamp_diff(name: &str, args: &Args) -> Result<Typed> {
     let end = coerce::argument(name, 2, end, &timestamp())?;
     let zone = Zone::session();
     let label = format!("{unit}{}", params(zone));
-    Ok(Kernel::over_arrays("timestampdiff", label, vec![start, end], DataType::Int64, Can::NotFail, move |args, _| {
-        let (starts, ends) = (args[0].as_primitive::<Micros>(), args[1].as_primitive::<Micros>());
-        let found = starts.iter().zip(ends).map(|(s, e)| difference(&unit, zone.to_local(s?), zone.to_local(e?)));
-        Ok(Arc::new(found.collect::<PrimitiveArray<Int64Type>>()))
-    }))
+    Ok(Kernel::over_arrays(
+        "timestampdiff",
+        label,
+        vec![start, end],
+        DataType::Int64,
+        Can::NotFail,
+        move |args, _| {
+            let (starts, ends) = (
+                args[0].as_primitive::<Micros>(),
+                args[1].as_primitive::<Micros>(),
+            );
+            let found = starts
+                .iter()
+                .zip(ends)
+                .map(|(s, e)| difference(&unit, zone.to_local(s?), zone.to_local(e?)));
+            Ok(Arc::new(found.collect::<PrimitiveArray<Int64Type>>()))
+        },
+    ))
 }
 
 fn timestamp_add(name: &str, args: &Args) -> Result<Typed> {
@@ -244,279 +157,109 @@ fn timestamp_add(name: &str, args: &Args) -> Result<Typed> {
     let returns = start.data_type.clone();
     let (zone, target) = (zone_of(&returns), returns.clone());
     let label = format!("{unit}{}", params(zone));
-    Ok(Kernel::over_arrays("timestampadd", label, vec![count, start], returns, Can::Fail, move |args, _| {
-        let (counts, starts) = (args[0].as_primitive::<Int64Type>(), args[1].as_primitive::<Micros>());
-        let added = counts.iter().zip(starts).map(|(count, start)| {
-            let (Some(count), Some(start)) = (count, start) else { return Ok(None) };
-            let found = match unit.as_str() {
-                "month" => interval::plus(start, count, 0, 0, zone),
-                "quarter" => count.checked_mul(3).and_then(|n| interval::plus(start, n, 0, 0, zone)),
-                "year" => count.checked_mul(12).and_then(|n| interval::plus(start, n, 0, 0, zone)),
-                "week" => count.checked_mul(7).and_then(|n| interval::plus(start, 0, n, 0, zone)),
-                "day" | "dayofyear" => interval::plus(start, 0, count, 0, zone),
-                unit => {
-                    let width = match unit {
-                        "microsecond" => 1,
-                        "millisecond" => 1_000,
-                        "second" => 1_000_000,
-                        "minute" => 60_000_000,
-                        _ => 3_600_000_000,
-                    };
-                    count.checked_mul(width).and_then(|n| interval::plus(start, 0, 0, n, zone))
-                }
-            };
-            found.map(Some).ok_or_else(|| out_of_range("timestampadd"))
-        });
-        let added = added.collect::<Run<PrimitiveArray<Micros>>>()?;
-        Ok(Arc::new(added.with_data_type(target.clone())))
-    }))
+    Ok(Kernel::over_arrays(
+        "timestampadd",
+        label,
+        vec![count, start],
+        returns,
+        Can::Fail,
+        move |args, _| {
+            let (counts, starts) = (
+                args[0].as_primitive::<Int64Type>(),
+                args[1].as_primitive::<Micros>(),
+            );
+            let added = counts.iter().zip(starts).map(|(count, start)| {
+                let (Some(count), Some(start)) = (count, start) else {
+                    return Ok(None);
+                };
+                let found = match unit.as_str() {
+                    "month" => interval::plus(start, count, 0, 0, zone),
+                    "quarter" => count
+                        .checked_mul(3)
+                        .and_then(|n| interval::plus(start, n, 0, 0, zone)),
+                    "year" => count
+                        .checked_mul(12)
+                        .and_then(|n| interval::plus(start, n, 0, 0, zone)),
+                    "week" => count
+                        .checked_mul(7)
+                        .and_then(|n| interval::plus(start, 0, n, 0, zone)),
+                    "day" | "dayofyear" => interval::plus(start, 0, count, 0, zone),
+                    unit => {
+                        let width = match unit {
+                            "microsecond" => 1,
+                            "millisecond" => 1_000,
+                            "second" => 1_000_000,
+                            "minute" => 60_000_000,
+                            _ => 3_600_000_000,
+                        };
+                        count
+                            .checked_mul(width)
+                            .and_then(|n| interval::plus(start, 0, 0, n, zone))
+                    }
+                };
+                found.map(Some).ok_or_else(|| out_of_range("timestampadd"))
+            });
+            let added = added.collect::<Run<PrimitiveArray<Micros>>>()?;
+            Ok(Arc::new(added.with_data_type(target.clone())))
+        },
+    ))
 }
 
 /// A date so many days later.
 pub(crate) fn plus_days(name: &'static str, value: Typed, days: Typed, sign: i64) -> Result<Typed> {
     let value = date(name, 0, value)?;
     let days = match &days.data_type {
-        t if is_integral(t) && *t != DataType::Int64 || *t == DataType::Null || *t == DataType::Utf8 => {
+        t if is_integral(t) && *t != DataType::Int64
+            || *t == DataType::Null
+            || *t == DataType::Utf8 =>
+        {
             cast::implicit(days, &DataType::Int32)?
         }
-        _ => return Err(coerce::unexpected(name, 1, &days, "INT\" or \"SMALLINT\" or \"TINYINT")),
+        _ => {
+            return Err(coerce::unexpected(
+                name,
+                1,
+                &days,
+                "INT\" or \"SMALLINT\" or \"TINYINT",
+            ));
+        }
     };
-    Ok(Kernel::over_arrays(name, "", vec![value, days], DataType::Date32, Can::Fail, move |args, _| {
-        let (dates, days) = (args[0].as_primitive::<Date32Type>(), args[1].as_primitive::<Int32Type>());
-        let added = dates.iter().zip(days).map(|(date, days)| match (date, days) {
-            (Some(date), Some(days)) => {
-                let found = i32::try_from(i64::from(date) + sign * i64::from(days));
-                found.map(Some).map_err(|_| RunError::raise("ARITHMETIC_OVERFLOW", "integer overflow"))
-            }
-            _ => Ok(None),
-        });
-        Ok(Arc::new(added.collect::<Run<PrimitiveArray<Date32Type>>>()?))
-    }))
-}
-
-/// A pattern that every row shares is checked when the query is resolved, if what is wrong is ours.
-fn check_pattern(pattern: &Typed, parsing: bool) -> Result<()> {
-    let Some(text) = pattern.constant_text() else { return Ok(()) };
-    match Pattern::parse(text, parsing) {
-        Err(Bad::Unsupported(what)) => Err(QueryError::unsupported(what)),
-        _ => Ok(()),
-    }
-}
-
-fn date_format(value: Typed, pattern: Typed) -> Result<Typed> {
-    let value = moment("date_format", 0, value)?;
-    let pattern = coerce::argument("date_format", 1, pattern, &DataType::Utf8)?;
-    check_pattern(&pattern, false)?;
-    let zone = zone_of(&value.data_type);
-    Ok(Kernel::over_arrays("date_format", params(zone), vec![value, pattern], DataType::Utf8, Can::Fail, move |args, rows| {
-        let (values, texts) = (args[0].as_primitive::<Micros>(), args[1].as_string::<i32>());
-        let mut patterns = Patterns::new(false);
-        let mut out: Vec<Option<String>> = Vec::with_capacity(rows);
-        for row in 0..rows {
-            // A pattern is looked at for null values too.
-            let pattern = if texts.is_null(row) { None } else { Some(patterns.get(texts.value(row))?) };
-            out.push(match pattern {
-                Some(pattern) if values.is_valid(row) => {
-                    let utc = values.value(row);
-                    Some(pattern.format(zone.to_local(utc), utc, zone))
-                }
-                _ => None,
-            });
-        }
-        Ok(Arc::new(StringArray::from(out)))
-    }))
-}
-
-/// Texts to moments by a pattern, in microseconds.
-fn read_by_pattern(name: &str, text: Typed, pattern: Typed, attempt: bool, ntz: bool) -> Result<Typed> {
-    let text = coerce::argument(name, 0, text, &DataType::Utf8)?;
-    let pattern = coerce::argument(name, 1, pattern, &DataType::Utf8)?;
-    check_pattern(&pattern, true)?;
-    let returns = if ntz { TIMESTAMP_NTZ } else { timestamp() };
-    let zone = zone_of(&returns);
-    let target = returns.clone();
-    let label = format!("{}{}", if attempt { "try" } else { "" }, params(zone));
-    Ok(Kernel::over_arrays("read_time", label, vec![text, pattern], returns, Can::Fail, move |args, _| {
-        let (texts, formats) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
-        let mut patterns = Patterns::new(true);
-        let read = texts.iter().zip(formats).map(|(text, format)| {
-            let (Some(text), Some(format)) = (text, format) else { return Ok(None) };
-            match patterns.get(format)?.read(text, zone) {
-                None if !attempt => {
-                    let message = format!("Text '{text}' could not be parsed by '{format}'. Use `try_to_timestamp` to tolerate invalid input string and return NULL instead.");
-                    Err(RunError::raise("CANNOT_PARSE_TIMESTAMP", message))
-                }
-                read => Ok(read),
-            }
-        });
-        let read = read.collect::<Run<PrimitiveArray<Micros>>>()?;
-        Ok(Arc::new(read.with_data_type(target.clone())))
-    }))
-}
-
-fn to_moment(name: &str, args: &Args, to: &DataType) -> Result<Typed> {
-    let attempt = name.starts_with("try");
-    let mut values = args.at_least(1)?.into_iter();
-    let ntz = *to == TIMESTAMP_NTZ;
-    match (values.next(), values.next(), values.next()) {
-        (Some(value), None, None) => {
-            let zone = args.conf.time_zone.as_str();
-            if value.data_type == DataType::Utf8 || attempt {
-                return cast::explicit(value, to, attempt, zone);
-            }
-            cast::explicit(value, to, false, zone)
-        }
-        (Some(value), Some(pattern), None) => {
-            if value.data_type != DataType::Utf8 && value.data_type != DataType::Null {
-                return cast::explicit(value, to, false, &args.conf.time_zone);
-            }
-            let read = read_by_pattern(name, value, pattern, attempt, ntz)?;
-            cast::implicit(read, to)
-        }
-        _ => Err(args.wrong_number("[1, 2]")),
-    }
-}
-
-/// Seconds since 1970 of a text by a pattern, a date or a timestamp.
-fn unix_timestamp(name: &str, args: &Args) -> Result<Typed> {
-    let mut values = args.at_least(1)?.into_iter();
-    let (Some(value), pattern, None) = (values.next(), values.next(), values.next()) else {
-        return Err(args.wrong_number("[0, 2]"));
-    };
-    let moment = match value.data_type {
-        DataType::Utf8 => {
-            let default = || Typed::literal(ScalarValue::Utf8(Some("yyyy-MM-dd HH:mm:ss".into())));
-            read_by_pattern(name, value, pattern.unwrap_or_else(default), false, false)?
-        }
-        _ => coerce::argument(name, 0, value, &timestamp())?,
-    };
-    Ok(Kernel::over_arrays("unix_timestamp", "", vec![moment], DataType::Int64, Can::NotFail, |args, _| {
-        // Toward zero, unlike a cast.
-        Ok(Arc::new(args[0].as_primitive::<Micros>().unary::<_, Int64Type>(|v| v / 1_000_000)))
-    }))
-}
-
-fn since_epoch(name: &'static str, value: Typed, width: i64) -> Result<Typed> {
-    let value = coerce::argument(name, 0, value, &timestamp())?;
-    Ok(Kernel::over_arrays(name, "", vec![value], DataType::Int64, Can::NotFail, move |args, _| {
-        Ok(Arc::new(args[0].as_primitive::<Micros>().unary::<_, Int64Type>(|v| v.div_euclid(width))))
-    }))
-}
-
-fn from_epoch(name: &'static str, value: Typed, width: i64) -> Result<Typed> {
-    let value = match &value.data_type {
-        t if is_integral(t) => cast::implicit(value, &DataType::Int64)?,
-        t if coerce::is_numeric(t) && width == 1_000_000 => {
-            return cast::explicit(value, &timestamp(), false, "UTC");
-        }
-        _ => coerce::argument(name, 0, value, &DataType::Int64)?,
-    };
-    Ok(Kernel::over_arrays(name, "", vec![value], timestamp(), Can::Fail, move |args, _| {
-        let moments = args[0].as_primitive::<Int64Type>().try_unary::<_, Micros, datafusion::common::DataFusionError>(
-            |v| v.checked_mul(width).ok_or_else(|| out_of_range(name)),
-        )?;
-        Ok(Arc::new(moments.with_data_type(timestamp())))
-    }))
-}
-
-/// The wall clock of one zone shown in another.
-fn shifted(name: &'static str, value: Typed, zones: Vec<Typed>, returns: DataType, f: fn(i64, &[Zone]) -> i64) -> Result<Typed> {
-    let value = coerce::argument(name, 0, value, &returns)?;
-    let mut args = vec![value];
-    for (i, zone) in zones.into_iter().enumerate() {
-        args.push(coerce::argument(name, i + 1, zone, &DataType::Utf8)?);
-    }
-    let target = returns.clone();
-    Ok(Kernel::over_arrays(name, "", args, returns, Can::Fail, move |args, rows| {
-        let values = args[0].as_primitive::<Micros>();
-        let moved = (0..rows).map(|row| {
-            let mut zones = vec![];
-            for names in &args[1..] {
-                if names.is_null(row) {
-                    return Ok(None);
-                }
-                let name = names.as_string::<i32>().value(row);
-                zones.push(Zone::named(name).ok_or_else(|| {
-                    RunError::raise("INVALID_TIMEZONE", format!("The timezone: {name} is invalid."))
-                })?);
-            }
-            Ok(values.is_valid(row).then(|| f(values.value(row), &zones)))
-        });
-        let moved = moved.collect::<Run<PrimitiveArray<Micros>>>()?;
-        Ok(Arc::new(moved.with_data_type(target.clone())))
-    }))
-}
-
-fn field_error(what: &str) -> datafusion::common::DataFusionError {
-    let message = format!("Invalid value for {what}. If necessary set \"spark.sql.ansi.enabled\" to \"false\" to bypass this error.");
-    RunError::raise("DATETIME_FIELD_OUT_OF_BOUNDS.WITHOUT_SUGGESTION", message)
-}
-
-fn make_date(args: &Args) -> Result<Typed> {
-    let args = args.typed(&[DataType::Int32, DataType::Int32, DataType::Int32], 3)?;
-    Ok(Kernel::over_arrays("make_date", "", args, DataType::Date32, Can::Fail, |args, rows| {
-        let part = |nth: usize, row: usize| i64::from(args[nth].as_primitive::<Int32Type>().value(row));
-        let dates = (0..rows).map(|row| {
-            if args.iter().any(|a| a.is_null(row)) {
-                return Ok(None);
-            }
-            let date = Civil { year: part(0, row), month: part(1, row), day: part(2, row) };
-            let valid = (1..=12).contains(&date.month) && (1..=calendar::month_length(date.year, date.month)).contains(&date.day);
-            match i32::try_from(date.days()) {
-                Ok(days) if valid => Ok(Some(days)),
-                _ => Err(field_error("the date")),
-            }
-        });
-        Ok(Arc::new(dates.collect::<Run<PrimitiveArray<Date32Type>>>()?))
-    }))
-}
-
-fn make_timestamp(name: &str, args: &Args) -> Result<Typed> {
-    let ntz = name.ends_with("_ntz");
-    let attempt = name.starts_with("try");
-    let seconds = DataType::Decimal128(16, 6);
-    let mut types = vec![DataType::Int32; 5];
-    types.push(seconds.clone());
-    if args.len() != 6 {
-        return Err(QueryError::unsupported(format!("{name} of {} arguments", args.len())));
-    }
-    let mut values = args.at_least(6)?;
-    values[5] = cast::explicit(values[5].clone(), &seconds, attempt, "UTC")?;
-    for (i, value) in values.iter_mut().enumerate().take(5) {
-        *value = coerce::argument(name, i, value.clone(), &DataType::Int32)?;
-    }
-    let returns = if ntz { TIMESTAMP_NTZ } else { timestamp() };
-    let (zone, target) = (zone_of(&returns), returns.clone());
-    let can = if attempt { Can::NotFail } else { Can::Fail };
-    Ok(Kernel::over_arrays(name, params(zone), values, returns, can, move |args, rows| {
-        let part = |nth: usize, row: usize| i64::from(args[nth].as_primitive::<Int32Type>().value(row));
-        let made = (0..rows).map(|row| {
-            if args.iter().any(|a| a.is_null(row)) {
-                return Ok(None);
-            }
-            let date = Civil { year: part(0, row), month: part(1, row), day: part(2, row) };
-            let (hour, minute) = (part(3, row), part(4, row));
-            let micros = args[5].as_primitive::<Decimal128Type>().value(row);
-            let valid = (1..=9999).contains(&date.year)
-                && (1..=12).contains(&date.month)
-                && (1..=calendar::month_length(date.year, date.month)).contains(&date.day)
-                && (0..24).contains(&hour)
-                && (0..60).contains(&minute)
-                && (0..=60_000_000).contains(&micros);
-            if !valid {
-                return if attempt { Ok(None) } else { Err(field_error("the timestamp")) };
-            }
-            let local = date.days() * DAY + (hour * 60 + minute) * 60_000_000 + micros as i64;
-            Ok(Some(zone.to_utc(local)))
-        });
-        let made = made.collect::<Run<PrimitiveArray<Micros>>>()?;
-        Ok(Arc::new(made.with_data_type(target.clone())))
-    }))
+    Ok(Kernel::over_arrays(
+        name,
+        "",
+        vec![value, days],
+        DataType::Date32,
+        Can::Fail,
+        move |args, _| {
+            let (dates, days) = (
+                args[0].as_primitive::<Date32Type>(),
+                args[1].as_primitive::<Int32Type>(),
+            );
+            let added = dates
+                .iter()
+                .zip(days)
+                .map(|(date, days)| match (date, days) {
+                    (Some(date), Some(days)) => {
+                        let found = i32::try_from(i64::from(date) + sign * i64::from(days));
+                        found
+                            .map(Some)
+                            .map_err(|_| RunError::raise("ARITHMETIC_OVERFLOW", "integer overflow"))
+                    }
+                    _ => Ok(None),
+                });
+            Ok(Arc::new(
+                added.collect::<Run<PrimitiveArray<Date32Type>>>()?,
+            ))
+        },
+    ))
 }
 
 /// Months between two moments, days counted as thirty-firsts of a month.
 fn months_between(end: i64, start: i64, round: bool) -> f64 {
-    let (d1, d2) = (Civil::of(end.div_euclid(DAY)), Civil::of(start.div_euclid(DAY)));
+    let (d1, d2) = (
+        Civil::of(end.div_euclid(DAY)),
+        Civil::of(start.div_euclid(DAY)),
+    );
     let months = (d1.year * 12 + d1.month - d2.year * 12 - d2.month) as f64;
     let last = |d: Civil| d.day == calendar::month_length(d.year, d.month);
     if d1.day == d2.day || last(d1) && last(d2) {
@@ -525,27 +268,54 @@ fn months_between(end: i64, start: i64, round: bool) -> f64 {
     let seconds = |local: i64| (local.rem_euclid(DAY) / 1_000_000) as f64;
     let rest = (d1.day - d2.day) as f64 * 86_400.0 + seconds(end) - seconds(start);
     let found = months + rest / (31.0 * 86_400.0);
-    if round { (found * 1e8).round() / 1e8 } else { found }
+    if round {
+        (found * 1e8).round() / 1e8
+    } else {
+        found
+    }
 }
 
 fn weekday_named(name: &str) -> Option<i64> {
-    let days = [["MO", "MON", "MONDAY"], ["TU", "TUE", "TUESDAY"], ["WE", "WED", "WEDNESDAY"], ["TH", "THU", "THURSDAY"],
-        ["FR", "FRI", "FRIDAY"], ["SA", "SAT", "SATURDAY"], ["SU", "SUN", "SUNDAY"]];
-    days.iter().position(|names| names.contains(&name.to_uppercase().trim())).map(|i| i as i64)
+    let days = [
+        ["MO", "MON", "MONDAY"],
+        ["TU", "TUE", "TUESDAY"],
+        ["WE", "WED", "WEDNESDAY"],
+        ["TH", "THU", "THURSDAY"],
+        ["FR", "FRI", "FRIDAY"],
+        ["SA", "SAT", "SATURDAY"],
+        ["SU", "SUN", "SUNDAY"],
+    ];
+    days.iter()
+        .position(|names| names.contains(&name.to_uppercase().trim()))
+        .map(|i| i as i64)
 }
 
 /// The functions of this family.
 pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
     let text_of = |value: Typed, f: fn(i64) -> &'static str| {
-        Kernel::over_arrays(name, "", vec![value], DataType::Utf8, Can::NotFail, move |args, _| {
-            let dates = args[0].as_primitive::<Date32Type>();
-            let names: ArrayRef = Arc::new(dates.iter().map(|d| d.map(|d| &f(i64::from(d))[..3])).collect::<StringArray>());
-            Ok(names)
-        })
+        Kernel::over_arrays(
+            name,
+            "",
+            vec![value],
+            DataType::Utf8,
+            Can::NotFail,
+            move |args, _| {
+                let dates = args[0].as_primitive::<Date32Type>();
+                let names: ArrayRef = Arc::new(
+                    dates
+                        .iter()
+                        .map(|d| d.map(|d| &f(i64::from(d))[..3]))
+                        .collect::<StringArray>(),
+                );
+                Ok(names)
+            },
+        )
     };
     Ok(Some(match name {
-        "year" | "quarter" | "month" | "day" | "dayofmonth" | "dayofweek" | "weekday" | "dayofyear" | "weekofyear"
-        | "hour" | "minute" | "second" => return field(name, args.one()?),
+        "year" | "quarter" | "month" | "day" | "dayofmonth" | "dayofweek" | "weekday"
+        | "dayofyear" | "weekofyear" | "hour" | "minute" | "second" => {
+            return field(name, args.one()?);
+        }
         "extract" | "date_part" | "datepart" => {
             let [part, value] = args.exactly()?;
             match part.constant_text() {
@@ -561,19 +331,36 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             let [value, unit] = args.exactly()?;
             let value = date(name, 0, value)?;
             let unit = coerce::argument(name, 1, unit, &DataType::Utf8)?;
-            Kernel::over_arrays(name, "", vec![value, unit], DataType::Date32, Can::NotFail, |args, _| {
-                let (dates, units) = (args[0].as_primitive::<Date32Type>(), args[1].as_string::<i32>());
-                let floors = dates.iter().zip(units).map(|(date, unit)| {
-                    date_floor(&unit?.to_lowercase(), i64::from(date?)).and_then(|d| i32::try_from(d).ok())
-                });
-                Ok(Arc::new(floors.collect::<PrimitiveArray<Date32Type>>()))
-            })
+            Kernel::over_arrays(
+                name,
+                "",
+                vec![value, unit],
+                DataType::Date32,
+                Can::NotFail,
+                |args, _| {
+                    let (dates, units) = (
+                        args[0].as_primitive::<Date32Type>(),
+                        args[1].as_string::<i32>(),
+                    );
+                    let floors = dates.iter().zip(units).map(|(date, unit)| {
+                        date_floor(&unit?.to_lowercase(), i64::from(date?))
+                            .and_then(|d| i32::try_from(d).ok())
+                    });
+                    Ok(Arc::new(floors.collect::<PrimitiveArray<Date32Type>>()))
+                },
+            )
         }
         "dayname" => text_of(date(name, 0, args.one()?)?, format::weekday_name),
-        "monthname" => text_of(date(name, 0, args.one()?)?, |d| format::month_name(Civil::of(d).month)),
+        "monthname" => text_of(date(name, 0, args.one()?)?, |d| {
+            format::month_name(Civil::of(d).month)
+        }),
         "last_day" => of_date::<Date32Type>(name, date(name, 0, args.one()?)?, |d| {
             let date = Civil::of(d);
-            Civil { day: calendar::month_length(date.year, date.month), ..date }.days() as i32
+            Civil {
+                day: calendar::month_length(date.year, date.month),
+                ..date
+            }
+            .days() as i32
         }),
         "unix_date" => {
             let value = args.one()?;
@@ -584,18 +371,32 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         "date_from_unix_date" => {
             let value = coerce::argument(name, 0, args.one()?, &DataType::Int32)?;
-            Typed::new(DfExpr::Cast(Cast::new(Box::new(value.expr), DataType::Date32)), DataType::Date32)
+            Typed::new(
+                DfExpr::Cast(Cast::new(Box::new(value.expr), DataType::Date32)),
+                DataType::Date32,
+            )
         }
         "timestampdiff" => timestamp_diff(name, args)?,
         "datediff" | "date_diff" if args.len() == 3 => timestamp_diff(name, args)?,
         "datediff" | "date_diff" => {
             let [end, start] = args.exactly()?;
             let values = vec![date(name, 0, end)?, date(name, 1, start)?];
-            Kernel::over_arrays("datediff", "", values, DataType::Int32, Can::NotFail, |args, _| {
-                let (ends, starts) = (args[0].as_primitive::<Date32Type>(), args[1].as_primitive::<Date32Type>());
-                let days: PrimitiveArray<Int32Type> = arrow::compute::binary(ends, starts, |e, s| e.wrapping_sub(s))?;
-                Ok(Arc::new(days))
-            })
+            Kernel::over_arrays(
+                "datediff",
+                "",
+                values,
+                DataType::Int32,
+                Can::NotFail,
+                |args, _| {
+                    let (ends, starts) = (
+                        args[0].as_primitive::<Date32Type>(),
+                        args[1].as_primitive::<Date32Type>(),
+                    );
+                    let days: PrimitiveArray<Int32Type> =
+                        arrow::compute::binary(ends, starts, |e, s| e.wrapping_sub(s))?;
+                    Ok(Arc::new(days))
+                },
+            )
         }
         "timestampadd" => timestamp_add(name, args)?,
         "dateadd" | "date_add" if args.len() == 3 => timestamp_add(name, args)?,
@@ -609,28 +410,49 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         "add_months" => {
             let [value, months] = args.exactly()?;
-            let values = vec![date(name, 0, value)?, coerce::argument(name, 1, months, &DataType::Int32)?];
+            let values = vec![
+                date(name, 0, value)?,
+                coerce::argument(name, 1, months, &DataType::Int32)?,
+            ];
             Kernel::over_arrays(name, "", values, DataType::Date32, Can::Fail, |args, _| {
-                let (dates, months) = (args[0].as_primitive::<Date32Type>(), args[1].as_primitive::<Int32Type>());
-                let added = dates.iter().zip(months).map(|(date, months)| match (date, months) {
-                    (Some(date), Some(months)) => {
-                        let days = Civil::of(i64::from(date)).plus_months(i64::from(months)).days();
-                        i32::try_from(days).map(Some).map_err(|_| out_of_range("add_months"))
-                    }
-                    _ => Ok(None),
-                });
-                Ok(Arc::new(added.collect::<Run<PrimitiveArray<Date32Type>>>()?))
+                let (dates, months) = (
+                    args[0].as_primitive::<Date32Type>(),
+                    args[1].as_primitive::<Int32Type>(),
+                );
+                let added = dates
+                    .iter()
+                    .zip(months)
+                    .map(|(date, months)| match (date, months) {
+                        (Some(date), Some(months)) => {
+                            let days = Civil::of(i64::from(date))
+                                .plus_months(i64::from(months))
+                                .days();
+                            i32::try_from(days)
+                                .map(Some)
+                                .map_err(|_| out_of_range("add_months"))
+                        }
+                        _ => Ok(None),
+                    });
+                Ok(Arc::new(
+                    added.collect::<Run<PrimitiveArray<Date32Type>>>()?,
+                ))
             })
         }
         "months_between" => {
             let mut values = args.at_least(2)?.into_iter();
-            let (Some(end), Some(start), round, None) = (values.next(), values.next(), values.next(), values.next()) else {
+            let (Some(end), Some(start), round, None) =
+                (values.next(), values.next(), values.next(), values.next())
+            else {
                 return Err(args.wrong_number("[2, 3]"));
             };
             let round = match round.as_ref().map(Typed::constant) {
                 None => true,
                 Some(Some(ScalarValue::Boolean(Some(round)))) => *round,
-                Some(_) => return Err(QueryError::unsupported("months_between with a rounding that is no constant")),
+                Some(_) => {
+                    return Err(QueryError::unsupported(
+                        "months_between with a rounding that is no constant",
+                    ));
+                }
             };
             let values = vec![
                 coerce::argument(name, 0, end, &timestamp())?,
@@ -638,23 +460,45 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             ];
             let zone = Zone::session();
             let label = format!("{round}{}", params(zone));
-            Kernel::over_arrays(name, label, values, DataType::Float64, Can::NotFail, move |args, _| {
-                let (ends, starts) = (args[0].as_primitive::<Micros>(), args[1].as_primitive::<Micros>());
-                let found: PrimitiveArray<Float64Type> = arrow::compute::binary(ends, starts, |e, s| {
-                    months_between(zone.to_local(e), zone.to_local(s), round)
-                })?;
-                Ok(Arc::new(found))
-            })
+            Kernel::over_arrays(
+                name,
+                label,
+                values,
+                DataType::Float64,
+                Can::NotFail,
+                move |args, _| {
+                    let (ends, starts) = (
+                        args[0].as_primitive::<Micros>(),
+                        args[1].as_primitive::<Micros>(),
+                    );
+                    let found: PrimitiveArray<Float64Type> =
+                        arrow::compute::binary(ends, starts, |e, s| {
+                            months_between(zone.to_local(e), zone.to_local(s), round)
+                        })?;
+                    Ok(Arc::new(found))
+                },
+            )
         }
         "next_day" => {
             let [value, day] = args.exactly()?;
-            let values = vec![date(name, 0, value)?, coerce::argument(name, 1, day, &DataType::Utf8)?];
+            let values = vec![
+                date(name, 0, value)?,
+                coerce::argument(name, 1, day, &DataType::Utf8)?,
+            ];
             Kernel::over_arrays(name, "", values, DataType::Date32, Can::Fail, |args, _| {
-                let (dates, names) = (args[0].as_primitive::<Date32Type>(), args[1].as_string::<i32>());
+                let (dates, names) = (
+                    args[0].as_primitive::<Date32Type>(),
+                    args[1].as_string::<i32>(),
+                );
                 let next = dates.iter().zip(names).map(|(date, name)| {
-                    let (Some(date), Some(name)) = (date, name) else { return Ok(None) };
+                    let (Some(date), Some(name)) = (date, name) else {
+                        return Ok(None);
+                    };
                     let Some(wanted) = weekday_named(name) else {
-                        return Err(RunError::raise("ILLEGAL_DAY_OF_WEEK", format!("Illegal input for day of week: {name}.")));
+                        return Err(RunError::raise(
+                            "ILLEGAL_DAY_OF_WEEK",
+                            format!("Illegal input for day of week: {name}."),
+                        ));
                     };
                     let ahead = (wanted - calendar::weekday(i64::from(date)) - 1).rem_euclid(7) + 1;
                     Ok(i32::try_from(i64::from(date) + ahead).ok())
@@ -663,14 +507,20 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             })
         }
         "make_date" => make_date(args)?,
-        "make_timestamp" | "make_timestamp_ntz" | "make_timestamp_ltz" | "try_make_timestamp"
-        | "try_make_timestamp_ntz" | "try_make_timestamp_ltz" => make_timestamp(name, args)?,
+        "make_timestamp"
+        | "make_timestamp_ntz"
+        | "make_timestamp_ltz"
+        | "try_make_timestamp"
+        | "try_make_timestamp_ntz"
+        | "try_make_timestamp_ltz" => make_timestamp(name, args)?,
         "date_format" => {
             let [value, pattern] = args.exactly()?;
             date_format(value, pattern)?
         }
         "to_date" | "try_to_date" | "date" => to_moment(name, args, &DataType::Date32)?,
-        "to_timestamp" | "to_timestamp_ltz" | "try_to_timestamp" | "timestamp" => to_moment(name, args, &timestamp())?,
+        "to_timestamp" | "to_timestamp_ltz" | "try_to_timestamp" | "timestamp" => {
+            to_moment(name, args, &timestamp())?
+        }
         "to_timestamp_ntz" => to_moment(name, args, &TIMESTAMP_NTZ)?,
         "unix_timestamp" | "to_unix_timestamp" => unix_timestamp(name, args)?,
         "from_unixtime" => {
@@ -691,15 +541,33 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "timestamp_micros" => from_epoch("timestamp_micros", args.one()?, 1)?,
         "from_utc_timestamp" => {
             let [value, zone] = args.exactly()?;
-            shifted("from_utc_timestamp", value, vec![zone], timestamp(), |v, z| z[0].to_local(v))?
+            shifted(
+                "from_utc_timestamp",
+                value,
+                vec![zone],
+                timestamp(),
+                |v, z| z[0].to_local(v),
+            )?
         }
         "to_utc_timestamp" => {
             let [value, zone] = args.exactly()?;
-            shifted("to_utc_timestamp", value, vec![zone], timestamp(), |v, z| z[0].to_utc(v))?
+            shifted(
+                "to_utc_timestamp",
+                value,
+                vec![zone],
+                timestamp(),
+                |v, z| z[0].to_utc(v),
+            )?
         }
         "convert_timezone" if args.len() == 3 => {
             let [from, to, value] = args.exactly()?;
-            shifted("convert_timezone", value, vec![from, to], TIMESTAMP_NTZ, |v, z| z[1].to_local(z[0].to_utc(v)))?
+            shifted(
+                "convert_timezone",
+                value,
+                vec![from, to],
+                TIMESTAMP_NTZ,
+                |v, z| z[1].to_local(z[0].to_utc(v)),
+            )?
         }
         "current_timezone" => {
             args.exactly::<0>()?;
@@ -709,10 +577,17 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "now" | "current_timestamp" | "current_date" | "curdate" | "localtimestamp" => {
             args.exactly::<0>()?;
             let now = datafusion::functions::datetime::now(&Default::default()).call(vec![]);
-            let now = Typed::new(DfExpr::Cast(Cast::new(Box::new(now), timestamp())), timestamp());
+            let now = Typed::new(
+                DfExpr::Cast(Cast::new(Box::new(now), timestamp())),
+                timestamp(),
+            );
             match name {
-                "current_date" | "curdate" => cast::explicit(now, &DataType::Date32, false, &args.conf.time_zone)?,
-                "localtimestamp" => cast::explicit(now, &TIMESTAMP_NTZ, false, &args.conf.time_zone)?,
+                "current_date" | "curdate" => {
+                    cast::explicit(now, &DataType::Date32, false, &args.conf.time_zone)?
+                }
+                "localtimestamp" => {
+                    cast::explicit(now, &TIMESTAMP_NTZ, false, &args.conf.time_zone)?
+                }
                 _ => now,
             }
         }
