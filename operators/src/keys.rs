@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::cast;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type, ToByteSlice,
+};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
@@ -58,10 +60,9 @@ fn replace<T: ArrowPrimitiveType>(
 ) -> Option<ArrayRef> {
     let values: &PrimitiveArray<T> = leaf.as_primitive();
     // `x + 0.0` is `x` but for -0.0, so most columns pass without a copy. NaN always pays.
-    let bits = |x: T::Native| arrow::datatypes::ToByteSlice::to_byte_slice(&x).to_vec();
     let clean = values.values().iter().all(|&x| {
         let y = canonical(x);
-        x == y && (x != T::Native::default() || bits(x) == bits(y))
+        x == y && x.to_byte_slice() == y.to_byte_slice()
     });
     if clean {
         return None;

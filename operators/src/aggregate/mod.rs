@@ -28,7 +28,7 @@ use timely::dataflow::operators::Operator;
 
 use crate::arrangement::{Shared, Snapshot, Snapshots};
 use crate::epoch::{Input, Travel, run_inputs};
-use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
+use crate::{BatchBuilder, Edge, Failure, Rows, exchange};
 
 use calls::Plan;
 use owner::Owner;
@@ -135,11 +135,11 @@ pub fn aggregate_with_state<'s>(
     let input = Input { stream, travel };
     let mut arrangement = None;
     let stream = run_inputs(&name, vec![input], None, start, failure, |info| {
-        let owner = Owner::new(plan, state, info, worker, peers);
-        arrangement = Some(owner.shared());
-        if let Err(error) = owner.restored() {
-            failure.set(start, OperatorError::Other(error.to_string()));
+        let (owner, restored) = Owner::new(plan, state, info, worker, peers);
+        if let Err(error) = restored {
+            failure.set(start, error);
         }
+        arrangement = Some(owner.shared());
         owner
     });
     Aggregated {

@@ -41,19 +41,19 @@ pub(crate) struct Owner {
     spare: Spare,
     arrangement: Arrangement,
     snapshots: Snapshots,
-    restored: Result<(), OperatorError>,
     worker: usize,
     peers: usize,
 }
 
 impl Owner {
+    /// An owner, and whether its state could be restored.
     pub(crate) fn new(
         plan: Rc<Plan>,
         state: State,
         info: OperatorInfo,
         worker: usize,
         peers: usize,
-    ) -> Self {
+    ) -> (Self, Result<(), OperatorError>) {
         let intake = if plan.ordered {
             Intake::Ordered(BTreeMap::new())
         } else if peers == 1 {
@@ -73,25 +73,20 @@ impl Owner {
             };
             arrangement.restore(&state.restore, &ownership)
         });
-        Owner {
+        let owner = Owner {
             plan,
             intake,
             spare: Spare::default(),
             arrangement,
             snapshots: state.snapshots,
-            restored,
             worker,
             peers,
-        }
+        };
+        (owner, restored)
     }
 
     pub(crate) fn shared(&self) -> Shared {
         self.arrangement.shared()
-    }
-
-    /// Whether the state could be restored.
-    pub(crate) fn restored(&self) -> Result<(), &OperatorError> {
-        self.restored.as_ref().copied()
     }
 }
 
