@@ -9,25 +9,26 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// The first byte at or behind `at` that is `QUOTE`, a backslash or a control character; the end if there is none.
 #[inline(always)]
-pub(crate) fn plain_end<const QUOTE: u8>(text: &[u8], mut at: usize) -> usize {
-    while let Some(block) = text[at..].first_chunk::<16>() {
+pub(crate) fn plain_end<const QUOTE: u8>(text: &[u8], at: usize) -> usize {
+    let mut rest = &text[at..];
+    while let Some((block, behind)) = rest.split_first_chunk::<16>() {
         let found = block
             .iter()
             .fold(false, |found, byte| found | is_special::<QUOTE>(byte));
         if found {
             break;
         }
-        at += 16;
+        rest = behind;
     }
-    while let Some(word) = text[at..].first_chunk::<8>() {
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
         let marks = special::<QUOTE>(u64::from_le_bytes(*word));
         if marks != 0 {
-            return at + (marks.trailing_zeros() / 8) as usize;
+            return text.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
         }
-        at += 8;
+        rest = behind;
     }
-    let tail = text[at..].iter().position(is_special::<QUOTE>);
-    tail.map_or(text.len(), |tail| at + tail)
+    let tail = rest.iter().position(is_special::<QUOTE>);
+    text.len() - rest.len() + tail.unwrap_or(rest.len())
 }
 
 #[inline(always)]
