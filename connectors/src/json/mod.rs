@@ -15,6 +15,7 @@
 mod column;
 mod infer;
 mod object;
+mod plain;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 pub use infer::JsonInference;
-pub(crate) use scan::plain_end;
+pub(crate) use plain::plain_end;
 
 use crate::lines::Lines;
 use crate::mode::ParseMode;

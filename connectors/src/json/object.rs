@@ -132,8 +132,11 @@ impl Object {
                         }
                     }
                 }
-                if !cursor.more(b'}')? {
-                    break;
+                // What mostly follows, then what may follow.
+                match cursor.peek() {
+                    b',' => cursor.pos += 1,
+                    _ if cursor.more(b'}')? => {}
+                    _ => break,
                 }
             }
         }
@@ -151,6 +154,7 @@ impl Object {
     /// Reads the field name at the cursor, to behind its colon, and remembers it as what follows `previous`.
     #[cold]
     fn look_up(&mut self, cursor: &mut Cursor<'_>, previous: &mut usize) -> Scan<Option<usize>> {
+        cursor.blanks();
         if cursor.at_end() {
             return Err(Malformed("the text ends within an object or array"));
         }

@@ -4,6 +4,8 @@
 //! Values that nobody wants are checked as strictly as wanted ones, so that whether a row is malformed does not
 //! depend on which columns a query reads.
 
+use super::plain::plain_end;
+
 /// Deeper nesting than this is malformed: it bounds the stack.
 const DEPTH_MAX: usize = 500;
 
@@ -66,52 +68,6 @@ pub(super) struct Dialect {
     pub(super) not_finite: bool,
     /// A line end is a blank; else nothing goes over it, and it is the end of the text.
     pub(super) many_lines: bool,
-}
-
-const LOW: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
-
-/// Marks the bytes of `word` that end a run of plain string bytes. Only the lowest mark is exact: borrows may spill
-/// into the bytes above it.
-#[inline(always)]
-fn special<const QUOTE: u8>(word: u64) -> u64 {
-    let quote = word ^ (LOW * QUOTE as u64);
-    let backslash = word ^ (LOW * b'\\' as u64);
-    ((quote.wrapping_sub(LOW) & !quote)
-        | (backslash.wrapping_sub(LOW) & !backslash)
-        | (word.wrapping_sub(LOW * 0x20) & !word))
-        & HIGH
-}
-
-/// Whether a run of plain string bytes goes on over all of `block`. Without a branch, so that it becomes a few vector
-/// instructions.
-#[inline(always)]
-fn is_plain<const QUOTE: u8>(block: &[u8; 16]) -> bool {
-    let special = |byte: &u8| (*byte == QUOTE) | (*byte == b'\\') | (*byte < 0x20);
-    !block
-        .iter()
-        .fold(false, |found, byte| found | special(byte))
-}
-
-/// Where the run of plain string bytes ends that starts at `at`.
-#[inline(always)]
-pub(crate) fn plain_end<const QUOTE: u8>(text: &[u8], mut at: usize) -> usize {
-    while let Some(block) = text[at..].first_chunk::<16>() {
-        if !is_plain::<QUOTE>(block) {
-            break;
-        }
-        at += 16;
-    }
-    while let Some(word) = text[at..].first_chunk::<8>() {
-        let marks = special::<QUOTE>(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return at + (marks.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    let is_special = |byte: &u8| *byte == QUOTE || *byte == b'\\' || *byte < 0x20;
-    let tail = text[at..].iter().position(is_special);
-    tail.map_or(text.len(), |tail| at + tail)
 }
 
 impl<'a> Cursor<'a> {
