@@ -26,6 +26,8 @@ const EPOCH_BYTES: u64 = 128 << 20;
 const EPOCHS_IN_FLIGHT: usize = 4;
 /// Input bytes of all epochs in flight.
 const BYTES_IN_FLIGHT: u64 = 256 << 20;
+/// Sources that cannot ring are asked at least this often, however long they take.
+const POLL_MAX: Duration = Duration::from_secs(1);
 /// How often a source that says "later" is asked again, and how long to wait in between.
 const RETRIES: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -91,6 +93,8 @@ struct Coordinator {
     maybe_more: bool,
     stopping: bool,
     last_start: Option<Instant>,
+    /// How long it took the sources to say that there is nothing more.
+    looking: Duration,
     waiting: Vec<Sender<()>>,
 }
 
@@ -148,6 +152,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
         maybe_more: true,
         stopping: false,
         last_start: None,
+        looking: Duration::ZERO,
         waiting: Vec::new(),
     };
     let run = move || coordinator.run(&receiver);
@@ -178,8 +183,14 @@ impl Coordinator {
     fn coordinate(&mut self, events: &Receiver<Event>) -> Result<(), String> {
         loop {
             while self.may_open() {
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "paces the polling of sources; no row depends on it"
+                )]
+                let begun = Instant::now();
                 if !self.open_next()? {
                     self.maybe_more = false;
+                    self.looking = begun.elapsed();
                 }
             }
             if self.in_flight.is_empty() && !self.maybe_more {
@@ -256,10 +267,13 @@ impl Coordinator {
         if self.maybe_more || self.trigger == Trigger::AvailableNow {
             return None; // an epoch in flight must complete first, and says so
         }
-        self.sources
+        let poll = self
+            .sources
             .iter()
             .filter_map(|position| position.poll)
-            .min()
+            .min()?;
+        // Looking may take a tenth of the time, where it takes long.
+        Some(poll.max((self.looking * 10).min(POLL_MAX)))
     }
 
     /// Opens one epoch if there is something to read.

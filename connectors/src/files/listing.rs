@@ -2,13 +2,13 @@
 //!
 //! A plain directory is listed only when its modification time says that an entry came or went. That time moves in
 //! steps of some milliseconds, so two files may land within one step: a time that was young when we listed proves
-//! nothing about what landed right after, and the directory is listed again. Trees and patterns have no such mark.
-//! Whatever takes long to list is listed at intervals that grow with it.
+//! nothing about what landed right after, and the directory is listed again. Trees and patterns have no such mark; the
+//! coordinator asks less often where looking takes long.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::FileError;
 use super::options::FileOptions;
@@ -16,12 +16,6 @@ use super::partition;
 
 /// A directory time younger than this may not have moved for a file that landed after we looked.
 const MTIME_STEP: Duration = Duration::from_millis(50);
-/// Between a listing and the next lies at least so many times as long as it took,
-const LISTING_SHARE: u32 = 10;
-/// if it took longer than this, which is true of directories with thousands of files,
-const LISTING_CHEAP: Duration = Duration::from_millis(1);
-/// but never more than this.
-const LISTING_REST_MAX: Duration = Duration::from_secs(1);
 
 /// A file that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +41,6 @@ pub(super) struct Lister {
     options: FileOptions,
     /// A plain directory: its time when it was last listed, if that time was old enough to be trusted.
     trusted: Option<SystemTime>,
-    /// When to list again, if listing takes long.
-    rest_until: Option<Instant>,
 }
 
 impl Lister {
@@ -98,7 +90,6 @@ impl Lister {
             root,
             options: options.clone(),
             trusted: None,
-            rest_until: None,
         };
         // A directory that cannot be read is told before anything runs.
         if let Root::Directory(directory) = &lister.root {
@@ -120,10 +111,6 @@ impl Lister {
             root: PathBuf::new(),
             has_below: false,
         };
-        let begun = Instant::now();
-        if self.rest_until.is_some_and(|until| begun < until) {
-            return Ok(found);
-        }
         match &self.root {
             Root::File(path) => visit.file(path, true)?,
             Root::Directory(directory) if !self.options.recursive => {
@@ -146,9 +133,6 @@ impl Lister {
                 }
             }
         }
-        let took = begun.elapsed();
-        self.rest_until = (took > LISTING_CHEAP)
-            .then(|| Instant::now() + (took * LISTING_SHARE).min(LISTING_REST_MAX));
         Ok(found)
     }
 
@@ -156,7 +140,6 @@ impl Lister {
     /// was asked for.
     pub(super) fn list_all(&mut self) -> Result<Vec<Found>, FileError> {
         self.trusted = None;
-        self.rest_until = None;
         let mut found = self.list(&|_| false)?;
         found.sort_by(|a, b| a.path.cmp(&b.path));
         found.dedup();
