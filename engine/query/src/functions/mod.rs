@@ -26,6 +26,7 @@ mod string;
 pub(crate) mod text;
 
 pub use builders::*;
+pub use conditional::can_fail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
