@@ -8,6 +8,7 @@ mod array;
 pub(crate) mod bits;
 mod builders;
 pub(crate) mod cast;
+mod codec;
 pub(crate) mod compare;
 pub(crate) mod conditional;
 pub(crate) mod datetime;
@@ -173,6 +174,7 @@ pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Opti
         hash::build,
         array::build,
         map::build,
+        codec::build,
     ];
     for build in families {
         if let Some(found) = build(name, &args)? {
