@@ -20,6 +20,7 @@ pub use expr::{
     expr, lit,
 };
 pub use functions::Functions;
+pub use functions::can_fail;
 pub use plan::{Catalog, Conf, JoinCondition, JoinKind, Plan, Statement};
 pub use resolve::Resolver;
 pub use sql::{parse_expression, parse_query, parse_statement, split_statements};

@@ -338,6 +338,18 @@ fn errors_say_what_and_where() {
         "SELECT id FROM t QUALIFY id > 1",
         "[UNSUPPORTED_FEATURE] QUALIFY is not supported yet",
     );
+    fails(
+        "SELECT * FROM STREAM t WATERMARK at DELAY OF INTERVAL 1 MINUTE",
+        "[UNSUPPORTED_FEATURE] WATERMARK is not supported yet (line 1, column 24)",
+    );
+    fails(
+        "SELECT window(id, '1 minute') FROM t",
+        "[UNSUPPORTED_FEATURE] the function window is not supported yet (line 1, column 8)",
+    );
+    fails(
+        "SELECT regexp_replace(g, 'a(?=b)', '') FROM t",
+        "[UNSUPPORTED_FEATURE] the regular expression 'a(?=b)' in regexp_replace is not supported yet (line 1, column 8)",
+    );
 }
 
 #[test]
@@ -363,6 +375,57 @@ fn deep_and_broken_text_is_refused() {
             "{start}"
         );
     }
+}
+
+#[test]
+fn an_aggregate_can_be_put_in_the_place_of_ours() {
+    let mut functions = Functions::standard();
+    let is_double = |t: &arrow::datatypes::DataType| *t == arrow::datatypes::DataType::Float64;
+    functions.replace_aggregate(
+        "sum",
+        is_double,
+        datafusion::functions_aggregate::min_max::max_udaf(),
+    );
+    let conf = Conf::default();
+    let plan = parse_query("SELECT sum(d), sum(id) FROM t").unwrap();
+    let batch = run(Resolver::new(&Tables, &functions, &conf)
+        .resolve(&plan)
+        .unwrap())
+    .unwrap();
+    assert_eq!(text(&batch), "0.5 6");
+}
+
+#[test]
+fn sums_fail_only_where_the_result_does_not_fit() {
+    check(
+        "SELECT sum(x) AS s FROM VALUES (9223372036854775807), (1), (-1L) AS v(x)",
+        "s BIGINT",
+        "9223372036854775807",
+    );
+    let plan =
+        parse_query("SELECT sum(x) FROM VALUES (9223372036854775807L), (1L) AS v(x)").unwrap();
+    let error = run(resolve(&plan).unwrap()).unwrap_err();
+    assert_eq!(
+        highwater_query::error_class_of(&error),
+        Some("ARITHMETIC_OVERFLOW")
+    );
+}
+
+#[test]
+fn days_begin_in_the_sessions_zone() {
+    let (functions, conf) = (
+        Functions::standard(),
+        Conf {
+            time_zone: "America/New_York".into(),
+            case_sensitive: false,
+        },
+    );
+    let sql = "SELECT CAST(TIMESTAMP '2024-03-10 23:30:00' AS BIGINT) AS s, \
+               CAST(to_date(TIMESTAMP '2024-01-01 03:00:00Z') AS STRING) AS d";
+    let plan = Resolver::new(&Tables, &functions, &conf)
+        .resolve(&parse_query(sql).unwrap())
+        .unwrap();
+    assert_eq!(text(&run(plan).unwrap()), "1710127800 2023-12-31");
 }
 
 #[test]

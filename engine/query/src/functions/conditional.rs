@@ -17,7 +17,12 @@ use crate::expr::BinaryOp;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
-/// Whether evaluating the expression can fail for some row.
+/// Whether evaluating the expression can fail for some row: such an expression must not be evaluated for rows, or at
+/// times, for which the query as written would not.
+pub fn can_fail(expr: &DfExpr) -> bool {
+    fallible(expr)
+}
+
 pub(crate) fn fallible(expr: &DfExpr) -> bool {
     expr.exists(|e| {
         Ok(match e {

@@ -28,6 +28,10 @@ pub(crate) fn is_interval(t: &DataType) -> bool {
 
 /// A moment so many months, then days on the wall clock, then microseconds later.
 pub(crate) fn plus(utc: i64, months: i64, days: i64, micros: i64, zone: Zone) -> Option<i64> {
+    // Twice as far as a timestamp reaches.
+    if months.unsigned_abs() > 12_000_000 || days.unsigned_abs() > 300_000_000 {
+        return None;
+    }
     let mut moment = utc;
     if months != 0 || days != 0 {
         let local = zone.to_local(utc);

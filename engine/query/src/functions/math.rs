@@ -83,12 +83,14 @@ enum Mode {
 /// The quotient, a whole number.
 fn divided(value: i128, unit: i128, mode: Mode) -> i128 {
     let (quotient, rest) = (value.div_euclid(unit), value.rem_euclid(unit));
+    // The other part of the unit, as twice the rest might not fit.
+    let other = unit - rest;
     let up = match mode {
         Mode::Floor => false,
         Mode::Ceiling => rest > 0,
-        Mode::HalfUp if value < 0 => rest * 2 > unit,
-        Mode::HalfUp => rest * 2 >= unit,
-        Mode::HalfEven => rest * 2 > unit || rest * 2 == unit && quotient % 2 != 0,
+        Mode::HalfUp if value < 0 => rest > other,
+        Mode::HalfUp => rest >= other,
+        Mode::HalfEven => rest > other || rest == other && quotient % 2 != 0,
     };
     quotient + i128::from(up)
 }

@@ -8,6 +8,7 @@ mod array;
 pub(crate) mod bits;
 mod builders;
 pub(crate) mod cast;
+mod codec;
 pub(crate) mod compare;
 pub(crate) mod conditional;
 pub(crate) mod datetime;
@@ -26,6 +27,7 @@ mod string;
 pub(crate) mod text;
 
 pub use builders::*;
+pub use conditional::can_fail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -172,6 +174,7 @@ pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Opti
         hash::build,
         array::build,
         map::build,
+        codec::build,
     ];
     for build in families {
         if let Some(found) = build(name, &args)? {

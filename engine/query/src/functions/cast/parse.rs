@@ -105,7 +105,9 @@ impl Zone {
                     }
                     chrono::LocalResult::None => {
                         // Java takes the offset before the gap, which lands after it.
-                        let before = wall - chrono::TimeDelta::hours(3);
+                        let before = wall
+                            .checked_sub_signed(chrono::TimeDelta::hours(3))
+                            .unwrap_or(wall);
                         i64::from(
                             tz.offset_from_local_datetime(&before)
                                 .earliest()
