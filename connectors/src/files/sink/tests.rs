@@ -278,7 +278,7 @@ fn batches_may_promise_no_nulls() {
     let dir = tempfile::tempdir().unwrap();
     let factory = factory("parquet", request(dir.path(), &schema, &[]));
     let mut sink = factory.open().unwrap();
-    let mut writer = factory.writer(0).unwrap();
+    let mut writer = factory.writer(0, "1f-2e").unwrap();
     writer.write(0, &batch).unwrap();
     writer.write(0, &rows(&schema, "{}")).unwrap();
     let receipt = writer.stage(0..=0).unwrap();

@@ -135,6 +135,11 @@ pub(crate) fn orderable(value: &Typed) -> Result<()> {
     if !contains_map(&value.data_type) {
         return Ok(());
     }
+    if value.data_type == CALENDAR {
+        return Err(QueryError::unsupported(
+            "putting INTERVAL literals in order",
+        ));
+    }
     let message = format!(
         "Cannot resolve the expression due to data type mismatch: it does not support ordering on type \"{}\".",
         type_sql(&value.data_type)
@@ -146,6 +151,11 @@ pub(crate) fn orderable(value: &Typed) -> Result<()> {
 pub(crate) fn groupable(value: &Typed) -> Result<()> {
     if !contains_map(&value.data_type) {
         return Ok(());
+    }
+    if value.data_type == CALENDAR {
+        return Err(QueryError::unsupported(
+            "putting INTERVAL literals in order",
+        ));
     }
     let message = format!(
         "The expression cannot be used as a grouping expression because its data type \"{}\" is not an orderable data type.",
@@ -180,6 +190,11 @@ fn common(a: &DataType, b: &DataType) -> Option<DataType> {
 
 /// A comparison, with both sides cast to what they have in common.
 pub(crate) fn compare(op: BinaryOp, left: Typed, right: Typed, text: &str) -> Result<Typed> {
+    if left.data_type == CALENDAR || right.data_type == CALENDAR {
+        return Err(QueryError::unsupported(
+            "comparing with an INTERVAL literal",
+        ));
+    }
     let Some(target) = common(&left.data_type, &right.data_type) else {
         let message = format!(
             "Cannot resolve \"{text}\" due to data type mismatch: the left and right operands of the binary operator have incompatible types (\"{}\" and \"{}\").",

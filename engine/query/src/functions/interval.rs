@@ -141,11 +141,17 @@ fn parts(intervals: &ArrayRef, row: usize) -> (i64, i64, i64) {
             let interval = intervals
                 .as_primitive::<IntervalMonthDayNanoType>()
                 .value(row);
-            (
-                i64::from(interval.months),
-                i64::from(interval.days),
-                interval.nanoseconds / 1_000,
-            )
+            // Without months it is a day-time interval, whose whole days are days of the calendar however they are
+            // written: 24 hours are one day.
+            let micros = interval.nanoseconds / 1_000;
+            let days = i64::from(interval.days);
+            match interval.months {
+                0 => {
+                    let all = days * DAY + micros;
+                    (0, all / DAY, all % DAY)
+                }
+                months => (i64::from(months), days, micros),
+            }
         }
     }
 }
