@@ -42,3 +42,8 @@ pub mod prelude {
     pub use crate::{DataFrame, Expr, JoinKind, OutputMode, Session, StreamingQuery, Trigger};
     pub use highwater_query::{IntoCondition, col, expr, lit};
 }
+
+/// The README's programs compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -141,3 +141,29 @@ fn no_unsafe_code() {
         );
     }
 }
+
+/// Commands that the README tells to run are run by the gate.
+#[test]
+fn the_gate_runs_the_readme() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("a README");
+    let gate = fs::read_to_string(root.join(".ci/run")).expect("a gate");
+    let mut commands = 0;
+    for block in readme.split("```sh\n").skip(1) {
+        for line in block.split("```").next().unwrap_or_default().lines() {
+            let command = line.split('#').next().unwrap_or_default().trim();
+            if let Some(rest) = command.strip_prefix("cargo ") {
+                let words: Vec<&str> = rest.split_whitespace().collect();
+                let run = gate.lines().any(|line| {
+                    line.contains("cargo ")
+                        && words
+                            .iter()
+                            .all(|word| line.split_whitespace().any(|w| w == *word))
+                });
+                assert!(run, "the gate does not run: {command}");
+                commands += 1;
+            }
+        }
+    }
+    assert!(commands >= 4, "{commands} commands in the README");
+}

@@ -140,7 +140,7 @@ impl Running {
         };
         let sink = factory.open().expect("it opens");
         assert!(!sink.description().is_empty(), "it describes itself");
-        let writer = |worker| factory.writer(worker, "query").expect("a writer opens");
+        let writer = |worker| factory.writer(worker, QUERY_ID).expect("a writer opens");
         Running {
             sink,
             writers: (0..workers).map(writer).collect(),
@@ -162,6 +162,9 @@ impl Running {
         self.writers.iter_mut().map(stage).collect()
     }
 }
+
+/// The id of the query whose sink is checked: the request behind `factory` must carry it.
+pub const QUERY_ID: &str = "1f-2e";
 
 /// Checks a sink that makes each run of epochs visible exactly once. `factory` describes the same sink each time, as
 /// a restarted query would; `visible` counts the rows that readers of the outside system see. `rows` must not be

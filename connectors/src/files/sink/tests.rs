@@ -38,7 +38,7 @@ fn request(path: &Path, schema: &SchemaRef, options: &[(&str, &str)]) -> SinkReq
         mode: OutputMode::Append,
         signed: false,
         query_name: None,
-        query_id: "1f-2e".into(),
+        query_id: conformance::QUERY_ID.into(),
         streaming: true,
         time_zone: "UTC".into(),
     };

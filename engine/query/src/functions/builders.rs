@@ -127,9 +127,24 @@ pub fn sum_distinct(column: impl Into<Expr>) -> Expr {
     .into()
 }
 
-/// The pieces of `text` between matches of the regular expression `pattern`, as in `split(col("line"), lit(" "))`.
-pub fn split(text: impl Into<Expr>, pattern: impl Into<Expr>) -> Expr {
-    Expr::call("split", vec![text.into(), pattern.into()])
+/// A regular expression: text as it is, or any expression.
+pub struct Pattern(Expr);
+
+impl From<&str> for Pattern {
+    fn from(pattern: &str) -> Self {
+        Pattern(lit(pattern))
+    }
+}
+
+impl From<Expr> for Pattern {
+    fn from(pattern: Expr) -> Self {
+        Pattern(pattern)
+    }
+}
+
+/// The pieces of `text` between matches of `pattern`: `split("line", " ")`, `split(col("line"), lit(" "))`.
+pub fn split(text: impl Into<Expr>, pattern: impl Into<Pattern>) -> Expr {
+    Expr::call("split", vec![text.into(), pattern.into().0])
 }
 
 /// One text after another; NULL if one is.
