@@ -73,9 +73,13 @@ pub fn probe<'a>(
             if latest && newest[index].is_some() {
                 continue;
             }
-            place = run.seek(place, prefix(key), key);
+            let number = prefix(key);
+            place = run.seek(place, number, key);
             let mut hit = place;
             while let Some(block) = run.blocks.get(hit.block) {
+                if latest && block.prefixes[hit.row] != number {
+                    break;
+                }
                 let stored = block.key(hit.row);
                 if stored != key && (latest || !stored.starts_with(key)) {
                     break;
