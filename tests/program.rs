@@ -1,5 +1,7 @@
 //! The program `highwater` as a user meets it: answers, several processes, bad input, lost processes, idleness.
 
+#![allow(clippy::disallowed_methods, reason = "a test gives up after a time")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;

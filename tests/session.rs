@@ -1,5 +1,7 @@
 //! Sessions: queries installed and dropped while it runs, side by side, from several threads; static frames; views.
 
+#![allow(clippy::disallowed_methods, reason = "a test gives up after a time")]
+
 #[path = "common/mod.rs"]
 mod common;
 
