@@ -194,3 +194,47 @@ fn a_failing_epoch_is_not_visible_and_earlier_ones_are() {
             .is_ok()
     );
 }
+
+#[test]
+fn a_union_has_the_names_of_its_first_side() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let devices = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/devices");
+    let session = Session::with_workers(2).expect("a session");
+    let input = session
+        .read_stream()
+        .format("json")
+        .schema(SCHEMA)
+        .and_then(|reader| reader.path(devices).load())
+        .expect("a stream");
+    input.create_or_replace_temp_view("t").expect("a view");
+    for format in ["parquet", "json"] {
+        let out = dir.path().join(format);
+        let query = session
+            .sql("SELECT device, signal AS s FROM t UNION ALL SELECT 'all', 1L FROM t WHERE signal > 15")
+            .and_then(|frame| {
+                let writer = frame.write_stream().format(format).trigger(Trigger::AvailableNow);
+                let checkpoint = dir.path().join(format!("{format}-checkpoint"));
+                writer.option("checkpointLocation", checkpoint.display()).path(&out).start()
+            });
+        query
+            .and_then(|query| query.await_termination())
+            .unwrap_or_else(|e| panic!("{format}: {e}"));
+        let read = session
+            .read()
+            .format(format)
+            .schema("device STRING, s BIGINT")
+            .and_then(|reader| reader.path(&out).load())
+            .expect("written");
+        read.create_or_replace_temp_view("written").expect("a view");
+        let text = |sql| canonical(&common::rows_of(&session, sql));
+        assert_eq!(
+            text("SELECT count(*), count(s) FROM written WHERE device <> 'all'"),
+            ["60|60"]
+        );
+        let all = text("SELECT count(*) FROM written WHERE device = 'all'");
+        assert_eq!(
+            all,
+            text("SELECT count(*) FROM written WHERE device <> 'all' AND s > 15")
+        );
+    }
+}

@@ -208,13 +208,24 @@ impl Compiler {
                 explode(input, unnest)
             }
             LogicalPlan::Union(union) => {
-                let inputs: Vec<Node> = union
-                    .inputs
-                    .iter()
-                    .map(|input| self.node(input))
-                    .collect::<Result<_, _>>()?;
+                let rows = arrow_schema(&union.schema);
+                let mut inputs = Vec::new();
+                for input in &union.inputs {
+                    let names = arrow_schema(input.schema());
+                    let node = self.node(input)?;
+                    // By position: a batch from any input has the names and nullability of the whole.
+                    inputs.push(if names == rows {
+                        node
+                    } else {
+                        let exprs = (0..names.fields().len())
+                            .map(|i| column(&names, i))
+                            .collect();
+                        let schema = Arc::clone(&rows);
+                        stage(node, Step::Project { exprs, schema })
+                    });
+                }
                 let edge = Edge {
-                    rows: arrow_schema(&union.schema),
+                    rows,
                     ordered: self.ordered,
                     signed: false,
                 };
