@@ -26,6 +26,8 @@ const EPOCH_BYTES: u64 = 128 << 20;
 const EPOCHS_IN_FLIGHT: usize = 4;
 /// Input bytes of all epochs in flight.
 const BYTES_IN_FLIGHT: u64 = 256 << 20;
+/// How often an idle source that cannot ring is asked.
+const POLL_IDLE: Duration = Duration::from_millis(100);
 /// Sources that cannot ring are asked at least this often, however long they take.
 const POLL_MAX: Duration = Duration::from_secs(1);
 /// How often a source that says "later" is asked again, and how long to wait in between.
@@ -93,6 +95,7 @@ struct Coordinator {
     maybe_more: bool,
     stopping: bool,
     last_start: Option<Instant>,
+    begun: Instant,
     /// How long it took the sources to say that there is nothing more.
     looking: Duration,
     waiting: Vec<Sender<()>>,
@@ -138,6 +141,11 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
             poll,
         });
     }
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "paces the polling of sources; no row depends on it"
+    )]
+    let begun = Instant::now();
     let coordinator = Coordinator {
         query,
         sources: positions,
@@ -152,6 +160,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
         maybe_more: true,
         stopping: false,
         last_start: None,
+        begun,
         looking: Duration::ZERO,
         waiting: Vec::new(),
     };
@@ -272,8 +281,15 @@ impl Coordinator {
             .iter()
             .filter_map(|position| position.poll)
             .min()?;
-        // Looking may take a tenth of the time, where it takes long.
-        Some(poll.max((self.looking * 10).min(POLL_MAX)))
+        // Looking may take a tenth of the time, where it takes long. Where rows have not come for a second, nobody
+        // minds a tenth of one: an idle query costs next to nothing.
+        let quiet = self
+            .last_start
+            .map_or(Duration::ZERO, |start| start.elapsed());
+        let slower = (quiet / 10)
+            .min(POLL_IDLE)
+            .max((self.looking * 10).min(POLL_MAX));
+        Some(poll.max(slower))
     }
 
     /// Opens one epoch if there is something to read.
