@@ -283,9 +283,7 @@ impl Coordinator {
             .min()?;
         // Looking may take a tenth of the time, where it takes long. Where rows have not come for a second, nobody
         // minds a tenth of one: an idle query costs next to nothing.
-        let quiet = self
-            .last_start
-            .map_or(Duration::ZERO, |start| start.elapsed());
+        let quiet = self.last_start.unwrap_or(self.begun).elapsed();
         let slower = (quiet / 10)
             .min(POLL_IDLE)
             .max((self.looking * 10).min(POLL_MAX));
