@@ -225,3 +225,57 @@ fn an_interval_paces_epochs() {
         "{epochs} epochs in a second, one every 300 ms"
     );
 }
+
+#[test]
+fn a_batch_takes_rows_in_order_where_order_decides() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for file in 0..8 {
+        let lines: String = (0..500)
+            .map(|line| format!("{:06}\n", file * 500 + line))
+            .collect();
+        std::fs::write(dir.path().join(format!("{file}.txt")), lines).expect("written");
+    }
+    for workers in [1, 4] {
+        let session = Session::with_workers(workers).expect("a session");
+        let lines = session
+            .read()
+            .format("text")
+            .path(dir.path())
+            .load()
+            .expect("a frame");
+        lines.create_or_replace_temp_view("t").expect("a view");
+        let rows = rows_of(
+            &session,
+            "SELECT first(value) AS f, last(value) AS l, size(collect_list(value)) AS n FROM t",
+        );
+        assert_eq!(
+            canonical(&rows),
+            ["000000|003999|4000"],
+            "{workers} workers"
+        );
+    }
+}
+
+#[test]
+fn a_stream_has_no_clock_of_its_own_yet() {
+    let session = Session::new().expect("a session");
+    let (_rows, stream) = session.memory_stream("v BIGINT").expect("a stream");
+    stream.create_or_replace_temp_view("t").expect("a view");
+    for query in [
+        "SELECT v, current_timestamp() AS c FROM t",
+        "SELECT v FROM t WHERE current_date() > DATE'2020-01-01'",
+        "SELECT max(now()) AS m FROM t",
+    ] {
+        let frame = session.sql(query).expect("a query");
+        let started = frame
+            .write_stream()
+            .output_mode(OutputMode::Update)
+            .format("console")
+            .start();
+        let error = started.map(|_| ()).expect_err(query).to_string();
+        assert!(
+            error.contains("current time") && error.contains("not supported yet"),
+            "{query}: {error}"
+        );
+    }
+}

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use highwater_query::{Expr, IntoCondition, JoinCondition, JoinKind, Plan, functions, schema_text};
 
 use crate::error::Error;
-use crate::plan::{compile, is_streaming};
+use crate::plan::{compile, is_streaming, wants_order};
 use crate::session::Session;
 use crate::sink::OutputMode;
 use crate::writer::{DataWriter, StreamWriter};
@@ -332,7 +332,9 @@ impl DataFrame {
                 message: "a batch query cannot run on a thread of an async runtime; call it from spawn_blocking".into(),
             });
         }
-        let context = self.session.batch_context();
+        let context = self
+            .session
+            .batch_context(wants_order(&self.plan).unwrap_or(true));
         let plan = self.plan.as_ref().clone();
         self.session.runtime().block_on(async {
             let frame = context

@@ -121,10 +121,8 @@ pub(crate) fn scan(
     let source: Arc<dyn TableSource> = if streaming {
         Arc::new(StreamRelation { factory })
     } else {
-        let partitions = session.inner.cluster.workers;
         Arc::new(DefaultTableSource::new(Arc::new(StaticRelation {
             factory,
-            partitions,
         })))
     };
     let plan = LogicalPlanBuilder::scan(name.to_lowercase(), source, None)

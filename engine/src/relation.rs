@@ -39,7 +39,6 @@ impl TableSource for StreamRelation {
 /// A source that is read once, as it is when the query runs.
 pub(crate) struct StaticRelation {
     pub(crate) factory: Arc<dyn SourceFactory>,
-    pub(crate) partitions: usize,
 }
 
 impl fmt::Debug for StaticRelation {
@@ -60,7 +59,7 @@ impl TableProvider for StaticRelation {
 
     async fn scan(
         &self,
-        _state: &dyn DataFusionSession,
+        state: &dyn DataFusionSession,
         projection: Option<&Vec<usize>>,
         _filters: &[Expr],
         limit: Option<usize>,
@@ -81,19 +80,20 @@ impl TableProvider for StaticRelation {
             splits.extend(admitted.splits);
             at = admitted.end;
         }
-        let partitions: Vec<Arc<dyn PartitionStream>> = deal(splits, self.partitions)
-            .into_iter()
-            .map(|splits| {
-                let (schema, columns, reader) =
-                    (Arc::clone(&projected), columns.clone(), Arc::clone(&reader));
-                Arc::new(StaticPartition {
-                    schema,
-                    columns,
-                    reader,
-                    splits,
-                }) as Arc<dyn PartitionStream>
-            })
-            .collect();
+        let partitions: Vec<Arc<dyn PartitionStream>> =
+            deal(splits, state.config().target_partitions())
+                .into_iter()
+                .map(|splits| {
+                    let (schema, columns, reader) =
+                        (Arc::clone(&projected), columns.clone(), Arc::clone(&reader));
+                    Arc::new(StaticPartition {
+                        schema,
+                        columns,
+                        reader,
+                        splits,
+                    }) as Arc<dyn PartitionStream>
+                })
+                .collect();
         Ok(Arc::new(StreamingTableExec::try_new(
             projected,
             partitions,

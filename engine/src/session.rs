@@ -281,10 +281,15 @@ impl Session {
         Ok(Resolver::new(&self.inner.views, &functions, &conf).resolve(plan)?)
     }
 
-    /// DataFusion for static plans: as many partitions as workers.
-    pub(crate) fn batch_context(&self) -> SessionContext {
+    /// DataFusion for static plans: as many partitions as workers, or one where the order of rows decides.
+    pub(crate) fn batch_context(&self, ordered: bool) -> SessionContext {
+        let partitions = if ordered {
+            1
+        } else {
+            self.inner.cluster.workers
+        };
         let config = SessionConfig::new()
-            .with_target_partitions(self.inner.cluster.workers)
+            .with_target_partitions(partitions)
             .with_batch_size(8192)
             .with_collect_statistics(false);
         SessionContext::new_with_state(

@@ -24,6 +24,8 @@ use super::{ClusterConfig, ClusterError};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// One handshake; a peer that sends nothing may not hold up the others.
 const HANDSHAKE: Duration = Duration::from_secs(2);
+/// How the names of directories begin that a session makes for its own sockets.
+pub(super) const PRIVATE_DIR: &str = "highwater-sockets-";
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What timely needs to start the workers of this process.
@@ -242,6 +244,13 @@ fn unix_sockets(dir: &Path, handshake: &Handshake) -> IoResult<Vec<Option<UnixSt
         },
     )?;
     let _ = std::fs::remove_file(&own);
+    // The last process to be connected finds it empty; whoever made a directory for us keeps theirs.
+    if dir
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with(PRIVATE_DIR))
+    {
+        let _ = std::fs::remove_dir(dir);
+    }
     Ok(sockets)
 }
 

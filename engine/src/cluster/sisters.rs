@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::args::{SECRET, SOCKETS};
-use super::mesh::Meeting;
+use super::mesh::{Meeting, PRIVATE_DIR};
 use super::{ClusterConfig, ClusterError};
 
 /// Sister processes on this machine; ended with the session.
@@ -80,7 +80,7 @@ impl Drop for Sisters {
 
 /// A new directory that only this user can enter.
 fn private_dir() -> std::io::Result<PathBuf> {
-    let dir = std::env::temp_dir().join(format!("highwater-{}", uuid::Uuid::new_v4().simple()));
+    let dir = std::env::temp_dir().join(format!("{PRIVATE_DIR}{}", uuid::Uuid::new_v4().simple()));
     std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
     Ok(dir)
 }

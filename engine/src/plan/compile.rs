@@ -76,12 +76,12 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
 }
 
 /// True if some aggregate's answer depends on the order of rows.
-fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
+pub(crate) fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
     let mut ordered = false;
     let mut failed = None;
-    let _ = plan.apply(|node| {
+    let _ = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Aggregate(aggregate) = node {
-            match calls(aggregate) {
+            match lowered(aggregate) {
                 Ok(calls) => ordered |= calls.iter().any(|call| needs_order(&call.function)),
                 Err(error) => failed = Some(error),
             }
@@ -315,7 +315,29 @@ fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
     Arc::new(Column::new(schema.field(index).name(), index))
 }
 
+/// Refuses what would read the wall clock: each row at another moment, and a replay at yet another.
+fn no_clock(exprs: &[Expr]) -> Result<(), Error> {
+    let is_clock = |expr: &Expr| {
+        let Expr::ScalarFunction(call) = expr else {
+            return Ok(false);
+        };
+        Ok(matches!(
+            call.func.name(),
+            "now" | "current_date" | "current_time"
+        ))
+    };
+    for expr in exprs {
+        if expr.exists(is_clock).map_err(Error::run)? {
+            return Err(Error::not_yet(
+                "the current time or date in a streaming query",
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn physical(exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>, Error> {
+    no_clock(exprs)?;
     let (props, context) = (ExecutionProps::new(), Default::default());
     exprs
         .iter()
@@ -323,7 +345,22 @@ fn physical(exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExp
         .collect()
 }
 
+/// The calls of an aggregation of a stream.
 fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
+    no_clock(&aggregate.aggr_expr)?;
+    let calls = lowered(aggregate)?;
+    for call in &calls {
+        let name = call.function.fun().name();
+        if matches!(name, "try_sum" | "try_avg") {
+            // Once NULL by overflow, a group must stay NULL, though later rows bring the sum back into range: the
+            // state would have to remember, and not depend on how an epoch was cut between workers.
+            return Err(Error::not_yet(format!("{name} in a streaming query")));
+        }
+    }
+    Ok(calls)
+}
+
+fn lowered(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
     let input = aggregate.input.schema();
     let arrow = input.as_arrow();
     let (props, context) = (ExecutionProps::new(), Default::default());
@@ -331,12 +368,6 @@ fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
         let lowered = LoweredAggregateBuilder::new(expr, input, arrow, &props, &context)
             .build()
             .map_err(Error::run)?;
-        let name = lowered.aggregate.fun().name();
-        if matches!(name, "try_sum" | "try_avg") {
-            // Once NULL by overflow, a group must stay NULL, though later rows bring the sum back into range: the state
-            // would have to remember, and not depend on how an epoch was cut between workers.
-            return Err(Error::not_yet(format!("{name} in a streaming query")));
-        }
         Ok(AggregateCall {
             function: lowered.aggregate,
             filter: lowered.filter,

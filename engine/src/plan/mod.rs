@@ -10,7 +10,7 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::Aggregation;
 use highwater_operators::stage::Step;
 
-pub(crate) use compile::{Compiled, compile, is_streaming};
+pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 
 use crate::source::SourceFactory;
 
