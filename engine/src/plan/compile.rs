@@ -356,6 +356,14 @@ fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
             // state would have to remember, and not depend on how an epoch was cut between workers.
             return Err(Error::not_yet(format!("{name} in a streaming query")));
         }
+        // What cannot aggregate these types says so now, not at the first row.
+        if let Err(error) = call.function.create_accumulator() {
+            let what = format!("{} over these types", call.function.name());
+            return Err(Error::not_yet(format!(
+                "{what} ({})",
+                crate::error::error_chain(&error)
+            )));
+        }
     }
     Ok(calls)
 }
