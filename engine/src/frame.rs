@@ -390,11 +390,7 @@ impl GroupedData {
         &self,
         columns: impl IntoIterator<Item = S>,
     ) -> Result<DataFrame, Error> {
-        self.agg(
-            columns
-                .into_iter()
-                .map(|name| functions::sum(highwater_query::col(name))),
-        )
+        self.each(columns, functions::sum)
     }
 
     /// The keys and the averages of these columns.
@@ -402,11 +398,7 @@ impl GroupedData {
         &self,
         columns: impl IntoIterator<Item = S>,
     ) -> Result<DataFrame, Error> {
-        self.agg(
-            columns
-                .into_iter()
-                .map(|name| functions::avg(highwater_query::col(name))),
-        )
+        self.each(columns, functions::avg)
     }
 
     /// The keys and the smallest values of these columns.
@@ -414,11 +406,7 @@ impl GroupedData {
         &self,
         columns: impl IntoIterator<Item = S>,
     ) -> Result<DataFrame, Error> {
-        self.agg(
-            columns
-                .into_iter()
-                .map(|name| functions::min(highwater_query::col(name))),
-        )
+        self.each(columns, functions::min)
     }
 
     /// The keys and the largest values of these columns.
@@ -426,10 +414,18 @@ impl GroupedData {
         &self,
         columns: impl IntoIterator<Item = S>,
     ) -> Result<DataFrame, Error> {
+        self.each(columns, functions::max)
+    }
+
+    fn each<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+        function: impl Fn(Expr) -> Expr,
+    ) -> Result<DataFrame, Error> {
         self.agg(
             columns
                 .into_iter()
-                .map(|name| functions::max(highwater_query::col(name))),
+                .map(|name| function(highwater_query::col(name))),
         )
     }
 }
