@@ -7,6 +7,7 @@ mod cluster;
 mod coordinator;
 mod dataflow;
 mod error;
+pub mod failpoint;
 mod formats;
 mod frame;
 mod memory;

@@ -86,7 +86,8 @@ pub trait Sink: Send {
     /// For progress reports: `FileSink[data/out]`.
     fn description(&self) -> String;
 
-    /// The newest epoch the outside system already holds for this query, if it can tell.
+    /// The newest epoch the outside system already holds for this query, if it can tell. Asked once, when a query goes
+    /// on after a restart: epochs up to it are replayed for their state only, and their rows are not written again.
     fn committed(&mut self) -> Result<Option<u64>, SinkError> {
         Ok(None)
     }
@@ -107,6 +108,12 @@ pub trait SinkFactory: Send + Sync {
     /// False if what it wrote is gone with the program (console, memory): its query needs no checkpoint.
     fn durable(&self) -> bool {
         true
+    }
+
+    /// True if one commit may make several short epochs visible, so that what the sink writes has a useful size
+    /// (files, transactions). Otherwise every epoch is a run of its own.
+    fn groups_epochs(&self) -> bool {
+        false
     }
 
     /// A table through which other queries read what is committed. The session calls it by the query's name.

@@ -84,6 +84,28 @@ pub enum Watch {
     PollEveryMs(u64),
 }
 
+/// An epoch as it was planned for one source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The position before it.
+    pub start: Offset,
+    /// The position after it.
+    pub end: Offset,
+    /// Its rows.
+    pub splits: Vec<Split>,
+}
+
+/// Where a query that goes on after a restart takes up a source.
+pub struct Resume<'a> {
+    /// The position of the checkpoint.
+    pub at: &'a Offset,
+    /// All entries that `remember` gave up to that position, in order.
+    pub memory: &'a mut dyn Iterator<Item = String>,
+    /// The epochs after the checkpoint that were planned before, oldest first. They are replayed from these splits; the
+    /// source is asked for what follows them.
+    pub planned: &'a [Planned],
+}
+
 /// The planning half of a source, opened once per query. All calls come from one thread, which may block.
 pub trait Source: Send {
     /// For progress reports: `FileStreamSource[data/in]`.
@@ -91,6 +113,26 @@ pub trait Source: Send {
 
     /// Called first. `waker` may be kept and rung from any thread.
     fn watch(&mut self, waker: Waker) -> Result<Watch, SourceError>;
+
+    /// What the offset alone does not tell a restart: entries, up to `end`, that were not handed out before (the names
+    /// of files that were read). The checkpoint keeps them, in order, one line each, and gives them all back to `resume`.
+    fn remember(&mut self, end: &Offset) -> Vec<String> {
+        let _ = end;
+        Vec::new()
+    }
+
+    /// False if a remembered entry is of no use any more (a file older than the age from which all count as read).
+    /// Asked when the checkpoint compacts its memory.
+    fn still_needs(&self, entry: &str) -> bool {
+        let _ = entry;
+        true
+    }
+
+    /// Called once after `watch`, instead of `initial`, in a query that goes on after a restart.
+    fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {
+        let _ = from;
+        Ok(())
+    }
 
     /// The position a fresh query starts from.
     fn initial(&mut self) -> Result<Offset, SourceError>;

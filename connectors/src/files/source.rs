@@ -2,8 +2,7 @@
 //!
 //! Files are numbered in the order in which epochs admit them, and an offset is a number of files:
 //! `{"logOffset": 12}` stands behind the first twelve. Those numbers live as long as the process. What restart needs
-//! is in the splits, which the engine's epoch log keeps: each names its file, its size and its time. After a restart
-//! `FileSource::restore` takes the logged splits, in order, and knows again which files were seen.
+//! is in the splits, which the engine's epoch log keeps: each names its file, its size and its time.
 //!
 //! Every file is read once. Its name is remembered until it is older than the newest file by `maxFileAge`; files
 //! that turn up older than that are taken for remembered ones, so an old file moved in late is not read.
@@ -12,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use highwater_engine::source::{
-    Admitted, Offset, Reader, Source, SourceError, Split, Waker, Watch,
+    Admitted, Offset, Reader, Resume, Source, SourceError, Split, Waker, Watch,
 };
 use serde_json::json;
 
@@ -117,13 +116,6 @@ impl FileSource {
             log_start: 0,
             config,
         })
-    }
-
-    /// After a restart: an epoch that began at `from` had these splits. Called for each logged epoch, oldest first,
-    /// before anything else is asked; replays then give the same splits, and the files are not found again.
-    pub fn restore(&mut self, from: &Offset, splits: &[Split]) -> Result<(), SourceError> {
-        self.restore_files(from, splits)
-            .map_err(|error| error.of_source(self.config.connector))
     }
 
     fn restore_files(&mut self, from: &Offset, splits: &[Split]) -> Result<(), FileError> {
@@ -239,6 +231,18 @@ impl Source for FileSource {
 
     fn watch(&mut self, _: Waker) -> Result<Watch, SourceError> {
         Ok(Watch::PollEveryMs(POLL_MS))
+    }
+
+    fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {
+        let connector = self.config.connector;
+        let mut resume = || {
+            self.log_start = number(from.at)?;
+            for planned in from.planned {
+                self.restore_files(&planned.start, &planned.splits)?;
+            }
+            Ok(())
+        };
+        resume().map_err(|error: FileError| error.of_source(connector))
     }
 
     fn initial(&mut self) -> Result<Offset, SourceError> {

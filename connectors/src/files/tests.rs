@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use highwater_engine::source::{Offset, Waker};
+use highwater_engine::source::{Offset, Planned, Resume, Waker};
 use tempfile::TempDir;
 
 use super::*;
@@ -290,7 +290,17 @@ fn a_restarted_source_knows_what_was_logged() {
     drop(source);
     write(&dir, "c", "3", 1);
     let mut source = FileSource::open(config(&dir)).unwrap();
-    source.restore(&initial, &admitted.splits).unwrap();
+    let planned = [Planned {
+        start: initial.clone(),
+        end: admitted.end.clone(),
+        splits: admitted.splits.clone(),
+    }];
+    let resume = Resume {
+        at: &initial,
+        memory: &mut std::iter::empty(),
+        planned: &planned,
+    };
+    source.resume(resume).unwrap();
     assert_eq!(source.replay(&initial, &to).unwrap(), admitted.splits);
     let mut at = admitted.end;
     assert_eq!(epochs(&mut source, &mut at), [["c"]]);

@@ -12,7 +12,7 @@ use arrow::array::{
 };
 use arrow::datatypes::SchemaRef;
 use highwater_engine::source::{
-    Admitted, Batches, Offset, Reader, Source, SourceError, Split, Waker, Watch,
+    Admitted, Batches, Offset, Reader, Resume, Source, SourceError, Split, Waker, Watch,
 };
 use serde_json::json;
 
@@ -199,15 +199,6 @@ impl SocketSource {
             thread: Some(thread),
         })
     }
-
-    /// After a restart, before anything is asked: numbers go on behind `end`. The lines before it are gone.
-    pub fn resume(&mut self, end: &Offset) -> Result<(), SourceError> {
-        let end = number(end)?;
-        let mut state = self.shared.lock();
-        state.start += end;
-        state.end += end;
-        Ok(())
-    }
 }
 
 impl Drop for SocketSource {
@@ -291,6 +282,16 @@ impl Source for SocketSource {
             ring(state);
         }
         Ok(Watch::Rings)
+    }
+
+    /// Numbers go on behind what was planned. The lines before are gone: no peer sends them twice.
+    fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {
+        let last = from.planned.last().map_or(from.at, |planned| &planned.end);
+        let end = number(last)?;
+        let mut state = self.shared.lock();
+        state.start += end;
+        state.end += end;
+        Ok(())
     }
 
     fn initial(&mut self) -> Result<Offset, SourceError> {
@@ -555,7 +556,13 @@ mod tests {
         };
         let schema = factory(port, &[]).schema();
         let mut source = SocketSource::connect(&options, schema).unwrap();
-        source.resume(&offset(7)).unwrap();
+        let at = offset(7);
+        let resume = Resume {
+            at: &at,
+            memory: &mut std::iter::empty(),
+            planned: &[],
+        };
+        source.resume(resume).unwrap();
         peer.get_or_insert(listener.accept().unwrap().0)
             .write_all(b"x\n")
             .unwrap();
