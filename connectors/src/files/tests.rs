@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::conformance;
-use crate::view::{View, push_json_object};
+use crate::view::{JsonStyle, View, push_json_object};
 
 mod columnar;
 

@@ -1,5 +1,7 @@
 //! Sinks of files, from options to what readers see.
 
+mod formats;
+
 use std::fs;
 use std::path::Path;
 
