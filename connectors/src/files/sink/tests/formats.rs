@@ -48,7 +48,11 @@ fn lines_end_as_asked() {
         assert_eq!(text(name, &schema, rows, options), expected);
     };
     check("text", &[("lineSep", "--")], "a--b--");
-    check("csv", &[("lineSep", "\r\n"), ("header", "true")], "s\r\na\r\nb\r\n");
+    check(
+        "csv",
+        &[("lineSep", "\r\n"), ("header", "true")],
+        "s\r\na\r\nb\r\n",
+    );
     check("json", &[("lineSep", ";")], "{\"s\":\"a\"};{\"s\":\"b\"};");
     check("text", &[("encoding", "UTF-8")], "a\nb\n");
 }
@@ -56,11 +60,22 @@ fn lines_end_as_asked() {
 #[test]
 fn json_writes_nulls_and_ascii_if_asked() {
     let (schema, rows) = times();
-    let options = [("ignoreNullFields", "false"), ("writeNonAsciiCharacterAsCodePoint", "true")];
+    let options = [
+        ("ignoreNullFields", "false"),
+        ("writeNonAsciiCharacterAsCodePoint", "true"),
+    ];
     let lines = text("json", &schema, rows, &options);
     let mut lines = lines.lines();
-    assert!(lines.next().unwrap().ends_with(r#""s":"\u00E9\uD83D\uDE00\"x"}"#));
-    assert_eq!(lines.next(), Some(r#"{"d":null,"t":null,"n":null,"s":"b"}"#));
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .ends_with(r#""s":"\u00E9\uD83D\uDE00\"x"}"#)
+    );
+    assert_eq!(
+        lines.next(),
+        Some(r#"{"d":null,"t":null,"n":null,"s":"b"}"#)
+    );
 }
 
 #[test]
@@ -131,6 +146,9 @@ fn orc_refuses_types_that_its_encoder_lacks() {
     ] {
         let schema = schema(&[("odd", data_type)]);
         let told = refusal("orc", request(dir.path(), &schema, &[]));
-        assert!(told.contains("the orc sink cannot write column \"odd\""), "{told}");
+        assert!(
+            told.contains("the orc sink cannot write column \"odd\""),
+            "{told}"
+        );
     }
 }

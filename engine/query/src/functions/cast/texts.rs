@@ -59,7 +59,7 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
         DataType::Int8 => plain::<Int8Type>(array, |out, v| push_integer(out, v.into())),
         DataType::Int16 => plain::<Int16Type>(array, |out, v| push_integer(out, v.into())),
         DataType::Int32 => plain::<Int32Type>(array, |out, v| push_integer(out, v.into())),
-        DataType::Int64 => plain::<Int64Type>(array, |out, v| push_integer(out, v.into())),
+        DataType::Int64 => plain::<Int64Type>(array, push_integer),
         DataType::Float32 => plain::<Float32Type>(array, push_f32),
         DataType::Float64 => plain::<Float64Type>(array, push_f64),
         DataType::Decimal128(_, scale) => {
