@@ -55,7 +55,7 @@ impl Run {
     /// A checkpoint where all planned epochs but the last `behind` are committed.
     fn checkpoint(&mut self, behind: usize) {
         let keep = self.planned.len() - behind;
-        if let Some(last) = self.planned.drain(..keep).last() {
+        if let Some(last) = self.planned.drain(..keep).next_back() {
             self.checkpoint = last.end;
         }
         self.memory.extend(self.source.remember(&self.checkpoint));
