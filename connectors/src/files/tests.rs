@@ -14,6 +14,7 @@ use highwater_engine::source::{Offset, Planned, Resume, Waker};
 use tempfile::TempDir;
 
 mod restart;
+mod scale;
 
 use super::*;
 use crate::conformance;
