@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use highwater_operators::aggregate::{Aggregation, Emit, State, aggregate_with_state, needs_order};
-use highwater_operators::arrangement::{Snapshot, SnapshotRun, Snapshots};
+use highwater_operators::arrangement::{RunBytes, Snapshot, SnapshotRun, Snapshots};
 use highwater_operators::{BatchBuilder, Edge, Rows};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
@@ -64,12 +64,15 @@ fn save<'s>(
     }
 }
 
-/// Through bytes and back, as a checkpoint would.
+/// Through files and back, as a checkpoint would.
 fn stored(snapshot: &Snapshot) -> Snapshot {
     let mut snapshot = snapshot.clone();
     for run in &mut snapshot.runs {
-        let values = run.blocks[0].values().schema();
-        *run = SnapshotRun::from_bytes(&run.to_bytes(), &values).unwrap();
+        let values = run.values().unwrap();
+        let mut bytes = Vec::new();
+        run.write_to(&mut bytes).unwrap();
+        let file = RunBytes::new("a run", bytes);
+        *run = SnapshotRun::open(run.lower, run.upper, file, &values).unwrap();
     }
     snapshot
 }
@@ -104,6 +107,7 @@ impl Job {
                     start: 0,
                     restore: restore.clone(),
                     snapshots: snapshots.clone(),
+                    budget: None,
                 };
                 let aggregated = aggregate_with_state(rows, aggregation.clone(), state, failure);
                 save(aggregated.rows, snapshots, stop, Arc::clone(&keep))
