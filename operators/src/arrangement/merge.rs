@@ -120,9 +120,9 @@ impl Work {
         let bytes = parts().map(Part::size).sum();
         let budget = shape.budget.as_ref();
         let large = budget.is_some_and(|budget| budget.worth_a_file(bytes));
-        let to_file = large && budget.is_some_and(|budget| budget.over_with(bytes));
+        let spills = large && budget.is_some_and(|budget| budget.over_with(bytes));
         Some(Work {
-            output: Output::new(&shape, to_file),
+            output: Output::new(&shape, spills),
             older: older_at,
             newer: newer_at,
             held: [sides.older.into_current(), sides.newer.into_current()],
@@ -245,7 +245,7 @@ impl Work {
             }
         } else if start == 0
             && end == block.len()
-            && !self.output.is_to_file()
+            && !self.output.spills()
             && !block.is_cached()
             && self.large_enough(block.len(), block.size())
         {
@@ -328,7 +328,7 @@ impl Work {
             && self.large
             && budget.over()
         {
-            self.output.to_file();
+            self.output.spill();
         }
         let block = self.picks.take_block(&self.shape.values)?;
         self.output.push(block)

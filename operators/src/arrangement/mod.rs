@@ -297,7 +297,7 @@ impl Arrangement {
                     let block = part.block(budget.as_ref())?;
                     if let Some(kept) = gather::keep(&block, &ownership.of(&block)?)? {
                         output.push(kept)?;
-                        output.to_file_if_full();
+                        output.spill_if_full();
                     }
                 }
                 let parts = output.finish(run.lower, run.upper)?;
@@ -313,7 +313,7 @@ impl Arrangement {
         let mut output = Output::new(&self.shape, false);
         while let Some(chunk) = scan.next_chunk(output.limits().rows)? {
             output.push(chunk.into_block())?;
-            output.to_file_if_full();
+            output.spill_if_full();
         }
         let parts = output.finish(0, upper)?;
         self.insert_parts(upper - 1, parts)

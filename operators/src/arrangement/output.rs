@@ -16,7 +16,7 @@ pub(crate) struct Output {
     parts: Vec<Slot>,
     file: Option<(Box<dyn RunWriter>, Layout)>,
     /// True if blocks go to a file.
-    to_file: bool,
+    spills: bool,
 }
 
 enum Slot {
@@ -26,10 +26,10 @@ enum Slot {
 }
 
 impl Output {
-    /// A run whose blocks go `to_file`, if there is a budget at all.
-    pub(crate) fn new(shape: &Rc<Shape>, to_file: bool) -> Self {
+    /// A run whose blocks go to a file if it `spills`, and if there is a budget at all.
+    pub(crate) fn new(shape: &Rc<Shape>, spills: bool) -> Self {
         Output {
-            to_file: to_file && shape.budget.is_some(),
+            spills: spills && shape.budget.is_some(),
             shape: Rc::clone(shape),
             parts: Vec::new(),
             file: None,
@@ -37,24 +37,24 @@ impl Output {
     }
 
     /// Whatever comes from now on goes to a file if too much is in memory.
-    pub(crate) fn to_file_if_full(&mut self) {
+    pub(crate) fn spill_if_full(&mut self) {
         if self.shape.budget.as_ref().is_some_and(|b| b.over()) {
-            self.to_file = true;
+            self.spills = true;
         }
     }
 
     /// Whatever comes from now on goes to a file.
-    pub(crate) fn to_file(&mut self) {
-        self.to_file = self.shape.budget.is_some();
+    pub(crate) fn spill(&mut self) {
+        self.spills = self.shape.budget.is_some();
     }
 
-    pub(crate) fn is_to_file(&self) -> bool {
-        self.to_file
+    pub(crate) fn spills(&self) -> bool {
+        self.spills
     }
 
     /// How large blocks should be.
     pub(crate) fn limits(&self) -> Limits {
-        if self.to_file {
+        if self.spills {
             self.shape.limits.stored()
         } else {
             self.shape.limits
@@ -62,7 +62,7 @@ impl Output {
     }
 
     pub(crate) fn push(&mut self, block: Block) -> Result<(), OperatorError> {
-        if self.to_file {
+        if self.spills {
             return self.write(&block);
         }
         let block = block.charged(self.shape.budget.as_ref());
@@ -73,7 +73,7 @@ impl Output {
     /// Takes over a block of another run as it is.
     pub(crate) fn push_part(&mut self, part: &Part) -> Result<(), OperatorError> {
         match part {
-            Part::Resident(block) if self.to_file => self.write(block),
+            Part::Resident(block) if self.spills => self.write(block),
             part => {
                 self.parts.push(Slot::Part(part.clone()));
                 Ok(())

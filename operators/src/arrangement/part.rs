@@ -74,10 +74,6 @@ impl StoredBlock {
         &self.entry
     }
 
-    pub(crate) fn values(&self) -> &SchemaRef {
-        &self.file.values
-    }
-
     /// The block's bytes as they are in the file, checked.
     pub(crate) fn bytes(&self) -> Result<Bytes, OperatorError> {
         format::read_bytes(self.file.file.as_ref(), &self.entry)

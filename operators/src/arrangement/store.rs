@@ -48,11 +48,11 @@ pub struct RunBytes {
 
 impl RunBytes {
     /// `bytes`, which errors call `name`.
-    pub fn new(name: impl Into<String>, bytes: impl Into<Bytes>) -> Arc<dyn RunFile> {
-        Arc::new(RunBytes {
+    pub fn new(name: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        RunBytes {
             name: name.into(),
             bytes: bytes.into(),
-        })
+        }
     }
 }
 

@@ -442,7 +442,7 @@ fn through_a_file(run: &SnapshotRun) -> SnapshotRun {
     let mut bytes = Vec::new();
     let written = run.write_to(&mut bytes).unwrap();
     assert_eq!(written.bytes, bytes.len() as u64);
-    let file = RunBytes::new("a run", bytes);
+    let file = Arc::new(RunBytes::new("a run", bytes));
     let opened = SnapshotRun::open(run.lower, run.upper, file, &schema()).unwrap();
     assert_eq!(opened.checksum(), Some(written.checksum));
     opened
@@ -450,7 +450,7 @@ fn through_a_file(run: &SnapshotRun) -> SnapshotRun {
 
 /// Opens a file and reads all of it.
 fn open_all(bytes: Vec<u8>, epochs: (u64, u64)) -> Result<usize, OperatorError> {
-    let file = RunBytes::new("state/run-7", bytes);
+    let file = Arc::new(RunBytes::new("state/run-7", bytes));
     let run = SnapshotRun::open(epochs.0, epochs.1, file, &schema())?;
     let mut rows = 0;
     for part in run.parts.iter() {
@@ -504,7 +504,7 @@ fn another_file_is_refused() {
         error.contains("the epochs from 0 to 1 instead of 3 to 9"),
         "{error}"
     );
-    let file = RunBytes::new("f", bytes.clone());
+    let file = Arc::new(RunBytes::new("f", bytes.clone()));
     let none = Arc::new(Schema::empty());
     let error = SnapshotRun::open(epochs.0, epochs.1, file, &none).unwrap_err();
     assert!(error.to_string().contains("2 value columns instead of 0"));

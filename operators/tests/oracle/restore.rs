@@ -71,7 +71,7 @@ fn stored(snapshot: &Snapshot) -> Snapshot {
         let values = run.values().unwrap();
         let mut bytes = Vec::new();
         run.write_to(&mut bytes).unwrap();
-        let file = RunBytes::new("a run", bytes);
+        let file = Arc::new(RunBytes::new("a run", bytes));
         *run = SnapshotRun::open(run.lower, run.upper, file, &values).unwrap();
     }
     snapshot
