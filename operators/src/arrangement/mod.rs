@@ -40,7 +40,7 @@ pub use part::{Part, StoredBlock};
 pub use read::{Chunk, Found, Scan, probe};
 pub use run::{Kind, Run, Shape};
 pub use snapshot::{Snapshot, SnapshotRun, Snapshots, Written};
-pub use store::{RunBytes, RunFile, RunStore, RunWriter};
+pub use store::{HeapStore, RunBytes, RunFile, RunStore, RunWriter};
 
 use output::Output;
 

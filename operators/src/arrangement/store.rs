@@ -1,6 +1,7 @@
 //! Where runs lie that are not in memory. The engine implements these traits; operators do no I/O themselves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -74,5 +75,69 @@ impl RunFile for RunBytes {
             Some(range) => Ok(self.bytes.slice(range)),
             None => Err(damaged(self, "it ends early")),
         }
+    }
+}
+
+/// A store whose files are in memory. It saves none, so it is for tests, which can see whether files are let go.
+#[derive(Clone, Default)]
+pub struct HeapStore {
+    files: Arc<AtomicUsize>,
+}
+
+impl HeapStore {
+    /// How many files there are.
+    pub fn files(&self) -> usize {
+        self.files.load(Ordering::Relaxed)
+    }
+}
+
+impl RunStore for HeapStore {
+    fn create(&self) -> Result<Box<dyn RunWriter>, OperatorError> {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(HeapWriter(Vec::new(), HeapFile(self.clone()))))
+    }
+}
+
+/// Counts a file, finished or not.
+struct HeapFile(HeapStore);
+
+impl Drop for HeapFile {
+    fn drop(&mut self) {
+        self.0.files.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct HeapWriter(Vec<u8>, HeapFile);
+
+impl RunWriter for HeapWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), OperatorError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Arc<dyn RunFile>, OperatorError> {
+        Ok(Arc::new(HeapRun(
+            RunBytes::new("in memory", self.0),
+            self.1,
+        )))
+    }
+}
+
+struct HeapRun(
+    RunBytes,
+    #[expect(dead_code, reason = "dropped with the file")] HeapFile,
+);
+
+impl RunFile for HeapRun {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, OperatorError> {
+        self.0.read_at(offset, length)
     }
 }

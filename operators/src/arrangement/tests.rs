@@ -37,8 +37,13 @@ fn schema() -> SchemaRef {
 use arrow::datatypes::SchemaRef;
 
 fn arrangement(kind: Kind, limits: Limits) -> Arrangement {
+    within(kind, limits, None)
+}
+
+fn within(kind: Kind, limits: Limits, budget: Option<&Arc<Budget>>) -> Arrangement {
     let info = OperatorInfo::new(0, 0, vec![0].into());
-    Arrangement::new(Shape::new(kind, schema(), limits), info)
+    let shape = Shape::new(kind, schema(), limits).within(budget.cloned());
+    Arrangement::new(shape, info)
 }
 
 fn encoded(keys: &[Vec<u8>]) -> Encoded {
@@ -86,9 +91,18 @@ fn key(random: &mut Random) -> Vec<u8> {
 }
 
 fn read_all(arrangement: &Arrangement, from: &[u8], until: Option<&[u8]>, rows: usize) -> Model {
-    let mut scan = arrangement.scan(from, until).unwrap();
+    try_read_all(arrangement, from, until, rows).unwrap()
+}
+
+fn try_read_all(
+    arrangement: &Arrangement,
+    from: &[u8],
+    until: Option<&[u8]>,
+    rows: usize,
+) -> Result<Model, OperatorError> {
+    let mut scan = arrangement.scan(from, until)?;
     let mut model = Model::new();
-    while let Some(chunk) = scan.next_chunk(rows).unwrap() {
+    while let Some(chunk) = scan.next_chunk(rows)? {
         assert!(chunk.len() <= rows);
         let numbers = chunk.values().column(0).as_primitive::<Int64Type>().clone();
         let text = chunk.values().column(1).as_string::<i32>().clone();
@@ -104,7 +118,7 @@ fn read_all(arrangement: &Arrangement, from: &[u8], until: Option<&[u8]>, rows: 
             model.insert(key.to_vec(), (n, chunk.diff(row)));
         }
     }
-    model
+    Ok(model)
 }
 
 fn check_blocks(arrangement: &Arrangement, limits: Limits) {
@@ -127,10 +141,20 @@ fn check_blocks(arrangement: &Arrangement, limits: Limits) {
     }
 }
 
-/// Random epochs against a map: scans, ranges, probes, floors, after every epoch.
 fn check_against_map(kind: Kind, limits: Limits, per_epoch: u64, seed: u64) {
+    check_within(kind, limits, per_epoch, seed, None);
+}
+
+/// Random epochs against a map: scans, ranges, probes, floors, after every epoch, and a restart now and then.
+fn check_within(
+    kind: Kind,
+    limits: Limits,
+    per_epoch: u64,
+    seed: u64,
+    budget: Option<&Arc<Budget>>,
+) {
     let mut random = Random(seed * 7919 + 1);
-    let mut arrangement = arrangement(kind, limits);
+    let mut arrangement = within(kind, limits, budget);
     let mut model = Model::new();
     let mut floor = Vec::new();
     for epoch in 0..60 {
@@ -178,6 +202,9 @@ fn check_against_map(kind: Kind, limits: Limits, per_epoch: u64, seed: u64) {
             model.retain(|key, _| *key >= floor);
         }
         model.retain(|key, _| *key >= floor);
+        if random.below(12) == 0 {
+            arrangement = restarted(&arrangement, limits);
+        }
         check_blocks(&arrangement, limits);
         assert_eq!(read_all(&arrangement, &[], None, 5), model, "epoch {epoch}");
         let (from, until) = (key(&mut random), key(&mut random));
@@ -340,19 +367,7 @@ fn a_snapshot_survives_its_bytes() {
         insert(&mut arrangement, epoch, &rows);
     }
     arrangement.forget_below(&[60]);
-    let mut snapshot = arrangement.snapshot(0, 1);
-    for run in &mut snapshot.runs {
-        *run = through_a_file(run);
-    }
-    let mut restored = super::tests::arrangement(Kind::Latest, SMALL);
-    let codec = Codec::new(vec![]).unwrap();
-    let ownership = Ownership {
-        codec: &codec,
-        columns: 0,
-        worker: 0,
-        peers: 1,
-    };
-    restored.restore(&[snapshot], &ownership).unwrap();
+    let mut restored = restarted(&arrangement, SMALL);
     assert_eq!(restored.upper(), 20);
     let wanted = read_all(&arrangement, &[], None, 100);
     assert_eq!(read_all(&restored, &[], None, 100), wanted);
@@ -364,10 +379,16 @@ fn a_snapshot_survives_its_bytes() {
 /// Rows of a multiset belong together by the first column of their keys, whatever the others hold.
 #[test]
 fn rows_find_their_owners_among_another_number_of_workers() {
+    check_owners(None);
+}
+
+fn check_owners(budget: Option<&Arc<Budget>>) {
     let codec = Codec::new(vec![DataType::Int64, DataType::Utf8]).unwrap();
     let mut random = Random(5);
     let mut model: BTreeMap<(i64, String), i64> = BTreeMap::new();
-    let mut arrangements: Vec<_> = (0..3).map(|_| arrangement(Kind::Multiset, SMALL)).collect();
+    let mut arrangements: Vec<_> = (0..3)
+        .map(|_| within(Kind::Multiset, SMALL, budget))
+        .collect();
     for epoch in 0..10 {
         for (worker, arrangement) in arrangements.iter_mut().enumerate() {
             let numbers = (0..20).map(|_| random.below(30) as i64 * 3 + worker as i64);
@@ -399,7 +420,7 @@ fn rows_find_their_owners_among_another_number_of_workers() {
         .collect();
     let mut owners: BTreeMap<i64, usize> = BTreeMap::new();
     for worker in 0..2 {
-        let mut restored = arrangement(Kind::Multiset, SMALL);
+        let mut restored = within(Kind::Multiset, SMALL, budget);
         let ownership = Ownership {
             codec: &codec,
             columns: 1,
@@ -435,6 +456,25 @@ fn a_snapshot_of_another_operator_is_refused() {
     };
     let error = arrangement(Kind::Latest, SMALL).restore(&[other.snapshot(0, 1)], &ownership);
     assert!(error.unwrap_err().to_string().contains("another operator"));
+}
+
+/// What comes back from a checkpoint.
+fn restarted(arrangement: &Arrangement, limits: Limits) -> Arrangement {
+    let mut snapshot = arrangement.snapshot(0, 1);
+    for run in &mut snapshot.runs {
+        *run = through_a_file(run);
+    }
+    let shape = arrangement.shape();
+    let mut restored = within(shape.kind, limits, shape.budget.as_ref());
+    let codec = Codec::new(vec![]).unwrap();
+    let ownership = Ownership {
+        codec: &codec,
+        columns: 0,
+        worker: 0,
+        peers: 1,
+    };
+    restored.restore(&[snapshot], &ownership).unwrap();
+    restored
 }
 
 /// Written, and opened again.
@@ -633,3 +673,5 @@ fn a_second_dataflow_imports_the_arrangement() {
         worker.step_while(|| !second.done());
     });
 }
+
+mod spill;

@@ -8,7 +8,7 @@ use highwater_operators::{BatchBuilder, Edge, Rows};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
-use crate::cluster::{CLUSTERS, Cluster, Output, run};
+use crate::cluster::{CLUSTERS, Cluster, Output, run, tiny_budget};
 use crate::data::{Epochs, Random, schema};
 use crate::reference::{CLOSE, Case, Reference, Table, put, same};
 
@@ -94,6 +94,7 @@ impl Job {
     ) -> (Output, Vec<Snapshot>) {
         let saved = Arc::new(Mutex::new(Vec::new()));
         let (aggregation, keep) = (self.aggregation.clone(), Arc::clone(&saved));
+        let budget = tiny_budget(self.seed + u64::from(first > 0));
         let output = run(
             cluster,
             &self.epochs,
@@ -107,7 +108,7 @@ impl Job {
                     start: 0,
                     restore: restore.clone(),
                     snapshots: snapshots.clone(),
-                    budget: None,
+                    budget: budget.clone(),
                 };
                 let aggregated = aggregate_with_state(rows, aggregation.clone(), state, failure);
                 save(aggregated.rows, snapshots, stop, Arc::clone(&keep))
