@@ -19,6 +19,7 @@ mod relation;
 mod session;
 pub mod sink;
 pub mod source;
+mod spill;
 mod trigger;
 mod workers;
 mod writer;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::part::StoredBlock;
-use super::store::{RunStore, RunWriter};
+use super::store::{RunFile, RunStore, RunWriter};
 use crate::OperatorError;
 
 /// Runs smaller than this stay: they are young and will be merged soon.
@@ -67,6 +67,13 @@ impl Budget {
     /// How many bytes have been read from files so far.
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes as a file of the store.
+    pub fn store(&self, bytes: &[u8]) -> Result<Arc<dyn RunFile>, OperatorError> {
+        let mut writer = self.store.create()?;
+        writer.write(bytes)?;
+        writer.finish()
     }
 
     pub(crate) fn over(&self) -> bool {

@@ -31,7 +31,9 @@ struct Work {
     held: [Current; 2],
     /// True if nothing lies beneath, so that a tombstone has nothing left to hide.
     bottom: bool,
-    /// True if the merge is large enough for a file.
+    /// About how much goes in.
+    bytes: usize,
+    /// True if that is enough for a file.
     large: bool,
     picks: Picks,
     output: Output,
@@ -127,6 +129,7 @@ impl Work {
             newer: newer_at,
             held: [sides.older.into_current(), sides.newer.into_current()],
             bottom: *older.lower() == Antichain::from_elem(0),
+            bytes,
             large,
             picks: Picks::default(),
             shape,
@@ -213,7 +216,7 @@ impl Work {
             if place.row == 0
                 && below
                 && !drops
-                && stored.may_share()
+                && stored.may_share(self.bytes)
                 && self.large_enough(entry.rows, entry.size)
             {
                 self.flush()?;

@@ -13,6 +13,9 @@ use super::run::Place;
 use super::store::RunFile;
 use crate::OperatorError;
 
+/// About how many files the blocks of a run may lie in.
+const FILES_MAX: u64 = 32;
+
 /// One block of a run, wherever it is.
 #[derive(Debug, Clone)]
 pub enum Part {
@@ -79,9 +82,13 @@ impl StoredBlock {
         format::read_bytes(self.file.file.as_ref(), &self.entry)
     }
 
-    /// True if another run may have the block as it is. A file of which little is wanted is better copied and removed.
-    pub(crate) fn may_share(&self) -> bool {
-        self.file.shareable && self.file.live.load(Ordering::Relaxed) >= self.file.bytes / 2
+    /// True if another run, of about `bytes`, may have the block as it is. A file of which little is wanted is better
+    /// copied and removed, and so is a small one: or a large run would keep a thousand files open.
+    pub(crate) fn may_share(&self, bytes: usize) -> bool {
+        let file = &self.file;
+        file.shareable
+            && file.live.load(Ordering::Relaxed) >= file.bytes / 2
+            && file.bytes >= bytes as u64 / FILES_MAX
     }
 
     /// The rows; they stay in the cache if `keep`.

@@ -107,6 +107,7 @@ impl Job {
                 let state = State {
                     start: 0,
                     restore: restore.clone(),
+                    read: None,
                     snapshots: snapshots.clone(),
                     budget: budget.clone(),
                 };

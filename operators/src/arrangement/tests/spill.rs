@@ -124,7 +124,7 @@ fn blocks_in_files_are_shared_by_merges() {
     for epoch in 0..64 {
         fill(&mut arrangement, epoch, epoch * 100..(epoch + 1) * 100);
     }
-    // Each row is written once as it comes, and then hardly again.
+    // Each row is written as it comes, and again when its file is small beside the run.
     let once: u64 = {
         let mut bytes = Vec::new();
         let runs = arrangement.snapshot(0, 1).runs;
@@ -132,7 +132,7 @@ fn blocks_in_files_are_shared_by_merges() {
         bytes.len() as u64
     };
     assert!(
-        budget.written() < once * 2,
+        budget.written() < once * 3,
         "{} of {once}",
         budget.written()
     );
