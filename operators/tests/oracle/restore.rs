@@ -107,9 +107,9 @@ impl Job {
                 let state = State {
                     start: 0,
                     restore: restore.clone(),
-                    read: None,
                     snapshots: snapshots.clone(),
                     budget: budget.clone(),
+                    ..State::default()
                 };
                 let aggregated = aggregate_with_state(rows, aggregation.clone(), state, failure);
                 save(aggregated.rows, snapshots, stop, Arc::clone(&keep))
