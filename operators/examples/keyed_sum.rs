@@ -106,7 +106,7 @@ fn main() {
             budget.bytes_max() >> 20,
             budget.written() >> 20,
             budget.read() >> 20,
-            job.keys * 8 >> 20,
+            (job.keys * 8) >> 20,
         );
     }
 }
