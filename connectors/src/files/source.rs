@@ -428,6 +428,6 @@ impl Source for FileSource {
 impl FileConfig {
     /// Whether a part of a file can be read without what comes before it.
     fn can_be_cut(&self) -> bool {
-        !matches!(self.format, Format::Parquet)
+        matches!(self.format, Format::Text | Format::Json(_) | Format::Csv(_))
     }
 }

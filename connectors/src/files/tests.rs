@@ -18,6 +18,9 @@ mod scale;
 
 use super::*;
 use crate::conformance;
+use crate::view::{View, push_json_object};
+
+mod columnar;
 
 fn request(path: &Path, streaming: bool) -> SourceRequest {
     SourceRequest {

@@ -62,7 +62,11 @@ fn many_names() {
     let mut seen = Seen::new(false);
     let begun = Instant::now();
     for n in 0..2_000_000 {
-        seen.meet("/data/in/day=2024-01-05", &format!("part-{n:09}-c000.json"), n);
+        seen.meet(
+            "/data/in/day=2024-01-05",
+            &format!("part-{n:09}-c000.json"),
+            n,
+        );
     }
     println!(
         "2 M names: {:?}, {} bytes each",
