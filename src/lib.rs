@@ -22,6 +22,7 @@
 mod session;
 
 pub use highwater_connectors as connectors;
+pub use highwater_engine::checkpoint;
 pub use highwater_engine::{
     ClusterConfig, CodeError, Committed, DataFrame, DataReader, DataWriter, Error, ForeachWriter,
     Formats, GroupedData, MemorySource, Outcome, OutputMode, Row, SessionBuilder, StreamWriter,
