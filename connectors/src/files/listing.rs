@@ -10,12 +10,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::committed::{CommittedLister, is_sink_directory};
 use super::error::FileError;
 use super::options::FileOptions;
 use super::partition;
 
 /// A directory time younger than this may not have moved for a file that landed after we looked.
-const MTIME_STEP: Duration = Duration::from_millis(50);
+pub(super) const MTIME_STEP: Duration = Duration::from_millis(50);
 
 /// A file that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub(super) struct Lister {
     options: FileOptions,
     /// A plain directory: its time when it was last listed, if that time was old enough to be trusted.
     trusted: Option<SystemTime>,
+    /// The directory has a commit log, which alone says what is in it.
+    committed: Option<CommittedLister>,
 }
 
 impl Lister {
@@ -90,6 +93,7 @@ impl Lister {
             root,
             options: options.clone(),
             trusted: None,
+            committed: None,
         };
         // A directory that cannot be read is told before anything runs.
         if let Root::Directory(directory) = &lister.root {
@@ -103,6 +107,14 @@ impl Lister {
 
     /// The files that are not `known`, in no order; none if nothing can have changed since the last time.
     pub(super) fn list(&mut self, known: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, FileError> {
+        if let Root::Directory(directory) = &self.root {
+            if self.committed.is_none() && is_sink_directory(directory) {
+                self.committed = Some(CommittedLister::new(directory));
+            }
+            if let Some(committed) = &mut self.committed {
+                return committed.list(&self.options, known);
+            }
+        }
         let mut found = Vec::new();
         let mut visit = Visit {
             options: &self.options,
@@ -144,6 +156,7 @@ impl Lister {
     /// was asked for.
     pub(super) fn list_all(&mut self) -> Result<Vec<Found>, FileError> {
         self.trusted = None;
+        self.committed = None;
         let mut found = self.list(&|_| false)?;
         found.sort_by(|a, b| a.path.cmp(&b.path));
         found.dedup();

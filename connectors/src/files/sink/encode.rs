@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::error::FileSinkError;
@@ -18,6 +19,8 @@ use crate::view::{TextStyle, View, push_json_object};
 
 /// A row group is closed when so many bytes are buffered: it bounds the memory of a writer.
 const ROW_GROUP_BYTES: usize = 64 << 20;
+
+const LINES_BUFFER_BYTES: usize = 64 << 10;
 
 /// Writes rows to one file.
 pub(super) enum Encoder {
@@ -82,7 +85,7 @@ impl Encoder {
                 *gzip
             }
         };
-        let file = BufWriter::with_capacity(64 << 10, file);
+        let file = BufWriter::with_capacity(LINES_BUFFER_BYTES, file);
         let mut target = match gzip {
             true => Target::Gzip(GzEncoder::new(file, flate2::Compression::default())),
             false => Target::Plain(file),
@@ -113,11 +116,11 @@ impl Encoder {
     pub(super) fn write(&mut self, path: &Path, rows: &RecordBatch) -> Result<(), FileSinkError> {
         match self {
             Encoder::Parquet(writer) => {
-                writer.write(rows).map_err(|source| encode(path, source))?;
-                if writer.in_progress_size() > ROW_GROUP_BYTES {
-                    writer.flush().map_err(|source| encode(path, source))?;
+                writer.write(rows).map_err(|e| encode_parquet(path, e))?;
+                match writer.in_progress_size() > ROW_GROUP_BYTES {
+                    true => self.flush(path),
+                    false => Ok(()),
                 }
-                Ok(())
             }
             Encoder::Lines(lines) => {
                 let text = &mut lines.text;
@@ -132,19 +135,32 @@ impl Encoder {
         }
     }
 
-    /// Writes the rest, and makes sure that it is on the disk.
+    /// Writes the rest. That it is on the disk is for whoever stages the file to see to.
     pub(super) fn finish(self, path: &Path) -> Result<(), FileSinkError> {
-        let file = match self {
-            Encoder::Parquet(writer) => {
-                writer.into_inner().map_err(|source| encode(path, source))?
-            }
+        match self {
+            Encoder::Parquet(writer) => writer.into_inner().map_err(|e| encode_parquet(path, e)),
             Encoder::Lines(lines) => lines
                 .target
                 .finish()
-                .map_err(|source| FileSinkError::write(path, source))?,
-        };
-        file.sync_all()
-            .map_err(|source| FileSinkError::write(path, source))
+                .map_err(|source| FileSinkError::write(path, source)),
+        }?;
+        Ok(())
+    }
+
+    /// About how many bytes wait in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Encoder::Parquet(writer) => writer.memory_size(),
+            Encoder::Lines(lines) => lines.text.capacity() + LINES_BUFFER_BYTES,
+        }
+    }
+
+    /// Ends a row group, if there are such and rows are in it.
+    pub(super) fn flush(&mut self, path: &Path) -> Result<(), FileSinkError> {
+        match self {
+            Encoder::Parquet(writer) => writer.flush().map_err(|e| encode_parquet(path, e)),
+            Encoder::Lines(_) => Ok(()),
+        }
     }
 }
 
@@ -159,8 +175,19 @@ fn parquet_writer(
         .set_created_by("highwater".into())
         .build();
     let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties))
-        .map_err(|source| encode(path, source))?;
+        .map_err(|e| encode_parquet(path, e))?;
     Ok(Encoder::Parquet(Box::new(writer)))
+}
+
+/// The disk's own errors stay what they are.
+fn encode_parquet(path: &Path, error: ParquetError) -> FileSinkError {
+    match error {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(source) => FileSinkError::write(path, *source),
+            Err(other) => encode(path, other),
+        },
+        other => encode(path, other),
+    }
 }
 
 fn encode(
