@@ -313,3 +313,174 @@ pub(in crate::files) fn create_directories(path: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::LogReader;
+    use super::*;
+
+    fn part(number: u64) -> Part {
+        Part {
+            path: format!("part-{number:05}-0-7a0c5d3e-2f4b-4c8e-9d1a-3b5e7f9a1c2d.snappy.parquet"),
+            staged: format!("{number:05}-0.0"),
+            bytes: 1000 + number,
+            rows: 10,
+            modified_us: None,
+        }
+    }
+
+    fn numbers(reader: &mut LogReader) -> Vec<u64> {
+        let mut found = Vec::new();
+        let mut taken = |entry: &Entry, _| {
+            assert_eq!(entry.parts, [part(entry.number)]);
+            found.push(entry.number);
+            true
+        };
+        reader.advance(&mut taken).unwrap();
+        found
+    }
+
+    /// A log of `runs` runs, its size as files, and how long an append, a restart and a reader's start take.
+    fn check(runs: u64) {
+        let dir = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogWriter::open(path.clone(), None).unwrap();
+        let mut follower = LogReader::new(path.clone());
+        let mut followed = 0;
+        let begun = Instant::now();
+        for number in 0..runs {
+            log.append(number, number, vec![part(number)]).unwrap();
+            // One that looks rarely, and not in step with segments.
+            if number % 777 == 0 {
+                followed += numbers(&mut follower).len() as u64;
+            }
+        }
+        let append = begun.elapsed() / runs as u32;
+        assert_eq!(followed + numbers(&mut follower).len() as u64, runs);
+        let files = items(&path).unwrap().len() as u64;
+        assert!(
+            files <= 4 * FANOUT + runs / (FANOUT * FANOUT),
+            "{files} files"
+        );
+        let begun = Instant::now();
+        assert_eq!(
+            LogWriter::open(path.clone(), None).unwrap().committed(),
+            Some(runs - 1)
+        );
+        let restart = begun.elapsed();
+        let begun = Instant::now();
+        let mut reader = LogReader::new(path.clone());
+        assert!(numbers(&mut reader).into_iter().eq(0..runs));
+        let read = begun.elapsed();
+        let sizes = fs::read_dir(&path)
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len());
+        let bytes: u64 = sizes.sum();
+        println!(
+            "{runs} runs: {files} files, {bytes} bytes; an append {append:?}, a restart {restart:?}, a reader's start \
+             {read:?}"
+        );
+    }
+
+    #[test]
+    fn a_log_stays_short() {
+        check(10_350);
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn a_log_of_100_000_runs() {
+        check(1000);
+        check(100_000);
+    }
+
+    #[test]
+    fn what_is_older_than_the_retention_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogWriter::open(path.clone(), Some(1)).unwrap();
+        let mut follower = LogReader::new(path.clone());
+        for number in 0..350 {
+            log.append(number, number, vec![part(number)]).unwrap();
+            if number == 50 {
+                assert_eq!(numbers(&mut follower).len(), 51);
+            }
+        }
+        assert_eq!(
+            numbers(&mut LogReader::new(path.clone())),
+            (299..350).collect::<Vec<_>>()
+        );
+        assert_eq!(numbers(&mut follower), (299..350).collect::<Vec<_>>());
+        assert!(items(&path).unwrap().iter().all(|item| item.to >= 299));
+        // It goes on where it was, and keeps all from then on if nothing is to be forgotten.
+        let mut log = LogWriter::open(path.clone(), None).unwrap();
+        assert_eq!(log.committed(), Some(349));
+        for number in 350..520 {
+            log.append(number, number, vec![part(number)]).unwrap();
+        }
+        assert_eq!(
+            numbers(&mut LogReader::new(path)),
+            (299..520).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn of_two_writers_the_second_loses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut first = LogWriter::open(path.clone(), None).unwrap();
+        first.append(0, 0, Vec::new()).unwrap();
+        let mut second = LogWriter::open(path.clone(), None).unwrap();
+        second.append(1, 4, Vec::new()).unwrap();
+        let error = first.append(1, 2, Vec::new()).unwrap_err();
+        assert!(matches!(error, LogError::OtherWriter { .. }), "{error}");
+        assert_eq!(LogWriter::open(path, None).unwrap().committed(), Some(4));
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogWriter::open(path.clone(), None).unwrap();
+        for number in 0..3 {
+            log.append(number, number, vec![part(number)]).unwrap();
+        }
+        let reads = || {
+            LogReader::new(path.clone())
+                .advance(&mut |_, _| true)
+                .map_err(|e| e.to_string())
+        };
+        let newest = path.join("000000000002.json");
+        let whole = fs::read(&newest).unwrap();
+        fs::write(&newest, &whole[..whole.len() / 2]).unwrap();
+        let error = LogWriter::open(path.clone(), None).unwrap_err().to_string();
+        assert!(
+            error.ends_with("000000000002.json\" is no log entry, or only a part of one"),
+            "{error}"
+        );
+        assert_eq!(reads(), Err(error));
+        fs::write(
+            &newest,
+            String::from_utf8(whole.clone())
+                .unwrap()
+                .replace("1002", "1003"),
+        )
+        .unwrap();
+        assert!(
+            reads()
+                .unwrap_err()
+                .contains("is damaged: its checksum is another")
+        );
+        fs::write(&newest, whole).unwrap();
+        fs::remove_file(path.join("000000000001.json")).unwrap();
+        assert!(
+            reads()
+                .unwrap_err()
+                .ends_with("000000000001.json\" is missing from the log")
+        );
+    }
+}

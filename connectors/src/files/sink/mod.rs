@@ -9,6 +9,8 @@ mod batch;
 mod commit;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod directory_tests;
 mod encode;
 mod error;
 mod spill;

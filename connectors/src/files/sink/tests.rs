@@ -107,7 +107,7 @@ fn text(name: &'static str, schema: &SchemaRef, json: &str, options: &[(&str, &s
 }
 
 /// How many rows a batch read of the directory sees.
-fn count(name: &str, directory: &Path, schema: &SchemaRef) -> usize {
+pub(super) fn count(name: &str, directory: &Path, schema: &SchemaRef) -> usize {
     let format = super::super::sources()
         .into_iter()
         .find(|(format, _)| *format == name)
@@ -269,6 +269,7 @@ fn what_is_compressed_can_be_read_back() {
         ("json", "gzip"),
         ("csv", "gzip"),
         ("parquet", "zstd"),
+        ("parquet", "gzip"),
         ("parquet", "lz4_raw"),
         ("parquet", "none"),
     ] {
