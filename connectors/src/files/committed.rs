@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::FileError;
-use super::listing::{Found, MTIME_STEP, is_hidden};
+use super::listing::{Directory, Found, Known, MTIME_STEP, is_hidden};
 use super::log::{Entry, LOG, LogError, LogReader, Part, STAGED};
 use super::options::FileOptions;
 use super::partition;
@@ -30,16 +31,19 @@ pub fn is_within_sink_directory(path: &Path) -> bool {
 }
 
 /// Lists the committed files of a directory.
-#[derive(Debug)]
 pub(super) struct CommittedLister {
-    directory: PathBuf,
+    root: PathBuf,
+    options: FileOptions,
     /// One for each query.
     logs: BTreeMap<PathBuf, Log>,
     /// When the directory of logs last changed, if that is long ago enough to be trusted.
     trusted: Option<SystemTime>,
+    /// Those that hold files, by path relative to the root.
+    directories: BTreeMap<String, Arc<Directory>>,
+    /// How many files were listed.
+    files: usize,
 }
 
-#[derive(Debug)]
 struct Log {
     reader: LogReader,
     trusted: Option<SystemTime>,
@@ -62,49 +66,107 @@ fn modified(path: &Path) -> Result<(SystemTime, bool), FileError> {
 
 impl CommittedLister {
     /// Reads from the beginning.
-    pub(super) fn new(directory: &Path) -> Self {
+    pub(super) fn new(directory: Arc<Directory>, options: &FileOptions) -> Self {
         CommittedLister {
-            directory: directory.to_path_buf(),
+            root: PathBuf::from(&directory.path),
+            options: options.clone(),
             logs: BTreeMap::new(),
             trusted: None,
+            directories: BTreeMap::from([(String::new(), directory)]),
+            files: 0,
         }
+    }
+
+    /// How many files the log told of.
+    pub(super) fn files(&self) -> usize {
+        self.files
+    }
+
+    /// The directories of all files that the log told of, the root among them.
+    pub(super) fn directories(&self) -> Vec<Arc<Directory>> {
+        self.directories.values().map(Arc::clone).collect()
     }
 
     /// The files that were committed since the last time, in the order of the commits of each query; of those that are
     /// wanted, the ones that are not `known`.
-    pub(super) fn list(
-        &mut self,
-        options: &FileOptions,
-        known: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<Found>, FileError> {
+    pub(super) fn list(&mut self, known: Known<'_>) -> Result<Vec<Found>, FileError> {
+        let listed = self.list_logs(known);
+        if listed.is_err() {
+            // What was found before the error is lost, and comes again.
+            self.logs.clear();
+            self.trusted = None;
+            self.files = 0;
+        }
+        listed
+    }
+
+    fn list_logs(&mut self, known: Known<'_>) -> Result<Vec<Found>, FileError> {
         self.look_for_logs()?;
         let mut found = Vec::new();
-        let directory = &self.directory;
-        for log in self.logs.values_mut() {
-            let (time, trusted) = modified(log.reader.directory())?;
+        let mut logs = std::mem::take(&mut self.logs);
+        for (path, log) in &mut logs {
+            let (time, trusted) = modified(path)?;
             if log.trusted == Some(time) {
                 continue;
             }
+            let query = path.file_name().unwrap_or_default();
             let mut waits = false;
-            let query = log.reader.directory().file_name().unwrap_or_default();
-            let query = query.to_owned();
             log.reader.advance(&mut |entry, is_newest| {
                 // A query commits a run when the one before has been brought to its place.
-                waits = is_newest && !is_whole(directory, &query, entry);
+                waits = is_newest && !is_whole(&self.root, query, entry);
                 if !waits {
-                    let files = entry.parts.iter();
-                    let files = files.filter_map(|part| wanted(directory, entry, part, options));
-                    found.extend(files.filter(|file| !known(&file.path)));
+                    self.files += entry.parts.len();
+                    for part in &entry.parts {
+                        let file = self.wanted(entry, part);
+                        found.extend(file.filter(|at| !known(&at.directory.path, &at.name)));
+                    }
                 }
                 !waits
             })?;
             log.trusted = (trusted && !waits).then_some(time);
         }
+        self.logs = logs;
         Ok(found)
     }
 
+    fn wanted(&mut self, entry: &Entry, part: &Part) -> Option<Found> {
+        let options = &self.options;
+        let modified_us = part.modified_us.unwrap_or(entry.time_us);
+        let (below, name) = part.path.rsplit_once('/').unwrap_or(("", &part.path));
+        let before = options.modified_before_us.unwrap_or(i64::MAX);
+        let after = options.modified_after_us.unwrap_or(i64::MIN);
+        let filter = options.path_glob_filter.as_ref();
+        let matches =
+            filter.is_none_or(|filter| filter.iter().any(|pattern| pattern.matches(name)));
+        let hidden = part.path.split('/').any(|name| is_hidden(name, options));
+        if hidden || !matches || modified_us >= before || modified_us <= after {
+            return None;
+        }
+        if !self.directories.contains_key(below) {
+            // Whoever looks for files at any depth does not take directories for columns.
+            let values = below.split('/').filter_map(partition::value);
+            let directory = Directory {
+                path: format!("{}/{below}", self.directories[""].path),
+                partition: match options.recursive {
+                    true => Vec::new(),
+                    false => values.collect(),
+                },
+            };
+            self.directories
+                .insert(below.to_string(), Arc::new(directory));
+        }
+        Some(Found {
+            directory: Arc::clone(&self.directories[below]),
+            name: name.into(),
+            modified_us,
+            size: part.bytes,
+            // Nobody puts another file in the place of a committed one.
+            inode: 0,
+        })
+    }
+
     fn look_for_logs(&mut self) -> Result<(), FileError> {
-        let logs = self.directory.join(LOG);
+        let logs = self.root.join(LOG);
         let (time, trusted) = modified(&logs)?;
         if self.trusted == Some(time) {
             return Ok(());
@@ -138,31 +200,9 @@ fn is_whole(directory: &Path, query: &OsStr, entry: &Entry) -> bool {
     })
 }
 
-fn wanted(directory: &Path, entry: &Entry, part: &Part, options: &FileOptions) -> Option<Found> {
-    let path = directory.join(&part.path);
-    let modified_us = part.modified_us.unwrap_or(entry.time_us);
-    let name = part.path.rsplit('/').next().unwrap_or(&part.path);
-    let before = options.modified_before_us.unwrap_or(i64::MAX);
-    let after = options.modified_after_us.unwrap_or(i64::MIN);
-    let filter = options.path_glob_filter.as_ref();
-    let matches = filter.is_none_or(|filter| filter.iter().any(|pattern| pattern.matches(name)));
-    if !matches || modified_us >= before || modified_us <= after {
-        return None;
-    }
-    Some(Found {
-        // The directory's name was UTF-8 when the lister was made, and so is what a query adds.
-        path: path.to_str()?.to_string(),
-        modified_us,
-        size: part.bytes,
-        partition: match options.recursive {
-            true => Vec::new(),
-            false => partition::values(directory, &path),
-        },
-    })
-}
-
 /// The files that lie in a directory before it has a log.
 pub(super) fn was_there(directory: &Path) -> Result<Vec<Part>, LogError> {
+    let options = FileOptions::default();
     let mut parts = Vec::new();
     let mut waiting = vec![directory.to_path_buf()];
     while let Some(at) = waiting.pop() {
@@ -176,7 +216,7 @@ pub(super) fn was_there(directory: &Path) -> Result<Vec<Part>, LogError> {
             let (Some(name), Ok(relative)) = (name.to_str(), path.strip_prefix(directory)) else {
                 continue;
             };
-            if is_hidden(name) {
+            if is_hidden(name, &options) {
                 continue;
             }
             let metadata = fs::metadata(&path).map_err(failed)?;

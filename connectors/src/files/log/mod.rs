@@ -262,10 +262,6 @@ impl LogReader {
         LogReader { directory, next: 0 }
     }
 
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Hands on the runs that came since the last time, oldest first, until one is not `taken`: it will come again.
     pub(super) fn advance(
         &mut self,

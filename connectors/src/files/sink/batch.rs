@@ -18,6 +18,7 @@ use super::error::FileSinkError;
 use crate::files::committed::is_sink_directory;
 use crate::files::listing::is_hidden;
 use crate::files::log::{Part, STAGED, sync_directory};
+use crate::files::options::FileOptions;
 
 /// Opens the directory for one batch; `None` if there is nothing to do.
 pub(super) fn open(
@@ -83,9 +84,14 @@ impl BatchSink {
 /// Removes everything that readers of a directory see.
 fn remove_visible(directory: &Path) -> Result<(), FileSinkError> {
     let failed = |source| FileSinkError::write(directory, source);
+    let all = FileOptions::default();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.file_name().to_str().is_some_and(is_hidden) {
+        if entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| is_hidden(name, &all))
+        {
             continue;
         }
         let path = entry.path();

@@ -9,12 +9,11 @@ use std::process::{Command, Stdio};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
-use super::tests::{factory, request, rows, schema, visible};
+use super::tests::{factory, lister, request, rows, schema, visible};
 use super::*;
 use crate::conformance::QUERY_ID;
 use crate::files::committed::CommittedLister;
 use crate::files::log::{LOG, LogWriter};
-use crate::files::options::FileOptions;
 
 const CHILD: &str = "HIGHWATER_TEST_SINK_CHILD";
 
@@ -135,11 +134,8 @@ impl Readers {
         let unique: BTreeSet<u64> = listed.iter().copied().collect();
         assert_eq!(unique.len(), listed.len(), "no row is visible twice");
 
-        let options = FileOptions::default();
-        let batch = CommittedLister::new(&self.out)
-            .list(&options, &|_| false)
-            .unwrap();
-        let batch = read(batch.into_iter().map(|file| file.path));
+        let batch = lister(&self.out).list(&|_, _| false).unwrap();
+        let batch = read(batch.into_iter().map(|file| file.path()));
         // What was visible before is committed now; and epochs come whole.
         let last = batch
             .iter()
@@ -153,19 +149,19 @@ impl Readers {
         );
 
         let out = &self.out;
-        let stream = self.stream.get_or_insert_with(|| CommittedLister::new(out));
-        let new = stream.list(&options, &|_| false).unwrap();
+        let stream = self.stream.get_or_insert_with(|| lister(out));
+        let new = stream.list(&|_, _| false).unwrap();
         for file in &new {
-            let count = self.streamed.entry(file.path.clone()).or_default();
+            let count = self.streamed.entry(file.path()).or_default();
             *count += 1;
-            assert_eq!(*count, 1, "{} comes once", file.path);
+            assert_eq!(*count, 1, "{} comes once", file.path());
         }
         let times: Vec<i64> = new.iter().map(|file| file.modified_us).collect();
         assert!(
             times.is_sorted(),
             "files come in the order of their commits"
         );
-        let rows = read(new.into_iter().map(|file| file.path));
+        let rows = read(new.into_iter().map(|file| file.path()));
         let newest = self.rows.iter().max().map_or(0, |n| n / 10);
         assert!(rows.iter().all(|n| n / 10 > newest || self.rows.is_empty()));
         self.rows.extend(rows);

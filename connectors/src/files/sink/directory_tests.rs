@@ -8,10 +8,9 @@ use std::process::Command;
 use highwater_engine::sink::Receipt;
 use tempfile::TempDir;
 
-use super::tests::{count, factory, request, rows, schema, visible};
+use super::tests::{count, factory, lister, request, rows, schema, visible};
 use super::*;
-use crate::files::committed::{CommittedLister, is_sink_directory, is_within_sink_directory};
-use crate::files::options::FileOptions;
+use crate::files::committed::{is_sink_directory, is_within_sink_directory};
 
 fn one() -> SchemaRef {
     schema(&[("s", DataType::Utf8)])
@@ -53,11 +52,8 @@ fn told(error: &dyn Error) -> String {
 }
 
 fn committed(out: &Path) -> usize {
-    let mut lister = CommittedLister::new(out);
-    lister
-        .list(&FileOptions::default(), &|_| false)
-        .unwrap()
-        .len()
+    let mut lister = lister(out);
+    lister.list(&|_, _| false).unwrap().len()
 }
 
 #[test]
@@ -115,13 +111,8 @@ fn a_run_is_seen_when_all_of_its_parts_are_at_their_places() {
     let dir = tempfile::tempdir().unwrap();
     let factory = partitioned(dir.path(), &[]);
     let mut sink = factory.open().unwrap();
-    let mut stream = CommittedLister::new(dir.path());
-    let mut streamed = || {
-        stream
-            .list(&FileOptions::default(), &|_| false)
-            .unwrap()
-            .len()
-    };
+    let mut stream = lister(dir.path());
+    let mut streamed = || stream.list(&|_, _| false).unwrap().len();
     sink.commit(0..=0, &[stage(&factory, 0, &[(1, 1), (2, 2)])])
         .unwrap();
     assert_eq!((streamed(), streamed()), (2, 0));

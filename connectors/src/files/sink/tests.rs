@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::conformance;
+use crate::files::committed::CommittedLister;
+use crate::files::listing::Directory;
+use crate::files::options::FileOptions;
 use crate::json::{JsonDecoder, JsonOptions};
 
 fn instant() -> DataType {
@@ -54,6 +57,15 @@ pub(super) fn factory(name: &'static str, request: SinkRequest) -> Arc<dyn SinkF
 
 fn refusal(name: &'static str, request: SinkRequest) -> String {
     FileFormat { name }.sink(request).err().unwrap().to_string()
+}
+
+/// Lists what the log of a directory says.
+pub(super) fn lister(directory: &Path) -> CommittedLister {
+    let directory = Directory {
+        path: directory.to_str().unwrap().into(),
+        partition: Vec::new(),
+    };
+    CommittedLister::new(Arc::new(directory), &FileOptions::default())
 }
 
 /// Names of visible files below, in order.
