@@ -342,6 +342,7 @@ mod tests {
         found
     }
 
+    #[allow(clippy::disallowed_methods, reason = "it measures")]
     /// A log of `runs` runs, its size as files, and how long an append, a restart and a reader's start take.
     fn check(runs: u64) {
         let dir = tempfile::tempdir_in("/dev/shm")
