@@ -5,26 +5,31 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use flate2::write::GzEncoder;
+use orc_rust::compression::CompressionType as OrcCompression;
+use orc_rust::{ArrowWriter as OrcWriter, ArrowWriterBuilder as OrcWriterBuilder};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::error::FileSinkError;
+use super::lines::push_ascii;
 use super::{CsvStyle, OutFormat};
 use crate::time::Zone;
-use crate::view::{TextStyle, View, push_json_object};
+use crate::view::{JsonStyle, TextStyle, View, push_json_object};
 
 /// A row group is closed when so many bytes are buffered: it bounds the memory of a writer.
-const ROW_GROUP_BYTES: usize = 64 << 20;
+pub(super) const ROW_GROUP_BYTES: usize = 64 << 20;
 
 const LINES_BUFFER_BYTES: usize = 64 << 10;
 
 /// Writes rows to one file.
 pub(super) enum Encoder {
     Parquet(Box<ArrowWriter<File>>),
+    /// And the file, to make sure of it.
+    Orc(Box<OrcWriter<File>>, File),
     Lines(Box<Lines>),
 }
 
@@ -70,27 +75,32 @@ impl Target {
 }
 
 impl Encoder {
+    /// ORC, which does not tell what it buffers, gets stripes of `stripe_bytes`.
     pub(super) fn create(
         path: &Path,
         schema: &SchemaRef,
         format: &OutFormat,
         zone: Zone,
+        stripe_bytes: usize,
     ) -> Result<Encoder, FileSinkError> {
         let file = File::create(path).map_err(|source| FileSinkError::write(path, source))?;
         let gzip = match format {
             OutFormat::Parquet(compression) => {
                 return parquet_writer(path, file, schema, *compression);
             }
-            OutFormat::Json { gzip } | OutFormat::Text { gzip } | OutFormat::Csv { gzip, .. } => {
-                *gzip
+            OutFormat::Orc(compression) => {
+                return orc_writer(path, file, schema, *compression, stripe_bytes);
             }
+            OutFormat::Json { gzip, .. }
+            | OutFormat::Text { gzip, .. }
+            | OutFormat::Csv { gzip, .. } => *gzip,
         };
         let file = BufWriter::with_capacity(LINES_BUFFER_BYTES, file);
         let mut target = match gzip {
             true => Target::Gzip(GzEncoder::new(file, flate2::Compression::default())),
             false => Target::Plain(file),
         };
-        if let OutFormat::Csv { style, .. } = format
+        if let OutFormat::Csv { style, lines, .. } = format
             && style.header
         {
             let mut text = String::new();
@@ -100,7 +110,7 @@ impl Encoder {
                 }
                 push_cell(&mut text, field.name(), style);
             }
-            text.push('\n');
+            text.push_str(&lines.separator);
             target
                 .write_all(text.as_bytes())
                 .map_err(|source| FileSinkError::write(path, source))?;
@@ -122,6 +132,7 @@ impl Encoder {
                     false => Ok(()),
                 }
             }
+            Encoder::Orc(writer, _) => writer.write(rows).map_err(|source| encode(path, source)),
             Encoder::Lines(lines) => {
                 let text = &mut lines.text;
                 text.clear();
@@ -139,6 +150,10 @@ impl Encoder {
     pub(super) fn finish(self, path: &Path) -> Result<(), FileSinkError> {
         match self {
             Encoder::Parquet(writer) => writer.into_inner().map_err(|e| encode_parquet(path, e)),
+            Encoder::Orc(writer, file) => {
+                writer.close().map_err(|source| encode(path, source))?;
+                Ok(file)
+            }
             Encoder::Lines(lines) => lines
                 .target
                 .finish()
@@ -151,6 +166,8 @@ impl Encoder {
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
             Encoder::Parquet(writer) => writer.memory_size(),
+            // It does not tell; `stripe_bytes` bounds it.
+            Encoder::Orc(..) => 0,
             Encoder::Lines(lines) => lines.text.capacity() + LINES_BUFFER_BYTES,
         }
     }
@@ -159,7 +176,7 @@ impl Encoder {
     pub(super) fn flush(&mut self, path: &Path) -> Result<(), FileSinkError> {
         match self {
             Encoder::Parquet(writer) => writer.flush().map_err(|e| encode_parquet(path, e)),
-            Encoder::Lines(_) => Ok(()),
+            Encoder::Orc(..) | Encoder::Lines(_) => Ok(()),
         }
     }
 }
@@ -200,6 +217,36 @@ fn encode(
     }
 }
 
+/// The types that its encoder has. An instant must say UTC, as all of ours do.
+pub(super) fn orc_writes(data_type: &DataType) -> bool {
+    use DataType::*;
+    match data_type {
+        Boolean | Int8 | Int16 | Int32 | Int64 | Float32 | Float64 | Date32 | Utf8 | Binary => true,
+        Timestamp(_, zone) => zone.as_deref().is_none_or(|zone| zone == "UTC"),
+        _ => false,
+    }
+}
+
+fn orc_writer(
+    path: &Path,
+    file: File,
+    schema: &SchemaRef,
+    compression: Option<OrcCompression>,
+    stripe_bytes: usize,
+) -> Result<Encoder, FileSinkError> {
+    let kept = file
+        .try_clone()
+        .map_err(|source| FileSinkError::write(path, source))?;
+    let builder = OrcWriterBuilder::new(file, SchemaRef::clone(schema));
+    let builder = match compression {
+        Some(compression) => builder.with_compression(compression),
+        None => builder,
+    };
+    let writer = builder.with_stripe_byte_size(stripe_bytes).try_build();
+    let writer = writer.map_err(|source| encode(path, source))?;
+    Ok(Encoder::Orc(Box::new(writer), kept))
+}
+
 /// Appends rows, a line each.
 fn push_rows(
     out: &mut String,
@@ -212,11 +259,23 @@ fn push_rows(
         .iter()
         .map(View::new)
         .collect::<Result<_, _>>()?;
+    let (OutFormat::Json { lines, .. }
+    | OutFormat::Text { lines, .. }
+    | OutFormat::Csv { lines, .. }) = format
+    else {
+        unreachable!("only formats of lines come here");
+    };
     let style = TextStyle {
         zone,
         null: "null",
         hex: false,
         iso: true,
+        times: &lines.times,
+    };
+    let json = JsonStyle {
+        zone,
+        null_fields: lines.null_fields,
+        times: &lines.times,
     };
     let schema = rows.schema();
     let mut cell = String::new();
@@ -224,7 +283,14 @@ fn push_rows(
         match format {
             OutFormat::Json { .. } => {
                 let names = schema.fields().iter().map(|field| field.name().as_str());
-                push_json_object(out, names.zip(&views), row, zone);
+                match lines.ascii {
+                    false => push_json_object(out, names.zip(&views), row, &json),
+                    true => {
+                        cell.clear();
+                        push_json_object(&mut cell, names.zip(&views), row, &json);
+                        push_ascii(out, &cell);
+                    }
+                }
             }
             OutFormat::Csv { style: csv, .. } => {
                 for (at, view) in views.iter().enumerate() {
@@ -243,9 +309,9 @@ fn push_rows(
                 }
             }
             OutFormat::Text { .. } => views[0].push_text(out, row, &style),
-            OutFormat::Parquet(_) => unreachable!("Parquet has no lines"),
+            OutFormat::Parquet(_) | OutFormat::Orc(_) => unreachable!("they have no lines"),
         }
-        out.push('\n');
+        out.push_str(&lines.separator);
     }
     Ok(())
 }

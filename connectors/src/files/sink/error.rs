@@ -36,7 +36,7 @@ pub enum FileSinkError {
         source: io::Error,
     },
     /// Rows could not be encoded.
-    #[error("could not write rows to \"{path}\"")]
+    #[error("could not write rows to \"{path}\"{}", hint_below(.source.as_ref()))]
     Encode {
         /// The file.
         path: String,
@@ -130,6 +130,18 @@ fn hint(error: &io::Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// The same if a disk's error is below another one.
+fn hint_below(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut below = Some(error);
+    while let Some(error) = below {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return hint(error);
+        }
+        below = error.source();
+    }
+    ""
 }
 
 impl FileSinkError {

@@ -20,12 +20,12 @@ use highwater_engine::failpoint::reach;
 use highwater_engine::sink::{Receipt, SinkError, SinkWriter};
 
 use super::SinkConfig;
-use super::encode::Encoder;
+use super::encode::{Encoder, ROW_GROUP_BYTES};
 use super::error::FileSinkError;
 use super::spill::Spill;
 use crate::files::log::{Part, create_directories, sync_directory};
 use crate::files::partition::NULL_VALUE;
-use crate::view::{TextStyle, View};
+use crate::view::{TextStyle, TimePatterns, View};
 
 /// So many partitions of a run have a file open while rows come: the first ones.
 const OPEN_MAX: usize = 16;
@@ -114,10 +114,20 @@ impl FileWriter {
             create_directories(&staged).map_err(|source| FileSinkError::write(&staged, source))?;
         }
         self.files += 1;
+        let stripe_bytes = match config.partitions.is_empty() {
+            true => ROW_GROUP_BYTES,
+            false => OPEN_BYTES_MAX / OPEN_MAX,
+        };
         let piece = &mut self.partitions.pieces[partition as usize];
         *piece += 1;
         Ok(OpenPart {
-            encoder: Encoder::create(&path, &config.data_schema, &config.format, config.zone)?,
+            encoder: Encoder::create(
+                &path,
+                &config.data_schema,
+                &config.format,
+                config.zone,
+                stripe_bytes,
+            )?,
             written: WrittenPart {
                 path,
                 partition,
@@ -260,6 +270,7 @@ impl FileWriter {
             null: NULL_VALUE,
             hex: false,
             iso: false,
+            times: &TimePatterns::NONE,
         };
         let mut of = Vec::with_capacity(rows.num_rows());
         let (mut path, mut value) = (String::new(), String::new());
