@@ -192,10 +192,11 @@ impl FileFormat {
                 mode: options.parse(owner, "mode")?.unwrap_or_default(),
                 column_name_of_corrupt_record: options
                     .get("columnNameOfCorruptRecord")
-                    .map_or(defaults.column_name_of_corrupt_record, str::to_string),
+                    .map_or_else(|| "_corrupt_record".into(), str::to_string),
                 zone,
                 allow_single_quotes: flag_or(options, owner, "allowSingleQuotes", true)?,
                 allow_non_numeric_numbers: flag_or(options, owner, "allowNonNumericNumbers", true)?,
+                ..defaults
             }),
             "csv" => Format::Csv(CsvOptions::parse(owner, options, zone)?),
             "parquet" => Format::Parquet,

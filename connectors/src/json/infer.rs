@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 
-use super::scan::{Cursor, Dialect, Malformed, Scan, Start, unescape};
+use super::scan::{Cursor, Malformed, Scan, Start, unescape};
 use super::{JsonError, JsonOptions};
 use crate::lines::Lines;
 use crate::mode::ParseMode;
@@ -51,15 +51,7 @@ impl JsonInference {
     pub fn look_at(&mut self, text: &[u8]) -> Result<(), JsonError> {
         for line in Lines::new(text) {
             self.lines += 1;
-            let dialect = Dialect {
-                single_quotes: self.options.allow_single_quotes,
-                not_finite: self.options.allow_non_numeric_numbers,
-                many_lines: true,
-            };
-            let row = match simdutf8::basic::from_utf8(line) {
-                Ok(_) => row_of(&mut Cursor::new(line, dialect)),
-                Err(_) => Err(Malformed("it is not UTF-8")),
-            };
+            let row = row_of(&mut Cursor::new(line, self.options.dialect(true)));
             match row {
                 Ok(row) => merge_fields(&mut self.row, row),
                 Err(_) if self.options.mode == ParseMode::DropMalformed => {}

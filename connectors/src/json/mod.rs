@@ -14,6 +14,7 @@
 
 mod column;
 mod infer;
+mod names;
 mod object;
 mod plain;
 mod scan;
@@ -30,7 +31,6 @@ use arrow::error::ArrowError;
 pub use infer::JsonInference;
 pub(crate) use plain::plain_end;
 
-use crate::lines::Lines;
 use crate::mode::ParseMode;
 use crate::time::Zone;
 use column::{Column, Context};
@@ -53,6 +53,31 @@ pub struct JsonOptions {
     pub allow_single_quotes: bool,
     /// `NaN` and `Infinity` are numbers.
     pub allow_non_numeric_numbers: bool,
+    /// `/* comments */` and `// comments` are blanks.
+    pub allow_comments: bool,
+    /// Names need no quotes.
+    pub allow_unquoted_field_names: bool,
+    /// `007` is a number.
+    pub allow_numeric_leading_zeros: bool,
+    /// A backslash before any character stands for that character.
+    pub allow_backslash_escaping_any_character: bool,
+    /// Strings may hold control characters as they are.
+    pub allow_unquoted_control_chars: bool,
+}
+
+impl JsonOptions {
+    fn dialect(&self, many_lines: bool) -> Dialect {
+        Dialect {
+            single_quotes: self.allow_single_quotes,
+            not_finite: self.allow_non_numeric_numbers,
+            comments: self.allow_comments,
+            unquoted_names: self.allow_unquoted_field_names,
+            leading_zeros: self.allow_numeric_leading_zeros,
+            any_escape: self.allow_backslash_escaping_any_character,
+            control_chars: self.allow_unquoted_control_chars,
+            many_lines,
+        }
+    }
 }
 
 impl Default for JsonOptions {
@@ -63,6 +88,11 @@ impl Default for JsonOptions {
             zone: Zone::UTC,
             allow_single_quotes: true,
             allow_non_numeric_numbers: true,
+            allow_comments: false,
+            allow_unquoted_field_names: false,
+            allow_numeric_leading_zeros: false,
+            allow_backslash_escaping_any_character: false,
+            allow_unquoted_control_chars: false,
         }
     }
 }
@@ -183,6 +213,7 @@ impl JsonDecoder {
             corrupt,
             context: Context {
                 zone: options.zone,
+                not_finite: options.allow_non_numeric_numbers,
                 bad: None,
                 scratch: Vec::new(),
             },
@@ -199,42 +230,38 @@ impl JsonDecoder {
 
     /// Decodes one text, wherever lines end in it. Blank text is no row.
     pub fn decode_line(&mut self, text: &[u8]) -> Result<(), JsonError> {
-        let valid = simdutf8::basic::from_utf8(text).is_ok();
-        self.decode_text(text, valid)
+        let before = self.begin();
+        let mut cursor = Cursor::new(text, self.options.dialect(true));
+        let outcome = self.read_rows(&mut cursor);
+        self.end(text, 0..text.len(), before, outcome)
     }
 
     /// Decodes lines until `rows_max` rows (or many bytes) are waiting. Answers how many bytes it took; the last line
-    /// of `text` counts as one, ended or not.
+    /// of `text` counts as one, ended or not. Lines end with `\n`, `\r\n` or `\r`.
+    ///
+    /// Reading a row finds the end of its line, so it is not looked for before: no value can go over it.
     pub fn decode_lines(&mut self, text: &[u8], rows_max: usize) -> Result<usize, JsonError> {
-        let valid = simdutf8::basic::from_utf8(text).is_ok();
-        if valid && memchr::memchr(b'\r', text).is_none() {
-            return self.decode_block(text, rows_max);
-        }
-        // Each line is judged by itself.
-        let mut lines = Lines::new(text);
-        while self.root.rows < rows_max && self.bytes < BATCH_BYTES {
-            let Some(line) = lines.next() else { break };
-            self.decode_text(line, valid || simdutf8::basic::from_utf8(line).is_ok())?;
-        }
-        Ok(lines.consumed())
-    }
-
-    /// The common case of lines that end with `\n`. Reading a row finds the end of its line, so it is not looked for
-    /// before: no value can go over it.
-    fn decode_block(&mut self, text: &[u8], rows_max: usize) -> Result<usize, JsonError> {
-        let mut cursor = Cursor::new(text, self.dialect(false));
+        let mut cursor = Cursor::new(text, self.options.dialect(false));
         while cursor.pos < text.len() && self.root.rows < rows_max && self.bytes < BATCH_BYTES {
             let start = cursor.pos;
             let before = self.begin();
             let outcome = self.read_rows(&mut cursor);
-            if text.get(cursor.pos) != Some(&b'\n') {
-                let end = memchr::memchr(b'\n', &text[start..]);
-                cursor.pos = end.map_or(text.len(), |end| start + end);
+            if text.get(cursor.pos) == Some(&b'\n') {
+                self.end(text, start..cursor.pos, before, outcome)?;
+                cursor.pos += 1;
+                continue;
             }
+            let from = if outcome.is_ok() { cursor.pos } else { start };
+            let end = memchr::memchr2(b'\n', b'\r', &text[from..]);
+            cursor.pos = end.map_or(text.len(), |end| from + end);
             self.end(text, start..cursor.pos, before, outcome)?;
-            cursor.pos += 1;
+            cursor.pos += match text[cursor.pos..] {
+                [b'\r', b'\n', ..] => 2,
+                [] => 0,
+                _ => 1,
+            };
         }
-        Ok(cursor.pos.min(text.len()))
+        Ok(cursor.pos)
     }
 
     /// The rows decoded since the last batch.
@@ -255,24 +282,6 @@ impl JsonDecoder {
             arrays.collect(),
             &RecordBatchOptions::new().with_row_count(Some(rows)),
         )?)
-    }
-
-    fn dialect(&self, many_lines: bool) -> Dialect {
-        Dialect {
-            single_quotes: self.options.allow_single_quotes,
-            not_finite: self.options.allow_non_numeric_numbers,
-            many_lines,
-        }
-    }
-
-    fn decode_text(&mut self, text: &[u8], valid: bool) -> Result<(), JsonError> {
-        let before = self.begin();
-        let mut cursor = Cursor::new(text, self.dialect(true));
-        let outcome = match valid {
-            true => self.read_rows(&mut cursor),
-            false => Err(Malformed("it is not UTF-8")),
-        };
-        self.end(text, 0..text.len(), before, outcome)
     }
 
     /// Before a text is read. Answers how many rows there are.
@@ -350,7 +359,15 @@ impl JsonDecoder {
     }
 
     /// Reads the rows of one text: an object is one, an array of objects several.
+    #[inline]
     fn read_rows(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        match cursor.peek() {
+            b'{' => self.root.read(cursor, &mut self.context, 0),
+            _ => self.read_odd_rows(cursor),
+        }
+    }
+
+    fn read_odd_rows(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         if cursor.rest().starts_with(b"\xef\xbb\xbf") {
             cursor.pos += 3;
         }

@@ -250,15 +250,22 @@ fn every_line_end_ends_a_line() {
 }
 
 #[test]
-fn bytes_that_are_no_utf8_spoil_their_line() {
+fn bad_utf8_in_strings_is_replaced_and_elsewhere_malformed() {
     let schema = schema();
-    let mut decoder = JsonDecoder::new(&schema, &[0, 11], JsonOptions::default()).unwrap();
-    let text = b"{\"a\":1}\n{\"a\":2,\"s\":\"\xff\"}\n{\"a\":3}\n";
+    let mut decoder = JsonDecoder::new(&schema, &[0, 6, 10, 11], JsonOptions::default()).unwrap();
+    let text = b"{\"a\":1}\n{\"a\":2,\"s\":\"\xff\xe3\"}\n{\"s\":\"\xa9\",\"p\":{\"\xc3\":1}}\n{\"a\":\xff}\n{\"a\":3}\n";
     decoder.decode_lines(text, usize::MAX).unwrap();
     let batch = decoder.flush().unwrap();
-    assert_eq!(show(&batch), ["a=1", "!", "a=3"]);
-    let corrupt = batch.column(1).as_string::<i32>();
-    assert_eq!(corrupt.value(1), "{\"a\":2,\"s\":\"\u{fffd}\"}");
+    let expected = [
+        "a=1",
+        "a=2 s=\u{fffd}\u{fffd}",
+        "s=\u{fffd} p={\u{fffd}: 1}",
+        "!",
+        "a=3",
+    ];
+    assert_eq!(show(&batch), expected);
+    let corrupt = batch.column(3).as_string::<i32>();
+    assert_eq!(corrupt.value(3), "{\"a\":\u{fffd}}");
 }
 
 #[test]
