@@ -126,7 +126,10 @@ fn fields_of(random: &mut StdRng) -> Vec<String> {
     device(random, &mut row);
     // No value of this row has a comma followed by a quote.
     let inner = &row[1..row.len() - 1];
-    let mut fields: Vec<String> = inner.split(",\"").map(|field| format!("\"{field}")).collect();
+    let mut fields: Vec<String> = inner
+        .split(",\"")
+        .map(|field| format!("\"{field}"))
+        .collect();
     fields[0].remove(0);
     fields
 }
@@ -202,14 +205,19 @@ fn nested(random: &mut StdRng, out: &mut String) {
     };
     let list = |random: &mut StdRng, item: &dyn Fn(&mut StdRng) -> String| {
         let count = random.random_range(0..5);
-        (0..count).map(|_| item(random)).collect::<Vec<_>>().join(",")
+        (0..count)
+            .map(|_| item(random))
+            .collect::<Vec<_>>()
+            .join(",")
     };
     let id = random.random::<u32>();
     let here = place(random);
     let tags = list(random, &|random| format!("\"{}\"", letters(random, 6)));
     let readings = list(random, &|random| format!("{:.4}", random.random::<f64>()));
     let path = list(random, &place);
-    let counts = list(random, &|random| format!("\"{}\":{}", letters(random, 3), random.random::<u16>()));
+    let counts = list(random, &|random| {
+        format!("\"{}\":{}", letters(random, 3), random.random::<u16>())
+    });
     write!(
         out,
         "{{\"id\":{id},\"place\":{here},\"tags\":[{tags}],\"readings\":[{readings}],\"path\":[{path}],\
@@ -220,9 +228,20 @@ fn nested(random: &mut StdRng, out: &mut String) {
 
 fn escapes(random: &mut StdRng, out: &mut String) {
     let text = |random: &mut StdRng| {
-        let pieces = ["\\n", "\\\"", "\\u00e9", "\\\\", "plain", "Zürich", "\\ud83d\\ude00", " and more of it "];
+        let pieces = [
+            "\\n",
+            "\\\"",
+            "\\u00e9",
+            "\\\\",
+            "plain",
+            "Zürich",
+            "\\ud83d\\ude00",
+            " and more of it ",
+        ];
         let count = random.random_range(1..12);
-        (0..count).map(|_| pieces[random.random_range(0..pieces.len())]).collect::<String>()
+        (0..count)
+            .map(|_| pieces[random.random_range(0..pieces.len())])
+            .collect::<String>()
     };
     let (a, b) = (text(random), text(random));
     write!(out, "{{\"a\":\"{a}\",\"b\":\"{b}\"}}").expect("a string takes all");
@@ -254,13 +273,24 @@ fn wide(random: &mut StdRng, out: &mut String) {
 fn names(random: &mut StdRng, out: &mut String) {
     out.push('{');
     for _ in 0..6 {
-        write!(out, "\"{}\":{},", letters(random, 12), random.random::<u16>()).expect("a string takes all");
+        write!(
+            out,
+            "\"{}\":{},",
+            letters(random, 12),
+            random.random::<u16>()
+        )
+        .expect("a string takes all");
     }
     write!(out, "\"a\":\"{}\",\"b\":\"x\"}}", letters(random, 5)).expect("a string takes all");
 }
 
 fn kinds() -> Vec<Kind> {
-    let kind = |name, schema, row| Kind { name, schema, row, columns: None };
+    let kind = |name, schema, row| Kind {
+        name,
+        schema,
+        row,
+        columns: None,
+    };
     let part = |name, schema, row, columns: &[usize]| Kind {
         name,
         schema,
@@ -273,10 +303,15 @@ fn kinds() -> Vec<Kind> {
         part("bid: 3 of 7", bid_schema(), bid, &[0, 2, 5]),
         kind("device", device_schema(), device),
         part("device: 2 of 7", device_schema(), device, &[0, 1]),
-        kind("word", schema(&[("word", DataType::Utf8)]), |random, out| {
-            let len = random.random_range(2..10);
-            write!(out, "{{\"word\":\"{}\"}}", letters(random, len)).expect("a string takes all");
-        }),
+        kind(
+            "word",
+            schema(&[("word", DataType::Utf8)]),
+            |random, out| {
+                let len = random.random_range(2..10);
+                write!(out, "{{\"word\":\"{}\"}}", letters(random, len))
+                    .expect("a string takes all");
+            },
+        ),
         kind("any order", device_schema(), shuffled),
         kind("half absent", device_schema(), sparse),
         kind("half null", device_schema(), nulls),
@@ -284,7 +319,12 @@ fn kinds() -> Vec<Kind> {
         kind("nested", nested_schema(), nested),
         kind("escapes", texts(), escapes),
         kind("long texts", texts(), long),
-        part("wide: 2 of 40", schema(&[("field_0", DataType::Int64), ("field_25", DataType::Utf8)]), wide, &[0, 1]),
+        part(
+            "wide: 2 of 40",
+            schema(&[("field_0", DataType::Int64), ("field_25", DataType::Utf8)]),
+            wide,
+            &[0, 1],
+        ),
         kind("new names", texts(), names),
     ]
 }
@@ -353,19 +393,33 @@ fn theirs(kind: &Kind, columns: &[usize], blocks: &[&[u8]]) -> usize {
             let taken = decoder.decode(rest).expect("rows");
             rest = &rest[taken..];
             if decoder.len() >= BATCH_ROWS {
-                rows += decoder.flush().expect("a batch").map_or(0, |batch| batch.num_rows());
+                rows += decoder
+                    .flush()
+                    .expect("a batch")
+                    .map_or(0, |batch| batch.num_rows());
             }
         }
     }
-    rows + decoder.flush().expect("a batch").map_or(0, |batch| batch.num_rows())
+    rows + decoder
+        .flush()
+        .expect("a batch")
+        .map_or(0, |batch| batch.num_rows())
 }
 
 fn main() {
     // Cargo adds `--bench`.
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    println!("{:16} {:>8} {:>12} {:>12} {:>7}", "rows", "bytes", "ours ns", "arrow-json", "times");
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"));
+    println!(
+        "{:16} {:>8} {:>12} {:>12} {:>7}",
+        "rows", "bytes", "ours ns", "arrow-json", "times"
+    );
     for kind in kinds() {
-        if wanted.as_ref().is_some_and(|wanted| !kind.name.starts_with(wanted.as_str())) {
+        if wanted
+            .as_ref()
+            .is_some_and(|wanted| !kind.name.starts_with(wanted.as_str()))
+        {
             continue;
         }
         let mut random = StdRng::seed_from_u64(1);

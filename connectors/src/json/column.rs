@@ -154,9 +154,9 @@ fn string_array(bytes: &mut Bytes, nulls: Option<NullBuffer>) -> StringArray {
     match StringArray::try_new(offsets.clone(), bytes.clone(), nulls.clone()) {
         Ok(array) => array,
         Err(_) => {
-            let values = offsets.windows(2).map(|ends| {
-                String::from_utf8_lossy(&bytes[ends[0] as usize..ends[1] as usize])
-            });
+            let values = offsets
+                .windows(2)
+                .map(|ends| String::from_utf8_lossy(&bytes[ends[0] as usize..ends[1] as usize]));
             let (offsets, bytes, _) = StringArray::from_iter_values(values).into_parts();
             StringArray::new(offsets, bytes, nulls)
         }

@@ -13,9 +13,12 @@
 //! corrupt rows is read) all columns are decoded, and elsewhere only the wanted ones.
 
 mod column;
+#[cfg(test)]
+mod fuzz;
 mod infer;
 mod names;
 mod object;
+mod options;
 mod plain;
 mod scan;
 #[cfg(test)]
@@ -29,73 +32,20 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 pub use infer::JsonInference;
+pub use options::JsonOptions;
+pub(crate) use options::{KNOWN, NOT_BUILT};
 pub(crate) use plain::plain_end;
 
 use crate::mode::ParseMode;
-use crate::time::Zone;
 use column::{Column, Context};
 use object::Object;
-use scan::{Cursor, Dialect, Malformed, Start};
+use scan::{Cursor, Malformed, Start};
 
 /// Batches are cut near so many bytes of text, however few rows that is.
 const BATCH_BYTES: usize = 16 << 20;
-
-/// How JSON is read.
-#[derive(Debug, Clone)]
-pub struct JsonOptions {
-    /// What happens to bad rows.
-    pub mode: ParseMode,
-    /// The name of the column that gets the text of bad rows, if the schema has it.
-    pub column_name_of_corrupt_record: String,
-    /// Where timestamps without a zone were written.
-    pub zone: Zone,
-    /// Strings and names may be in single quotes.
-    pub allow_single_quotes: bool,
-    /// `NaN` and `Infinity` are numbers.
-    pub allow_non_numeric_numbers: bool,
-    /// `/* comments */` and `// comments` are blanks.
-    pub allow_comments: bool,
-    /// Names need no quotes.
-    pub allow_unquoted_field_names: bool,
-    /// `007` is a number.
-    pub allow_numeric_leading_zeros: bool,
-    /// A backslash before any character stands for that character.
-    pub allow_backslash_escaping_any_character: bool,
-    /// Strings may hold control characters as they are.
-    pub allow_unquoted_control_chars: bool,
-}
-
-impl JsonOptions {
-    fn dialect(&self, many_lines: bool) -> Dialect {
-        Dialect {
-            single_quotes: self.allow_single_quotes,
-            not_finite: self.allow_non_numeric_numbers,
-            comments: self.allow_comments,
-            unquoted_names: self.allow_unquoted_field_names,
-            leading_zeros: self.allow_numeric_leading_zeros,
-            any_escape: self.allow_backslash_escaping_any_character,
-            control_chars: self.allow_unquoted_control_chars,
-            many_lines,
-        }
-    }
-}
-
-impl Default for JsonOptions {
-    fn default() -> Self {
-        JsonOptions {
-            mode: ParseMode::Permissive,
-            column_name_of_corrupt_record: "_corrupt_record".into(),
-            zone: Zone::UTC,
-            allow_single_quotes: true,
-            allow_non_numeric_numbers: true,
-            allow_comments: false,
-            allow_unquoted_field_names: false,
-            allow_numeric_leading_zeros: false,
-            allow_backslash_escaping_any_character: false,
-            allow_unquoted_control_chars: false,
-        }
-    }
-}
+/// A batch has no more, so that no column has more than its offsets can tell: bad UTF-8 grows to three times its
+/// length.
+const TEXT_BYTES_MAX: usize = i32::MAX as usize / 3;
 
 /// Why JSON cannot be decoded.
 #[derive(Debug, thiserror::Error)]
@@ -302,7 +252,7 @@ impl JsonDecoder {
         outcome: Result<(), Malformed>,
     ) -> Result<(), JsonError> {
         self.bytes += range.len();
-        if self.bytes > i32::MAX as usize {
+        if self.bytes > TEXT_BYTES_MAX {
             return Err(JsonError::TooLong {
                 line: self.lines,
                 bytes: range.len(),
@@ -336,6 +286,15 @@ impl JsonDecoder {
                 }
                 if let Some(corrupt) = &mut self.corrupt {
                     let text = String::from_utf8_lossy(&text[range]);
+                    // Each row of an array gets the whole text.
+                    let copies = self.root.rows.saturating_sub(before);
+                    self.bytes = self.bytes.saturating_add(copies.saturating_mul(text.len()));
+                    if self.bytes > TEXT_BYTES_MAX {
+                        return Err(JsonError::TooLong {
+                            line: self.lines,
+                            bytes: text.len(),
+                        });
+                    }
                     (before..self.root.rows).for_each(|_| corrupt.append_text(&text));
                 }
                 Ok(())

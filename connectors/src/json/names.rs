@@ -73,7 +73,9 @@ impl Names {
             mix(u64::from_le_bytes(*word));
             rest = behind;
         }
-        mix(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        mix(rest
+            .iter()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte)));
         hash as usize & (self.slots.len() - 1)
     }
 }

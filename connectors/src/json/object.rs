@@ -48,7 +48,10 @@ impl Spelling {
     fn starts(&self, text: &[u8]) -> bool {
         match text.first_chunk::<16>() {
             Some(head) => {
-                (u8x16::new(*head) & self.mask).simd_eq(self.head).to_bitmask() == 0xffff
+                (u8x16::new(*head) & self.mask)
+                    .simd_eq(self.head)
+                    .to_bitmask()
+                    == 0xffff
                     && (self.bytes.len() <= 16 || text[16..].starts_with(&self.bytes[16..]))
             }
             None => !self.bytes.is_empty() && text.starts_with(&self.bytes),
@@ -221,15 +224,12 @@ impl Object {
         // A line end may be within: it is a blank in some texts and the end in others.
         let plain = spelled.len() < 256 && spelled.iter().all(|byte| *byte >= b' ');
         let rest = &cursor.text[from..];
-        let is_spelled_so = |seen: &Seen| {
-            seen.spelled.bytes.len() == spelled.len() && seen.spelled.starts(rest)
-        };
+        let is_spelled_so =
+            |seen: &Seen| seen.spelled.bytes.len() == spelled.len() && seen.spelled.starts(rest);
         let known = self.names.get_or(name, |at| is_spelled_so(&self.seen[at]));
         let at = match known {
             Some(at) => at,
-            None if self.seen.len() < self.seen_max && plain => {
-                self.remember(name, spelled, None)
-            }
+            None if self.seen.len() < self.seen_max && plain => self.remember(name, spelled, None),
             None => {
                 *previous = 0;
                 return Ok(None);

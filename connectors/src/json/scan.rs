@@ -17,7 +17,17 @@ const NUMBER_BYTES_MAX: usize = 1000;
 
 const LOW: u64 = 0x0101_0101_0101_0101;
 
-const TENS: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+const TENS: [u64; 9] = [
+    1,
+    10,
+    100,
+    1000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+];
 
 /// Why a text is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +254,11 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     fn digits(&mut self, mantissa: &mut u64) -> usize {
         let from = self.pos;
-        while let Some(word) = self.text.get(self.pos..).and_then(|rest| rest.first_chunk()) {
+        while let Some(word) = self
+            .text
+            .get(self.pos..)
+            .and_then(|rest| rest.first_chunk())
+        {
             // Digits become 0 to 9. What is more sets its high bit here; only the lowest such mark is exact.
             let values = u64::from_le_bytes(*word) ^ (LOW * 0x30);
             let marks = (values.wrapping_add(LOW * 0x76) | values) & (LOW * 0x80);
@@ -484,8 +498,9 @@ impl<'a> Cursor<'a> {
         let start = self.pos;
         if self.dialect.unquoted_names {
             // As Jackson has it: what Java allows in names, and some more.
-            let is_part =
-                |byte: u8| byte.is_ascii_alphanumeric() || b"_$@#*-+".contains(&byte) || byte >= 0x80;
+            let is_part = |byte: u8| {
+                byte.is_ascii_alphanumeric() || b"_$@#*-+".contains(&byte) || byte >= 0x80
+            };
             while is_part(self.peek()) {
                 self.pos += 1;
             }
