@@ -298,7 +298,8 @@ fn short_date(year: u32, month: u32, day: u32) -> Option<i64> {
     if month > 12 || day.wrapping_sub(1) >= u32::from(DAYS[month as usize & 15]) {
         return None;
     }
-    if month == 2 && day == 29 && (year % 4 != 0 || (year % 100 == 0 && year % 400 != 0)) {
+    let leap = || year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    if month == 2 && day == 29 && !leap() {
         return None;
     }
     // Years start in March, 400 years early so that none is negative; 719,468 + 146,097 days before 1970-03-01.

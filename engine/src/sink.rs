@@ -27,6 +27,15 @@ pub enum OutputMode {
     Complete,
 }
 
+impl OutputMode {
+    /// The mode that users of the model call so.
+    pub fn named(name: &str) -> Option<Self> {
+        [OutputMode::Append, OutputMode::Update, OutputMode::Complete]
+            .into_iter()
+            .find(|mode| mode.to_string().eq_ignore_ascii_case(name.trim()))
+    }
+}
+
 impl std::fmt::Display for OutputMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -107,6 +116,12 @@ pub trait SinkFactory: Send + Sync {
 
     /// False if what it wrote is gone with the program (console, memory): its query needs no checkpoint.
     fn durable(&self) -> bool {
+        true
+    }
+
+    /// False if a query cannot go on from a checkpoint, because the rows of earlier epochs are gone and none will bring
+    /// them back.
+    fn recovers(&self) -> bool {
         true
     }
 

@@ -149,6 +149,8 @@ struct Coordinator {
     maybe_more: bool,
     paused: bool,
     stopping: bool,
+    /// Why the query fails, once the runs before the failure are in the sink.
+    failure: Option<String>,
     last_start: Option<Instant>,
     /// The next aligned moment under `Every`, in microseconds since 1970.
     due_us: i64,
@@ -336,6 +338,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         maybe_more: true,
         paused: false,
         stopping: false,
+        failure: None,
         last_start: None,
         due_us: 0,
         begun: now(),
@@ -399,7 +402,7 @@ impl Coordinator {
                     self.looking = begun.elapsed();
                 }
             }
-            if self.in_flight.is_empty() && self.rest()? {
+            if self.failure.is_none() && self.in_flight.is_empty() && self.rest()? {
                 return Ok(());
             }
             let first = match self.patience() {
@@ -416,6 +419,11 @@ impl Coordinator {
             }
             self.end_old_run();
             self.advance()?;
+            if self.runs.is_empty()
+                && let Some(text) = self.failure.take()
+            {
+                return Err(text);
+            }
         }
     }
 
@@ -657,8 +665,14 @@ impl Coordinator {
     }
 
     fn complete(&mut self, epoch: u64, reports: &[Report]) -> Result<(), String> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
         if let Some(text) = reports.iter().find_map(|report| report.failure.clone()) {
-            return Err(text);
+            self.failure = Some(text);
+            self.stopping = true;
+            self.runs.abandon(epoch);
+            return Ok(());
         }
         self.in_flight.remove(&epoch);
         self.runs.completed = self.runs.completed.max(epoch + 1);
