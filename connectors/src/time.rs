@@ -568,6 +568,23 @@ mod tests {
     }
 
     #[test]
+    fn short_dates_are_dates() {
+        for year in 0..10_000 {
+            for (month, day) in
+                (0..100).flat_map(|month| [0, 1, 28, 29, 30, 31, 32].map(|day| (month, day)))
+            {
+                let (y, m, d) = (i64::from(year), i64::from(month), i64::from(day));
+                let expected = is_date(y, m, d).then(|| days_from_civil(y, m, d));
+                assert_eq!(
+                    short_date(year, month, day),
+                    expected,
+                    "{year} {month} {day}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn civil_days_go_both_ways() {
         for days in (-800_000..800_000).step_by(37) {
             let (year, month, day) = civil_from_days(days);
