@@ -21,6 +21,7 @@ mod relation;
 mod session;
 pub mod sink;
 pub mod source;
+mod spill;
 mod statement;
 mod trigger;
 mod workers;
