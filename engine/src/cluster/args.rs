@@ -1,6 +1,7 @@
-//! The four flags of every Highwater program.
+//! The flags of every Highwater program.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::ClusterError;
 
@@ -8,6 +9,8 @@ use super::ClusterError;
 pub(super) const SECRET: &str = "HIGHWATER_SECRET";
 /// Environment variable with the private directory of the Unix sockets.
 pub(super) const SOCKETS: &str = "HIGHWATER_SOCKETS";
+/// Environment variable with the id of the process that started this one and looks after it.
+pub(super) const SUPERVISOR: &str = "HIGHWATER_SUPERVISOR";
 
 /// Workers and processes of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +23,26 @@ pub struct ClusterConfig {
     pub process: Option<usize>,
     /// One `host:port` a process; `None` means Unix sockets on this machine.
     pub hosts: Option<Vec<String>>,
+    /// How often, in all, processes that were started from here are started again when they die; a minute in which none
+    /// dies starts the count anew.
+    pub restarts: u32,
+    /// A process that is not heard of for so long counts as dead.
+    pub heartbeat_timeout: Duration,
+    /// How long the others wait for one that died to come back.
+    pub rejoin_timeout: Duration,
 }
 
 impl Default for ClusterConfig {
-    /// One process with one worker.
+    /// One process with one worker. Ten restarts, ten seconds without a sign of life, a minute to come back.
     fn default() -> Self {
         ClusterConfig {
             workers: 1,
             processes: 1,
             process: None,
             hosts: None,
+            restarts: 10,
+            heartbeat_timeout: Duration::from_secs(10),
+            rejoin_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -60,6 +73,9 @@ impl ClusterConfig {
                 "-w" | "--workers" => config.workers = number(&flag, &value()?)?,
                 "-n" | "--processes" => config.processes = number(&flag, &value()?)?,
                 "-p" | "--process" => config.process = Some(number(&flag, &value()?)?),
+                "--restarts" => config.restarts = number(&flag, &value()?)?,
+                "--heartbeat-timeout" => config.heartbeat_timeout = seconds(&flag, &value()?)?,
+                "--rejoin-timeout" => config.rejoin_timeout = seconds(&flag, &value()?)?,
                 "--hostfile" => hostfile = Some(PathBuf::from(value()?)),
                 "--" => {
                     rest.extend(args);
@@ -127,7 +143,18 @@ impl ClusterConfig {
     }
 }
 
-fn number(flag: &str, text: &str) -> Result<usize, ClusterError> {
+fn seconds(flag: &str, text: &str) -> Result<Duration, ClusterError> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| {
+            ClusterError::Arguments(format!(
+                "\"{flag}\" needs a number of seconds above 0, not \"{text}\""
+            ))
+        })
+}
+
+fn number<N: std::str::FromStr>(flag: &str, text: &str) -> Result<N, ClusterError> {
     text.parse()
         .map_err(|_| ClusterError::Arguments(format!("\"{flag}\" needs a number, not \"{text}\"")))
 }
@@ -149,6 +176,9 @@ mod tests {
             (3, 2, Some(1))
         );
         assert_eq!(rest, ["in.txt", "out"]);
+        let (config, _) = parse("--restarts 3 --heartbeat-timeout=0.5").expect("valid");
+        assert_eq!(config.restarts, 3);
+        assert_eq!(config.heartbeat_timeout, Duration::from_millis(500));
     }
 
     #[test]
@@ -158,6 +188,8 @@ mod tests {
             ("-w x", "not \"x\""),
             ("-w 0", "at least one worker"),
             ("-n 2 -p 2", "process 2 does not exist"),
+            ("--heartbeat-timeout 0", "a number of seconds above 0"),
+            ("--restarts many", "\"--restarts\" needs a number"),
             ("--frobnicate", "unknown flag \"--frobnicate\""),
             (
                 "--hostfile /nonexistent/hosts -n 2 -p 0",

@@ -1,37 +1,48 @@
-//! One authenticated socket to every other process, handed to timely.
+//! How processes meet: two authenticated sockets for every pair, one handed to timely and one for heartbeats.
 //!
 //! timely's own set-up checks nothing: a stray byte stream on its port hangs or kills a worker. Here a socket is
-//! handed over only after both ends proved that they hold the same secret (HMAC-SHA256 over two nonces, the
-//! generation and the process number). On one machine the sockets are Unix sockets in a private directory.
+//! handed over only after both ends proved that they hold the same secret. On one machine the sockets are Unix sockets
+//! in a private directory.
+//!
+//! Every process first tells process 0 that it is there, and which generation it was last part of. When all are
+//! there, process 0 names a later one, and the pairs connect under its number: whoever comes from an earlier one is
+//! turned away. Nobody listens while a generation lives.
 
-use std::io::{Error, ErrorKind, Read, Result as IoResult, Write};
+use std::io::{Error, ErrorKind, Result as IoResult};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use crossbeam_channel::Sender;
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
-use timely::communication::allocator::zero_copy::stream::Stream;
 use timely::communication::{AllocatorBuilder, Config, Hooks};
 
 use super::args::{SECRET, SOCKETS};
-use super::{ClusterConfig, ClusterError};
+use super::handshake::{Hello, Identity, Purpose, Socket};
+use super::link::Link;
+use super::{ClusterConfig, ClusterError, now, pulse};
 
-/// A process that is alone on its machine's port may be started a minute before the last of the others.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// One handshake; a peer that sends nothing may not hold up the others.
-const HANDSHAKE: Duration = Duration::from_secs(2);
-/// How the names of directories begin that a session makes for its own sockets.
-pub(super) const PRIVATE_DIR: &str = "highwater-sockets-";
+/// Connecting all pairs, once all processes are there.
+const CONNECTING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What timely needs to start the workers of this process.
-pub(crate) type Allocators = (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>);
+/// What the workers of one generation start from.
+pub(crate) struct Joined {
+    pub(crate) generation: u64,
+    pub(crate) builders: Vec<AllocatorBuilder>,
+    /// timely's network threads.
+    pub(crate) comms: Box<dyn std::any::Any + Send>,
+    /// The connections, where there are other processes.
+    pub(crate) link: Option<Arc<Link>>,
+    /// Heartbeats are exchanged while it lives.
+    pub(crate) pulse: Option<Sender<()>>,
+}
 
 /// What processes must share before they can meet.
+#[derive(Clone)]
 pub(crate) struct Meeting {
     /// Proves that a process is one of ours.
     pub(crate) secret: String,
@@ -49,36 +60,54 @@ impl Meeting {
     }
 }
 
-/// Connects process `me` with the others; returns at once when it is the only one.
+/// How long a process waits for the others, and what it looks after meanwhile.
+pub(crate) struct Wait<'a> {
+    /// How long.
+    pub(crate) limit: Duration,
+    /// Asked again and again; told which processes are there (in process 0). An error ends the wait.
+    pub(crate) tend: &'a mut dyn FnMut(&[bool]) -> Result<(), ClusterError>,
+}
+
+/// Connects process `me` with the others, in a generation after `last`; returns at once when it is the only one.
 pub(crate) fn connect(
     config: &ClusterConfig,
     me: usize,
-    meeting: Meeting,
-) -> Result<Allocators, ClusterError> {
+    meeting: &Meeting,
+    last: u64,
+    wait: Wait<'_>,
+) -> Result<Joined, ClusterError> {
     let of = config.processes;
     let failed = |what: String| ClusterError::Connect { me, of, what };
     if of == 1 {
-        return Config::Process(config.workers).try_build().map_err(failed);
+        let (builders, comms) = Config::Process(config.workers)
+            .try_build()
+            .map_err(failed)?;
+        return Ok(Joined {
+            generation: 1,
+            builders,
+            comms,
+            link: None,
+            pulse: None,
+        });
     }
     if meeting.secret.len() < 16 {
         return Err(failed(format!(
             "set the environment variable {SECRET} to the same secret (16 characters or more) in every process"
         )));
     }
-    let handshake = Handshake {
-        secret: meeting.secret.into_bytes(),
-        generation: 0,
+    let identity = Identity {
+        secret: meeting.secret.as_bytes().to_vec(),
         me,
         of,
     };
-    match (&config.hosts, meeting.sockets) {
+    match (&config.hosts, &meeting.sockets) {
         (Some(hosts), _) => {
-            let sockets = tcp_sockets(hosts, &handshake).map_err(|e| failed(e.to_string()))?;
-            allocators(config.workers, me, sockets).map_err(|e| failed(e.to_string()))
+            let network = Tcp::new(hosts, me).map_err(|e| failed(e.to_string()))?;
+            join(config, Host::new(network, identity, last, wait))
         }
         (None, Some(dir)) => {
-            let sockets = unix_sockets(&dir, &handshake).map_err(|e| failed(e.to_string()))?;
-            allocators(config.workers, me, sockets).map_err(|e| failed(e.to_string()))
+            let network = Unix::new(dir, me).map_err(|e| failed(e.to_string()))?;
+            join(config, Host::new(network, identity, last, wait))
         }
         (None, None) => Err(failed(format!(
             "set the environment variable {SOCKETS} to one private directory for all processes, give --hostfile, \
@@ -87,271 +116,388 @@ pub(crate) fn connect(
     }
 }
 
-fn allocators<S: Stream + 'static>(
-    workers: usize,
-    me: usize,
-    sockets: Vec<Option<S>>,
-) -> IoResult<Allocators> {
+fn join<N: Network>(
+    config: &ClusterConfig,
+    mut host: Host<'_, N>,
+) -> Result<Joined, ClusterError> {
+    let (me, of) = (host.identity.me, host.identity.of);
+    let failed = |error: Error| ClusterError::Connect {
+        me,
+        of,
+        what: error.to_string(),
+    };
+    let (generation, pairs) = host.meet()?;
+    let link = Arc::new(Link::default());
+    let (mut rows, mut pulses) = (Vec::new(), Vec::new());
+    for (index, pair) in pairs.into_iter().enumerate() {
+        let Some((socket, pulse)) = pair else {
+            rows.push(None);
+            continue;
+        };
+        rows.push(Some(link.watch(index, socket).map_err(failed)?));
+        pulse.set_nonblocking(true).map_err(failed)?;
+        pulses.push((index, pulse));
+    }
     let hooks = Hooks::default();
-    let processes = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), None);
+    let processes = ProcessBuilder::new_typed_vector(config.workers, hooks.refill.clone(), None);
     let (builders, guard) =
-        initialize_networking_from_sockets(processes, sockets, me, workers, hooks)?;
-    Ok((
-        builders.into_iter().map(AllocatorBuilder::Tcp).collect(),
-        Box::new(guard),
-    ))
+        initialize_networking_from_sockets(processes, rows, me, config.workers, hooks)
+            .map_err(failed)?;
+    let pulse =
+        pulse::start(pulses, config.heartbeat_timeout, Arc::clone(&link)).map_err(failed)?;
+    Ok(Joined {
+        generation,
+        builders: builders.into_iter().map(AllocatorBuilder::Tcp).collect(),
+        comms: Box::new(guard),
+        link: Some(link),
+        pulse: Some(pulse),
+    })
 }
 
-/// A socket whose reads and writes can be limited in time while it is not trusted yet.
-trait Patience: Read + Write {
-    fn limit(&self, limit: Option<Duration>) -> IoResult<()>;
+/// Where processes find each other.
+trait Network {
+    type Socket: Socket;
+    fn connect(&self, index: usize) -> IoResult<Self::Socket>;
+    /// A socket that somebody connected, if somebody did.
+    fn accept(&self) -> IoResult<Option<Self::Socket>>;
 }
 
-impl Patience for UnixStream {
-    fn limit(&self, limit: Option<Duration>) -> IoResult<()> {
-        self.set_nonblocking(false)?;
-        self.set_read_timeout(limit)?;
-        self.set_write_timeout(limit)
+struct Unix<'a> {
+    dir: &'a Path,
+    own: PathBuf,
+    listener: UnixListener,
+}
+
+impl<'a> Unix<'a> {
+    fn new(dir: &'a Path, me: usize) -> IoResult<Self> {
+        let own = dir.join(format!("{me}.sock"));
+        let _ = std::fs::remove_file(&own);
+        let listener = UnixListener::bind(&own).map_err(|e| {
+            Error::new(
+                e.kind(),
+                format!("could not listen on \"{}\": {e}", own.display()),
+            )
+        })?;
+        listener.set_nonblocking(true)?;
+        Ok(Unix { dir, own, listener })
     }
 }
 
-impl Patience for TcpStream {
-    fn limit(&self, limit: Option<Duration>) -> IoResult<()> {
-        self.set_nonblocking(false)?;
-        self.set_nodelay(true)?;
-        self.set_read_timeout(limit)?;
-        self.set_write_timeout(limit)
+impl Drop for Unix<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.own);
     }
 }
 
-struct Handshake {
-    secret: Vec<u8>,
-    generation: u64,
-    me: usize,
-    of: usize,
+impl Network for Unix<'_> {
+    type Socket = UnixStream;
+
+    fn connect(&self, index: usize) -> IoResult<UnixStream> {
+        UnixStream::connect(self.dir.join(format!("{index}.sock")))
+    }
+
+    fn accept(&self) -> IoResult<Option<UnixStream>> {
+        accepted(self.listener.accept().map(|(socket, _)| socket))
+    }
 }
 
-impl Handshake {
-    fn proof(&self, role: &[u8], first: &[u8], second: &[u8], index: usize) -> [u8; 32] {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
-        for part in [
-            role,
-            first,
-            second,
-            &self.generation.to_le_bytes(),
-            &(index as u64).to_le_bytes(),
-        ] {
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
+struct Tcp<'a> {
+    hosts: &'a [String],
+    listener: TcpListener,
+}
+
+impl<'a> Tcp<'a> {
+    fn new(hosts: &'a [String], me: usize) -> IoResult<Self> {
+        let own = &hosts[me];
+        let listener = TcpListener::bind(own.as_str())
+            .map_err(|e| Error::new(e.kind(), format!("could not listen on \"{own}\": {e}")))?;
+        listener.set_nonblocking(true)?;
+        Ok(Tcp { hosts, listener })
+    }
+}
+
+impl Network for Tcp<'_> {
+    type Socket = TcpStream;
+
+    fn connect(&self, index: usize) -> IoResult<TcpStream> {
+        TcpStream::connect(self.hosts[index].as_str())
     }
 
-    /// Proves who we are to the acceptor, and makes it prove itself.
-    fn introduce(&self, socket: &mut impl Patience) -> IoResult<()> {
-        socket.limit(Some(HANDSHAKE))?;
-        let mut theirs = [0u8; 32];
-        socket.read_exact(&mut theirs)?;
-        let ours = nonce();
-        socket.write_all(&ours)?;
-        socket.write_all(&(self.me as u64).to_le_bytes())?;
-        socket.write_all(&self.proof(b"connect", &theirs, &ours, self.me))?;
-        let mut answer = [0u8; 32];
-        socket.read_exact(&mut answer)?;
-        if !same(&answer, &self.proof(b"accept", &ours, &theirs, self.me)) {
-            return Err(Error::new(
-                ErrorKind::PermissionDenied,
-                "the other process holds another secret",
-            ));
-        }
-        socket.limit(None)
+    fn accept(&self) -> IoResult<Option<TcpStream>> {
+        accepted(self.listener.accept().map(|(socket, _)| socket))
     }
+}
 
-    /// Learns who connected; an error means a stranger.
-    fn welcome(&self, socket: &mut impl Patience) -> IoResult<usize> {
-        socket.limit(Some(HANDSHAKE))?;
-        let ours = nonce();
-        socket.write_all(&ours)?;
-        let (mut theirs, mut index, mut proof) = ([0u8; 32], [0u8; 8], [0u8; 32]);
-        socket.read_exact(&mut theirs)?;
-        socket.read_exact(&mut index)?;
-        socket.read_exact(&mut proof)?;
-        let index = u64::from_le_bytes(index) as usize;
-        if !same(&proof, &self.proof(b"connect", &ours, &theirs, index))
-            || index <= self.me
-            || index >= self.of
+fn accepted<S>(socket: IoResult<S>) -> IoResult<Option<S>> {
+    match socket {
+        Ok(socket) => Ok(Some(socket)),
+        // One that hung up before it was its turn is nobody's concern.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+            ) =>
         {
-            return Err(Error::new(
-                ErrorKind::PermissionDenied,
-                "not one of our processes",
-            ));
+            Ok(None)
         }
-        socket.write_all(&self.proof(b"accept", &theirs, &ours, index))?;
-        socket.limit(None)?;
-        Ok(index)
+        Err(error) => Err(error),
     }
 }
 
-fn nonce() -> [u8; 32] {
-    let mut nonce = [0u8; 32];
-    nonce[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-    nonce[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-    nonce
+/// A process among the others.
+struct Host<'a, N: Network> {
+    network: N,
+    identity: Identity,
+    last: u64,
+    wait: Wait<'a>,
+    begun: Instant,
+    /// Why the last attempt failed.
+    cause: Option<Error>,
 }
 
-/// Compares in constant time.
-fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().zip(b).fold(0u8, |acc, (x, y)| acc | (x ^ y)) == 0
+/// The two sockets to each process: for rows, and for heartbeats.
+type Pairs<S> = Vec<Option<(S, S)>>;
+
+/// Sockets that are there so far, by process and purpose.
+struct Half<S> {
+    rows: Vec<Option<S>>,
+    pulses: Vec<Option<S>>,
 }
 
-/// Tries until `PATIENCE` is over.
-fn persist<T>(what: &str, mut attempt: impl FnMut() -> IoResult<Option<T>>) -> IoResult<T> {
-    let tries = (PATIENCE.as_millis() / PAUSE.as_millis()) as usize;
-    let mut last = None;
-    for _ in 0..tries {
-        match attempt() {
-            Ok(Some(done)) => return Ok(done),
-            Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
-            Err(error) => last = Some(error),
+impl<S> Half<S> {
+    fn new(of: usize) -> Self {
+        let none = || (0..of).map(|_| None).collect();
+        Half {
+            rows: none(),
+            pulses: none(),
+        }
+    }
+
+    fn put(&mut self, purpose: Purpose, index: usize, socket: S) {
+        match purpose {
+            Purpose::Rows => self.rows[index] = Some(socket),
+            Purpose::Pulse => self.pulses[index] = Some(socket),
+            Purpose::Meet => {}
+        }
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.rows[index].is_some() && self.pulses[index].is_some()
+    }
+
+    fn pairs(self) -> Pairs<S> {
+        let both = self.rows.into_iter().zip(self.pulses);
+        both.map(|(rows, pulse)| rows.zip(pulse)).collect()
+    }
+}
+
+impl<'a, N: Network> Host<'a, N> {
+    fn new(network: N, identity: Identity, last: u64, wait: Wait<'a>) -> Self {
+        Host {
+            network,
+            identity,
+            last,
+            wait,
+            begun: now(),
+            cause: None,
+        }
+    }
+
+    fn meet(&mut self) -> Result<(u64, Pairs<N::Socket>), ClusterError> {
+        loop {
+            let (generation, meets) = match self.identity.me {
+                0 => self.gather()?,
+                _ => (self.attend()?, Vec::new()),
+            };
+            self.last = generation;
+            if let Some(pairs) = self.pair_up(generation, &meets)? {
+                return Ok((generation, pairs));
+            }
+        }
+    }
+
+    fn failed(&self, what: String) -> ClusterError {
+        ClusterError::Connect {
+            me: self.identity.me,
+            of: self.identity.of,
+            what,
+        }
+    }
+
+    /// Waits a moment for `missing`, unless it has been long enough.
+    fn pause(&mut self, missing: usize, there: &[bool]) -> Result<(), ClusterError> {
+        (self.wait.tend)(there)?;
+        if self.begun.elapsed() > self.wait.limit {
+            let what = match missing > self.identity.me {
+                true => "connect",
+                false => "answer",
+            };
+            let cause = self.cause.take();
+            let cause = cause.map(|e| format!(": {e}")).unwrap_or_default();
+            let limit = self.wait.limit;
+            return Err(self.failed(format!(
+                "process {missing} did not {what} within {limit:?}{cause}"
+            )));
         }
         std::thread::sleep(PAUSE);
+        Ok(())
     }
-    let cause = last.map(|e| format!(": {e}")).unwrap_or_default();
-    Err(Error::new(
-        ErrorKind::TimedOut,
-        format!("{what} within {} s{cause}", PATIENCE.as_secs()),
-    ))
-}
 
-fn unix_sockets(dir: &Path, handshake: &Handshake) -> IoResult<Vec<Option<UnixStream>>> {
-    let own = dir.join(format!("{}.sock", handshake.me));
-    let _ = std::fs::remove_file(&own);
-    let listener = UnixListener::bind(&own).map_err(|e| {
-        Error::new(
-            e.kind(),
-            format!("could not listen on \"{}\": {e}", own.display()),
-        )
-    })?;
-    listener.set_nonblocking(true)?;
-    let sockets = all_sockets(
-        handshake,
-        |index| UnixStream::connect(dir.join(format!("{index}.sock"))),
-        || match listener.accept() {
-            Ok((socket, _)) => Ok(Some(socket)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        },
-    )?;
-    let _ = std::fs::remove_file(&own);
-    // The last process to be connected finds it empty; whoever made a directory for us keeps theirs.
-    if dir
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(PRIVATE_DIR))
-    {
-        let _ = std::fs::remove_dir(dir);
-    }
-    Ok(sockets)
-}
-
-fn tcp_sockets(hosts: &[String], handshake: &Handshake) -> IoResult<Vec<Option<TcpStream>>> {
-    let own = &hosts[handshake.me];
-    let listener = TcpListener::bind(own.as_str())
-        .map_err(|e| Error::new(e.kind(), format!("could not listen on \"{own}\": {e}")))?;
-    listener.set_nonblocking(true)?;
-    all_sockets(
-        handshake,
-        |index| TcpStream::connect(hosts[index].as_str()),
-        || match listener.accept() {
-            Ok((socket, _)) => Ok(Some(socket)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        },
-    )
-}
-
-/// Connects to every lower process and waits for every higher one.
-fn all_sockets<S: Patience>(
-    handshake: &Handshake,
-    connect: impl Fn(usize) -> IoResult<S>,
-    accept: impl Fn() -> IoResult<Option<S>>,
-) -> IoResult<Vec<Option<S>>> {
-    let mut sockets: Vec<Option<S>> = (0..handshake.of).map(|_| None).collect();
-    for (index, slot) in sockets.iter_mut().enumerate().take(handshake.me) {
-        *slot = Some(persist(&format!("process {index} did not answer"), || {
-            let mut socket = connect(index)?;
-            handshake.introduce(&mut socket)?;
-            Ok(Some(socket))
-        })?);
-    }
-    while let Some(missing) =
-        (handshake.me + 1..handshake.of).find(|index| sockets[*index].is_none())
-    {
-        let (index, socket) = persist(&format!("process {missing} did not connect"), || {
-            let Some(mut socket) = accept()? else {
-                return Ok(None);
-            };
-            // A stranger is turned away; it must not end the wait for our own.
-            Ok(handshake
-                .welcome(&mut socket)
-                .ok()
-                .map(|index| (index, socket)))
-        })?;
-        sockets[index] = Some(socket);
-    }
-    Ok(sockets)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn handshake(secret: &str, me: usize) -> Handshake {
-        Handshake {
-            secret: secret.as_bytes().to_vec(),
-            generation: 7,
-            me,
-            of: 2,
+    /// In process 0: waits until all are there, and tells them the generation.
+    fn gather(&mut self) -> Result<(u64, Vec<N::Socket>), ClusterError> {
+        let of = self.identity.of;
+        let mut meets: Vec<Option<N::Socket>> = (0..of).map(|_| None).collect();
+        loop {
+            match self.network.accept() {
+                Ok(Some(mut socket)) => {
+                    // A stranger is turned away; it must not end the wait for our own.
+                    let wanted = |hello: &Hello| hello.purpose == Purpose::Meet;
+                    if let Ok(hello) = self.identity.welcome(&mut socket, wanted) {
+                        self.last = self.last.max(hello.generation);
+                        meets[hello.index] = Some(socket);
+                    }
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => self.cause = Some(error),
+            }
+            for meet in &mut meets {
+                if meet.as_mut().is_some_and(has_hung_up) {
+                    *meet = None;
+                }
+            }
+            if let Some(missing) = (1..of).find(|index| meets[*index].is_none()) {
+                let there: Vec<bool> = meets.iter().map(Option::is_some).collect();
+                self.pause(missing, &there)?;
+                continue;
+            }
+            let generation = self.last + 1;
+            self.last = generation;
+            for meet in &mut meets {
+                let told = meet.as_mut().map(|meet| {
+                    meet.limit(Some(CONNECTING))?;
+                    meet.write_all(&generation.to_le_bytes())
+                });
+                if let Some(Err(_)) = told {
+                    *meet = None;
+                }
+            }
+            let told: Vec<N::Socket> = meets.iter_mut().filter_map(Option::take).collect();
+            if told.len() == of - 1 {
+                return Ok((generation, told));
+            }
         }
     }
 
-    fn meet(acceptor: Handshake, connector: Handshake) -> (IoResult<usize>, IoResult<()>) {
-        let (mut a, mut b) = UnixStream::pair().expect("a socket pair");
-        std::thread::scope(|scope| {
-            let accepted = scope.spawn(move || acceptor.welcome(&mut a));
-            let introduced = connector.introduce(&mut b);
-            drop(b);
-            (accepted.join().expect("no panic"), introduced)
-        })
+    /// In other processes: tells process 0 that this one is there, and waits for the generation.
+    fn attend(&mut self) -> Result<u64, ClusterError> {
+        loop {
+            match self.introduced(0, Purpose::Meet, self.last) {
+                Ok(mut socket) => {
+                    if let Some(generation) = self.told(&mut socket)? {
+                        return Ok(generation);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(self.failed(error.to_string()));
+                }
+                Err(error) => self.cause = Some(error),
+            }
+            self.pause(0, &[])?;
+        }
     }
 
-    #[test]
-    fn processes_with_one_secret_meet() {
-        let (accepted, introduced) = meet(
-            handshake("0123456789abcdef", 0),
-            handshake("0123456789abcdef", 1),
-        );
-        assert_eq!(accepted.expect("welcome"), 1);
-        introduced.expect("introduced");
+    /// The generation that process 0 names; none if it hangs up first. What it says after the handshake is not signed:
+    /// a number that somebody changed leads nowhere, for the pairs sign theirs.
+    fn told(&mut self, socket: &mut N::Socket) -> Result<Option<u64>, ClusterError> {
+        if socket.set_nonblocking(true).is_err() {
+            return Ok(None);
+        }
+        let (mut bytes, mut read) = ([0u8; 8], 0);
+        loop {
+            match socket.read(&mut bytes[read..]) {
+                Ok(0) => return Ok(None),
+                Ok(count) => read += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.pause(0, &[])?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Ok(None),
+            }
+            if read == bytes.len() {
+                return Ok(Some(u64::from_le_bytes(bytes)));
+            }
+        }
     }
 
-    #[test]
-    fn another_secret_or_generation_is_turned_away() {
-        let (accepted, introduced) = meet(
-            handshake("0123456789abcdef", 0),
-            handshake("another secret here", 1),
-        );
-        assert!(accepted.is_err() && introduced.is_err());
-        let mut stale = handshake("0123456789abcdef", 1);
-        stale.generation = 6;
-        let (accepted, introduced) = meet(handshake("0123456789abcdef", 0), stale);
-        assert!(accepted.is_err() && introduced.is_err());
+    fn introduced(
+        &self,
+        index: usize,
+        purpose: Purpose,
+        generation: u64,
+    ) -> IoResult<N::Socket> {
+        let mut socket = self.network.connect(index)?;
+        self.identity
+            .introduce(&mut socket, purpose, generation)?;
+        Ok(socket)
     }
 
-    #[test]
-    fn stray_bytes_are_turned_away() {
-        let (mut a, mut b) = UnixStream::pair().expect("a socket pair");
-        b.write_all(&[0xff; 4096]).expect("written");
-        assert!(handshake("0123456789abcdef", 0).welcome(&mut a).is_err());
+    /// Connects to every lower process and waits for every higher one. None if that does not succeed soon, or somebody
+    /// hangs up: then all must meet again.
+    fn pair_up(
+        &mut self,
+        generation: u64,
+        meets: &[N::Socket],
+    ) -> Result<Option<Pairs<N::Socket>>, ClusterError> {
+        let (me, of) = (self.identity.me, self.identity.of);
+        let begun = now();
+        let mut half = Half::new(of);
+        let mut meets: Vec<N::Socket> = meets.iter().filter_map(|s| s.try_clone().ok()).collect();
+        for index in 0..me {
+            for purpose in [Purpose::Rows, Purpose::Pulse] {
+                loop {
+                    match self.introduced(index, purpose, generation) {
+                        Ok(socket) => break half.put(purpose, index, socket),
+                        Err(error) => self.cause = Some(error),
+                    }
+                    if begun.elapsed() > CONNECTING {
+                        return Ok(None);
+                    }
+                    self.pause(index, &[])?;
+                }
+            }
+        }
+        while let Some(missing) = (me + 1..of).find(|index| !half.has(*index)) {
+            match self.network.accept() {
+                Ok(Some(mut socket)) => {
+                    let wanted = |hello: &Hello| {
+                        hello.purpose != Purpose::Meet && hello.generation == generation
+                    };
+                    if let Ok(hello) = self.identity.welcome(&mut socket, wanted) {
+                        half.put(hello.purpose, hello.index, socket);
+                    }
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => self.cause = Some(error),
+            }
+            if begun.elapsed() > CONNECTING || meets.iter_mut().any(has_hung_up) {
+                return Ok(None);
+            }
+            self.pause(missing, &[])?;
+        }
+        Ok(Some(half.pairs()))
+    }
+}
+
+/// True if the other end of a socket on which nothing is to come is gone.
+fn has_hung_up(socket: &mut impl Socket) -> bool {
+    if socket.set_nonblocking(true).is_err() {
+        return true;
+    }
+    match socket.read(&mut [0u8; 1]) {
+        Ok(_) => true,
+        Err(error) => !matches!(
+            error.kind(),
+            ErrorKind::WouldBlock | ErrorKind::Interrupted
+        ),
     }
 }
