@@ -49,7 +49,12 @@ impl JsonInference {
 
     /// Looks at lines; the last one need not be ended.
     pub fn look_at(&mut self, text: &[u8]) -> Result<(), JsonError> {
-        for line in Lines::new(text) {
+        Lines::new(text).try_for_each(|line| self.look_at_text(line))
+    }
+
+    /// Looks at one text, wherever lines end in it.
+    pub fn look_at_text(&mut self, line: &[u8]) -> Result<(), JsonError> {
+        {
             self.lines += 1;
             let dialect = Dialect {
                 single_quotes: self.options.allow_single_quotes,
