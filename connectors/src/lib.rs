@@ -41,6 +41,6 @@ mod tests {
             "text json csv parquet orc avro socket rate rate-micro-batch"
         );
         let sinks = names(super::sinks().iter().map(|(name, _)| *name).collect());
-        assert_eq!(sinks, "text json csv parquet console noop");
+        assert_eq!(sinks, "text json csv parquet orc console noop");
     }
 }

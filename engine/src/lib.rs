@@ -21,10 +21,13 @@ mod relation;
 mod session;
 pub mod sink;
 pub mod source;
+mod spill;
 mod statement;
 mod trigger;
 mod workers;
 mod writer;
+
+pub use highwater_query::text;
 
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};

@@ -286,6 +286,7 @@ impl StreamWriter {
             coordinator,
             query: Arc::clone(&shared),
             store,
+            budget: Arc::clone(&session.inner.budget),
         };
         let ended = Arc::clone(&shared);
         session.inner.workers.install(Installation {

@@ -62,7 +62,7 @@ impl Owner {
             Intake::Partials(BTreeMap::new(), partial::schema(&plan))
         };
         let values = SchemaRef::clone(&plan.state_schema);
-        let shape = Shape::new(Kind::Latest, values, Limits::default());
+        let shape = Shape::new(Kind::Latest, values, Limits::default()).within(state.budget);
         let mut arrangement = Arrangement::new(shape, info);
         let restored = guard(|| {
             let ownership = Ownership {
@@ -150,7 +150,7 @@ impl Kernel for Owner {
             other => other,
         };
         match touched {
-            None => self.arrangement.advance(epoch),
+            None => self.arrangement.advance(epoch)?,
             Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, out)?,
             Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, out)?,
         }
@@ -226,7 +226,7 @@ impl Owner {
         let encoded = self.plan.codec.encode(&keys, groups)?;
         let order = encoded.sorted();
         let probes = order.iter().map(|group| encoded.key(*group as usize));
-        let found: Found = self.arrangement.probe(probes);
+        let found: Found = self.arrangement.probe(probes)?;
         let mut stored = Vec::new();
         for column in 0..self.plan.state_schema.fields().len() {
             stored.extend(found.column(column)?);
@@ -330,7 +330,7 @@ impl Owner {
 
     /// Emits all groups, in key order.
     fn emit_all(&mut self, out: &mut dyn FnMut(RecordBatch)) -> Result<(), OperatorError> {
-        let mut scan = self.arrangement.scan(&[], None);
+        let mut scan = self.arrangement.scan(&[], None)?;
         while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
             let mut columns = self.plan.codec.decode(chunk.keys())?;
             columns.extend(evaluate(&self.plan, chunk.values())?);
