@@ -3,18 +3,20 @@
 //! Split: a file, or a range of a long one. Offset: how many files were admitted. Replayable: as long as files that
 //! are there do not change; one that shrinks or goes is an error, what is appended later is not read.
 //!
-//! Sinks commit by renaming: see `sink`.
+//! Sinks commit by a log and by renaming: see `sink`. A directory that has such a log is read by it: see `committed`.
 
 mod avro;
 mod bad;
 mod blocks;
 mod cleaner;
 mod codec;
+mod committed;
 mod csv;
 mod encoding;
 mod error;
 mod fit;
 mod listing;
+mod log;
 mod options;
 mod orc;
 mod parquet;
@@ -38,15 +40,16 @@ use highwater_engine::source::{
 
 pub use avro::AvroError;
 pub use cleaner::Clean;
+pub use committed::{is_sink_directory, is_within_sink_directory};
 pub use error::FileError;
 pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
 pub use source::FileSource;
 
-use crate::json::{JsonDecoder, JsonInference, JsonOptions};
+use crate::json::{self, JsonDecoder, JsonInference, JsonOptions};
 use crate::lines::LineEnd;
 use crate::mode::ParseMode;
-use crate::options::{flag_or, invalid};
+use crate::options::invalid;
 use crate::time::Zone;
 use blocks::{Shape, TextRules};
 use csv::CsvOptions;
@@ -90,32 +93,6 @@ pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
 struct FileFormat {
     name: &'static str,
 }
-
-const JSON_KNOWN: &[&str] = &[
-    "mode",
-    "columnNameOfCorruptRecord",
-    "allowSingleQuotes",
-    "allowNonNumericNumbers",
-    "timeZone",
-];
-
-const JSON_NOT_BUILT: &[&str] = &[
-    "primitivesAsString",
-    "prefersDecimal",
-    "allowComments",
-    "allowUnquotedFieldNames",
-    "allowNumericLeadingZeros",
-    "allowBackslashEscapingAnyCharacter",
-    "allowUnquotedControlChars",
-    "dropFieldIfAllNull",
-    "timestampNTZFormat",
-    "timeFormat",
-    "samplingRatio",
-    "inferTimestamp",
-    "singleVariantColumn",
-    "useUnsafeRow",
-    "enableDateTimeParsingFallback",
-];
 
 const TEXT_NOT_BUILT: &[&str] = &[];
 
@@ -168,7 +145,7 @@ impl FileFormat {
             }
         }
         let (known, not_built): (&[&str], &[&str]) = match self.name {
-            "json" => (JSON_KNOWN, JSON_NOT_BUILT),
+            "json" => (json::KNOWN, json::NOT_BUILT),
             "csv" => (csv::KNOWN, csv::NOT_BUILT),
             "parquet" => (&[], PARQUET_NOT_BUILT),
             "orc" => (&["timeZone"], ORC_NOT_BUILT),
@@ -214,17 +191,8 @@ impl FileFormat {
     }
 
     fn format(&self, owner: &str, options: &Options, zone: Zone) -> Result<Format, FormatError> {
-        let defaults = JsonOptions::default();
         Ok(match self.name {
-            "json" => Format::Json(JsonOptions {
-                mode: options.parse(owner, "mode")?.unwrap_or_default(),
-                column_name_of_corrupt_record: options
-                    .get("columnNameOfCorruptRecord")
-                    .map_or(defaults.column_name_of_corrupt_record, str::to_string),
-                zone,
-                allow_single_quotes: flag_or(options, owner, "allowSingleQuotes", true)?,
-                allow_non_numeric_numbers: flag_or(options, owner, "allowNonNumericNumbers", true)?,
-            }),
+            "json" => Format::Json(JsonOptions::parse(owner, options, zone)?),
             "csv" => Format::Csv(CsvOptions::parse(owner, options, zone)?),
             "parquet" => Format::Parquet,
             "orc" => Format::Orc,
