@@ -25,8 +25,8 @@ pub use highwater_connectors as connectors;
 pub use highwater_engine::checkpoint;
 pub use highwater_engine::{
     ClusterConfig, CodeError, Committed, DataFrame, DataReader, DataWriter, Error, ForeachWriter,
-    Formats, GroupedData, MemorySource, Outcome, OutputMode, Row, SessionBuilder, StreamWriter,
-    StreamingQuery, Trigger, options, sink, source,
+    Formats, GroupedData, MemorySource, Outcome, OutputMode, Row, SaveMode, SessionBuilder,
+    StreamWriter, StreamingQuery, Trigger, options, sink, source,
 };
 pub use highwater_query::{
     Expr, Functions, JoinKind, Place, QueryError, StatementText, functions, parse_schema,

@@ -39,7 +39,7 @@ pub use memory::MemorySource;
 pub use query::{Committed, StreamingQuery};
 pub use reader::DataReader;
 pub use session::{Session, SessionBuilder};
-pub use sink::OutputMode;
+pub use sink::{OutputMode, SaveMode};
 pub use statement::Outcome;
 pub use trigger::Trigger;
 pub use writer::{DataWriter, StreamWriter};
