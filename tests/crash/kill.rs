@@ -27,7 +27,11 @@ fn rows(file: usize, random: &mut StdRng) -> String {
     let mut text = String::new();
     for _ in 0..60 {
         let second = file * 12 + random.random_range(0..30);
-        let second = if file + 1 == FILES { second + 400 } else { second };
+        let second = if file + 1 == FILES {
+            second + 400
+        } else {
+            second
+        };
         let (minute, second) = (second / 60, second % 60);
         let key = ["a", "b", "c"][random.random_range(0..3)];
         text.push_str(&format!(
@@ -123,7 +127,9 @@ CREATE STREAMING TABLE win USING parquet
             let read = || {
                 let frame = session.read().format("parquet").path(&path).load()?;
                 frame.create_or_replace_temp_view(table)?;
-                session.sql(&format!("SELECT {columns} FROM {table}"))?.collect()
+                session
+                    .sql(&format!("SELECT {columns} FROM {table}"))?
+                    .collect()
             };
             let rows: Vec<_> = read().unwrap_or_else(|error| panic!("{table}: {error}"));
             let count: usize = rows.iter().map(|rows| rows.num_rows()).sum();
@@ -135,11 +141,15 @@ CREATE STREAMING TABLE win USING parquet
 
 /// The rows of all Parquet files that a listing shows.
 fn listed(dir: &Path) -> usize {
-    use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::file::reader::{FileReader, SerializedFileReader};
     let mut rows = 0;
     for entry in fs::read_dir(dir).expect("listed") {
         let path: PathBuf = entry.expect("an entry").path();
-        let name = path.file_name().expect("named").to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .expect("named")
+            .to_string_lossy()
+            .into_owned();
         if name.starts_with(['_', '.']) {
             continue;
         }
@@ -165,7 +175,10 @@ fn at_places(flags: &[&str], places: impl Iterator<Item = usize>) -> usize {
     let job = Job::new();
     assert!(job.run(flags, None));
     let expected = job.answer(&session);
-    assert!(expected[0].len() > 100 && expected[1].len() > 10, "{expected:?}");
+    assert!(
+        expected[0].len() > 100 && expected[1].len() > 10,
+        "{expected:?}"
+    );
     let mut kills = 0;
     for n in places {
         job.fresh();
@@ -204,7 +217,11 @@ fn at_random(flags: &[&str], count: usize, seed: u64) {
             kills += 1;
         }
         assert!(job.run(flags, None));
-        assert_eq!(job.answer(&session), expected, "{kills} kills, seed {seed}, {flags:?}");
+        assert_eq!(
+            job.answer(&session),
+            expected,
+            "{kills} kills, seed {seed}, {flags:?}"
+        );
     }
 }
 

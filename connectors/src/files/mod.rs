@@ -43,8 +43,8 @@ pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
 pub use source::FileSource;
 
-use crate::json::{JsonDecoder, JsonInference, JsonOptions};
-use crate::options::{flag_or, invalid};
+use crate::json::{self, JsonDecoder, JsonInference, JsonOptions};
+use crate::options::invalid;
 use crate::time::Zone;
 use csv::CsvOptions;
 use listing::Lister;
@@ -86,33 +86,6 @@ pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
 struct FileFormat {
     name: &'static str,
 }
-
-const JSON_KNOWN: &[&str] = &[
-    "mode",
-    "columnNameOfCorruptRecord",
-    "allowSingleQuotes",
-    "allowNonNumericNumbers",
-    "timeZone",
-];
-
-const JSON_NOT_BUILT: &[&str] = &[
-    "primitivesAsString",
-    "prefersDecimal",
-    "allowComments",
-    "allowUnquotedFieldNames",
-    "allowNumericLeadingZeros",
-    "allowBackslashEscapingAnyCharacter",
-    "allowUnquotedControlChars",
-    "dropFieldIfAllNull",
-    "timestampNTZFormat",
-    "timeFormat",
-    "samplingRatio",
-    "inferTimestamp",
-    "compression",
-    "singleVariantColumn",
-    "useUnsafeRow",
-    "enableDateTimeParsingFallback",
-];
 
 const TEXT_NOT_BUILT: &[&str] = &["compression"];
 
@@ -172,7 +145,7 @@ impl FileFormat {
             }
         }
         let (known, not_built): (&[&str], &[&str]) = match self.name {
-            "json" => (JSON_KNOWN, JSON_NOT_BUILT),
+            "json" => (json::KNOWN, json::NOT_BUILT),
             "csv" => (csv::KNOWN, csv::NOT_BUILT),
             "parquet" => (&[], PARQUET_NOT_BUILT),
             "orc" => (&["timeZone"], ORC_NOT_BUILT),
@@ -224,17 +197,8 @@ impl FileFormat {
     }
 
     fn format(&self, owner: &str, options: &Options, zone: Zone) -> Result<Format, FormatError> {
-        let defaults = JsonOptions::default();
         Ok(match self.name {
-            "json" => Format::Json(JsonOptions {
-                mode: options.parse(owner, "mode")?.unwrap_or_default(),
-                column_name_of_corrupt_record: options
-                    .get("columnNameOfCorruptRecord")
-                    .map_or(defaults.column_name_of_corrupt_record, str::to_string),
-                zone,
-                allow_single_quotes: flag_or(options, owner, "allowSingleQuotes", true)?,
-                allow_non_numeric_numbers: flag_or(options, owner, "allowNonNumericNumbers", true)?,
-            }),
+            "json" => Format::Json(JsonOptions::parse(owner, options, zone)?),
             "csv" => Format::Csv(CsvOptions::parse(owner, options, zone)?),
             "parquet" => Format::Parquet,
             "orc" => Format::Orc,
