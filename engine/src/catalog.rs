@@ -33,4 +33,8 @@ impl highwater_query::Catalog for Views {
         let [name] = name else { return Ok(None) };
         Ok(lock(&self.by_name).get(&name.to_lowercase()).cloned())
     }
+
+    fn is_stream(&self, plan: &LogicalPlan) -> bool {
+        crate::plan::is_streaming(plan)
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use highwater_operators::watermark::Policy;
 
 use crate::checkpoint::{EpochLog, EpochRecord, SourceRecord};
 use crate::dataflow::{Feed, Order, Report};
@@ -44,6 +45,8 @@ pub(crate) enum Event {
         epoch: u64,
         /// What each worker staged.
         reports: Vec<Report>,
+        /// Where each watermark stands after it.
+        marks_ms: Vec<i64>,
     },
     /// Open no further epoch.
     Stop,
@@ -65,6 +68,16 @@ pub(crate) struct Coordination {
     pub(crate) checkpoint: Option<PathBuf>,
     pub(crate) workers: usize,
     pub(crate) processes: usize,
+    pub(crate) event_time: EventTime,
+}
+
+/// What a coordinator needs to know of a query's event time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventTime {
+    /// True if an epoch without rows is due when the watermark has moved.
+    pub(crate) no_data_epochs: bool,
+    /// How the watermarks of several streams combine.
+    pub(crate) policy: Policy,
 }
 
 struct Position {
@@ -89,6 +102,9 @@ struct Coordinator {
     log: Option<EpochLog>,
     workers: usize,
     processes: usize,
+    event_time: EventTime,
+    /// The watermark of the last complete epoch and of the one after it, in milliseconds; none before the first.
+    watermark_ms: Option<(i64, i64)>,
     next_epoch: u64,
     in_flight: BTreeMap<u64, InFlight>,
     /// False while the sources have said that there is nothing more.
@@ -113,6 +129,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
         checkpoint,
         workers,
         processes,
+        event_time,
     } = coordination;
     let log = checkpoint
         .map(|dir| EpochLog::begin(&dir, &query.id))
@@ -155,6 +172,8 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
         log,
         workers,
         processes,
+        event_time,
+        watermark_ms: None,
         next_epoch: 0,
         in_flight: BTreeMap::new(),
         maybe_more: true,
@@ -202,6 +221,19 @@ impl Coordinator {
                     self.looking = begun.elapsed();
                 }
             }
+            if self.in_flight.is_empty() && !self.maybe_more && !self.stopping {
+                let moved = self.watermark_ms.is_some_and(|(before, now)| now > before);
+                if moved && self.event_time.no_data_epochs && self.until_due().is_none() {
+                    let nothing = self.sources.iter().map(|position| SourceRecord {
+                        start: position.at.clone(),
+                        end: position.at.clone(),
+                        splits: Vec::new(),
+                    });
+                    let nothing = nothing.collect();
+                    self.open(nothing)?;
+                    continue;
+                }
+            }
             if self.in_flight.is_empty() && !self.maybe_more {
                 for waiting in self.waiting.drain(..) {
                     let _ = waiting.send(());
@@ -232,7 +264,14 @@ impl Coordinator {
     fn hear(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Wake => self.maybe_more = true,
-            Event::Complete { epoch, reports } => self.commit(epoch, reports)?,
+            Event::Complete {
+                epoch,
+                reports,
+                marks_ms,
+            } => {
+                self.commit(epoch, reports)?;
+                self.watermark_moves(&marks_ms);
+            }
             Event::Stop => self.stopping = true,
             Event::WhenIdle(reply) => {
                 self.maybe_more = true;
@@ -316,6 +355,12 @@ impl Coordinator {
         if !found {
             return Ok(false);
         }
+        self.open(records)?;
+        Ok(true)
+    }
+
+    /// Opens an epoch that reads `records`.
+    fn open(&mut self, records: Vec<SourceRecord>) -> Result<(), String> {
         let record = EpochRecord {
             version: 1,
             clock_us: now_us(),
@@ -350,7 +395,18 @@ impl Coordinator {
         self.feed
             .open(assign(&record.sources, self.workers, self.processes, epoch));
         self.in_flight.insert(epoch, InFlight { ends, bytes });
-        Ok(true)
+        Ok(())
+    }
+
+    /// Takes note of the watermarks after an epoch.
+    fn watermark_moves(&mut self, marks_ms: &[i64]) {
+        if marks_ms.is_empty() {
+            return;
+        }
+        let ran_with = self.watermark_ms.map_or(0, |(_, next)| next);
+        let combined = self.event_time.policy.combine(marks_ms.iter().copied());
+        self.watermark_ms = Some((ran_with, combined.max(ran_with)));
+        self.query.set_watermark(ran_with);
     }
 
     fn commit(&mut self, epoch: u64, reports: Vec<Report>) -> Result<(), String> {
@@ -537,6 +593,10 @@ mod tests {
             checkpoint: None,
             workers: 1,
             processes: 1,
+            event_time: EventTime {
+                no_data_epochs: false,
+                policy: Policy::Min,
+            },
         })
         .expect("started");
         Bench {
@@ -587,6 +647,7 @@ mod tests {
             .send(Event::Complete {
                 epoch: 0,
                 reports: vec![report(None)],
+                marks_ms: Vec::new(),
             })
             .expect("it listens");
         assert_eq!(bench.committed.recv(), Ok(0));
@@ -598,6 +659,7 @@ mod tests {
             .send(Event::Complete {
                 epoch: 1,
                 reports: vec![report(Some("bad row"))],
+                marks_ms: Vec::new(),
             })
             .expect("it listens");
         while bench.query.active() {

@@ -7,7 +7,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
-use highwater_query::{Expr, IntoCondition, JoinCondition, JoinKind, Plan, functions, schema_text};
+use highwater_query::{
+    Expr, IntoCondition, JoinCondition, JoinKind, Plan, functions, schema_text, without_event_time,
+};
 
 use crate::error::Error;
 use crate::plan::{compile, is_streaming, wants_order};
@@ -140,6 +142,16 @@ impl DataFrame {
             input: self.input(),
             name: name.to_string(),
             columns: Vec::new(),
+        })
+    }
+
+    /// Makes `column` the event time of the rows, which may come late by `delay`, such as "10 seconds". State that a
+    /// later row could change is kept until the watermark, the largest event time so far minus the delay, has passed.
+    pub fn with_watermark(&self, column: &str, delay: &str) -> Result<DataFrame, Error> {
+        self.then(&Plan::Watermark {
+            input: self.input(),
+            column: highwater_query::col(column),
+            delay: highwater_query::lit(delay),
         })
     }
 
@@ -335,7 +347,7 @@ impl DataFrame {
         let context = self
             .session
             .batch_context(wants_order(&self.plan).unwrap_or(true));
-        let plan = self.plan.as_ref().clone();
+        let plan = without_event_time(self.plan.as_ref().clone()).map_err(Error::run)?;
         self.session.runtime().block_on(async {
             let frame = context
                 .execute_logical_plan(plan)

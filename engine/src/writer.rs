@@ -168,6 +168,7 @@ impl StreamWriter {
                 readers.push(used.factory.reader());
             }
         }
+        let event_time = session.event_time(&compiled);
         let mut feed_input = None;
         if first {
             let (feed, input) = feed();
@@ -182,6 +183,7 @@ impl StreamWriter {
                 checkpoint,
                 workers,
                 processes: session.inner.cluster.processes,
+                event_time,
             })?;
         }
         if let (Some(table), Some(name)) = (sink.table(), &self.name) {
@@ -204,6 +206,8 @@ impl StreamWriter {
             coordinator,
             query: Arc::clone(&shared),
             first_epoch: 0,
+            policy: event_time.policy,
+            marks: None,
         };
         let ended = Arc::clone(&shared);
         session.inner.workers.install(Installation {

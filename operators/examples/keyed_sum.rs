@@ -174,6 +174,8 @@ fn aggregation(job: Job, schema: &SchemaRef) -> Aggregation {
         calls: calls.map(call).to_vec(),
         schema: Arc::new(Schema::new(fields)),
         emit: Emit::Changed,
+        event_time: false,
+        panes: None,
     }
 }
 

@@ -157,8 +157,15 @@ pub enum Plan {
         input: Box<Plan>,
         /// The event time.
         column: Expr,
-        /// By how much rows may be late, as interval text.
-        delay: String,
+        /// By how much rows may be late: a constant interval, or text that says one.
+        delay: Expr,
+    },
+    /// `STREAM input`: the rows of a relation that must be a stream.
+    Stream {
+        /// The rows.
+        input: Box<Plan>,
+        /// Where it stands.
+        place: Option<Place>,
     },
 }
 
@@ -230,6 +237,9 @@ pub enum Statement {
 pub trait Catalog {
     /// The rows of the table or view called `name`, if there is one. Matching case is the catalog's business.
     fn table(&self, name: &[String]) -> Result<Option<LogicalPlan>, QueryError>;
+
+    /// Whether a plan over its tables reads rows as they arrive.
+    fn is_stream(&self, plan: &LogicalPlan) -> bool;
 }
 
 /// Settings that change what a query means.
@@ -239,6 +249,19 @@ pub struct Conf {
     pub time_zone: String,
     /// Whether `A` and `a` are two columns.
     pub case_sensitive: bool,
+    /// Whether an epoch without rows follows the last one with rows, if the watermark moved.
+    pub no_data_epochs: bool,
+    /// How the watermarks of several streams combine.
+    pub watermark_policy: WatermarkPolicy,
+}
+
+/// How the watermarks of several streams combine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatermarkPolicy {
+    /// The smallest counts.
+    Min,
+    /// The largest counts.
+    Max,
 }
 
 impl Default for Conf {
@@ -246,6 +269,8 @@ impl Default for Conf {
         Conf {
             time_zone: "UTC".to_string(),
             case_sensitive: false,
+            no_data_epochs: true,
+            watermark_policy: WatermarkPolicy::Min,
         }
     }
 }

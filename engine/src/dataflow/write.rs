@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use crossbeam_channel::Sender;
+use highwater_operators::watermark::Account;
 use highwater_operators::{Batch, Failure, OperatorError, Rows};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Operator, Probe};
 use timely::dataflow::{ProbeHandle, Stream};
 
@@ -106,35 +108,54 @@ pub(crate) fn write<'s>(
         })
 }
 
+/// Reports and marks of one epoch.
+type Arrived = (Vec<Report>, Vec<(u32, i64)>);
+
+/// Each watermark's marks as they arrive, and what keeps account of them.
+pub(crate) type Marks<'s> = (Stream<'s, u64, Vec<(u32, i64)>>, Account);
+
 /// Brings all reports of an epoch to worker 0 and tells the coordinator that it is complete, epoch after epoch.
-pub(crate) fn collect(
-    reports: Stream<'_, u64, Vec<Report>>,
+pub(crate) fn collect<'s>(
+    reports: Stream<'s, u64, Vec<Report>>,
+    marks: Option<Marks<'s>>,
     first_epoch: u64,
     coordinator: Option<Sender<Event>>,
 ) -> ProbeHandle<u64> {
     let probe = ProbeHandle::new();
-    let pact = Exchange::new(|_: &Report| 0);
+    let (marks, mut account) = match marks {
+        Some((marks, account)) => (marks, Some(account)),
+        None => (empty(reports.scope()), None),
+    };
     reports
-        .unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
-            pact,
+        .binary_frontier::<_, CapacityContainerBuilder<Vec<()>>, _, _, _, _>(
+            marks,
+            Exchange::new(|_: &Report| 0),
+            Pipeline,
             "Collect",
             move |_, _| {
                 let mut next = 0u64;
-                let mut arrived: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
-                move |(input, frontier), _output| {
+                let mut arrived: BTreeMap<u64, Arrived> = BTreeMap::new();
+                move |(input, frontier), (marks, marks_frontier), _output| {
                     input.for_each(|epoch, reports| {
-                        arrived.entry(*epoch.time()).or_default().append(reports)
+                        let arrived = arrived.entry(*epoch.time()).or_default();
+                        arrived.0.append(reports);
+                    });
+                    marks.for_each(|epoch, marks| {
+                        let arrived = arrived.entry(*epoch.time()).or_default();
+                        arrived.1.append(marks);
                     });
                     loop {
                         let ended = frontier.is_empty() && arrived.is_empty();
-                        if ended || frontier.less_equal(&next) {
+                        if ended || frontier.less_equal(&next) || marks_frontier.less_equal(&next) {
                             break;
                         }
-                        let reports = arrived.remove(&next).unwrap_or_default();
+                        let (reports, marks) = arrived.remove(&next).unwrap_or_default();
+                        let marks_ms = account.as_mut().map(|account| account.after(&marks));
                         if let Some(coordinator) = &coordinator {
                             let _ = coordinator.send(Event::Complete {
                                 epoch: first_epoch + next,
                                 reports,
+                                marks_ms: marks_ms.unwrap_or_default(),
                             });
                         }
                         next += 1;

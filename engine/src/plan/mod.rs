@@ -1,13 +1,16 @@
 //! The incremental plan: what a query's dataflow is made of.
 
 mod compile;
+mod event_time;
 mod modes;
+mod pushdown;
 
 use std::fmt;
 use std::sync::Arc;
 
+use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
-use highwater_operators::aggregate::Aggregation;
+use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
@@ -21,6 +24,15 @@ pub(crate) struct SourceUse {
     pub(crate) factory: Arc<dyn SourceFactory>,
     /// The columns that are read, ascending.
     pub(crate) columns: Vec<usize>,
+}
+
+/// One watermark of a query.
+#[derive(Clone)]
+pub(crate) struct WatermarkUse {
+    /// The event time.
+    pub(crate) at: Arc<dyn PhysicalExpr>,
+    /// How late rows may be.
+    pub(crate) delay_ms: i64,
 }
 
 /// One node of an incremental plan.
@@ -46,6 +58,13 @@ pub(crate) enum Node {
         input: Box<Node>,
         /// What to compute.
         aggregation: Box<Aggregation>,
+    },
+    /// Rows whose event times move watermark number `watermark`.
+    Watermark {
+        /// The rows.
+        input: Box<Node>,
+        /// Index into `Compiled::watermarks`.
+        watermark: usize,
     },
     /// The rows of all inputs.
     Union {
@@ -98,14 +117,24 @@ impl Node {
                     .iter()
                     .map(|c| c.function.name().to_string())
                     .collect();
-                // Nothing but a watermark makes a group final: until one is asked for, each stays.
+                let bound = match (aggregation.event_time, aggregation.emit) {
+                    (false, _) => "one row a group, never forgotten",
+                    (true, Emit::All) => "one row a group, never forgotten in complete mode",
+                    (true, _) => {
+                        "one row a group, forgotten when the watermark reaches its first key"
+                    }
+                };
                 writeln!(
                     f,
-                    "{pad}Aggregate by [{}]: {}; emits {:?}; state: one row a group, never forgotten",
+                    "{pad}Aggregate by [{}]: {}; emits {:?}; state: {bound}",
                     keys.join(", "),
                     calls.join(", "),
                     aggregation.emit
                 )?;
+                input.write(f, depth + 1)
+            }
+            Node::Watermark { input, watermark } => {
+                writeln!(f, "{pad}Watermark {watermark}")?;
                 input.write(f, depth + 1)
             }
             Node::Union { inputs, .. } => {

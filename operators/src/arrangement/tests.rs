@@ -344,7 +344,7 @@ fn a_snapshot_survives_its_bytes() {
     let codec = Codec::new(vec![]).unwrap();
     let ownership = Ownership {
         codec: &codec,
-        columns: 0,
+        columns: 0..0,
         worker: 0,
         peers: 1,
     };
@@ -398,7 +398,7 @@ fn rows_find_their_owners_among_another_number_of_workers() {
         let mut restored = arrangement(Kind::Multiset, SMALL);
         let ownership = Ownership {
             codec: &codec,
-            columns: 1,
+            columns: 0..1,
             worker,
             peers: 2,
         };
@@ -425,7 +425,7 @@ fn a_snapshot_of_another_operator_is_refused() {
     let codec = Codec::new(vec![]).unwrap();
     let ownership = Ownership {
         codec: &codec,
-        columns: 0,
+        columns: 0..0,
         worker: 0,
         peers: 1,
     };

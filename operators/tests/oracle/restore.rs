@@ -105,7 +105,8 @@ impl Job {
                     restore: restore.clone(),
                     snapshots: snapshots.clone(),
                 };
-                let aggregated = aggregate_with_state(rows, aggregation.clone(), state, failure);
+                let aggregated =
+                    aggregate_with_state(rows, aggregation.clone(), None, state, failure);
                 save(aggregated.rows, snapshots, stop, Arc::clone(&keep))
             },
         );

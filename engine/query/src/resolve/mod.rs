@@ -6,6 +6,7 @@ mod join;
 mod name;
 mod project;
 mod scope;
+mod window;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -56,6 +57,7 @@ impl<'a> Resolver<'a> {
             conf,
             ctes: RefCell::new(vec![]),
             made: Cell::new(0),
+            windows: RefCell::new(None),
         };
         let zone = Zone::named(&conf.time_zone).ok_or_else(|| {
             QueryError::new(
@@ -76,6 +78,8 @@ struct Env<'a> {
     ctes: RefCell<Vec<(String, Relation)>>,
     /// How many names were made up, so that each is new.
     made: Cell<usize>,
+    /// What `window` stands for in the clause being resolved.
+    windows: RefCell<Option<window::Windows>>,
 }
 
 impl Env<'_> {
@@ -190,7 +194,23 @@ impl Env<'_> {
                 name,
                 columns,
             } => self.lateral_view(self.relation(input)?, generator, *outer, name, columns),
-            Plan::Watermark { .. } => Err(QueryError::unsupported("WATERMARK")),
+            Plan::Watermark {
+                input,
+                column,
+                delay,
+            } => self.watermark(self.relation(input)?, column, delay),
+            Plan::Stream { input, place } => {
+                let input = self.relation(input)?;
+                if !self.catalog.is_stream(&input.plan) {
+                    let name = input.columns.first().map(|c| c.qualifier.join("."));
+                    let message = format!(
+                        "{} is not a temp view of streaming logical plan, please use batch API such as `DataFrameReader.table` to read it: STREAM is for relations that grow.",
+                        name.unwrap_or_default()
+                    );
+                    return Err(QueryError::new("_LEGACY_ERROR_TEMP_1147", message).at(*place));
+                }
+                Ok(input)
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod dialect;
 mod expression;
 mod literal;
 mod query;
+mod relation;
 mod source;
 mod tokens;
 
@@ -19,6 +20,7 @@ use crate::error::{Place, QueryError};
 use crate::expr::Expr;
 use crate::plan::{Plan, Statement};
 
+pub(crate) use literal::parse_interval;
 pub use source::split_statements;
 
 /// The statement that `sql` says.
@@ -26,9 +28,6 @@ pub fn parse_statement(sql: &str) -> Result<Statement, QueryError> {
     let tokens = tokens::tokenize(sql)?;
     if let Some(source) = source::create_source(&tokens) {
         return source;
-    }
-    if let Some(place) = tokens::watermark_clause(&tokens) {
-        return Err(QueryError::unsupported("a WATERMARK clause").at(Some(place)));
     }
     let mut parser = parser_over(tokens);
     let statement = parser.parse_statement().map_err(syntax_error)?;

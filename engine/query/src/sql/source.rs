@@ -159,24 +159,13 @@ impl Words<'_> {
 /// The statements of a text, cut at semicolons that stand in no string, name or comment.
 pub fn split_statements(sql: &str) -> Result<Vec<String>, QueryError> {
     let tokens = tokens::tokenize(sql)?;
-    let starts: Vec<usize> = std::iter::once(0)
-        .chain(sql.match_indices('\n').map(|(at, _)| at + 1))
-        .collect();
-    // Columns count characters, from 1.
-    let offset = |token: &TokenWithSpan| {
-        let line = starts[(token.span.start.line as usize).clamp(1, starts.len()) - 1];
-        let column = (token.span.start.column as usize).saturating_sub(1);
-        sql[line..]
-            .char_indices()
-            .nth(column)
-            .map_or(sql.len(), |(at, _)| line + at)
-    };
+    let offsets = tokens::Offsets::new(sql);
     let mut statements = Vec::new();
     let (mut from, mut solid) = (0, false);
     for token in &tokens {
         match token.token {
             Token::SemiColon => {
-                let at = offset(token);
+                let at = offsets.byte(token.span.start);
                 if solid {
                     statements.push(sql[from..at].to_string());
                 }
