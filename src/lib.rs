@@ -23,9 +23,9 @@ mod session;
 
 pub use highwater_connectors as connectors;
 pub use highwater_engine::{
-    ClusterConfig, Committed, DataFrame, DataReader, DataWriter, Error, Formats, GroupedData,
-    MemorySource, OutputMode, SessionBuilder, StreamWriter, StreamingQuery, Trigger, options, sink,
-    source,
+    ClusterConfig, CodeError, Committed, DataFrame, DataReader, DataWriter, Error, ForeachWriter,
+    Formats, GroupedData, MemorySource, OutputMode, Row, SessionBuilder, StreamWriter,
+    StreamingQuery, Trigger, options, sink, source,
 };
 pub use highwater_query::{
     Expr, Functions, JoinKind, QueryError, functions, parse_schema, schema_text, split_statements,

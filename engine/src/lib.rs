@@ -2,12 +2,13 @@
 //! `Sink` traits.
 
 mod catalog;
-mod checkpoint;
+pub mod checkpoint;
 mod cluster;
 mod coordinator;
 mod dataflow;
 mod error;
 pub mod failpoint;
+mod foreach;
 mod formats;
 mod frame;
 mod memory;
@@ -26,6 +27,7 @@ mod writer;
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};
 pub use error::Error;
+pub use foreach::{CodeError, ForeachWriter, Row};
 pub use formats::{DrawTable, Formats};
 pub use frame::{DataFrame, GroupedData};
 pub use memory::MemorySource;

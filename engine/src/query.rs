@@ -7,6 +7,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::coordinator::Event;
 use crate::error::Error;
+use crate::foreach;
 use crate::workers::lock;
 
 /// A running query: ask it, wait for it, stop it. Cloning gives another handle of the same query.
@@ -139,6 +140,7 @@ impl StreamingQuery {
 
     /// Waits until the query ends; an error if it failed.
     pub fn await_termination(&self) -> Result<(), Error> {
+        self.not_within("await_termination()")?;
         let mut state = lock(&self.shared.state);
         while state.workers > 0 || state.coordinated {
             state = self
@@ -155,6 +157,7 @@ impl StreamingQuery {
 
     /// Waits until the query ends, or `limit` is over (false).
     pub fn await_termination_for(&self, limit: Duration) -> Result<bool, Error> {
+        self.not_within("await_termination_for()")?;
         // The wait is for the caller's own clock, not for anything an epoch holds.
         #[allow(
             clippy::disallowed_methods,
@@ -185,12 +188,36 @@ impl StreamingQuery {
         if let Some(coordinator) = &self.shared.coordinator {
             let _ = coordinator.send(Event::Stop);
         }
-        self.await_termination()
+        // The end comes when the code that takes its rows returns, so that code cannot wait for it.
+        match foreach::is_within(self.id()) {
+            true => Ok(()),
+            false => self.await_termination(),
+        }
+    }
+
+    /// Opens no further epoch until [`StreamingQuery::resume`]. Epochs that are open go on. In processes other than the
+    /// first it does nothing.
+    pub fn pause(&self) {
+        let (reply, answer) = bounded(1);
+        let coordinator = self.shared.coordinator.as_ref();
+        if coordinator.is_some_and(|c| c.send(Event::Pause(reply)).is_ok())
+            && !foreach::is_within(self.id())
+        {
+            let _ = answer.recv();
+        }
+    }
+
+    /// Goes on after [`StreamingQuery::pause`].
+    pub fn resume(&self) {
+        if let Some(coordinator) = &self.shared.coordinator {
+            let _ = coordinator.send(Event::Resume);
+        }
     }
 
     /// Waits until everything that was there to read when it was called is committed. For tests and tools: under a
     /// source that never rests it may wait for ever. In processes other than the first it returns at once.
     pub fn process_all_available(&self) -> Result<(), Error> {
+        self.not_within("process_all_available()")?;
         let Some(coordinator) = &self.shared.coordinator else {
             return Ok(());
         };
@@ -201,6 +228,13 @@ impl StreamingQuery {
         match lock(&self.shared.state).error.clone() {
             Some(message) => Err(self.failure(message)),
             None => Ok(()),
+        }
+    }
+
+    fn not_within(&self, call: &str) -> Result<(), Error> {
+        match foreach::is_within(self.id()) {
+            true => Err(foreach::waits_for_itself(call)),
+            false => Ok(()),
         }
     }
 

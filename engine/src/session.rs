@@ -18,9 +18,11 @@ use highwater_query::{
 use tokio::runtime::Runtime;
 
 use crate::catalog::Views;
+use crate::checkpoint::ObjectStores;
 use crate::cluster::{ClusterConfig, Meeting, Sisters, connect};
 use crate::coordinator::EventTime;
 use crate::error::Error;
+use crate::foreach;
 use crate::formats::Formats;
 use crate::frame::DataFrame;
 use crate::memory::{MemorySink, MemorySource};
@@ -41,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) workers: Workers,
     sisters: Mutex<Option<Sisters>>,
     pub(crate) formats: Formats,
+    /// Where checkpoints may live besides directories.
+    pub(crate) stores: ObjectStores,
     pub(crate) views: Views,
     pub(crate) functions: RwLock<Functions>,
     pub(crate) conf: RwLock<Conf>,
@@ -55,6 +59,7 @@ pub(crate) struct Inner {
 pub struct SessionBuilder {
     cluster: ClusterConfig,
     formats: Formats,
+    stores: ObjectStores,
     args: Vec<String>,
 }
 
@@ -83,6 +88,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Makes an object store known by its scheme and host ("s3://bucket"), for checkpoints.
+    pub fn object_store(mut self, root: &str, store: Arc<dyn object_store::ObjectStore>) -> Self {
+        self.stores.add(root, store);
+        self
+    }
+
     /// Starts the workers, after the other processes have been found.
     pub fn start(self) -> Result<Session, Error> {
         self.cluster.check()?;
@@ -107,6 +118,7 @@ impl SessionBuilder {
             workers,
             sisters: Mutex::new(sisters),
             formats,
+            stores: self.stores,
             views: Views::default(),
             functions: RwLock::new(functions()),
             conf: RwLock::new(Conf::default()),
@@ -277,7 +289,12 @@ impl Session {
 
     /// Stops all queries and ends the workers. Happens by itself when the last handle is dropped.
     pub fn close(&self) {
-        self.inner.close();
+        if !foreach::is_code() {
+            return self.inner.close();
+        }
+        // Called by code that takes a query's rows: the query ends when that code returns, so another thread waits.
+        let inner = Arc::clone(&self.inner);
+        std::thread::spawn(move || inner.close());
     }
 
     pub(crate) fn frame(&self, plan: &Plan) -> Result<DataFrame, Error> {

@@ -3,23 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::logical_expr::LogicalPlanBuilder;
 
-use crate::coordinator::{self, Coordination};
+use crate::checkpoint::{self, Checkpoint, PlanShape};
+use crate::coordinator::{self, Coordination, Durable, Grouping};
 use crate::dataflow::{Blueprint, feed};
 use crate::error::Error;
+use crate::foreach::{self, CodeError, CodeFormat, ForeachWriter};
 use crate::frame::DataFrame;
-use crate::options::Options;
+use crate::options::{OptionError, Options};
 use crate::plan::compile;
 use crate::query::{QueryShared, StreamingQuery};
-use crate::sink::{OutputMode, SinkFactory, SinkRequest};
+use crate::sink::{OutputMode, Placement, SinkFactory, SinkFormat, SinkRequest};
 use crate::source::Source;
-use crate::trigger::Trigger;
+use crate::trigger::{Trigger, parse_interval};
 use crate::workers::{Installation, lock};
 
 /// A query in the making: where its rows go and when; then `start`.
@@ -27,6 +29,7 @@ use crate::workers::{Installation, lock};
 pub struct StreamWriter {
     frame: DataFrame,
     format: Option<String>,
+    code: Option<CodeFormat>,
     options: Options,
     path: Option<String>,
     partition_by: Vec<String>,
@@ -40,6 +43,7 @@ impl StreamWriter {
         StreamWriter {
             frame,
             format: None,
+            code: None,
             options: Options::default(),
             path: None,
             partition_by: Vec::new(),
@@ -55,7 +59,25 @@ impl StreamWriter {
         self
     }
 
-    /// Sets an option of the connector, or `checkpointLocation`.
+    /// Hands the rows to code of this program, one by one.
+    pub fn foreach(mut self, writer: impl ForeachWriter) -> Self {
+        self.code = Some(foreach::foreach(writer));
+        self
+    }
+
+    /// Hands each epoch's rows and its number to code of this program, as a static frame, in the order of epochs. It
+    /// runs in the first process. After a crash an epoch may come again, with the same number and the same rows. An
+    /// error or a panic ends the query.
+    pub fn for_each_batch<E: Into<CodeError>>(
+        mut self,
+        code: impl FnMut(DataFrame, u64) -> Result<(), E> + Send + 'static,
+    ) -> Self {
+        self.code = Some(foreach::for_each_batch(self.frame.session(), code));
+        self
+    }
+
+    /// Sets an option of the connector, or of the query: `checkpointLocation`, `checkpointInterval` (10 seconds unless
+    /// said otherwise); for sinks that commit short epochs together, `commitInterval` (1 second) and `commitBytes` (128 MB).
     pub fn option(mut self, name: &str, value: impl Display) -> Self {
         self.options.set(name, value);
         self
@@ -107,7 +129,7 @@ impl StreamWriter {
             return Err(Error::SessionEnded(reason));
         }
         let compiled = compile(self.frame.plan(), self.mode)?;
-        let checkpoint = self.options.take("checkpointLocation").map(PathBuf::from);
+        let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
             self.name = Some(name);
         }
@@ -126,7 +148,18 @@ impl StreamWriter {
             });
         }
         let first = session.inner.process == 0;
-        let id = uuid::Uuid::new_v4().to_string();
+        let store = match self.options.take("checkpointLocation") {
+            Some(location) => Some(checkpoint::open(&location, &session.inner.stores)?),
+            None => None,
+        };
+        let taken = match &store {
+            Some(store) if first => Some(Checkpoint::take(Arc::clone(store))?),
+            _ => None,
+        };
+        let id = taken.as_ref().map_or_else(
+            || uuid::Uuid::new_v4().to_string(),
+            |taken| taken.id.clone(),
+        );
         let request = SinkRequest {
             options: std::mem::take(&mut self.options),
             path: None,
@@ -140,8 +173,8 @@ impl StreamWriter {
             streaming: true,
             time_zone: session.time_zone(),
         };
-        let sink = open_format(&session, self.format.as_deref(), self.path.take(), request)?;
-        if sink.durable() && checkpoint.is_none() {
+        let sink = self.open_sink(&session, request)?;
+        if sink.durable() && store.is_none() {
             return Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_1298",
                 "checkpointLocation must be specified through .option(\"checkpointLocation\", ..): without it a restart \
@@ -150,7 +183,10 @@ impl StreamWriter {
         }
         let (sender, receiver) = unbounded();
         let coordinator = first.then(|| sender.clone());
-        let workers = session.inner.cluster.workers;
+        let (workers, processes) = {
+            let cluster = &session.inner.cluster;
+            (cluster.workers, cluster.processes)
+        };
         let shared = Arc::new(QueryShared::new(
             id,
             self.name.clone(),
@@ -169,22 +205,62 @@ impl StreamWriter {
             }
         }
         let event_time = session.event_time(&compiled);
+        let operators = compiled.root.operators();
         let mut feed_input = None;
+        let mut beginning = String::new();
         if first {
+            let durable = match taken {
+                Some(checkpoint) => {
+                    let kind = |source: &Box<dyn Source>| {
+                        let text = source.description();
+                        text.split('[').next().unwrap_or_default().to_string()
+                    };
+                    let shape = PlanShape {
+                        sources: sources.iter().map(kind).collect(),
+                        operators: operators.clone(),
+                    };
+                    let run_id = uuid::Uuid::new_v4().to_string();
+                    let recovered = checkpoint.recover(&shape, &run_id, workers, processes)?;
+                    if !sink.recovers() && recovered.has_epochs() {
+                        return Err(Error::refused(
+                            "_LEGACY_ERROR_TEMP_1299",
+                            "this query does not support recovering from its checkpoint location: what its sink held \
+                             is gone with the program that filled it; remove the checkpoint to start over",
+                        ));
+                    }
+                    Some(Durable {
+                        checkpoint,
+                        recovered,
+                    })
+                }
+                None => None,
+            };
             let (feed, input) = feed();
             feed_input = Some(input);
-            coordinator::start(Coordination {
+            let writers = match sink.placement() {
+                Placement::EveryWorker => (0..workers * processes).collect(),
+                Placement::OneWorker => vec![0],
+            };
+            let begin = coordinator::start(Coordination {
                 query: Arc::clone(&shared),
                 sources,
                 sinks: vec![sink.open()?],
                 trigger: self.trigger,
+                grouping: match sink.groups_epochs() {
+                    true => pacing.grouping,
+                    false => Grouping::NONE,
+                },
+                checkpoint_interval: pacing.checkpoint_interval,
                 feed,
                 events: (sender, receiver),
-                checkpoint,
+                durable,
+                writers,
+                stateful: !operators.is_empty(),
                 workers,
-                processes: session.inner.cluster.processes,
+                processes,
                 event_time,
             })?;
+            beginning = serde_json::to_string(&begin).expect("plain data");
         }
         if let (Some(table), Some(name)) = (sink.table(), &self.name) {
             let plan = LogicalPlanBuilder::scan(
@@ -205,20 +281,40 @@ impl StreamWriter {
             feed: feed_input,
             coordinator,
             query: Arc::clone(&shared),
-            first_epoch: 0,
             policy: event_time.policy,
-            marks: None,
+            store,
         };
         let ended = Arc::clone(&shared);
         session.inner.workers.install(Installation {
             key,
-            id: shared.id.clone(),
-            build: Arc::new(move |worker, id| blueprint.build(worker, id)),
+            beginning,
+            build: Arc::new(move |worker, beginning| blueprint.build(worker, beginning)),
             ended: Arc::new(move |reason| ended.worker_ended(reason)),
         });
         let query = StreamingQuery { shared };
         lock(&session.inner.queries).push(query.clone());
         Ok(query)
+    }
+
+    fn open_sink(
+        &mut self,
+        session: &crate::Session,
+        mut request: SinkRequest,
+    ) -> Result<Arc<dyn SinkFactory>, Error> {
+        let Some(code) = self.code.take() else {
+            return open_format(session, self.format.as_deref(), self.path.take(), request);
+        };
+        if let Some(format) = self.format.replace(code.name().into()) {
+            return Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "a query has one sink: remove .format(\"{format}\") or .{}(..)",
+                    code.name()
+                ),
+            });
+        }
+        request.path = self.path.take();
+        Ok(code.sink(request)?)
     }
 
     /// The same text in every process that runs the same program, and another for every query.
@@ -239,6 +335,37 @@ impl StreamWriter {
             .or_default();
         *count += 1;
         format!("{print:016x}-{count}")
+    }
+}
+
+/// How a query paces what it makes durable.
+struct Pacing {
+    grouping: Grouping,
+    checkpoint_interval: Duration,
+}
+
+impl Pacing {
+    /// Takes `commitInterval`, `commitBytes` and `checkpointInterval`.
+    fn take(options: &mut Options) -> Result<Self, Error> {
+        let mut interval = |name: &str, default: Duration| match options.take(name) {
+            Some(text) => parse_interval(&text),
+            None => Ok(default),
+        };
+        let age_max = interval("commitInterval", Duration::from_secs(1))?;
+        let checkpoint_interval = interval("checkpointInterval", Duration::from_secs(10))?;
+        let bytes_max = match options.take("commitBytes") {
+            Some(text) => text.parse().map_err(|_| OptionError::Invalid {
+                name: "commitBytes".into(),
+                owner: "the writer".into(),
+                value: text,
+                reason: "it is a number of bytes".into(),
+            })?,
+            None => 128 << 20,
+        };
+        Ok(Pacing {
+            grouping: Grouping { age_max, bytes_max },
+            checkpoint_interval,
+        })
     }
 }
 

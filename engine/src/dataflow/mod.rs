@@ -2,25 +2,30 @@
 
 mod orders;
 mod read;
+mod save;
 mod write;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
-use highwater_operators::watermark::{Policy, Watermark, Watermarks};
-use highwater_operators::{Failure, Rows};
-use highwater_operators::{aggregate, exchange, stage, watermark};
+use highwater_operators::aggregate::{self, ReadState, State};
+use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
+use highwater_operators::{Failure, OperatorError, Rows, exchange, stage};
+use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
 use timely::worker::Worker;
 
 pub(crate) use orders::{Feed, FeedInput, Order, feed};
-pub(crate) use write::Report;
+pub(crate) use write::{Report, Staged};
 
+use crate::checkpoint::{self, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
 use crate::plan::{Compiled, Node};
@@ -39,170 +44,242 @@ pub(crate) struct Blueprint {
     pub(crate) feed: Option<FeedInput>,
     pub(crate) coordinator: Option<Sender<Event>>,
     pub(crate) query: Arc<QueryShared>,
-    pub(crate) first_epoch: u64,
+    /// Where state is saved and restored from.
+    pub(crate) store: Option<Arc<dyn Store>>,
+    /// How the watermarks of several streams combine.
     pub(crate) policy: Policy,
-    /// Where the watermarks stand, for a query that restarts.
-    pub(crate) marks: Option<RestoredMarks>,
 }
 
-/// The watermarks of a query that restarts, in milliseconds.
-#[derive(Debug, Clone)]
-pub(crate) struct RestoredMarks {
-    /// Each stream's own, after the last epoch that is not run again.
-    pub(crate) each_ms: Vec<i64>,
-    /// The query's in that epoch.
-    pub(crate) before_ms: i64,
-}
-
-/// What rendering one dataflow shares.
-struct Rendering<'a, 's> {
-    orders: &'a Stream<'s, u64, Vec<Order>>,
-    failure: &'a Failure,
-    /// What is below each watermark, rendered before the operators that all watermarks together drive.
-    below: BTreeMap<usize, Rows<'s>>,
-    marks: BTreeMap<usize, Watermark<'s>>,
-    watermarks: Option<Watermarks<'s>>,
+/// Where a query begins: decided in the coordinator's process, told to all workers as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Beginning {
+    /// The query's id.
+    pub(crate) query_id: String,
+    /// Of the run.
+    pub(crate) generation: u64,
+    /// The first epoch that runs.
+    pub(crate) first_epoch: u64,
+    /// The first epoch that the sink does not have.
+    pub(crate) first_written: u64,
+    /// The epoch of the checkpoint to load.
+    pub(crate) checkpoint: Option<u64>,
+    /// Where the watermarks stand after that epoch.
+    pub(crate) marks: Option<MarksRecord>,
 }
 
 impl Blueprint {
-    /// Builds the dataflow on `worker`.
-    pub(crate) fn build(&self, worker: &mut Worker, query_id: &str) -> ProbeHandle<u64> {
-        let index = worker.index();
+    /// Builds the dataflow on `worker`; `beginning` is the text of a [`Beginning`].
+    pub(crate) fn build(&self, worker: &mut Worker, beginning: &str) -> ProbeHandle<u64> {
+        let beginning: Beginning =
+            serde_json::from_str(beginning).expect("the first process wrote it");
+        let (index, peers) = (worker.index(), worker.peers());
         worker.dataflow_named(&self.name, |scope| {
             let failure = Failure::default();
+            let first_epoch = beginning.first_epoch;
+            let fail = |error: String| failure.set(first_epoch, OperatorError::Other(error));
+            let manifest = match (&self.store, beginning.checkpoint) {
+                (Some(store), Some(epoch)) => match checkpoint::load(store.as_ref(), epoch) {
+                    Ok(manifest) => Some(Rc::new(manifest)),
+                    Err(error) => {
+                        fail(error_chain(&error));
+                        None
+                    }
+                },
+                _ => None,
+            };
             let query = Arc::clone(&self.query);
             let feed = self.feed.clone().filter(|_| index == 0);
-            let orders = orders::orders(scope, feed, move |error| query.failed(error));
-            let mut rendering = Rendering {
-                orders: &orders,
-                failure: &failure,
-                below: BTreeMap::new(),
-                marks: BTreeMap::new(),
+            let registry = save::Registry::default();
+            let asked = Rc::clone(&registry);
+            let orders = orders::orders(
+                scope,
+                feed,
+                first_epoch,
+                move |error| query.failed(error),
+                move |epoch| {
+                    for operator in asked.borrow().iter() {
+                        operator.snapshots.request(epoch);
+                    }
+                },
+            );
+            let mut render = Render {
+                blueprint: self,
+                marks: beginning.marks.clone(),
+                followed: RefCell::default(),
                 watermarks: None,
+                orders: orders.clone(),
+                failure: failure.clone(),
+                registry: Rc::clone(&registry),
+                first_epoch,
+                manifest: manifest.clone(),
+                place: (index, peers),
             };
-            self.render_watermarks(&self.compiled.root, &mut rendering);
-            let rows = self.render(&self.compiled.root, &mut rendering);
-            let marks = rendering.watermarks.as_ref().map(Watermarks::account);
+            render.follow_watermarks(&self.compiled.root);
+            let rows = render.node(&self.compiled.root);
+            let marks = render.watermarks.as_ref().map(Watermarks::account);
             let (rows, has_writer) = match self.sink.placement() {
                 Placement::EveryWorker => (rows, true),
                 Placement::OneWorker => (exchange::gather(rows, &failure), index == 0),
             };
-            let writer = if has_writer {
-                self.sink.writer(index, query_id)
-            } else {
-                return self.finish(rows, None, marks, index, failure);
-            };
-            match writer {
-                Ok(writer) => self.finish(rows, Some(writer), marks, index, failure),
+            let writer = has_writer.then(|| self.sink.writer(index, &beginning.query_id));
+            let writer = match writer.transpose() {
+                Ok(writer) => writer,
                 Err(error) => {
-                    failure.set(
-                        0,
-                        highwater_operators::OperatorError::Other(error_chain(&error)),
-                    );
-                    self.finish(rows, None, marks, index, failure)
+                    fail(error_chain(&error));
+                    None
                 }
+            };
+            let begin = write::Begin {
+                worker: index,
+                first_epoch,
+                first_written: beginning.first_written,
+            };
+            let sayings = write::write(rows, orders.clone(), writer, begin, failure.clone());
+            let coordinator = self.coordinator.clone().filter(|_| index == 0);
+            if let Some(store) = &self.store
+                && !registry.borrow().is_empty()
+            {
+                let store = Arc::clone(store);
+                let generation = beginning.generation;
+                let place = (index, peers);
+                let uploader = move |bell: Box<dyn Fn() + Send>| {
+                    Uploader::start(store, generation, place, manifest.as_deref(), bell)
+                };
+                let said = sayings.clone();
+                save::save(scope, orders, said, registry, uploader, coordinator.clone());
             }
+            write::collect(sayings, marks, first_epoch, coordinator)
         })
     }
+}
 
-    fn finish<'s>(
-        &self,
-        rows: Rows<'s>,
-        writer: Option<Box<dyn crate::sink::SinkWriter>>,
-        marks: Option<write::Marks<'s>>,
-        index: usize,
-        failure: Failure,
-    ) -> ProbeHandle<u64> {
-        let reports = write::write(rows, writer, self.first_epoch, failure);
-        write::collect(
-            reports,
-            marks,
-            self.first_epoch,
-            self.coordinator.clone().filter(|_| index == 0),
-        )
-    }
+/// A plan on its way to operators.
+struct Render<'a, 's> {
+    blueprint: &'a Blueprint,
+    orders: Stream<'s, u64, Vec<Order>>,
+    failure: Failure,
+    registry: save::Registry,
+    first_epoch: u64,
+    manifest: Option<Rc<Manifest>>,
+    marks: Option<MarksRecord>,
+    followed: RefCell<Followed<'s>>,
+    /// All watermarks together, once all are followed.
+    watermarks: Option<Watermarks<'s>>,
+    /// This worker, and how many there are.
+    place: (usize, usize),
+}
 
-    /// Renders everything up to the watermarks, and combines them.
-    fn render_watermarks<'s>(&self, node: &Node, rendering: &mut Rendering<'_, 's>) {
-        fn each<'n>(node: &'n Node, visit: &mut impl FnMut(&'n Node, usize)) {
-            match node {
-                Node::Source { .. } => {}
-                // One below another is rendered with it.
-                Node::Watermark { watermark, .. } => visit(node, *watermark),
-                Node::Stage { input, .. } | Node::Aggregate { input, .. } => each(input, visit),
-                Node::Union { inputs, .. } => inputs.iter().for_each(|input| each(input, visit)),
-            }
-        }
+/// Watermarks, and the rows that have passed them: rendered before the operators that all of them together drive.
+#[derive(Default)]
+struct Followed<'s> {
+    rows: BTreeMap<usize, Rows<'s>>,
+    marks: BTreeMap<usize, Watermark<'s>>,
+}
+
+impl<'s> Render<'_, 's> {
+    /// Renders the plan up to its watermarks, and combines them.
+    fn follow_watermarks(&mut self, root: &Node) {
         let mut found = Vec::new();
-        each(node, &mut |node, watermark| found.push((node, watermark)));
-        for (node, watermark) in found {
-            let rows = self.render(node, rendering);
-            rendering.below.insert(watermark, rows);
+        root.for_each(&mut |node| {
+            if let Node::Watermark { watermark, .. } = node {
+                found.push((node, *watermark));
+            }
+        });
+        // The lowest come last: one over another, where no state hangs on either, is rendered with it.
+        for (node, index) in found {
+            if self.followed.borrow().marks.contains_key(&index) {
+                continue;
+            }
+            let rows = self.node(node);
+            self.followed.borrow_mut().rows.insert(index, rows);
         }
-        let marks: Vec<Watermark<'s>> =
-            std::mem::take(&mut rendering.marks).into_values().collect();
+        let marks = std::mem::take(&mut self.followed.borrow_mut().marks);
+        let marks: Vec<Watermark<'s>> = marks.into_values().collect();
         if !marks.is_empty() {
             let before_ms = self.marks.as_ref().map_or(0, |marks| marks.before_ms);
-            rendering.watermarks = Some(Watermarks::new(marks, self.policy, before_ms));
+            self.watermarks = Some(Watermarks::new(marks, self.blueprint.policy, before_ms));
         }
     }
 
-    fn render<'s>(&self, node: &Node, rendering: &mut Rendering<'_, 's>) -> Rows<'s> {
+    fn watermark(&self, input: &Node, index: usize) -> Rows<'s> {
+        if let Some(rows) = self.followed.borrow_mut().rows.remove(&index) {
+            return rows;
+        }
+        let rows = self.node(input);
+        let used = &self.blueprint.compiled.watermarks[index];
+        let marks = self.marks.as_ref();
+        let from_ms = marks.and_then(|marks| marks.streams_ms.get(index));
+        let (rows, mark) = watermark(
+            rows,
+            Arc::clone(&used.at),
+            used.delay_ms,
+            from_ms.copied().unwrap_or(0),
+            &self.failure,
+        );
+        self.followed.borrow_mut().marks.insert(index, mark);
+        rows
+    }
+
+    /// The state of an operator: where it is read from and left.
+    fn state(&self, name: &str) -> State {
+        let read = match (&self.manifest, &self.blueprint.store) {
+            (Some(manifest), Some(store)) => {
+                let (manifest, store) = (Rc::clone(manifest), Arc::clone(store));
+                let (name, place) = (name.to_string(), self.place);
+                let read: ReadState = Rc::new(move |values: &SchemaRef| {
+                    checkpoint::restore(store.as_ref(), &manifest, &name, place, values)
+                        .map_err(|error| OperatorError::Other(error_chain(&error)))
+                });
+                Some(read)
+            }
+            _ => None,
+        };
+        State {
+            start: self.first_epoch,
+            read,
+            ..State::default()
+        }
+    }
+
+    fn node(&self, node: &Node) -> Rows<'s> {
+        let failure = &self.failure;
         match node {
             Node::Source { source, edge } => {
-                let reader = Arc::clone(&self.readers[*source]);
-                let columns = self.compiled.sources[*source].columns.clone();
+                let reader = Arc::clone(&self.blueprint.readers[*source]);
+                let columns = self.blueprint.compiled.sources[*source].columns.clone();
                 read::read(
-                    rendering.orders.clone(),
+                    self.orders.clone(),
                     *source,
                     reader,
                     columns,
                     edge.clone(),
-                    rendering.failure.clone(),
+                    failure.clone(),
                 )
             }
             Node::Stage { input, steps } => {
-                let rows = self.render(input, rendering);
-                stage::stage(rows, "Stage", steps.clone(), rendering.failure)
+                stage::stage(self.node(input), "Stage", steps.clone(), failure)
             }
-            Node::Watermark { input, watermark } => {
-                if let Some(rows) = rendering.below.remove(watermark) {
-                    return rows;
-                }
-                let rows = self.render(input, rendering);
-                let used = &self.compiled.watermarks[*watermark];
-                let restored = self.marks.as_ref();
-                let from_ms = restored.and_then(|marks| marks.each_ms.get(*watermark));
-                let (rows, mark) = watermark::watermark(
-                    rows,
-                    Arc::clone(&used.at),
-                    used.delay_ms,
-                    from_ms.copied().unwrap_or(0),
-                    rendering.failure,
-                );
-                rendering.marks.insert(*watermark, mark);
-                rows
-            }
+            Node::Watermark { input, watermark } => self.watermark(input, *watermark),
             Node::Aggregate { input, aggregation } => {
-                let rows = self.render(input, rendering);
-                let aggregation = aggregation.as_ref().clone();
-                let watermarks = rendering.watermarks.clone();
-                let state = aggregate::State::default();
-                aggregate::aggregate_with_state(
-                    rows,
-                    aggregation,
-                    watermarks,
+                let state = self.state(&aggregation.name);
+                let snapshots = state.snapshots.clone();
+                let aggregated = aggregate::aggregate_with_state(
+                    self.node(input),
+                    aggregation.as_ref().clone(),
+                    self.watermarks.clone(),
                     state,
-                    rendering.failure,
-                )
-                .rows
+                    failure,
+                );
+                self.registry.borrow_mut().push(save::Stateful {
+                    name: aggregation.name.clone(),
+                    snapshots,
+                    arrangement: aggregated.arrangement,
+                });
+                aggregated.rows
             }
             Node::Union { inputs, edge } => {
-                let inputs: Vec<_> = inputs
-                    .iter()
-                    .map(|input| self.render(input, rendering).stream)
-                    .collect();
-                let stream = rendering.orders.scope().concatenate(inputs);
+                let inputs: Vec<_> = inputs.iter().map(|input| self.node(input).stream).collect();
+                let stream = self.orders.scope().concatenate(inputs);
                 Rows {
                     stream,
                     edge: edge.clone(),

@@ -139,7 +139,8 @@ fn regroup(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
         (false, _) => made.clone(),
         (true, Some((ends, column))) => {
             below = Arc::new(ends);
-            Expr::Column(column)
+            // A name that a change elsewhere in the query does not change: it is part of the state's description.
+            Expr::Column(column).alias(END)
         }
         (true, None) => window_end(made.clone().unalias(), &types[key])?.alias(END),
     };
@@ -173,7 +174,7 @@ fn regroup(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
     Ok(Some(LogicalPlan::Projection(plan)))
 }
 
-/// The name of a window's end where it is a key and the window is used besides.
+/// The name of a window's end where it is a key.
 const END: &str = "__window_end";
 
 /// The width of the windows that `expr` over `input` gives, if it gives windows.
