@@ -211,12 +211,12 @@ impl StreamWriter {
         if first {
             let durable = match taken {
                 Some(checkpoint) => {
-                    let kind = |source: &Box<dyn Source>| {
+                    let kind = |source: &dyn Source| {
                         let text = source.description();
                         text.split('[').next().unwrap_or_default().to_string()
                     };
                     let shape = PlanShape {
-                        sources: sources.iter().map(kind).collect(),
+                        sources: sources.iter().map(|source| kind(source.as_ref())).collect(),
                         operators: operators.clone(),
                     };
                     let run_id = uuid::Uuid::new_v4().to_string();

@@ -167,6 +167,8 @@ struct Coordinator {
     maybe_more: bool,
     paused: bool,
     stopping: bool,
+    /// Why the query fails, once the runs before the failure are in the sink.
+    failure: Option<String>,
     last_start: Option<Instant>,
     /// The next aligned moment under `Every`, in microseconds since 1970.
     due_us: i64,
@@ -362,6 +364,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         maybe_more: true,
         paused: false,
         stopping: false,
+        failure: None,
         last_start: None,
         due_us: 0,
         begun: now(),
@@ -428,7 +431,7 @@ impl Coordinator {
                     self.looking = begun.elapsed();
                 }
             }
-            if self.in_flight.is_empty() && self.rest()? {
+            if self.failure.is_none() && self.in_flight.is_empty() && self.rest()? {
                 return Ok(());
             }
             let first = match self.patience() {
@@ -445,6 +448,11 @@ impl Coordinator {
             }
             self.end_old_run();
             self.advance()?;
+            if self.runs.is_empty()
+                && let Some(text) = self.failure.take()
+            {
+                return Err(text);
+            }
         }
     }
 
@@ -712,8 +720,14 @@ impl Coordinator {
         reports: &[Report],
         marks_ms: Vec<i64>,
     ) -> Result<(), String> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
         if let Some(text) = reports.iter().find_map(|report| report.failure.clone()) {
-            return Err(text);
+            self.failure = Some(text);
+            self.stopping = true;
+            self.runs.abandon(epoch);
+            return Ok(());
         }
         self.in_flight.remove(&epoch);
         if !marks_ms.is_empty() {
