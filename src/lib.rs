@@ -24,12 +24,12 @@ mod session;
 pub use highwater_connectors as connectors;
 pub use highwater_engine::{
     ClusterConfig, CodeError, Committed, DataFrame, DataReader, DataWriter, Error, ForeachWriter,
-    Formats, GroupedData, MemorySource, OutputMode, Row, SessionBuilder, StreamWriter,
+    Formats, GroupedData, MemorySource, Outcome, OutputMode, Row, SessionBuilder, StreamWriter,
     StreamingQuery, Trigger, options, sink, source,
 };
 pub use highwater_query::{
-    Expr, Functions, JoinKind, QueryError, functions, parse_schema, schema_text, split_statements,
-    type_text,
+    Expr, Functions, JoinKind, Place, QueryError, StatementText, functions, parse_schema,
+    schema_text, split_statements, type_text,
 };
 pub use session::Session;
 

@@ -146,12 +146,7 @@ fn run(
         message: format!("{what} is not supported yet"),
     };
     for (option, value) in scenario["options"].as_object().into_iter().flatten() {
-        match option.as_str() {
-            "spark.sql.session.timeZone" => {
-                session.set_time_zone(value.as_str().unwrap_or_default())
-            }
-            other => return Err(not_yet(&format!("option {other}"))),
-        }
+        session.set_conf(option, value.as_str().unwrap_or_default())?;
     }
     let list = |name: &str| scenario[name].as_object().cloned().unwrap_or_default();
     for (name, stream) in list("streams") {

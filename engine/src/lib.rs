@@ -4,6 +4,7 @@
 mod catalog;
 pub mod checkpoint;
 mod cluster;
+mod conf;
 mod coordinator;
 mod dataflow;
 mod error;
@@ -20,9 +21,13 @@ mod relation;
 mod session;
 pub mod sink;
 pub mod source;
+mod spill;
+mod statement;
 mod trigger;
 mod workers;
 mod writer;
+
+pub use highwater_query::text;
 
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};
@@ -35,5 +40,6 @@ pub use query::{Committed, StreamingQuery};
 pub use reader::DataReader;
 pub use session::{Session, SessionBuilder};
 pub use sink::OutputMode;
+pub use statement::Outcome;
 pub use trigger::Trigger;
 pub use writer::{DataWriter, StreamWriter};

@@ -10,14 +10,13 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use highwater_operators::arrangement::Budget;
 use highwater_operators::exact::{exact_avg, exact_sum};
 use highwater_operators::watermark::Policy;
-use highwater_query::{
-    Conf, Functions, Plan, Resolver, Statement, WatermarkPolicy, parse_statement,
-};
+use highwater_query::{Conf, Functions, Plan, WatermarkPolicy};
 use tokio::runtime::Runtime;
 
-use crate::catalog::Views;
+use crate::catalog::{Names, Views};
 use crate::checkpoint::ObjectStores;
 use crate::cluster::{ClusterConfig, Meeting, Sisters, connect};
 use crate::coordinator::EventTime;
@@ -26,9 +25,11 @@ use crate::foreach;
 use crate::formats::Formats;
 use crate::frame::DataFrame;
 use crate::memory::{MemorySink, MemorySource};
+use crate::options::Options;
 use crate::plan::Compiled;
 use crate::query::StreamingQuery;
 use crate::reader::DataReader;
+use crate::spill;
 use crate::workers::{Workers, lock};
 
 /// Where queries are made and run. Cloning gives another handle of the same session; the workers end with the last.
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) formats: Formats,
     /// Where checkpoints may live besides directories.
     pub(crate) stores: ObjectStores,
+    /// The memory of all state in this process.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) views: Views,
     pub(crate) functions: RwLock<Functions>,
     pub(crate) conf: RwLock<Conf>,
@@ -60,6 +63,7 @@ pub struct SessionBuilder {
     cluster: ClusterConfig,
     formats: Formats,
     stores: ObjectStores,
+    settings: Options,
     args: Vec<String>,
 }
 
@@ -94,9 +98,22 @@ impl SessionBuilder {
         self
     }
 
+    /// A setting that holds for the life of the session: `highwater.state.memoryMax`, how much state each process keeps
+    /// in memory ("2g", or "40%" of the machine's, which is the default), and `highwater.spill.directory`, where the
+    /// rest goes (by default the system's directory for temporary files).
+    pub fn conf(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.settings.set(name, value);
+        self
+    }
+
     /// Starts the workers, after the other processes have been found.
     pub fn start(self) -> Result<Session, Error> {
         self.cluster.check()?;
+        let local = match self.cluster.hosts {
+            None => self.cluster.processes,
+            Some(_) => 1,
+        };
+        let budget = spill::budget(&self.settings, local)?;
         let alone = self.cluster.processes > 1 && self.cluster.process.is_none();
         let sisters = if alone {
             Some(Sisters::start(&self.cluster)?)
@@ -119,6 +136,7 @@ impl SessionBuilder {
             sisters: Mutex::new(sisters),
             formats,
             stores: self.stores,
+            budget,
             views: Views::default(),
             functions: RwLock::new(functions()),
             conf: RwLock::new(Conf::default()),
@@ -184,68 +202,14 @@ impl Session {
         Ok(DataFrame::new(self.clone(), plan.map_err(Error::run)?))
     }
 
-    /// Runs a statement, or makes a frame of a query.
-    pub fn sql(&self, text: &str) -> Result<DataFrame, Error> {
-        match parse_statement(text)? {
-            Statement::Query(plan) => self.frame(&plan),
-            Statement::CreateTempView {
-                name,
-                replace,
-                plan,
-            } => {
-                let plan = self.resolve(&plan)?;
-                self.create_view(single(&name)?, replace, plan)
-            }
-            Statement::CreateSource {
-                name,
-                replace,
-                streaming,
-                schema,
-                format,
-                options,
-            } => {
-                let mut reader = DataReader::new(self.clone(), streaming).format(&format);
-                if let Some(ddl) = schema {
-                    reader = reader.schema(&ddl)?;
-                }
-                let frame = reader.options(options).load()?;
-                self.create_view(&name, replace, frame.plan().as_ref().clone())
-            }
-            Statement::DropView { name, if_exists } => {
-                let name = single(&name)?;
-                if !self.inner.views.remove(name) && !if_exists {
-                    return Err(Error::refused(
-                        "TABLE_OR_VIEW_NOT_FOUND",
-                        format!("there is no view \"{name}\""),
-                    ));
-                }
-                Ok(self.nothing())
-            }
-        }
-    }
-
-    fn create_view(
-        &self,
-        name: &str,
-        replace: bool,
-        plan: LogicalPlan,
-    ) -> Result<DataFrame, Error> {
-        if !replace && self.inner.views.contains(name) {
-            return Err(Error::refused(
-                "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
-                format!(
-                    "there is a view \"{name}\" already; use CREATE OR REPLACE, or drop it first"
-                ),
-            ));
-        }
-        self.inner.views.put(name, plan);
-        Ok(self.nothing())
-    }
-
     /// A view or table by name.
     pub fn table(&self, name: &str) -> Result<DataFrame, Error> {
         let name = name.split('.').map(str::to_string).collect();
-        self.frame(&Plan::Table { name, place: None })
+        self.frame(&Plan::Table {
+            name,
+            place: None,
+            stream: false,
+        })
     }
 
     /// Sets the session's time zone: how timestamps are written and read as text and cut into days.
@@ -301,7 +265,7 @@ impl Session {
         Ok(DataFrame::new(self.clone(), self.resolve(plan)?))
     }
 
-    fn nothing(&self) -> DataFrame {
+    pub(crate) fn nothing(&self) -> DataFrame {
         let empty = LogicalPlanBuilder::empty(false).build();
         DataFrame::new(
             self.clone(),
@@ -312,7 +276,7 @@ impl Session {
     pub(crate) fn resolve(&self, plan: &Plan) -> Result<LogicalPlan, Error> {
         let functions = read(&self.inner.functions);
         let conf = read(&self.inner.conf);
-        Ok(Resolver::new(&self.inner.views, &functions, &conf).resolve(plan)?)
+        Ok(Names::new(&self.inner.views, &functions, &conf).resolve(plan)?)
     }
 
     /// DataFusion for static plans: as many partitions as workers, or one where the order of rows decides.
@@ -372,22 +336,12 @@ impl Drop for Inner {
     }
 }
 
-fn single(name: &[String]) -> Result<&str, Error> {
-    match name {
-        [name] => Ok(name),
-        _ => Err(Error::not_yet(format!(
-            "a view in a schema (\"{}\")",
-            name.join(".")
-        ))),
-    }
-}
-
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+pub(crate) fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

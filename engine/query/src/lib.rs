@@ -13,6 +13,7 @@ mod nodes;
 mod plan;
 mod resolve;
 mod sql;
+pub mod text;
 mod types;
 
 pub use error::{Place, QueryError, RunError, error_class_of};
@@ -26,7 +27,9 @@ pub use nodes::{
     Form, Grid, TimeWindow, Watermark, node_of, same_event_time, window_end, window_of_end,
     window_width, without_event_time,
 };
-pub use plan::{Catalog, Conf, JoinCondition, JoinKind, Plan, Statement, WatermarkPolicy};
+pub use plan::{
+    Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement, WatermarkPolicy,
+};
 pub use resolve::Resolver;
-pub use sql::{parse_expression, parse_query, parse_statement, split_statements};
+pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
 pub use types::{parse_schema, schema_text, type_text};

@@ -27,7 +27,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
-use crate::arrangement::{Shared, Snapshot, Snapshots};
+use crate::arrangement::{Budget, Shared, Snapshot, Snapshots};
 use crate::epoch::{Input, Travel, run_inputs};
 use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
@@ -93,6 +93,8 @@ pub struct State {
     pub read: Option<ReadState>,
     /// Where snapshots are asked for and found.
     pub snapshots: Snapshots,
+    /// The memory it shares with others; without one, all state stays in memory.
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl State {

@@ -62,7 +62,7 @@ impl Owner {
             Intake::Partials(BTreeMap::new(), partial::schema(&plan))
         };
         let values = SchemaRef::clone(&plan.state_schema);
-        let shape = Shape::new(Kind::Latest, values, Limits::default());
+        let shape = Shape::new(Kind::Latest, values, Limits::default()).within(state.budget);
         let mut arrangement = Arrangement::new(shape, info);
         let restored = guard(|| {
             let ownership = Ownership {
@@ -152,7 +152,7 @@ impl Kernel for Owner {
         let closes = plan.event_time && plan.emit != Emit::All;
         let before_us = closes.then(|| marks.before.saturating_mul(1_000));
         match touched {
-            None => self.arrangement.advance(epoch),
+            None => self.arrangement.advance(epoch)?,
             Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, before_us, out)?,
             Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, before_us, out)?,
         }
@@ -235,7 +235,7 @@ impl Owner {
         let encoded = self.plan.codec.encode(&keys, groups)?;
         let order = encoded.sorted();
         let probes = order.iter().map(|group| encoded.key(*group as usize));
-        let found: Found = self.arrangement.probe(probes);
+        let found: Found = self.arrangement.probe(probes)?;
         let mut stored = Vec::new();
         for column in 0..self.plan.state_schema.fields().len() {
             stored.extend(found.column(column)?);
@@ -358,7 +358,7 @@ impl Owner {
         bound: Option<&[u8]>,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
-        let mut scan = self.arrangement.scan(&[], bound);
+        let mut scan = self.arrangement.scan(&[], bound)?;
         while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
             let mut columns = self.plan.codec.decode(chunk.keys())?;
             columns.extend(evaluate(&self.plan, chunk.values())?);

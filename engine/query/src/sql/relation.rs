@@ -1,20 +1,18 @@
-//! `STREAM t` and `t WATERMARK column DELAY OF interval`: parts of a relation that the parser knows nothing of.
+//! `t WATERMARK column DELAY OF interval`: a part of a relation that the parser knows nothing of.
 //!
-//! They are taken out of the tokens before it runs and travel in the relation's alias, as text that no query can
-//! write; the lowering takes the alias apart again.
+//! It is taken out of the tokens before it runs and travels in the relation's alias, as text that no query can write;
+//! the lowering takes the alias apart again.
 
-use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
-use super::tokens::{self, Offsets};
-use crate::error::{Place, QueryError};
-use crate::expr::Expr;
+use super::tokens::{self, Offsets, ends_relation};
+use crate::error::QueryError;
 use crate::plan::Plan;
 
 /// Begins an alias of ours.
 const MARK: char = '\u{1}';
 
-/// `tokens` with the parts in aliases.
+/// `tokens` with the clauses in aliases.
 pub(super) fn marked(
     sql: &str,
     mut tokens: Vec<TokenWithSpan>,
@@ -27,55 +25,26 @@ pub(super) fn marked(
         tokens,
         at: 0,
     };
-    let mut stream: Option<Stream> = None;
     while marker.at < marker.tokens.len() {
-        if let Some(place) = marker.stream_keyword(&out) {
-            let depth = usize::from(marker.solid(0) == Some(&Token::LParen));
-            stream = Some(Stream { place, depth });
-            marker.at += depth;
-            continue;
-        }
-        let wrapped = stream.as_ref().is_some_and(|stream| stream.depth == 1);
-        let ends = stream.is_some() && marker.ends_name(&out);
-        if ends && wrapped {
-            // The parenthesis of STREAM(t).
-            if marker.solid(0) != Some(&Token::RParen) {
-                let message = "syntax error: STREAM takes the name of one relation";
-                let place = stream.and_then(|stream| stream.place);
-                return Err(QueryError::new("PARSE_SYNTAX_ERROR", message).at(place));
-            }
-            marker.skip_space();
-            marker.at += 1;
-            stream = stream.map(|stream| Stream { depth: 0, ..stream });
-            continue;
-        }
-        if ends {
-            marker.skip_space();
-        }
-        let clause = marker.watermark()?;
-        if clause.is_none() && !ends {
+        let Some((column, delay)) = marker.watermark()? else {
             out.push(marker.tokens[marker.at].clone());
             marker.at += 1;
             continue;
-        }
-        let of_stream = ends.then(|| stream.take()).flatten();
-        let alias = marker.alias();
-        let text = Parts {
-            stream: of_stream.map(|stream| stream.place),
-            watermark: clause,
-            alias,
         };
-        for token in text.tokens() {
-            out.push(TokenWithSpan::wrap(token));
-        }
+        let alias = marker.alias();
+        let name = format!("{MARK}{column}{MARK}{delay}{MARK}{alias}");
+        let space = || Token::Whitespace(Whitespace::Space);
+        let tokens = [
+            space(),
+            Token::make_keyword("AS"),
+            space(),
+            Token::make_word(&name, Some('`')),
+            space(),
+        ];
+        out.extend(tokens.map(TokenWithSpan::wrap));
     }
     out.pop();
     Ok(out)
-}
-
-struct Stream {
-    place: Option<Place>,
-    depth: usize,
 }
 
 struct Marker<'s> {
@@ -98,50 +67,6 @@ impl Marker<'_> {
 
     fn is(&self, nth: usize, keyword: &str) -> bool {
         self.solid(nth).is_some_and(|token| is(token, keyword))
-    }
-
-    fn skip_space(&mut self) {
-        if let Some(index) = self.index(0) {
-            self.at = index;
-        }
-    }
-
-    /// Takes the STREAM of `FROM STREAM t`, and says where it stands.
-    #[expect(clippy::option_option, reason = "found, and where if that is known")]
-    fn stream_keyword(&mut self, before: &[TokenWithSpan]) -> Option<Option<Place>> {
-        if !is(&self.tokens[self.at].token, "stream") {
-            return None;
-        }
-        let last = before
-            .iter()
-            .rev()
-            .find(|t| !matches!(t.token, Token::Whitespace(_)))?;
-        let opens = match &last.token {
-            Token::Word(word) => matches!(word.keyword, Keyword::FROM | Keyword::JOIN),
-            Token::Comma => false,
-            _ => false,
-        };
-        let names = match self.solid(1)? {
-            Token::Word(word) => {
-                word.quote_style.is_some()
-                    || !(ends_relation(word.keyword)
-                        || word.value.eq_ignore_ascii_case("watermark"))
-            }
-            Token::LParen => true,
-            _ => false,
-        };
-        (opens && names).then(|| {
-            let place = tokens::place(self.tokens[self.at].span.start);
-            self.at += 1;
-            self.skip_space();
-            place
-        })
-    }
-
-    /// Whether the relation's name has just ended: a word is behind us and no dot ahead.
-    fn ends_name(&self, before: &[TokenWithSpan]) -> bool {
-        let word = matches!(before.last().map(|t| &t.token), Some(Token::Word(_)));
-        word && self.solid(0) != Some(&Token::Period)
     }
 
     /// Takes a watermark clause: its column and its delay as text, padded so that places in it are right.
@@ -224,36 +149,6 @@ fn is(token: &Token, keyword: &str) -> bool {
         if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(keyword))
 }
 
-/// What an alias of ours says.
-struct Parts {
-    /// It must be a stream; where that is said.
-    stream: Option<Option<Place>>,
-    /// Column and delay.
-    watermark: Option<(String, String)>,
-    alias: String,
-}
-
-impl Parts {
-    fn tokens(self) -> Vec<Token> {
-        let stream = match self.stream {
-            None => String::new(),
-            Some(None) => "0:0".to_string(),
-            Some(Some(place)) => format!("{}:{}", place.line, place.column),
-        };
-        let (column, delay) = self.watermark.unwrap_or_default();
-        let parts = [stream, column, delay, self.alias];
-        let name = format!("{MARK}{}", parts.join(&MARK.to_string()));
-        let space = || Token::Whitespace(sqlparser::tokenizer::Whitespace::Space);
-        vec![
-            space(),
-            Token::make_keyword("AS"),
-            space(),
-            Token::make_word(&name, Some('`')),
-            space(),
-        ]
-    }
-}
-
 /// `input` under the alias `name`, which may be one of ours.
 pub(super) fn aliased(input: Plan, name: String, columns: Vec<String>) -> Result<Plan, QueryError> {
     let Some(marked) = name.strip_prefix(MARK) else {
@@ -265,26 +160,12 @@ pub(super) fn aliased(input: Plan, name: String, columns: Vec<String>) -> Result
     };
     let mut parts = marked.split(MARK);
     let mut part = || parts.next().unwrap_or_default();
-    let (stream, column, delay, alias) = (part(), part(), part(), part());
-    let mut plan = input;
-    if let Some((line, at)) = stream.split_once(':') {
-        let place = match (line.parse(), at.parse()) {
-            (Ok(line), Ok(column)) if line > 0 => Some(Place { line, column }),
-            _ => None,
-        };
-        plan = Plan::Stream {
-            input: Box::new(plan),
-            place,
-        };
-    }
-    if !column.is_empty() {
-        let delay: Expr = super::parse_expression(delay)?;
-        plan = Plan::Watermark {
-            input: Box::new(plan),
-            column: super::parse_expression(column)?,
-            delay,
-        };
-    }
+    let (column, delay, alias) = (part(), part(), part());
+    let plan = Plan::Watermark {
+        input: Box::new(input),
+        column: super::parse_expression(column)?,
+        delay: super::parse_expression(delay)?,
+    };
     if alias.is_empty() && columns.is_empty() {
         return Ok(plan);
     }
@@ -293,42 +174,6 @@ pub(super) fn aliased(input: Plan, name: String, columns: Vec<String>) -> Result
         name: alias.to_string(),
         columns,
     })
-}
-
-fn ends_relation(keyword: Keyword) -> bool {
-    use Keyword::*;
-    matches!(
-        keyword,
-        AS | WHERE
-            | GROUP
-            | ORDER
-            | HAVING
-            | LIMIT
-            | OFFSET
-            | UNION
-            | EXCEPT
-            | INTERSECT
-            | MINUS
-            | JOIN
-            | INNER
-            | LEFT
-            | RIGHT
-            | FULL
-            | CROSS
-            | NATURAL
-            | LATERAL
-            | ON
-            | USING
-            | WINDOW
-            | CLUSTER
-            | DISTRIBUTE
-            | SORT
-            | SEMI
-            | ANTI
-            | PIVOT
-            | UNPIVOT
-            | TABLESAMPLE
-    )
 }
 
 #[cfg(test)]
@@ -415,24 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_marked_as_one() {
-        for sql in [
-            "SELECT 1 FROM STREAM ev",
-            "SELECT 1 FROM STREAM(ev)",
-            "SELECT 1 FROM stream ( ev ) ;",
-        ] {
-            let Plan::Stream { input, .. } = relation(sql) else {
-                panic!("no stream: {sql}");
-            };
-            assert!(matches!(*input, Plan::Table { .. }));
-        }
-        let sql = "SELECT 1 FROM STREAM a.ev WATERMARK ts DELAY OF INTERVAL 1 DAY e GROUP BY 1";
+    fn a_stream_has_a_clause_too() {
+        let sql = "SELECT 1 FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 1 DAY e GROUP BY 1";
         let Plan::Alias { input, name, .. } = relation(sql) else {
             panic!("no alias");
         };
         assert_eq!(name, "e");
         let (input, ..) = watermark(*input);
-        assert!(matches!(input, Plan::Stream { .. }));
+        assert!(matches!(input, Plan::Table { stream: true, .. }));
     }
 
     #[test]

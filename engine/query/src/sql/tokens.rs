@@ -4,7 +4,8 @@
 //! tokenizer and parser: escapes in strings, suffixes of numbers (`100S`), `0x1F` (a name), and what belongs to a
 //! relation of a stream (see `relation`).
 
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::dialect::Spark;
 use super::relation;
@@ -93,7 +94,7 @@ pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
         }
         repaired.push(token);
     }
-    relation::marked(sql, repaired)
+    relation::marked(sql, mark_streams(repaired))
 }
 
 fn unexpected(text: &str, at: Location) -> QueryError {
@@ -206,6 +207,81 @@ impl<'s> Offsets<'s> {
         let spaces = " ".repeat((from.column as usize).saturating_sub(1));
         format!("{lines}{spaces}{}", text.trim_end())
     }
+}
+
+/// The first part of the name of a table read with `STREAM`; no query can write it.
+pub(super) const STREAM: &str = "\u{1}stream";
+
+/// `FROM STREAM t` and `FROM STREAM(t)`: the parser has no word for it, so it becomes a part of the name.
+fn mark_streams(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let solid: Vec<usize> = (0..tokens.len())
+        .filter(|&i| !matches!(tokens[i].token, Token::Whitespace(_)))
+        .collect();
+    let mut tokens = tokens;
+    let mut periods = vec![];
+    for (nth, &at) in solid.iter().enumerate().skip(1) {
+        let token = |n: usize| solid.get(n).map(|&i| &tokens[i].token);
+        let opens = matches!(token(nth - 1), Some(Token::Word(w)) if matches!(w.keyword, Keyword::FROM | Keyword::JOIN));
+        let is_stream = matches!(token(nth), Some(Token::Word(w))
+            if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("stream"));
+        let name = |n: usize| matches!(token(n), Some(Token::Word(w)) if w.quote_style.is_some() || !ends_relation(w.keyword));
+        let in_parentheses = token(nth + 1) == Some(&Token::LParen)
+            && name(nth + 2)
+            && token(nth + 3) == Some(&Token::RParen);
+        if !opens || !is_stream || !(name(nth + 1) || in_parentheses) {
+            continue;
+        }
+        if in_parentheses {
+            for parenthesis in [nth + 1, nth + 3] {
+                tokens[solid[parenthesis]].token = Token::Whitespace(Whitespace::Space);
+            }
+        }
+        tokens[at].token = Token::make_word(STREAM, Some('`'));
+        periods.push(at + 1);
+    }
+    for at in periods.into_iter().rev() {
+        let span = tokens[at - 1].span;
+        let token = Token::Period;
+        tokens.insert(at, TokenWithSpan { token, span });
+    }
+    tokens
+}
+
+/// Whether a word of this keyword is no alias of the relation before it.
+pub(super) fn ends_relation(keyword: Keyword) -> bool {
+    use Keyword::*;
+    matches!(
+        keyword,
+        AS | WHERE
+            | GROUP
+            | ORDER
+            | HAVING
+            | LIMIT
+            | OFFSET
+            | UNION
+            | EXCEPT
+            | INTERSECT
+            | MINUS
+            | JOIN
+            | INNER
+            | LEFT
+            | RIGHT
+            | FULL
+            | CROSS
+            | NATURAL
+            | LATERAL
+            | ON
+            | USING
+            | WINDOW
+            | CLUSTER
+            | DISTRIBUTE
+            | SORT
+            | SEMI
+            | ANTI
+            | PIVOT
+            | UNPIVOT
+            | TABLESAMPLE
+    )
 }
 
 #[cfg(test)]

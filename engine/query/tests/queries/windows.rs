@@ -104,9 +104,4 @@ fn what_is_no_event_time_is_refused() {
         "[EVENT_TIME_MUST_BE_TOP_LEVEL_COLUMN] The event time col1 must be a top-level column in your query. Give the \
          field a name: WATERMARK expression AS name.",
     );
-    fails(
-        "SELECT id FROM STREAM t",
-        "[_LEGACY_ERROR_TEMP_1147] t is not a temp view of streaming logical plan, please use batch API such as \
-         `DataFrameReader.table` to read it: STREAM is for relations that grow. (line 1, column 16)",
-    );
 }
