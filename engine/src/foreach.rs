@@ -217,6 +217,7 @@ impl SinkFormat for CodeFormat {
         Ok(Arc::new(CodeFactory {
             what: self.what,
             code: Arc::clone(&self.code),
+            jobs: Mutex::default(),
             schema: request.schema,
             query_id: request.query_id,
             staged: Staged::default(),
@@ -229,8 +230,10 @@ type Staged = Arc<Mutex<BTreeMap<u64, Vec<RecordBatch>>>>;
 
 struct CodeFactory {
     what: &'static str,
-    /// Taken by the one sink that is opened.
+    /// Taken by the first sink that is opened.
     code: Arc<Mutex<Option<Code>>>,
+    /// To the thread of the code: sinks that are opened later use the same.
+    jobs: Mutex<Option<Sender<Job>>>,
     schema: SchemaRef,
     query_id: String,
     staged: Staged,
@@ -246,15 +249,13 @@ impl SinkFactory for CodeFactory {
     }
 
     fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
-        let code = lock(&self.code).take();
-        let code = code.expect("a writer is started once, and opens its sink once");
-        let (jobs, inbox) = bounded(0);
-        let (schema, what) = (Arc::clone(&self.schema), self.what);
-        let query = self.query_id.clone();
-        let started = std::thread::Builder::new()
-            .name(format!("highwater:{what}"))
-            .spawn(move || run(what, &schema, &query, code, inbox));
-        started.map_err(|error| failure(what, error))?;
+        // What an earlier generation of workers left is written again.
+        lock(&self.staged).clear();
+        let mut started = lock(&self.jobs);
+        let jobs = match &*started {
+            Some(jobs) => jobs.clone(),
+            None => started.insert(self.start()?).clone(),
+        };
         Ok(Box::new(CodeSink {
             what,
             jobs,
@@ -268,6 +269,22 @@ impl SinkFactory for CodeFactory {
             rows: 0,
             staged: Arc::clone(&self.staged),
         }))
+    }
+}
+
+impl CodeFactory {
+    /// Starts the thread of the code.
+    fn start(&self) -> Result<Sender<Job>, SinkError> {
+        let code = lock(&self.code).take();
+        let code = code.expect("a writer is started once, and its code has one thread");
+        let (jobs, inbox) = bounded(0);
+        let (schema, what) = (Arc::clone(&self.schema), self.what);
+        let query = self.query_id.clone();
+        let started = std::thread::Builder::new()
+            .name(format!("highwater:{what}"))
+            .spawn(move || run(what, &schema, &query, code, inbox));
+        started.map_err(|error| failure(what, error))?;
+        Ok(jobs)
     }
 }
 

@@ -12,6 +12,8 @@ pub mod failpoint;
 mod foreach;
 mod formats;
 mod frame;
+mod generations;
+mod launch;
 mod memory;
 pub mod options;
 mod plan;

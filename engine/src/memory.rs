@@ -327,6 +327,8 @@ impl SinkFactory for MemorySinkFactory {
 
     fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
         let (table, staged) = (Arc::clone(&self.table), Arc::clone(&self.staged));
+        // What an earlier generation of workers left is written again.
+        lock(&staged).clear();
         Ok(Box::new(OpenMemorySink {
             table,
             staged,

@@ -18,19 +18,20 @@ use tokio::runtime::Runtime;
 
 use crate::catalog::{Names, Views};
 use crate::checkpoint::ObjectStores;
-use crate::cluster::{ClusterConfig, Meeting, Sisters, connect};
+use crate::cluster::ClusterConfig;
 use crate::coordinator::EventTime;
 use crate::error::Error;
 use crate::foreach;
 use crate::formats::Formats;
 use crate::frame::DataFrame;
+use crate::generations::Generations;
 use crate::memory::{MemorySink, MemorySource};
 use crate::options::Options;
 use crate::plan::Compiled;
 use crate::query::StreamingQuery;
 use crate::reader::DataReader;
 use crate::spill;
-use crate::workers::{Workers, lock};
+use crate::workers::lock;
 
 /// Where queries are made and run. Cloning gives another handle of the same session; the workers end with the last.
 #[derive(Clone)]
@@ -41,8 +42,7 @@ pub struct Session {
 pub(crate) struct Inner {
     pub(crate) cluster: ClusterConfig,
     pub(crate) process: usize,
-    pub(crate) workers: Workers,
-    sisters: Mutex<Option<Sisters>>,
+    pub(crate) generations: Generations,
     pub(crate) formats: Formats,
     /// Where checkpoints may live besides directories.
     pub(crate) stores: ObjectStores,
@@ -80,7 +80,7 @@ impl SessionBuilder {
         self
     }
 
-    /// Reads `-w`, `-n`, `-p` and `--hostfile` from the program's arguments.
+    /// Reads `-w`, `-n`, `-p`, `--hostfile` and the time-outs of [`ClusterConfig`] from the program's arguments.
     pub fn args(mut self) -> Result<Self, Error> {
         (self.cluster, self.args) = ClusterConfig::from_args(std::env::args().skip(1))?;
         Ok(self)
@@ -114,26 +114,14 @@ impl SessionBuilder {
             Some(_) => 1,
         };
         let budget = spill::budget(&self.settings, local)?;
-        let alone = self.cluster.processes > 1 && self.cluster.process.is_none();
-        let sisters = if alone {
-            Some(Sisters::start(&self.cluster)?)
-        } else {
-            None
-        };
-        let meeting = sisters
-            .as_ref()
-            .map_or_else(Meeting::from_env, Sisters::meeting);
         let process = self.cluster.process.unwrap_or(0);
-        let allocators = connect(&self.cluster, process, meeting)?;
-        let workers = Workers::start(allocators, process == 0, self.cluster.processes)
-            .map_err(Error::SessionEnded)?;
+        let generations = Generations::start(&self.cluster)?;
         let mut formats = self.formats;
         formats.add_sink("memory", Arc::new(MemorySink));
         let inner = Inner {
             cluster: self.cluster,
             process,
-            workers,
-            sisters: Mutex::new(sisters),
+            generations,
             formats,
             stores: self.stores,
             budget,
@@ -315,14 +303,11 @@ impl Inner {
             return;
         }
         for query in lock(&self.queries).drain(..) {
-            if query.is_active() && query.shared.coordinator.is_some() {
+            if query.is_active() && self.process == 0 {
                 let _ = query.stop();
             }
         }
-        self.workers.close();
-        if let Some(mut sisters) = lock(&self.sisters).take() {
-            sisters.end();
-        }
+        self.generations.close();
     }
 }
 

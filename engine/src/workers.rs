@@ -1,4 +1,4 @@
-//! The worker threads of this process, and the one order in which they build dataflows.
+//! The worker threads of this process in one generation, and the one order in which they build dataflows.
 //!
 //! timely needs every worker of every process to build the same dataflows in the same order. A program may start
 //! queries from several threads, so worker 0 of process 0 decides the order: it broadcasts the key of each query as
@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::Thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use serde::{Deserialize, Serialize};
 use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::container::CapacityContainerBuilder;
@@ -22,13 +23,31 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Input, Operator, vec::Broadcast};
 use timely::worker::Worker;
 
-use crate::cluster::Allocators;
+use crate::cluster::{Joined, Link, Lost, network_thread_panicked};
 
 /// Builds one query's dataflow on one worker. The text says where it begins, the same in every process.
 pub(crate) type Build = Arc<dyn Fn(&mut Worker, &str) -> ProbeHandle<u64> + Send + Sync>;
 
 /// Hears that a worker's part of a query is over.
-pub(crate) type Ended = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+pub(crate) type Ended = Arc<dyn Fn(Option<&Gone>) + Send + Sync>;
+
+/// Why workers are gone, or a part of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// For good: the session was closed, a worker panicked, or the query had ended elsewhere with an error.
+    Over(String),
+    /// Another process was lost; workers of a later generation may take the query up.
+    Lost(String),
+}
+
+impl Gone {
+    /// The reason.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Gone::Over(text) | Gone::Lost(text) => text,
+        }
+    }
+}
 
 /// A query to build.
 #[derive(Clone)]
@@ -43,24 +62,59 @@ pub(crate) struct Installation {
     pub(crate) ended: Ended,
 }
 
+/// What the first process has started, for those who join it later.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// How many of each kind of query: keys are a kind and a number.
+    pub(crate) counts: BTreeMap<String, u64>,
+    /// The keys of those that have not ended.
+    pub(crate) live: Vec<String>,
+    /// Others that are over, with the error if they failed.
+    pub(crate) over: BTreeMap<String, Option<String>>,
+}
+
+impl Started {
+    /// True if the query was started and has ended.
+    fn is_over(&self, key: &str) -> bool {
+        let Some((kind, number)) = key.rsplit_once('-') else {
+            return false;
+        };
+        let started = self.counts.get(kind).copied().unwrap_or_default();
+        number.parse::<u64>().is_ok_and(|number| number <= started)
+            && !self.live.iter().any(|live| live == key)
+    }
+}
+
 #[derive(Clone)]
 enum Command {
     Install(Installation),
-    Close,
+    /// Said in the first process only.
+    Say(Turn),
 }
 
-/// A query's turn: its key and where it begins. The empty key ends all workers.
-type Turn = (String, String);
+/// What worker 0 of process 0 tells all workers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Turn {
+    /// Build a query.
+    Build { key: String, beginning: String },
+    /// A query was not started in the first process, or not again.
+    Over { key: String, error: Option<String> },
+    /// What was started in earlier generations.
+    Started(Started),
+    /// The session is closed.
+    Close,
+}
 
 #[derive(Default)]
 struct Shared {
     failed: AtomicBool,
-    reason: Mutex<Option<String>>,
+    reason: Mutex<Option<Gone>>,
+    lost: Mutex<Option<Lost>>,
     threads: Mutex<Vec<Thread>>,
 }
 
 impl Shared {
-    fn fail(&self, reason: String) {
+    fn fail(&self, reason: Gone) {
         lock(&self.reason).get_or_insert(reason);
         self.failed.store(true, Ordering::SeqCst);
         for thread in lock(&self.threads).iter() {
@@ -69,102 +123,160 @@ impl Shared {
     }
 }
 
-/// The worker threads of this process.
+/// The worker threads of this process in one generation.
 pub(crate) struct Workers {
+    /// Empty when they have left.
     commands: Mutex<Vec<Sender<Command>>>,
-    guards: Mutex<Option<WorkerGuards<()>>>,
+    /// What they did not take.
+    left: Vec<Receiver<Command>>,
+    running: Mutex<Option<Running>>,
     shared: Arc<Shared>,
-    first_process: bool,
+    pub(crate) generation: u64,
+}
+
+/// What is left to wait for.
+struct Running {
+    guards: WorkerGuards<()>,
+    comms: Box<dyn Any + Send>,
+    link: Option<Arc<Link>>,
+    pulse: Option<Sender<()>>,
 }
 
 impl Workers {
-    /// Starts them. `first_process` is true in the process whose worker 0 orders the commands.
-    pub(crate) fn start(
-        allocators: Allocators,
-        first_process: bool,
-        processes: usize,
-    ) -> Result<Self, String> {
+    /// Starts them.
+    pub(crate) fn start(joined: Joined) -> Result<Self, String> {
         watch_panics();
-        let (builders, guard) = allocators;
+        let Joined {
+            generation,
+            builders,
+            comms,
+            link,
+            pulse,
+        } = joined;
         let shared = Arc::new(Shared::default());
-        if processes > 1 {
-            lock(&CLUSTERS).push(Arc::downgrade(&shared));
-        }
         let (senders, receivers): (Vec<_>, Vec<_>) =
             builders.iter().map(|_| unbounded::<Command>()).unzip();
-        let receivers: Mutex<Vec<Option<Receiver<Command>>>> =
-            Mutex::new(receivers.into_iter().map(Some).collect());
+        let left = receivers.clone();
         let worker_shared = Arc::clone(&shared);
         let local = senders.len();
+        // Network threads are waited for apart: they may have panicked, which timely's guard would pass on.
         let guards = timely::execute::execute_from(
             builders,
-            guard,
+            Box::new(()),
             WorkerConfig::default(),
             move |worker| {
                 let shared = &worker_shared;
                 lock(&shared.threads).push(std::thread::current());
-                let commands = lock(&receivers)[worker.index() % local]
-                    .take()
-                    .expect("each worker starts once");
+                let commands = &receivers[worker.index() % local];
                 let mut queries = Queries::default();
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    run(worker, &commands, shared, &mut queries)
+                    run(worker, local, commands, shared, &mut queries)
                 }));
                 if let Err(panic) = outcome {
-                    shared.fail(panic_text(panic.as_ref()));
+                    shared.fail(Gone::Over(panic_text(panic.as_ref())));
                 }
                 let reason = lock(&shared.reason).clone();
-                queries.end(reason.as_deref().unwrap_or("the session was closed"));
+                let reason =
+                    reason.unwrap_or_else(|| Gone::Over("the session was closed".to_string()));
                 // What is not complete would keep the thread waiting for ever.
-                let _ = catch_unwind(AssertUnwindSafe(|| {
-                    for dataflow in worker.installed_dataflows() {
-                        worker.drop_dataflow(dataflow);
-                    }
-                }));
+                for dataflow in worker.installed_dataflows() {
+                    let _ = catch_unwind(AssertUnwindSafe(|| worker.drop_dataflow(dataflow)));
+                }
+                queries.end(&reason);
             },
         )?;
+        if let Some(link) = &link {
+            let told = Arc::clone(&shared);
+            link.on_lost(move |lost| {
+                *lock(&told.lost) = Some(lost.clone());
+                told.fail(Gone::Lost(lost.text.clone()));
+            });
+        }
         Ok(Workers {
             commands: Mutex::new(senders),
-            guards: Mutex::new(Some(guards)),
+            left,
+            running: Mutex::new(Some(Running {
+                guards,
+                comms,
+                link,
+                pulse,
+            })),
             shared,
-            first_process,
+            generation,
         })
     }
 
     /// Builds a query on all workers.
     pub(crate) fn install(&self, installation: Installation) {
-        if let Some(reason) = self.failure() {
-            for _ in 0..lock(&self.commands).len() {
-                (installation.ended)(Some(&reason));
+        if !self.send(&Command::Install(installation.clone())) {
+            for _ in &self.left {
+                (installation.ended)(Some(&self.reason()));
             }
-            return;
         }
-        self.send(Command::Install(installation));
+    }
+
+    /// Says in the first process that these workers will not build a query: the others do not wait for it.
+    pub(crate) fn is_over(&self, key: String, error: Option<String>) {
+        self.send(&Command::Say(Turn::Over { key, error }));
+    }
+
+    /// Says in the first process what was started in earlier generations.
+    pub(crate) fn tell_started(&self, started: Started) {
+        self.send(&Command::Say(Turn::Started(started)));
+    }
+
+    /// Ends the workers of all processes; said by the first.
+    pub(crate) fn close(&self) {
+        self.send(&Command::Say(Turn::Close));
     }
 
     /// Why the workers are gone, if they are.
-    pub(crate) fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<Gone> {
         lock(&self.shared.reason).clone()
     }
 
-    /// Ends the workers of all processes (said by the first) and waits for this process's.
-    pub(crate) fn close(&self) {
-        if self.first_process {
-            self.send(Command::Close);
-        }
-        let Some(guards) = lock(&self.guards).take() else {
-            return;
-        };
-        if self.failure().is_some() {
-            // timely's guards wait for its threads and panic when one of them did. Those of a session that lost a
-            // peer have: they are let go.
-            std::mem::forget(guards);
-            return;
-        }
-        drop(guards);
+    /// Who is lost, if that is why they are gone.
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        lock(&self.shared.lost).clone()
     }
 
-    fn send(&self, command: Command) {
+    fn reason(&self) -> Gone {
+        let closed = || Gone::Over("the session was closed".into());
+        self.failure().unwrap_or_else(closed)
+    }
+
+    /// Waits until they have left. Tells why, unless the session was closed. For one caller.
+    pub(crate) fn wait(&self) -> Option<Gone> {
+        let running = lock(&self.running).take()?;
+        let joined = running.guards.join();
+        if let Some(text) = joined.into_iter().find_map(Result::err) {
+            self.shared.fail(Gone::Over(text));
+        }
+        // What they did not take any more.
+        lock(&self.commands).clear();
+        for command in self.left.iter().flat_map(Receiver::try_iter) {
+            if let Command::Install(query) = command {
+                (query.ended)(Some(&self.reason()));
+            }
+        }
+        if let Some(link) = &running.link {
+            link.release();
+        }
+        let reason = self.failure();
+        match &reason {
+            // Threads that lost their peer panic, or wait for it.
+            Some(_) => std::mem::forget(running.comms),
+            None => {
+                let comms = AssertUnwindSafe(running.comms);
+                let _ = catch_unwind(move || drop({ comms }.0));
+            }
+        }
+        drop(running.pulse);
+        reason
+    }
+
+    /// False if they have left.
+    fn send(&self, command: &Command) -> bool {
         // One lock: the same order at every worker of this process.
         let commands = lock(&self.commands);
         for sender in commands.iter() {
@@ -173,6 +285,7 @@ impl Workers {
         for thread in lock(&self.shared.threads).iter() {
             thread.unpark();
         }
+        !commands.is_empty()
     }
 }
 
@@ -183,10 +296,32 @@ struct Queries {
     waiting: BTreeMap<String, Installation>,
     /// Built and not complete.
     live: Vec<(ProbeHandle<u64>, Installation)>,
+    /// What the first process started before this generation.
+    started: Started,
 }
 
 impl Queries {
-    fn end(&mut self, reason: &str) {
+    /// A query of this process waits for its turn, unless it had one and is over.
+    fn wait(&mut self, query: Installation) {
+        if let Some(error) = self.started.over.get(&query.key) {
+            let reason = error.clone().map(Gone::Over);
+            (query.ended)(reason.as_ref());
+        } else if self.started.is_over(&query.key) {
+            (query.ended)(None);
+        } else {
+            self.waiting.insert(query.key.clone(), query);
+        }
+    }
+
+    /// Ends those that wait and are over.
+    fn learn(&mut self, started: Started) {
+        self.started = started;
+        for (_, query) in std::mem::take(&mut self.waiting) {
+            self.wait(query);
+        }
+    }
+
+    fn end(&mut self, reason: &Gone) {
         for (_, query) in std::mem::take(&mut self.waiting) {
             (query.ended)(Some(reason));
         }
@@ -196,7 +331,13 @@ impl Queries {
     }
 }
 
-fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queries: &mut Queries) {
+fn run(
+    worker: &mut Worker,
+    local: usize,
+    commands: &Receiver<Command>,
+    shared: &Shared,
+    queries: &mut Queries,
+) {
     let turns: Rc<RefCell<VecDeque<Turn>>> = Rc::default();
     let arriving = Rc::clone(&turns);
     let mut announce = worker.dataflow_named::<u64, _, _>("Commands", |scope| {
@@ -215,6 +356,7 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queri
         handle
     });
     let orders_here = worker.index() == 0;
+    let is_first = worker.index() < local;
     let mut turn = 0u64;
     loop {
         if shared.failed.load(Ordering::SeqCst) {
@@ -223,11 +365,11 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queri
         while let Ok(command) = commands.try_recv() {
             let said = match command {
                 Command::Install(query) => {
-                    let said = (query.key.clone(), query.beginning.clone());
-                    queries.waiting.insert(query.key.clone(), query);
-                    said
+                    let (key, beginning) = (query.key.clone(), query.beginning.clone());
+                    queries.wait(query);
+                    Turn::Build { key, beginning }
                 }
-                Command::Close => Turn::default(),
+                Command::Say(said) => said,
             };
             if orders_here {
                 turn += 1;
@@ -237,18 +379,28 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queri
             }
         }
         loop {
-            let Some((key, beginning)) = turns.borrow().front().cloned() else {
+            let Some(next) = turns.borrow_mut().pop_front() else {
                 break;
             };
-            if key.is_empty() {
-                return;
+            match next {
+                Turn::Close => return,
+                // The first process knows what it started itself.
+                Turn::Started(_) | Turn::Over { .. } if is_first => {}
+                Turn::Started(started) => queries.learn(started),
+                Turn::Over { key, error } => {
+                    queries.started.over.insert(key, error);
+                    let started = std::mem::take(&mut queries.started);
+                    queries.learn(started);
+                }
+                Turn::Build { key, beginning } => {
+                    let Some(query) = queries.waiting.remove(&key) else {
+                        turns.borrow_mut().push_front(Turn::Build { key, beginning });
+                        break;
+                    };
+                    let probe = (query.build)(worker, &beginning);
+                    queries.live.push((probe, query));
+                }
             }
-            let Some(query) = queries.waiting.remove(&key) else {
-                break;
-            };
-            turns.borrow_mut().pop_front();
-            let probe = (query.build)(worker, &beginning);
-            queries.live.push((probe, query));
         }
         queries.live.retain(|(probe, query)| {
             if probe.done() {
@@ -272,9 +424,6 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a worker panicked".into())
 }
 
-/// Workers that talk to other processes: they end when a connection does.
-static CLUSTERS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
-
 /// Worker, network and reader threads report a panic as an error of the session; its backtrace helps nobody. timely's
 /// network threads panic when a peer is gone, while a parked worker would never notice: here it is told.
 fn watch_panics() {
@@ -284,13 +433,8 @@ fn watch_panics() {
         std::panic::set_hook(Box::new(move |info| {
             let thread = std::thread::current();
             let name = thread.name().unwrap_or_default();
-            let peer = name
-                .strip_prefix("timely:recv-")
-                .or_else(|| name.strip_prefix("timely:send-"));
-            if let Some(peer) = peer {
-                for shared in lock(&CLUSTERS).iter().filter_map(Weak::upgrade) {
-                    shared.fail(format!("the connection to process {peer} is lost"));
-                }
+            if name.starts_with("timely:recv-") || name.starts_with("timely:send-") {
+                network_thread_panicked();
             } else if name.starts_with("timely:") || name.starts_with("highwater:") {
                 tracing::error!("{name}: {info}");
             } else {

@@ -1,31 +1,29 @@
 //! `write_stream()` and `write()`: a sink in the making, and the start of a query.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::unbounded;
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::logical_expr::LogicalPlanBuilder;
 
 use highwater_query::NamedKind;
 
 use crate::catalog::Named;
-use crate::checkpoint::{self, Checkpoint, PlanShape};
-use crate::coordinator::{self, Coordination, Durable, Grouping};
-use crate::dataflow::{Blueprint, feed};
+use crate::checkpoint::{self, Checkpoint};
+use crate::coordinator::Grouping;
 use crate::error::Error;
 use crate::foreach::{self, CodeError, CodeFormat, ForeachWriter};
 use crate::frame::DataFrame;
+use crate::launch::Definition;
 use crate::options::{OptionError, Options};
-use crate::plan::compile;
+use crate::plan::{Compiled, compile};
 use crate::query::{QueryShared, StreamingQuery};
 use crate::sink::{OutputMode, Placement, SaveMode, SinkFactory, SinkFormat, SinkRequest};
 use crate::source::Source;
 use crate::trigger::{Trigger, parse_interval};
-use crate::workers::{Installation, lock};
+use crate::workers::lock;
 
 /// A query in the making: where its rows go and when; then `start`.
 #[must_use = "nothing runs before start()"]
@@ -128,7 +126,7 @@ impl StreamWriter {
                 "write_stream() can be called only on a frame that reads a stream; use write() for static rows",
             ));
         }
-        if let Some(reason) = session.inner.workers.failure() {
+        if let Some(reason) = session.inner.generations.failure() {
             return Err(Error::SessionEnded(reason));
         }
         let compiled = compile(self.frame.plan(), self.mode)?;
@@ -150,6 +148,22 @@ impl StreamWriter {
                 message,
             });
         }
+        // From here on what goes wrong may go wrong in one process only: the others must hear of it.
+        let key = session.inner.generations.key(&self.kind());
+        let started = self.define_and_launch(&session, &key, compiled, pacing);
+        if let Err(error) = &started {
+            session.inner.generations.could_not_start(&key, error);
+        }
+        started
+    }
+
+    fn define_and_launch(
+        mut self,
+        session: &crate::Session,
+        key: &str,
+        compiled: Compiled,
+        pacing: Pacing,
+    ) -> Result<StreamingQuery, Error> {
         let first = session.inner.process == 0;
         let store = match self.options.take("checkpointLocation") {
             Some(location) => Some(checkpoint::open(&location, &session.inner.stores)?),
@@ -176,7 +190,7 @@ impl StreamWriter {
             streaming: true,
             time_zone: session.time_zone(),
         };
-        let sink = self.open_sink(&session, request)?;
+        let sink = self.open_sink(session, request)?;
         if sink.durable() && store.is_none() {
             return Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_1298",
@@ -184,87 +198,26 @@ impl StreamWriter {
                  would write every row again",
             ));
         }
-        let (sender, receiver) = unbounded();
-        let coordinator = first.then(|| sender.clone());
-        let (workers, processes) = {
-            let cluster = &session.inner.cluster;
-            (cluster.workers, cluster.processes)
-        };
-        let shared = Arc::new(QueryShared::new(
-            id,
-            self.name.clone(),
-            workers,
-            coordinator.clone(),
-        ));
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        let mut readers = Vec::new();
-        for used in &compiled.sources {
-            if first {
-                let source = used.factory.open()?;
-                readers.push(source.reader());
-                sources.push(source);
-            } else {
-                readers.push(used.factory.reader());
-            }
-        }
-        let event_time = session.event_time(&compiled);
-        let operators = compiled.root.operators();
-        let mut feed_input = None;
-        let mut beginning = String::new();
-        if first {
-            let durable = match taken {
-                Some(checkpoint) => {
-                    let kind = |source: &dyn Source| {
-                        let text = source.description();
-                        text.split('[').next().unwrap_or_default().to_string()
-                    };
-                    let shape = PlanShape {
-                        sources: sources.iter().map(|source| kind(source.as_ref())).collect(),
-                        operators: operators.clone(),
-                    };
-                    let run_id = uuid::Uuid::new_v4().to_string();
-                    let recovered = checkpoint.recover(&shape, &run_id, workers, processes)?;
-                    if !sink.recovers() && recovered.has_epochs() {
-                        return Err(Error::refused(
-                            "_LEGACY_ERROR_TEMP_1299",
-                            "this query does not support recovering from its checkpoint location: what its sink held \
-                             is gone with the program that filled it; remove the checkpoint to start over",
-                        ));
-                    }
-                    Some(Durable {
-                        checkpoint,
-                        recovered,
-                    })
-                }
-                None => None,
-            };
-            let (feed, input) = feed();
-            feed_input = Some(input);
-            let writers = match sink.placement() {
-                Placement::EveryWorker => (0..workers * processes).collect(),
-                Placement::OneWorker => vec![0],
-            };
-            let begin = coordinator::start(Coordination {
-                query: Arc::clone(&shared),
-                sources,
-                sinks: vec![sink.open()?],
-                trigger: self.trigger,
-                grouping: match sink.groups_epochs() {
-                    true => pacing.grouping,
-                    false => Grouping::NONE,
-                },
-                checkpoint_interval: pacing.checkpoint_interval,
-                feed,
-                events: (sender, receiver),
-                durable,
-                writers,
-                stateful: !operators.is_empty(),
-                workers,
-                processes,
-                event_time,
-            })?;
-            beginning = serde_json::to_string(&begin).expect("plain data");
-        }
+        let definition = Arc::new(Definition {
+            key: key.to_string(),
+            name: self.name.clone(),
+            event_time: session.event_time(&compiled),
+            compiled: Arc::new(compiled),
+            sink: Arc::clone(&sink),
+            trigger: self.trigger,
+            pacing,
+            store,
+            budget: Arc::clone(&session.inner.budget),
+            first,
+            workers: session.inner.cluster.workers,
+            processes: session.inner.cluster.processes,
+        });
+        let ends = definition.ends_with_workers();
+        let shared = Arc::new(QueryShared::new(id, self.name.clone(), ends));
+        let generations = &session.inner.generations;
+        generations.launch(&shared, &definition, |workers| {
+            definition.launch(&shared, workers, taken)
+        })?;
         if let (Some(table), Some(name)) = (sink.table(), &self.name) {
             let plan = LogicalPlanBuilder::scan(
                 name.as_str(),
@@ -278,26 +231,6 @@ impl StreamWriter {
                 .views
                 .put(name, NamedKind::View, Named::Rows(Arc::new(plan)));
         }
-        let key = self.key(&session);
-        let blueprint = Blueprint {
-            name: self.name.clone().unwrap_or_else(|| "query".into()),
-            compiled,
-            readers,
-            sink,
-            feed: feed_input,
-            coordinator,
-            query: Arc::clone(&shared),
-            policy: event_time.policy,
-            store,
-            budget: Arc::clone(&session.inner.budget),
-        };
-        let ended = Arc::clone(&shared);
-        session.inner.workers.install(Installation {
-            key,
-            beginning,
-            build: Arc::new(move |worker, beginning| blueprint.build(worker, beginning)),
-            ended: Arc::new(move |reason| ended.worker_ended(reason)),
-        });
         let query = StreamingQuery { shared };
         lock(&session.inner.queries).push(query.clone());
         Ok(query)
@@ -324,9 +257,8 @@ impl StreamWriter {
         Ok(code.sink(request)?)
     }
 
-    /// The same text in every process that runs the same program, and another for every query.
-    fn key(&self, session: &crate::Session) -> String {
-        static STARTED: Mutex<BTreeMap<(usize, u64), u64>> = Mutex::new(BTreeMap::new());
+    /// The same text in every process that runs the same program: it tells queries apart that are not the same.
+    fn kind(&self) -> String {
         let mut hasher = std::hash::DefaultHasher::new();
         (
             &self.name,
@@ -335,20 +267,15 @@ impl StreamWriter {
             self.frame.plan().display_indent_schema().to_string(),
         )
             .hash(&mut hasher);
-        let print = hasher.finish();
-        let mut started = lock(&STARTED);
-        let count = started
-            .entry((Arc::as_ptr(&session.inner) as usize, print))
-            .or_default();
-        *count += 1;
-        format!("{print:016x}-{count}")
+        format!("{:016x}", hasher.finish())
     }
 }
 
 /// How a query paces what it makes durable.
-struct Pacing {
-    grouping: Grouping,
-    checkpoint_interval: Duration,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pacing {
+    pub(crate) grouping: Grouping,
+    pub(crate) checkpoint_interval: Duration,
 }
 
 impl Pacing {

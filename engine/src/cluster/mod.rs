@@ -13,7 +13,7 @@ mod pulse;
 mod sisters;
 
 pub use args::ClusterConfig;
-pub(crate) use link::{Link, network_thread_panicked};
+pub(crate) use link::{Link, Lost, network_thread_panicked};
 pub(crate) use mesh::{Joined, Meeting, Wait, connect};
 pub(crate) use sisters::{Sisters, Supervisor};
 

@@ -74,6 +74,8 @@ pub(crate) enum Event {
     WhenIdle(Sender<()>),
     /// The workers ended by themselves: a failure, or the session was closed.
     WorkersGone,
+    /// A process was lost, and the workers with it: end without a verdict, the query is launched again.
+    Suspend,
 }
 
 /// A checkpoint directory that this run has taken, and what it found there.
@@ -167,6 +169,8 @@ struct Coordinator {
     maybe_more: bool,
     paused: bool,
     stopping: bool,
+    /// True if the query goes on with other workers.
+    suspended: bool,
     /// The epoch that cannot be committed, and why: the query ends once the runs before it are in the sink.
     failure: Option<(u64, String)>,
     last_start: Option<Instant>,
@@ -364,6 +368,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         maybe_more: true,
         paused: false,
         stopping: false,
+        suspended: false,
         failure: None,
         last_start: None,
         due_us: 0,
@@ -411,14 +416,16 @@ impl Coordinator {
             Ok(Err(text)) => Some(text),
             Err(panic) => Some(crate::workers::panic_text(panic.as_ref())),
         };
-        self.query.failed(error.clone());
+        if !self.suspended {
+            self.query.failed(error.clone());
+        }
         self.feed
             .end(self.workers * self.processes, error.as_deref());
         // Everything is written, and the lock is free, before anybody hears that the query has ended.
         self.ledger = None;
         self.sources.clear();
         self.sinks.clear();
-        self.query.coordinator_ended();
+        self.query.coordinator_ended(self.suspended);
         self.waiting.clear();
     }
 
@@ -525,6 +532,10 @@ impl Coordinator {
                 self.waiting.push(reply);
             }
             Event::WorkersGone => return Err("its workers are gone".into()),
+            Event::Suspend => {
+                self.suspended = true;
+                return Err("its workers are lost".into());
+            }
         }
         Ok(())
     }

@@ -78,7 +78,8 @@ fn endless(bytes: u64) -> Bench {
     let (events, receiver) = crossbeam_channel::unbounded();
     let (recorder, committed) = crossbeam_channel::unbounded();
     let (feed, opened) = feed();
-    let query = Arc::new(QueryShared::new("id".into(), None, 0, Some(events.clone())));
+    let query = Arc::new(QueryShared::new("id".into(), None, None));
+    assert!(query.begin(0, Some(events.clone())));
     start(Coordination {
         query: Arc::clone(&query),
         sources: vec![Box::new(Endless { bytes })],

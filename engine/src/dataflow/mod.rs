@@ -37,7 +37,7 @@ use crate::source::Reader;
 /// Everything that building a query's dataflow needs; the same in every process but for the coordinator's ends.
 pub(crate) struct Blueprint {
     pub(crate) name: String,
-    pub(crate) compiled: Compiled,
+    pub(crate) compiled: Arc<Compiled>,
     /// One for each source.
     pub(crate) readers: Vec<Arc<dyn Reader>>,
     pub(crate) sink: Arc<dyn SinkFactory>,

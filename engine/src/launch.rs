@@ -1,0 +1,193 @@
+//! A query as it was asked for, and its launch: the same at its start and in every later generation of workers.
+
+use std::sync::Arc;
+
+use crossbeam_channel::unbounded;
+use highwater_operators::arrangement::Budget;
+
+use crate::checkpoint::{Checkpoint, PlanShape, Store};
+use crate::coordinator::{self, Coordination, Durable, EventTime, Grouping};
+use crate::dataflow::{Blueprint, feed};
+use crate::error::Error;
+use crate::plan::Compiled;
+use crate::query::QueryShared;
+use crate::sink::{Placement, SinkFactory};
+use crate::source::Source;
+use crate::trigger::Trigger;
+use crate::workers::{Installation, Workers};
+use crate::writer::Pacing;
+
+/// Everything a launch needs. Nothing of it changes while the query lives.
+pub(crate) struct Definition {
+    /// The same in every process, and for no other query.
+    pub(crate) key: String,
+    pub(crate) name: Option<String>,
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) sink: Arc<dyn SinkFactory>,
+    pub(crate) trigger: Trigger,
+    pub(crate) pacing: Pacing,
+    pub(crate) event_time: EventTime,
+    /// Where its checkpoint is, if it has one.
+    pub(crate) store: Option<Arc<dyn Store>>,
+    pub(crate) budget: Arc<Budget>,
+    /// True in the process that plans and commits.
+    pub(crate) first: bool,
+    pub(crate) workers: usize,
+    pub(crate) processes: usize,
+}
+
+impl Definition {
+    /// Why the query cannot go on from where it was when its workers are lost, if it cannot.
+    pub(crate) fn ends_with_workers(&self) -> Option<&'static str> {
+        if self.store.is_none() {
+            return Some(
+                "the query cannot go on without a checkpoint: give it the option checkpointLocation",
+            );
+        }
+        let whole = self.sink.recovers();
+        (!whole).then_some("the query cannot go on: its sink cannot tell which rows it has")
+    }
+
+    /// Opens checkpoint, sources and sink, starts the coordinator (in the first process), and has `workers` build the
+    /// dataflow. `taken` is the checkpoint if it was taken before.
+    pub(crate) fn launch(
+        &self,
+        query: &Arc<QueryShared>,
+        workers: &Workers,
+        taken: Option<Checkpoint>,
+    ) -> Result<(), Error> {
+        let installation = self.prepare(query, taken);
+        if installation.is_err() {
+            query.did_not_begin();
+        }
+        workers.install(installation?);
+        Ok(())
+    }
+
+    fn prepare(
+        &self,
+        query: &Arc<QueryShared>,
+        taken: Option<Checkpoint>,
+    ) -> Result<Installation, Error> {
+        let (workers, processes) = (self.workers, self.processes);
+        let (sender, receiver) = unbounded();
+        let coordinator = self.first.then(|| sender.clone());
+        let taken = match (taken, &self.store) {
+            (None, Some(store)) if self.first => Some(Checkpoint::take(Arc::clone(store))?),
+            (taken, _) => taken,
+        };
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        let mut readers = Vec::new();
+        for used in &self.compiled.sources {
+            if self.first {
+                let source = used.factory.open()?;
+                readers.push(source.reader());
+                sources.push(source);
+            } else {
+                readers.push(used.factory.reader());
+            }
+        }
+        if !query.begin(workers, coordinator.clone()) {
+            return Err(Error::SessionEnded("the query was stopped".into()));
+        }
+        let operators = self.compiled.root.operators();
+        let mut feed_input = None;
+        let mut beginning = String::new();
+        if self.first {
+            let durable = match taken {
+                Some(checkpoint) => {
+                    let kind = |source: &dyn Source| {
+                        let text = source.description();
+                        text.split('[').next().unwrap_or_default().to_string()
+                    };
+                    let shape = PlanShape {
+                        sources: sources.iter().map(|source| kind(source.as_ref())).collect(),
+                        operators: operators.clone(),
+                    };
+                    let run_id = uuid::Uuid::new_v4().to_string();
+                    let recovered = checkpoint.recover(&shape, &run_id, workers, processes)?;
+                    if !self.sink.recovers() && recovered.has_epochs() {
+                        return Err(Error::refused(
+                            "_LEGACY_ERROR_TEMP_1299",
+                            "this query does not support recovering from its checkpoint location: what its sink held \
+                             is gone with the program that filled it; remove the checkpoint to start over",
+                        ));
+                    }
+                    Some(Durable {
+                        checkpoint,
+                        recovered,
+                    })
+                }
+                None => None,
+            };
+            let (feed, input) = feed();
+            feed_input = Some(input);
+            let writers = match self.sink.placement() {
+                Placement::EveryWorker => (0..workers * processes).collect(),
+                Placement::OneWorker => vec![0],
+            };
+            let begin = coordinator::start(Coordination {
+                query: Arc::clone(query),
+                sources,
+                sinks: vec![self.sink.open()?],
+                trigger: self.trigger,
+                grouping: match self.sink.groups_epochs() {
+                    true => self.pacing.grouping,
+                    false => Grouping::NONE,
+                },
+                checkpoint_interval: self.pacing.checkpoint_interval,
+                feed,
+                events: (sender, receiver),
+                durable,
+                writers,
+                stateful: !operators.is_empty(),
+                workers,
+                processes,
+                event_time: self.event_time,
+            })?;
+            beginning = serde_json::to_string(&begin).expect("plain data");
+        }
+        let blueprint = Blueprint {
+            name: self.name.clone().unwrap_or_else(|| "query".into()),
+            compiled: Arc::clone(&self.compiled),
+            readers,
+            sink: Arc::clone(&self.sink),
+            feed: feed_input,
+            coordinator,
+            query: Arc::clone(query),
+            policy: self.event_time.policy,
+            store: self.store.clone(),
+            budget: Arc::clone(&self.budget),
+        };
+        let ended = Arc::clone(query);
+        Ok(Installation {
+            key: self.key.clone(),
+            beginning,
+            build: Arc::new(move |worker, beginning| blueprint.build(worker, beginning)),
+            ended: Arc::new(move |reason| ended.worker_ended(reason)),
+        })
+    }
+
+    /// Takes part in a query that has ended here, should a new first process start it again.
+    pub(crate) fn offer(&self, query: &Arc<QueryShared>, workers: &Workers) {
+        let readers = self.compiled.sources.iter();
+        let blueprint = Blueprint {
+            name: self.name.clone().unwrap_or_else(|| "query".into()),
+            compiled: Arc::clone(&self.compiled),
+            readers: readers.map(|used| used.factory.reader()).collect(),
+            sink: Arc::clone(&self.sink),
+            feed: None,
+            coordinator: None,
+            query: Arc::clone(query),
+            policy: self.event_time.policy,
+            store: self.store.clone(),
+            budget: Arc::clone(&self.budget),
+        };
+        workers.install(Installation {
+            key: self.key.clone(),
+            beginning: String::new(),
+            build: Arc::new(move |worker, beginning| blueprint.build(worker, beginning)),
+            ended: Arc::new(|_| {}),
+        });
+    }
+}
