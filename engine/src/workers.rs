@@ -436,7 +436,17 @@ fn watch_panics() {
             if name.starts_with("timely:recv-") || name.starts_with("timely:send-") {
                 network_thread_panicked();
             } else if name.starts_with("timely:") || name.starts_with("highwater:") {
-                tracing::error!("{name}: {info}");
+                // A lost peer poisons what its connection shared with the workers: that has been told.
+                let mut clusters = lock(&CLUSTERS).clone().into_iter();
+                let told = clusters.any(|shared| {
+                    shared
+                        .upgrade()
+                        .is_some_and(|shared| shared.failed.load(Ordering::SeqCst))
+                });
+                match told {
+                    true => tracing::debug!("{name}: {info}"),
+                    false => tracing::error!("{name}: {info}"),
+                }
             } else {
                 usual(info);
             }
