@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test gives up after a time")]
 
+#[path = "crash/cluster.rs"]
+mod cluster;
 #[path = "common/mod.rs"]
 mod common;
 #[path = "crash/kill.rs"]

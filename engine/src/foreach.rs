@@ -257,7 +257,7 @@ impl SinkFactory for CodeFactory {
             None => started.insert(self.start()?).clone(),
         };
         Ok(Box::new(CodeSink {
-            what,
+            what: self.what,
             jobs,
             staged: Arc::clone(&self.staged),
         }))

@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::cluster::{
-    ClusterConfig, ClusterError, Meeting, Sisters, Supervisor, Wait, connect,
-};
+use crate::cluster::{ClusterConfig, ClusterError, Meeting, Sisters, Supervisor, Wait, connect};
 use crate::error::{Error, error_chain};
 use crate::launch::Definition;
 use crate::query::{Phase, QueryShared};

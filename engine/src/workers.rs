@@ -5,7 +5,7 @@
 //! it is started there, and where it begins, and every worker builds a query when its key arrives and its own process has started it.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -167,6 +167,9 @@ impl Workers {
             move |worker| {
                 let shared = &worker_shared;
                 lock(&shared.threads).push(std::thread::current());
+                WORKS_FOR.with(|works_for| {
+                    let _ = works_for.set(Arc::clone(shared));
+                });
                 let commands = &receivers[worker.index() % local];
                 let mut queries = Queries::default();
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -394,7 +397,9 @@ fn run(
                 }
                 Turn::Build { key, beginning } => {
                     let Some(query) = queries.waiting.remove(&key) else {
-                        turns.borrow_mut().push_front(Turn::Build { key, beginning });
+                        turns
+                            .borrow_mut()
+                            .push_front(Turn::Build { key, beginning });
                         break;
                     };
                     let probe = (query.build)(worker, &beginning);
@@ -424,6 +429,11 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a worker panicked".into())
 }
 
+thread_local! {
+    /// The session of this worker thread.
+    static WORKS_FOR: OnceCell<Arc<Shared>> = const { OnceCell::new() };
+}
+
 /// Worker, network and reader threads report a panic as an error of the session; its backtrace helps nobody. timely's
 /// network threads panic when a peer is gone, while a parked worker would never notice: here it is told.
 fn watch_panics() {
@@ -437,12 +447,11 @@ fn watch_panics() {
                 network_thread_panicked();
             } else if name.starts_with("timely:") || name.starts_with("highwater:") {
                 // A lost peer poisons what its connection shared with the workers: that has been told.
-                let mut clusters = lock(&CLUSTERS).clone().into_iter();
-                let told = clusters.any(|shared| {
-                    shared
-                        .upgrade()
-                        .is_some_and(|shared| shared.failed.load(Ordering::SeqCst))
+                let told = WORKS_FOR.try_with(|shared| {
+                    let shared = shared.get();
+                    shared.is_some_and(|shared| shared.failed.load(Ordering::SeqCst))
                 });
+                let told = told.unwrap_or(false);
                 match told {
                     true => tracing::debug!("{name}: {info}"),
                     false => tracing::error!("{name}: {info}"),

@@ -20,8 +20,7 @@ use crate::launch::Definition;
 use crate::options::{OptionError, Options};
 use crate::plan::{Compiled, compile};
 use crate::query::{QueryShared, StreamingQuery};
-use crate::sink::{OutputMode, Placement, SaveMode, SinkFactory, SinkFormat, SinkRequest};
-use crate::source::Source;
+use crate::sink::{OutputMode, SaveMode, SinkFactory, SinkFormat, SinkRequest};
 use crate::trigger::{Trigger, parse_interval};
 use crate::workers::lock;
 

@@ -80,6 +80,16 @@ struct Workers {
     /// A file with one host:port a line, one for each process.
     #[arg(long)]
     hostfile: Option<PathBuf>,
+    /// How often processes that were started from here are started again when they die; a quiet minute starts the
+    /// count anew.
+    #[arg(long, default_value_t = 10)]
+    restarts: u32,
+    /// Seconds after which a process that is not heard of counts as dead.
+    #[arg(long, default_value_t = 10.0)]
+    heartbeat_timeout: f64,
+    /// Seconds that the others wait for a process that died to come back.
+    #[arg(long, default_value_t = 60.0)]
+    rejoin_timeout: f64,
 }
 
 impl Workers {
@@ -89,6 +99,9 @@ impl Workers {
             self.workers.to_string(),
             "-n".into(),
             self.processes.to_string(),
+            format!("--restarts={}", self.restarts),
+            format!("--heartbeat-timeout={}", self.heartbeat_timeout),
+            format!("--rejoin-timeout={}", self.rejoin_timeout),
         ];
         if let Some(process) = self.process {
             flags.extend(["-p".into(), process.to_string()]);

@@ -1,7 +1,7 @@
 //! How two processes prove to each other that they hold the same secret: HMAC-SHA256 over two nonces, what the
 //! connection is for, its generation, and the number of the process that connects.
 
-use std::io::{Error, ErrorKind, Read, Result as IoResult, Write};
+use std::io::{Error, ErrorKind, Result as IoResult};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -191,8 +191,9 @@ mod tests {
         let (mut a, mut b) = UnixStream::pair().expect("a socket pair");
         std::thread::scope(|scope| {
             let accepted = scope.spawn(move || {
-                identity("0123456789abcdef", 0)
-                    .welcome(&mut a, |hello| hello.generation == 7 && hello.purpose == Purpose::Rows)
+                identity("0123456789abcdef", 0).welcome(&mut a, |hello| {
+                    hello.generation == 7 && hello.purpose == Purpose::Rows
+                })
             });
             let introduced = identity(secret, 1).introduce(&mut b, Purpose::Rows, generation);
             drop(b);

@@ -61,7 +61,8 @@ impl Link {
     }
 
     /// Who is lost.
-    pub(crate) fn lost(&self) -> Option<Lost> {
+    #[cfg(test)]
+    pub(super) fn lost(&self) -> Option<Lost> {
         lock(&self.state).lost.clone()
     }
 

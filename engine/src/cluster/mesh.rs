@@ -8,7 +8,7 @@
 //! there, process 0 names a later one, and the pairs connect under its number: whoever comes from an earlier one is
 //! turned away. Nobody listens while a generation lives.
 
-use std::io::{Error, ErrorKind, Result as IoResult};
+use std::io::{Error, ErrorKind, Read, Result as IoResult, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::allocator::zero_copy::stream::Stream;
 use timely::communication::{AllocatorBuilder, Config, Hooks};
 
 use super::args::{SECRET, SOCKETS};
@@ -116,10 +117,7 @@ pub(crate) fn connect(
     }
 }
 
-fn join<N: Network>(
-    config: &ClusterConfig,
-    mut host: Host<'_, N>,
-) -> Result<Joined, ClusterError> {
+fn join<N: Network>(config: &ClusterConfig, mut host: Host<'_, N>) -> Result<Joined, ClusterError> {
     let (me, of) = (host.identity.me, host.identity.of);
     let failed = |error: Error| ClusterError::Connect {
         me,
@@ -305,12 +303,13 @@ impl<'a, N: Network> Host<'a, N> {
 
     fn meet(&mut self) -> Result<(u64, Pairs<N::Socket>), ClusterError> {
         loop {
-            let (generation, meets) = match self.identity.me {
+            // They are kept until the pairs stand: who hangs up before has given up.
+            let (generation, mut meets) = match self.identity.me {
                 0 => self.gather()?,
-                _ => (self.attend()?, Vec::new()),
+                _ => self.attend()?,
             };
             self.last = generation;
-            if let Some(pairs) = self.pair_up(generation, &meets)? {
+            if let Some(pairs) = self.pair_up(generation, &mut meets)? {
                 return Ok((generation, pairs));
             }
         }
@@ -390,12 +389,12 @@ impl<'a, N: Network> Host<'a, N> {
     }
 
     /// In other processes: tells process 0 that this one is there, and waits for the generation.
-    fn attend(&mut self) -> Result<u64, ClusterError> {
+    fn attend(&mut self) -> Result<(u64, Vec<N::Socket>), ClusterError> {
         loop {
             match self.introduced(0, Purpose::Meet, self.last) {
                 Ok(mut socket) => {
                     if let Some(generation) = self.told(&mut socket)? {
-                        return Ok(generation);
+                        return Ok((generation, vec![socket]));
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -428,15 +427,9 @@ impl<'a, N: Network> Host<'a, N> {
         }
     }
 
-    fn introduced(
-        &self,
-        index: usize,
-        purpose: Purpose,
-        generation: u64,
-    ) -> IoResult<N::Socket> {
+    fn introduced(&self, index: usize, purpose: Purpose, generation: u64) -> IoResult<N::Socket> {
         let mut socket = self.network.connect(index)?;
-        self.identity
-            .introduce(&mut socket, purpose, generation)?;
+        self.identity.introduce(&mut socket, purpose, generation)?;
         Ok(socket)
     }
 
@@ -445,12 +438,11 @@ impl<'a, N: Network> Host<'a, N> {
     fn pair_up(
         &mut self,
         generation: u64,
-        meets: &[N::Socket],
+        meets: &mut [N::Socket],
     ) -> Result<Option<Pairs<N::Socket>>, ClusterError> {
         let (me, of) = (self.identity.me, self.identity.of);
         let begun = now();
         let mut half = Half::new(of);
-        let mut meets: Vec<N::Socket> = meets.iter().filter_map(|s| s.try_clone().ok()).collect();
         for index in 0..me {
             for purpose in [Purpose::Rows, Purpose::Pulse] {
                 loop {
@@ -479,7 +471,8 @@ impl<'a, N: Network> Host<'a, N> {
                 Ok(None) => {}
                 Err(error) => self.cause = Some(error),
             }
-            if begun.elapsed() > CONNECTING || meets.iter_mut().any(has_hung_up) {
+            let given_up = me == 0 && meets.iter_mut().any(has_hung_up);
+            if given_up || begun.elapsed() > CONNECTING {
                 return Ok(None);
             }
             self.pause(missing, &[])?;
@@ -495,9 +488,6 @@ fn has_hung_up(socket: &mut impl Socket) -> bool {
     }
     match socket.read(&mut [0u8; 1]) {
         Ok(_) => true,
-        Err(error) => !matches!(
-            error.kind(),
-            ErrorKind::WouldBlock | ErrorKind::Interrupted
-        ),
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
     }
 }

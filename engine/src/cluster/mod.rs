@@ -18,7 +18,10 @@ pub(crate) use mesh::{Joined, Meeting, Wait, connect};
 pub(crate) use sisters::{Sisters, Supervisor};
 
 /// The clock of time-outs between processes; no row depends on it.
-#[allow(clippy::disallowed_methods, reason = "time-outs between processes; no row depends on it")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "time-outs between processes; no row depends on it"
+)]
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()
 }

@@ -218,7 +218,10 @@ impl Restarts {
 
     /// How long to wait before the next restart; none if there were too many.
     fn next(&mut self, now: Instant) -> Option<Duration> {
-        if self.last.is_some_and(|last| now.duration_since(last) > QUIET) {
+        if self
+            .last
+            .is_some_and(|last| now.duration_since(last) > QUIET)
+        {
             self.used = 0;
         }
         if self.used == self.limit {
