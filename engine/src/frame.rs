@@ -10,6 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use highwater_query::{
     Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Plan, functions, schema_text,
+    without_event_time,
 };
 
 use crate::catalog::Named;
@@ -145,6 +146,16 @@ impl DataFrame {
             input: self.input(),
             name: name.to_string(),
             columns: Vec::new(),
+        })
+    }
+
+    /// Makes `column` the event time of the rows, which may come late by `delay`, such as "10 seconds". State that a
+    /// later row could change is kept until the watermark, the largest event time so far minus the delay, has passed.
+    pub fn with_watermark(&self, column: &str, delay: &str) -> Result<DataFrame, Error> {
+        self.then(&Plan::Watermark {
+            input: self.input(),
+            column: highwater_query::col(column),
+            delay: highwater_query::lit(delay),
         })
     }
 
@@ -356,7 +367,7 @@ impl DataFrame {
         let context = self
             .session
             .batch_context(wants_order(&self.plan).unwrap_or(true));
-        let plan = self.plan.as_ref().clone();
+        let plan = without_event_time(self.plan.as_ref().clone()).map_err(Error::run)?;
         self.session.runtime().block_on(async {
             let frame = context
                 .execute_logical_plan(plan)

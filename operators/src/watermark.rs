@@ -5,9 +5,7 @@
 //! same. So W depends on what the epochs hold and on nothing else: not on the number of workers, not on timing, not on
 //! how many epochs are in flight.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -22,7 +20,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
-use timely::dataflow::operators::{Capability, Concatenate, Operator};
+use timely::dataflow::operators::{Capability, Concatenate};
 
 use crate::failure::guard;
 use crate::{Batch, BatchBuilder, Failure, OperatorError, Rows};
@@ -52,6 +50,17 @@ pub enum Policy {
     Min,
     /// The fastest stream decides.
     Max,
+}
+
+impl Policy {
+    /// One watermark of several.
+    pub fn combine(self, marks_ms: impl Iterator<Item = i64>) -> i64 {
+        let combined = match self {
+            Policy::Min => marks_ms.min(),
+            Policy::Max => marks_ms.max(),
+        };
+        combined.unwrap_or(0)
+    }
 }
 
 /// The watermark of a query: one or several marks under a policy.
@@ -180,36 +189,13 @@ impl<'s> Watermarks<'s> {
         }
     }
 
-    /// Keeps account of the single marks, for checkpoints.
-    pub fn ledger(&self) -> Ledger {
-        let book = Rc::new(RefCell::new(Book {
+    /// Each stream's marks as they arrive, the same on all workers, and what keeps account of them.
+    pub fn account(&self) -> (Stream<'s, u64, Vec<(u32, i64)>>, Account) {
+        let account = Account {
             marks_ms: self.tracker.marks_ms.clone(),
             delays_ms: self.tracker.delays_ms.clone(),
-            after: BTreeMap::new(),
-            next: 0,
-        }));
-        let ledger = Ledger(Rc::clone(&book));
-        type NoOutput = CapacityContainerBuilder<Vec<()>>;
-        let stream = self.stream.clone();
-        stream.unary_frontier::<NoOutput, _, _, _>(Pipeline, "Ledger", move |_, _| {
-            let mut waiting: BTreeMap<u64, Vec<(u32, i64)>> = BTreeMap::new();
-            move |(input, frontier), _output| {
-                input.for_each(|epoch, marks| {
-                    waiting.entry(*epoch.time()).or_default().append(marks);
-                });
-                let next = frontier.frontier().first().copied().unwrap_or(u64::MAX);
-                let mut book = book.borrow_mut();
-                while let Some(entry) = waiting.first_entry() {
-                    if *entry.key() >= next {
-                        break;
-                    }
-                    let (epoch, marks) = entry.remove_entry();
-                    book.enter(epoch, &marks);
-                }
-                book.next = next;
-            }
-        });
-        ledger
+        };
+        (self.stream.clone(), account)
     }
 
     pub(crate) fn into_parts(self) -> (Stream<'s, u64, Vec<(u32, i64)>>, Tracker) {
@@ -217,32 +203,19 @@ impl<'s> Watermarks<'s> {
     }
 }
 
-/// The watermark of each stream after each epoch, in milliseconds.
+/// The watermark of each stream, in milliseconds, for checkpoints and for whoever decides what runs next.
 ///
 /// A restart needs them one by one: their combination does not tell where a stream stood that was ahead of the others.
-#[derive(Clone)]
-pub struct Ledger(Rc<RefCell<Book>>);
-
-struct Book {
-    /// The marks after the epochs entered so far.
+pub struct Account {
     marks_ms: Vec<i64>,
     delays_ms: Vec<i64>,
-    /// The marks after an epoch that changed them.
-    after: BTreeMap<u64, Vec<i64>>,
-    /// The first epoch that may still bring marks.
-    next: u64,
 }
 
-impl Book {
-    fn enter(&mut self, epoch: u64, marks: &[(u32, i64)]) {
-        if self.after.is_empty() {
-            // What held until now is asked for as what held after the epoch before.
-            let before = epoch.checked_sub(1);
-            self.after
-                .extend(before.map(|e| (e, self.marks_ms.clone())));
-        }
+impl Account {
+    /// The watermark of each stream after an epoch with these marks. Epochs must come in order.
+    pub fn after(&mut self, marks: &[(u32, i64)]) -> Vec<i64> {
         raise(&mut self.marks_ms, &self.delays_ms, marks);
-        self.after.insert(epoch, self.marks_ms.clone());
+        self.marks_ms.clone()
     }
 }
 
@@ -251,29 +224,6 @@ fn raise(marks_ms: &mut [i64], delays_ms: &[i64], largest_ms: &[(u32, i64)]) {
         let stream = *stream as usize;
         let mark = largest.saturating_sub(delays_ms[stream]);
         marks_ms[stream] = marks_ms[stream].max(mark);
-    }
-}
-
-impl Ledger {
-    /// The watermark of each stream after `epoch`, once all workers are done with it. Epochs before it cannot be asked
-    /// for any more.
-    pub fn after(&self, epoch: u64) -> Option<Vec<i64>> {
-        let mut book = self.0.borrow_mut();
-        if book.next <= epoch {
-            return None;
-        }
-        let Some(last) = book
-            .after
-            .range(..=epoch)
-            .next_back()
-            .map(|(last, _)| *last)
-        else {
-            // Nothing has changed yet, or what has came later.
-            let first = book.after.first_key_value();
-            return Some(first.map_or(&book.marks_ms, |(_, marks)| marks).clone());
-        };
-        book.after = book.after.split_off(&last);
-        book.after.get(&last).cloned()
     }
 }
 
@@ -303,12 +253,8 @@ impl Tracker {
             raise(&mut self.marks_ms, &self.delays_ms, &entry.remove());
         }
         let marks = self.marks_ms.iter().copied();
-        let combined = match self.policy {
-            Policy::Min => marks.min(),
-            Policy::Max => marks.max(),
-        };
         let before = self.now.unwrap_or(self.before_ms);
-        let now = combined.unwrap_or(0).max(before);
+        let now = self.policy.combine(marks).max(before);
         self.now = Some(now);
         Marks { before, now }
     }
@@ -319,10 +265,8 @@ mod tests {
     use arrow::array::TimestampMicrosecondArray;
     use arrow::datatypes::{Field, Schema};
     use datafusion::physical_expr::expressions::col;
-    use timely::dataflow::operators::{Input, Probe};
 
     use super::*;
-    use crate::Edge;
 
     fn times(values: &[Option<i64>]) -> RecordBatch {
         let times = TimestampMicrosecondArray::from(values.to_vec());
@@ -346,38 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_knows_each_stream_after_each_epoch() {
-        timely::execute_directly(|worker| {
-            let schema = times(&[]).schema();
-            let failure = Failure::default();
-            let (mut inputs, ledger, probe) = worker.dataflow::<u64, _, _>(|scope| {
-                let mut inputs = Vec::new();
-                let mut marks = Vec::new();
-                for delay_ms in [0, 10] {
-                    let (input, stream) = scope.new_input_with_builder::<BatchBuilder>();
-                    inputs.push(input);
-                    let edge = Edge::plain(SchemaRef::clone(&schema));
-                    let at = col("at", &schema).unwrap();
-                    let rows = Rows { stream, edge };
-                    marks.push(watermark(rows, at, delay_ms, 3, &failure).1);
-                }
-                let marks = Watermarks::new(marks, Policy::Min, 0);
-                let ledger = marks.ledger();
-                let (probe, _) = marks.stream.probe();
-                (inputs, ledger, probe)
-            });
-            inputs.iter_mut().for_each(|input| input.advance_to(5));
-            inputs[0].send_batch(&mut times(&[Some(50_000)]).into());
-            inputs.iter_mut().for_each(|input| input.advance_to(6));
-            inputs[1].send_batch(&mut times(&[Some(70_000)]).into());
-            assert_eq!(ledger.after(5), None);
-            inputs.iter_mut().for_each(|input| input.advance_to(8));
-            worker.step_while(|| probe.less_than(&8));
-            assert_eq!(ledger.after(4), Some(vec![3, 3]));
-            assert_eq!(ledger.after(5), Some(vec![50, 3]));
-            assert_eq!(ledger.after(6), Some(vec![50, 60]));
-            assert_eq!(ledger.after(7), Some(vec![50, 60]));
-            assert_eq!(ledger.after(8), None);
-        });
+    fn the_account_knows_each_stream_after_each_epoch() {
+        let mut account = Account {
+            marks_ms: vec![3, 3],
+            delays_ms: vec![0, 10],
+        };
+        assert_eq!(account.after(&[]), [3, 3]);
+        assert_eq!(account.after(&[(0, 50)]), [50, 3]);
+        assert_eq!(account.after(&[(1, 70), (0, 20), (1, 30)]), [50, 60]);
+        assert_eq!(account.after(&[(1, 5)]), [50, 60]);
     }
 }

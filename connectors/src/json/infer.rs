@@ -51,23 +51,25 @@ impl JsonInference {
 
     /// Looks at lines; the last one need not be ended.
     pub fn look_at(&mut self, text: &[u8]) -> Result<(), JsonError> {
-        for line in Lines::new(text) {
-            self.lines += 1;
-            if !self.is_sampled() {
-                continue;
-            }
-            let mut cursor = Cursor::new(line, self.options.dialect(true));
-            let row = row_of(&mut cursor, &self.options);
-            match row {
-                Ok(row) => merge_fields(&mut self.row, row),
-                Err(_) if self.options.mode == ParseMode::DropMalformed => {}
-                Err(_) if self.options.mode == ParseMode::Permissive => self.corrupt = true,
-                Err(Malformed(reason)) => {
-                    return Err(JsonError::Malformed {
-                        line: self.lines,
-                        reason: reason.into(),
-                    });
-                }
+        Lines::new(text).try_for_each(|line| self.look_at_text(line))
+    }
+
+    /// Looks at one text, wherever lines end in it.
+    pub fn look_at_text(&mut self, text: &[u8]) -> Result<(), JsonError> {
+        self.lines += 1;
+        if !self.is_sampled() {
+            return Ok(());
+        }
+        let mut cursor = Cursor::new(text, self.options.dialect(true));
+        match row_of(&mut cursor, &self.options) {
+            Ok(row) => merge_fields(&mut self.row, row),
+            Err(_) if self.options.mode == ParseMode::DropMalformed => {}
+            Err(_) if self.options.mode == ParseMode::Permissive => self.corrupt = true,
+            Err(Malformed(reason)) => {
+                return Err(JsonError::Malformed {
+                    line: self.lines,
+                    reason: reason.into(),
+                });
             }
         }
         Ok(())

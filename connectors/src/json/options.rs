@@ -87,7 +87,6 @@ pub(crate) const KNOWN: &[&str] = &[
 pub(crate) const NOT_BUILT: &[&str] = &[
     "timestampNTZFormat",
     "timeFormat",
-    "compression",
     "singleVariantColumn",
     "useUnsafeRow",
     "enableDateTimeParsingFallback",

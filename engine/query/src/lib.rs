@@ -9,6 +9,7 @@ mod coerce;
 mod error;
 mod expr;
 pub mod functions;
+mod nodes;
 mod plan;
 mod resolve;
 mod sql;
@@ -22,7 +23,13 @@ pub use expr::{
 };
 pub use functions::Functions;
 pub use functions::can_fail;
-pub use plan::{Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement};
+pub use nodes::{
+    Form, Grid, TimeWindow, Watermark, node_of, same_event_time, window_end, window_of_end,
+    window_width, without_event_time,
+};
+pub use plan::{
+    Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement, WatermarkPolicy,
+};
 pub use resolve::Resolver;
 pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
 pub use types::{parse_schema, schema_text, type_text};

@@ -93,6 +93,10 @@ fn endless(bytes: u64) -> Bench {
         stateful: false,
         workers: 1,
         processes: 1,
+        event_time: EventTime {
+            no_data_epochs: false,
+            policy: Policy::Min,
+        },
     })
     .expect("started");
     Bench {
@@ -154,6 +158,7 @@ fn a_commit_lets_the_next_epoch_in() {
         .send(Event::Complete {
             epoch: 0,
             reports: vec![report(None)],
+            marks_ms: Vec::new(),
         })
         .expect("it listens");
     assert_eq!(bench.committed.recv(), Ok(0));
@@ -165,6 +170,7 @@ fn a_commit_lets_the_next_epoch_in() {
         .send(Event::Complete {
             epoch: 1,
             reports: vec![report(Some("bad row"))],
+            marks_ms: Vec::new(),
         })
         .expect("it listens");
     while bench.query.active() {

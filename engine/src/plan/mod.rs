@@ -1,14 +1,17 @@
 //! The incremental plan: what a query's dataflow is made of.
 
 mod compile;
+mod event_time;
 mod modes;
+mod pushdown;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
+use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
-use highwater_operators::aggregate::Aggregation;
+use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
@@ -23,6 +26,15 @@ pub(crate) struct SourceUse {
     pub(crate) factory: Arc<dyn SourceFactory>,
     /// The columns that are read, ascending.
     pub(crate) columns: Vec<usize>,
+}
+
+/// One watermark of a query.
+#[derive(Clone)]
+pub(crate) struct WatermarkUse {
+    /// The event time.
+    pub(crate) at: Arc<dyn PhysicalExpr>,
+    /// How late rows may be.
+    pub(crate) delay_ms: i64,
 }
 
 /// One node of an incremental plan.
@@ -49,6 +61,13 @@ pub(crate) enum Node {
         /// What to compute.
         aggregation: Box<Aggregation>,
     },
+    /// Rows whose event times move watermark number `watermark`.
+    Watermark {
+        /// The rows.
+        input: Box<Node>,
+        /// Index into `Compiled::watermarks`.
+        watermark: usize,
+    },
     /// The rows of all inputs.
     Union {
         /// The inputs, all with the same columns.
@@ -65,6 +84,18 @@ impl fmt::Display for Node {
 }
 
 impl Node {
+    /// Visits this node and those below, from the top.
+    pub(crate) fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
+        visit(self);
+        match self {
+            Node::Source { .. } => {}
+            Node::Stage { input, .. }
+            | Node::Watermark { input, .. }
+            | Node::Aggregate { input, .. } => input.for_each(visit),
+            Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
+        }
+    }
+
     /// Every operator with state below and here: its name, and in words what its state holds.
     pub(crate) fn operators(&self) -> Vec<OperatorShape> {
         let mut found = Vec::new();
@@ -75,7 +106,9 @@ impl Node {
     fn collect_operators(&self, found: &mut Vec<OperatorShape>) {
         match self {
             Node::Source { .. } => {}
-            Node::Stage { input, .. } => input.collect_operators(found),
+            Node::Stage { input, .. } | Node::Watermark { input, .. } => {
+                input.collect_operators(found);
+            }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
             Node::Aggregate { input, aggregation } => {
                 // By name and type: a column may move when a projection below changes.
@@ -129,14 +162,24 @@ impl Node {
                     .iter()
                     .map(|c| c.function.name().to_string())
                     .collect();
-                // Nothing but a watermark makes a group final: until one is asked for, each stays.
+                let bound = match (aggregation.event_time, aggregation.emit) {
+                    (false, _) => "one row a group, never forgotten",
+                    (true, Emit::All) => "one row a group, never forgotten in complete mode",
+                    (true, _) => {
+                        "one row a group, forgotten when the watermark reaches its first key"
+                    }
+                };
                 writeln!(
                     f,
-                    "{pad}Aggregate by [{}]: {}; emits {:?}; state: one row a group, never forgotten",
+                    "{pad}Aggregate by [{}]: {}; emits {:?}; state: {bound}",
                     keys.join(", "),
                     calls.join(", "),
                     aggregation.emit
                 )?;
+                input.write(f, depth + 1)
+            }
+            Node::Watermark { input, watermark } => {
+                writeln!(f, "{pad}Watermark {watermark}")?;
                 input.write(f, depth + 1)
             }
             Node::Union { inputs, .. } => {
