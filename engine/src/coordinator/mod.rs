@@ -746,10 +746,7 @@ impl Coordinator {
             self.maybe_more |= self.no_data_is_due();
         }
         self.runs.completed = self.runs.completed.max(epoch + 1);
-        if epoch < self.recorded && self.recorded == self.next_epoch {
-            self.ends.retain(|kept, _| *kept >= epoch);
-            self.marks_after.retain(|kept, _| *kept >= epoch);
-        }
+        self.forget_ends();
         Ok(())
     }
 
@@ -831,10 +828,8 @@ impl Coordinator {
             .and_then(|ledger| ledger.pending.as_ref())
             .map(|pending| pending.epoch);
         // A checkpoint without rows asks for the last one.
-        let keep = self
-            .recorded
-            .saturating_sub(1)
-            .min(pending.unwrap_or(u64::MAX));
+        let last = self.recorded.min(self.next_epoch).saturating_sub(1);
+        let keep = last.min(pending.unwrap_or(u64::MAX));
         self.ends.retain(|epoch, _| *epoch >= keep);
         self.marks_after.retain(|epoch, _| *epoch >= keep);
     }
