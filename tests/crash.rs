@@ -4,6 +4,10 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "crash/faults.rs"]
+mod faults;
+#[path = "crash/formats.rs"]
+mod formats;
 #[path = "crash/kill.rs"]
 mod kill;
 
