@@ -91,11 +91,12 @@ impl Case {
                 filter: None,
             }
         });
-        let mut fields: Vec<Field> = Vec::new();
-        fields.push(schema.field(1).clone());
-        fields.push(schema.field(2).clone());
-        fields.push(Field::new("n", DataType::Int64, true));
-        fields.push(Field::new("s", DataType::Int64, true));
+        let fields = vec![
+            schema.field(1).clone(),
+            schema.field(2).clone(),
+            Field::new("n", DataType::Int64, true),
+            Field::new("s", DataType::Int64, true),
+        ];
         Aggregation {
             name: "windows".into(),
             keys: ["pane", "k"]
