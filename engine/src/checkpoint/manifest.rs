@@ -313,9 +313,9 @@ impl Shelf {
         files.map(|record| record.file.as_str()).collect()
     }
 
-    /// The epoch whose log entries, and all before, no kept manifest needs.
-    pub(crate) fn forgotten(&self) -> Option<u64> {
-        self.kept.front().map(|manifest| manifest.epoch)
+    /// The oldest manifest that is kept: nothing before it is read again.
+    pub(crate) fn oldest(&self) -> Option<&Manifest> {
+        self.kept.front()
     }
 
     /// The newest epoch a manifest holds.

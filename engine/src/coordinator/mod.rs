@@ -806,11 +806,16 @@ impl Coordinator {
         self.publish()
     }
 
-    /// The sink has everything up to `epoch`, and a restart knows it.
+    /// The sink has everything up to `epoch`, and a restart knows it. With a checkpoint directory, sources hear of it
+    /// when no checkpoint that is kept would read it again.
     fn recorded(&mut self, epoch: u64) -> Result<(), String> {
         self.recorded = self.recorded.max(epoch + 1);
-        if let Some(ends) = self.ends.get(&epoch) {
+        if self.ledger.is_none()
+            && let Some(ends) = self.ends.get(&epoch)
+        {
             for (position, end) in self.sources.iter_mut().zip(ends) {
+                // Nobody will ask for it: there is no restart.
+                drop(position.source.remember(end));
                 position
                     .source
                     .committed(end)
@@ -926,8 +931,14 @@ impl Coordinator {
             Ok(())
         };
         publish().map_err(|error: crate::CheckpointError| error_chain(&error))?;
-        if let Some(epoch) = ledger.shelf.forgotten() {
-            ledger.log.forget(epoch);
+        if let Some(oldest) = ledger.shelf.oldest() {
+            ledger.log.forget(oldest.epoch);
+            for (position, state) in self.sources.iter_mut().zip(&oldest.sources) {
+                position
+                    .source
+                    .committed(&state.at)
+                    .map_err(|e| error_chain(&e))?;
+            }
         }
         self.forget_ends();
         Ok(())
