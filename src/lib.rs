@@ -24,8 +24,10 @@ mod session;
 pub use highwater_connectors as connectors;
 pub use highwater_engine::{
     ClusterConfig, Committed, DataFrame, DataReader, DataWriter, Error, Formats, GroupedData,
-    MemorySource, OutputMode, SessionBuilder, StreamWriter, StreamingQuery, Trigger, options, sink,
-    source,
+    MemorySource, OutputMode, QueryIdle, QueryProgress, QueryStarted, QueryTerminated,
+    SessionBuilder, SinkProgress, SourceProgress, StateOperatorProgress, StreamWriter,
+    StreamingQuery, StreamingQueryListener, StreamingQueryManager, StreamingQueryProgress,
+    StreamingQueryStatus, Trigger, options, sink, source,
 };
 pub use highwater_query::{
     Expr, Functions, JoinKind, QueryError, functions, parse_schema, schema_text, split_statements,

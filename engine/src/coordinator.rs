@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::checkpoint::{EpochLog, EpochRecord, SourceRecord};
 use crate::dataflow::{Feed, Order, Report};
 use crate::error::{Error, error_chain};
+use crate::progress::{Measured, Meter, Phase};
 use crate::query::QueryShared;
 use crate::sink::{Receipt, Sink};
 use crate::source::{Offset, Retry, Source, SourceError, Split, Waker, Watch};
@@ -65,6 +66,8 @@ pub(crate) struct Coordination {
     pub(crate) checkpoint: Option<PathBuf>,
     pub(crate) workers: usize,
     pub(crate) processes: usize,
+    /// How long it took to plan the query.
+    pub(crate) planning_us: u64,
 }
 
 struct Position {
@@ -82,6 +85,7 @@ struct InFlight {
 
 struct Coordinator {
     query: Arc<QueryShared>,
+    meter: Meter,
     sources: Vec<Position>,
     sinks: Vec<Box<dyn Sink>>,
     trigger: Trigger,
@@ -113,6 +117,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
         checkpoint,
         workers,
         processes,
+        planning_us,
     } = coordination;
     let log = checkpoint
         .map(|dir| EpochLog::begin(&dir, &query.id))
@@ -146,8 +151,20 @@ pub(crate) fn start(coordination: Coordination) -> Result<(), Error> {
         reason = "paces the polling of sources; no row depends on it"
     )]
     let begun = Instant::now();
+    let meter = Meter::new(Measured {
+        query: Arc::clone(&query),
+        sources: positions
+            .iter()
+            .map(|position| position.source.description())
+            .collect(),
+        sink: sinks.iter().map(|sink| sink.description()).collect(),
+        peers: workers * processes,
+        planning_us,
+        merge_observed: Box::new(|_| BTreeMap::new()),
+    });
     let coordinator = Coordinator {
         query,
+        meter,
         sources: positions,
         sinks,
         trigger,
@@ -203,6 +220,7 @@ impl Coordinator {
                 }
             }
             if self.in_flight.is_empty() && !self.maybe_more {
+                self.meter.idle();
                 for waiting in self.waiting.drain(..) {
                     let _ = waiting.send(());
                 }
@@ -210,6 +228,8 @@ impl Coordinator {
                 if self.trigger == Trigger::AvailableNow || ended {
                     return Ok(());
                 }
+            } else if self.in_flight.is_empty() && self.until_due().is_some() {
+                self.meter.waits_for_trigger();
             }
             if self.stopping && self.in_flight.is_empty() {
                 return Ok(());
@@ -276,11 +296,14 @@ impl Coordinator {
         if self.maybe_more || self.trigger == Trigger::AvailableNow {
             return None; // an epoch in flight must complete first, and says so
         }
-        let poll = self
+        let Some(poll) = self
             .sources
             .iter()
             .filter_map(|position| position.poll)
-            .min()?;
+            .min()
+        else {
+            return self.meter.until_idle_event();
+        };
         // Looking may take a tenth of the time, where it takes long. Where rows have not come for a second, nobody
         // minds a tenth of one: an idle query costs next to nothing.
         let quiet = self.last_start.unwrap_or(self.begun).elapsed();
@@ -295,13 +318,18 @@ impl Coordinator {
         let share = EPOCH_BYTES / self.sources.len().max(1) as u64;
         let mut records = Vec::new();
         let mut found = false;
-        for position in &mut self.sources {
+        let meter = &mut self.meter;
+        meter.begin();
+        for (index, position) in self.sources.iter_mut().enumerate() {
             let admitted = retried(|| {
                 let to = match &position.end {
                     Some(end) => end.clone(),
-                    None => position.source.latest()?,
+                    None => meter.time(Phase::LatestOffset, || position.source.latest())?,
                 };
-                position.source.admit(&position.at, &to, share)
+                meter.latest(index, &to);
+                meter.time(Phase::GetOffset, || {
+                    position.source.admit(&position.at, &to, share)
+                })
             })?;
             let start = position.at.clone();
             let (end, splits) = match admitted {
@@ -324,7 +352,9 @@ impl Coordinator {
         };
         let epoch = self.next_epoch;
         if let Some(log) = &self.log {
-            log.plan(epoch, &record).map_err(|e| error_chain(&e))?;
+            self.meter
+                .time(Phase::WalCommit, || log.plan(epoch, &record))
+                .map_err(|e| error_chain(&e))?;
         }
         #[allow(
             clippy::disallowed_methods,
@@ -347,19 +377,26 @@ impl Coordinator {
         for (position, end) in self.sources.iter_mut().zip(&ends) {
             position.at = end.clone();
         }
-        self.feed
-            .open(assign(&record.sources, self.workers, self.processes, epoch));
+        let orders = self.meter.time(Phase::GetBatch, || {
+            assign(&record.sources, self.workers, self.processes, epoch)
+        });
+        self.feed.open(orders);
+        self.meter.opened(epoch, record.clock_us, &record.sources);
         self.in_flight.insert(epoch, InFlight { ends, bytes });
         Ok(true)
     }
 
-    fn commit(&mut self, epoch: u64, reports: Vec<Report>) -> Result<(), String> {
+    fn commit(&mut self, epoch: u64, mut reports: Vec<Report>) -> Result<(), String> {
         if let Some(text) = reports.iter().find_map(|report| report.failure.clone()) {
             return Err(text);
         }
         let Some(done) = self.in_flight.remove(&epoch) else {
             return Ok(());
         };
+        let counted = reports
+            .iter_mut()
+            .map(|report| std::mem::take(&mut report.metrics));
+        let counted = counted.collect();
         let mut receipts: Vec<Receipt> = reports
             .into_iter()
             .filter_map(|report| report.receipt)
@@ -369,6 +406,7 @@ impl Coordinator {
             sink.commit(epoch..=epoch, &receipts)
                 .map_err(|e| error_chain(&e))?;
         }
+        self.meter.added(epoch);
         if let Some(log) = &self.log {
             log.commit(epoch).map_err(|e| error_chain(&e))?;
         }
@@ -378,8 +416,9 @@ impl Coordinator {
                 .committed(end)
                 .map_err(|e| error_chain(&e))?;
         }
-        self.query
-            .add_committed(1, receipts.iter().map(|receipt| receipt.rows).sum());
+        let rows = receipts.iter().map(|receipt| receipt.rows).sum();
+        self.meter.committed(epoch, counted, rows);
+        self.query.add_committed(1, rows);
         Ok(())
     }
 }
@@ -450,6 +489,7 @@ mod tests {
 
     use super::*;
     use crate::dataflow::feed;
+    use crate::query::About;
     use crate::sink::SinkError;
     use crate::source::{Admitted, Reader};
 
@@ -526,7 +566,7 @@ mod tests {
         let (events, receiver) = crossbeam_channel::unbounded();
         let (recorder, committed) = crossbeam_channel::unbounded();
         let (feed, opened) = feed();
-        let query = Arc::new(QueryShared::new("id".into(), None, 0, Some(events.clone())));
+        let query = Arc::new(QueryShared::new(About::default(), 0, Some(events.clone())));
         start(Coordination {
             query: Arc::clone(&query),
             sources: vec![Box::new(Endless { bytes })],
@@ -537,6 +577,7 @@ mod tests {
             checkpoint: None,
             workers: 1,
             processes: 1,
+            planning_us: 0,
         })
         .expect("started");
         Bench {
@@ -581,6 +622,7 @@ mod tests {
         let report = |failure: Option<&str>| Report {
             receipt: None,
             failure: failure.map(str::to_string),
+            metrics: Default::default(),
         };
         bench
             .events

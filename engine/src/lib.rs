@@ -10,9 +10,12 @@ mod error;
 pub mod failpoint;
 mod formats;
 mod frame;
+mod listener;
+mod manager;
 mod memory;
 pub mod options;
 mod plan;
+mod progress;
 mod query;
 mod reader;
 mod relation;
@@ -28,7 +31,15 @@ pub use cluster::{ClusterConfig, ClusterError};
 pub use error::Error;
 pub use formats::{DrawTable, Formats};
 pub use frame::{DataFrame, GroupedData};
+pub use listener::{
+    QueryIdle, QueryProgress, QueryStarted, QueryTerminated, StreamingQueryListener,
+};
+pub use manager::StreamingQueryManager;
 pub use memory::MemorySource;
+pub use progress::{
+    SinkProgress, SourceProgress, StateOperatorProgress, StreamingQueryProgress,
+    StreamingQueryStatus,
+};
 pub use query::{Committed, StreamingQuery};
 pub use reader::DataReader;
 pub use session::{Session, SessionBuilder};

@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::frame::DataFrame;
 use crate::options::Options;
 use crate::plan::compile;
-use crate::query::{QueryShared, StreamingQuery};
+use crate::progress::stopwatch_us;
+use crate::query::{About, QueryShared, StreamingQuery};
 use crate::sink::{OutputMode, SinkFactory, SinkRequest};
 use crate::source::Source;
 use crate::trigger::Trigger;
@@ -106,25 +107,14 @@ impl StreamWriter {
         if let Some(reason) = session.inner.workers.failure() {
             return Err(Error::SessionEnded(reason));
         }
+        let planning = stopwatch_us();
         let compiled = compile(self.frame.plan(), self.mode)?;
+        let planning_us = stopwatch_us() - planning;
         let checkpoint = self.options.take("checkpointLocation").map(PathBuf::from);
         if let Some(name) = self.options.take("queryName") {
             self.name = Some(name);
         }
-        if let Some(name) = &self.name
-            && session
-                .active_queries()
-                .iter()
-                .any(|query| query.name() == Some(name))
-        {
-            let message = format!(
-                "a query named \"{name}\" is running already; stop it or choose another name"
-            );
-            return Err(Error::Refused {
-                class: None,
-                message,
-            });
-        }
+        let starting = session.inner.streams.begin(self.name.as_deref())?;
         let first = session.inner.process == 0;
         let id = uuid::Uuid::new_v4().to_string();
         let request = SinkRequest {
@@ -151,12 +141,21 @@ impl StreamWriter {
         let (sender, receiver) = unbounded();
         let coordinator = first.then(|| sender.clone());
         let workers = session.inner.cluster.workers;
-        let shared = Arc::new(QueryShared::new(
+        let about = About {
             id,
-            self.name.clone(),
-            workers,
-            coordinator.clone(),
-        ));
+            run_id: uuid::Uuid::new_v4().to_string(),
+            name: self.name.clone(),
+            incremental_plan: format!(
+                "== Incremental plan ({} mode) ==\n{}",
+                self.mode, compiled.root
+            ),
+            resolved_plan: format!(
+                "== Resolved plan ==\n{}\n",
+                self.frame.plan().display_indent()
+            ),
+            streams: Arc::clone(&session.inner.streams),
+        };
+        let shared = Arc::new(QueryShared::new(about, workers, coordinator.clone()));
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         let mut readers = Vec::new();
         for used in &compiled.sources {
@@ -182,6 +181,7 @@ impl StreamWriter {
                 checkpoint,
                 workers,
                 processes: session.inner.cluster.processes,
+                planning_us,
             })?;
         }
         if let (Some(table), Some(name)) = (sink.table(), &self.name) {
@@ -206,14 +206,14 @@ impl StreamWriter {
             first_epoch: 0,
         };
         let ended = Arc::clone(&shared);
+        let query = StreamingQuery { shared };
+        starting.started(&query);
         session.inner.workers.install(Installation {
             key,
-            id: shared.id.clone(),
+            id: query.shared.id.clone(),
             build: Arc::new(move |worker, id| blueprint.build(worker, id)),
             ended: Arc::new(move |reason| ended.worker_ended(reason)),
         });
-        let query = StreamingQuery { shared };
-        lock(&session.inner.queries).push(query.clone());
         Ok(query)
     }
 

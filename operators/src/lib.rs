@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod failure;
 pub mod keys;
 pub mod memory;
+pub mod metrics;
 pub mod stage;
 #[cfg(test)]
 mod testing;

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
+use highwater_operators::metrics::Meters;
 use highwater_operators::{Failure, Rows};
 use highwater_operators::{aggregate, exchange, stage};
 use timely::dataflow::operators::core::Concatenate;
@@ -22,6 +23,7 @@ pub(crate) use write::Report;
 use crate::coordinator::Event;
 use crate::error::error_chain;
 use crate::plan::{Compiled, Node};
+use crate::progress::stopwatch_us;
 use crate::query::QueryShared;
 use crate::sink::{Placement, SinkFactory};
 use crate::source::Reader;
@@ -46,10 +48,11 @@ impl Blueprint {
         let index = worker.index();
         worker.dataflow_named(&self.name, |scope| {
             let failure = Failure::default();
+            let meters = Meters::new(index, stopwatch_us);
             let query = Arc::clone(&self.query);
             let feed = self.feed.clone().filter(|_| index == 0);
             let orders = orders::orders(scope, feed, move |error| query.failed(error));
-            let rows = self.render(&self.compiled.root, &orders, &failure);
+            let rows = self.render(&self.compiled.root, &orders, &failure, &meters);
             let (rows, has_writer) = match self.sink.placement() {
                 Placement::EveryWorker => (rows, true),
                 Placement::OneWorker => (exchange::gather(rows, &failure), index == 0),
@@ -57,16 +60,16 @@ impl Blueprint {
             let writer = if has_writer {
                 self.sink.writer(index, query_id)
             } else {
-                return self.finish(rows, None, index, failure);
+                return self.finish(rows, None, index, failure, meters);
             };
             match writer {
-                Ok(writer) => self.finish(rows, Some(writer), index, failure),
+                Ok(writer) => self.finish(rows, Some(writer), index, failure, meters),
                 Err(error) => {
                     failure.set(
                         0,
                         highwater_operators::OperatorError::Other(error_chain(&error)),
                     );
-                    self.finish(rows, None, index, failure)
+                    self.finish(rows, None, index, failure, meters)
                 }
             }
         })
@@ -78,8 +81,9 @@ impl Blueprint {
         writer: Option<Box<dyn crate::sink::SinkWriter>>,
         index: usize,
         failure: Failure,
+        meters: Meters,
     ) -> ProbeHandle<u64> {
-        let reports = write::write(rows, writer, self.first_epoch, failure);
+        let reports = write::write(rows, writer, self.first_epoch, failure, meters);
         write::collect(
             reports,
             self.first_epoch,
@@ -92,6 +96,7 @@ impl Blueprint {
         node: &Node,
         orders: &Stream<'s, u64, Vec<Order>>,
         failure: &Failure,
+        meters: &Meters,
     ) -> Rows<'s> {
         match node {
             Node::Source { source, edge } => {
@@ -104,23 +109,28 @@ impl Blueprint {
                     columns,
                     edge.clone(),
                     failure.clone(),
+                    meters.clone(),
                 )
             }
             Node::Stage { input, steps } => stage::stage(
-                self.render(input, orders, failure),
+                self.render(input, orders, failure, meters),
                 "Stage",
                 steps.clone(),
                 failure,
             ),
-            Node::Aggregate { input, aggregation } => aggregate::aggregate(
-                self.render(input, orders, failure),
-                aggregation.as_ref().clone(),
-                failure,
-            ),
+            Node::Aggregate { input, aggregation } => {
+                let rows = self.render(input, orders, failure, meters);
+                let state = aggregate::State {
+                    meter: meters.operator("stateStoreSave"),
+                    ..aggregate::State::default()
+                };
+                let aggregation = aggregation.as_ref().clone();
+                aggregate::aggregate_with_state(rows, aggregation, state, failure).rows
+            }
             Node::Union { inputs, edge } => {
                 let inputs: Vec<_> = inputs
                     .iter()
-                    .map(|input| self.render(input, orders, failure).stream)
+                    .map(|input| self.render(input, orders, failure, meters).stream)
                     .collect();
                 let stream = orders.scope().concatenate(inputs);
                 Rows {

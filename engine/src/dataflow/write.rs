@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crossbeam_channel::Sender;
+use highwater_operators::metrics::{Meters, WorkerMetrics};
 use highwater_operators::{Batch, Failure, OperatorError, Rows};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
@@ -21,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) receipt: Option<Receipt>,
     /// The first failure on this worker so far, if it covers the epoch.
     pub(crate) failure: Option<String>,
+    /// What it counted.
+    pub(crate) metrics: WorkerMetrics,
 }
 
 type Reports = CapacityContainerBuilder<Vec<Report>>;
@@ -32,6 +35,7 @@ pub(crate) fn write<'s>(
     mut writer: Option<Box<dyn SinkWriter>>,
     first_epoch: u64,
     failure: Failure,
+    meters: Meters,
 ) -> Stream<'s, u64, Vec<Report>> {
     let schema = rows.edge.physical();
     rows.stream
@@ -80,6 +84,7 @@ pub(crate) fn write<'s>(
                         held = None;
                         break;
                     }
+                    let metrics = meters.take(time);
                     let receipt = match &mut writer {
                         Some(writer) if !failure.covers(time) => {
                             match writer.stage(epoch..=epoch) {
@@ -99,6 +104,7 @@ pub(crate) fn write<'s>(
                     output.session(capability).give(Report {
                         receipt,
                         failure: failed,
+                        metrics,
                     });
                     capability.downgrade(&(time + 1));
                 }

@@ -28,6 +28,7 @@ use timely::dataflow::operators::Operator;
 
 use crate::arrangement::{Shared, Snapshot, Snapshots};
 use crate::epoch::{Input, Travel, run_inputs};
+use crate::metrics::OperatorMeter;
 use crate::{BatchBuilder, Edge, Failure, Rows, exchange};
 
 use calls::Plan;
@@ -78,6 +79,8 @@ pub struct State {
     pub restore: Vec<Snapshot>,
     /// Where snapshots are asked for and found.
     pub snapshots: Snapshots,
+    /// Counts what the operator does.
+    pub meter: OperatorMeter,
 }
 
 impl State {

@@ -19,6 +19,7 @@ use crate::epoch::Kernel;
 use crate::exchange::{evaluate_keys, take_rows};
 use crate::failure::guard;
 use crate::keys::Encoded;
+use crate::metrics::OperatorMeter;
 use crate::watermark::Marks;
 use crate::{Batch, OperatorError};
 
@@ -41,6 +42,9 @@ pub(crate) struct Owner {
     spare: Spare,
     arrangement: Arrangement,
     snapshots: Snapshots,
+    meter: OperatorMeter,
+    /// Keys in the state.
+    live: u64,
     worker: usize,
     peers: usize,
 }
@@ -71,14 +75,21 @@ impl Owner {
                 worker,
                 peers,
             };
-            arrangement.restore(&state.restore, &ownership)
+            arrangement.restore(&state.restore, &ownership)?;
+            Ok(arrangement.live()?)
         });
+        let (live, restored) = match restored {
+            Ok(live) => (live, Ok(())),
+            Err(error) => (0, Err(error)),
+        };
         let owner = Owner {
             plan,
             intake,
             spare: Spare::default(),
             arrangement,
             snapshots: state.snapshots,
+            meter: state.meter,
+            live,
             worker,
             peers,
         };
@@ -146,17 +157,30 @@ impl Kernel for Owner {
             }
             other => other,
         };
-        match touched {
-            None => self.arrangement.advance(epoch),
-            Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, out)?,
-            Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, out)?,
-        }
+        let meter = self.meter.clone();
+        let (done, update_us) = meter.timed(|| match touched {
+            None => {
+                self.arrangement.advance(epoch);
+                Ok(())
+            }
+            Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, out),
+            Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, out),
+        });
+        done?;
         if plan.emit == Emit::All {
             self.emit_all(out)?;
         }
         let (worker, peers) = (self.worker, self.peers);
-        self.snapshots
-            .offer(epoch, || self.arrangement.snapshot(worker, peers));
+        let ((), commit_us) = meter.timed(|| {
+            self.snapshots
+                .offer(epoch, || self.arrangement.snapshot(worker, peers));
+        });
+        meter.count(epoch, |counts| {
+            counts.update_us += update_us;
+            counts.commit_us += commit_us;
+            counts.rows_total = self.live;
+            counts.bytes = self.arrangement.bytes();
+        });
         Ok(())
     }
 }
@@ -312,6 +336,10 @@ impl Owner {
             diffs: None,
         };
         self.arrangement.insert(epoch, &changes)?;
+        let groups = lookup.order.len() as u64;
+        self.live += groups - lookup.stored_groups.len() as u64;
+        self.meter
+            .count(epoch, |counts| counts.rows_updated += groups);
         if self.plan.emit == Emit::All {
             return Ok(());
         }

@@ -110,6 +110,26 @@ impl Arrangement {
         self.upper
     }
 
+    /// About how many bytes its runs take, rows that a merge has yet to drop included.
+    pub fn bytes(&self) -> u64 {
+        let mut bytes = 0;
+        self.shared
+            .0
+            .borrow()
+            .map_batches(|run| bytes += run.bytes());
+        bytes
+    }
+
+    /// How many rows there are: keys, or distinct rows of a multiset. Reads them all: whoever asks often counts along.
+    pub fn live(&self) -> Result<u64, ArrowError> {
+        let mut scan = self.scan(&[], None);
+        let mut rows = 0;
+        while let Some(chunk) = scan.next_chunk(self.shape.limits.rows)? {
+            rows += chunk.len() as u64;
+        }
+        Ok(rows)
+    }
+
     /// All runs that hold rows, oldest first.
     pub fn runs(&self) -> Vec<Rc<Run>> {
         let mut runs = Vec::new();

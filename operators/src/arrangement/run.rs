@@ -57,6 +57,7 @@ pub struct Run {
     pub(crate) shape: Option<Rc<Shape>>,
     pub(crate) blocks: Arc<[Arc<Block>]>,
     rows: usize,
+    bytes: u64,
     description: Description<u64>,
 }
 
@@ -90,9 +91,15 @@ impl Run {
         Run {
             shape,
             rows: blocks.iter().map(|block| block.len()).sum(),
+            bytes: blocks.iter().map(|block| block.size() as u64).sum(),
             blocks: blocks.into(),
             description,
         }
+    }
+
+    /// About how many bytes its rows take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The blocks, in key order.

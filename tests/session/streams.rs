@@ -1,0 +1,405 @@
+//! Handles, the manager, progress reports and listeners.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use highwater::functions::sum;
+use highwater::prelude::{col, lit};
+use highwater::{
+    Error, MemorySource, OutputMode, QueryIdle, QueryProgress, QueryStarted, QueryTerminated,
+    Session, StreamingQuery, StreamingQueryListener, Trigger,
+};
+
+use super::{count, numbers, threads};
+
+/// What it heard, one line an event.
+#[derive(Default)]
+struct Scribe(Mutex<Vec<String>>);
+
+impl Scribe {
+    fn note(&self, line: String) {
+        self.0.lock().expect("not poisoned").push(line);
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.0.lock().expect("not poisoned").clone()
+    }
+
+    /// Waits until a line begins with `start`.
+    fn hears(&self, start: &str) -> bool {
+        (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            self.heard().iter().any(|line| line.starts_with(start))
+        })
+    }
+}
+
+impl StreamingQueryListener for Scribe {
+    fn on_query_started(&self, event: &QueryStarted) {
+        self.note(format!(
+            "started {}",
+            event.name.clone().unwrap_or_default()
+        ));
+    }
+    fn on_query_progress(&self, event: &QueryProgress) {
+        let progress = &event.progress;
+        let name = progress.name.clone().unwrap_or_default();
+        self.note(format!("progress {name} {}", progress.batch_id));
+    }
+    fn on_query_idle(&self, event: &QueryIdle) {
+        self.note(format!("idle {}", event.run_id));
+    }
+    fn on_query_terminated(&self, event: &QueryTerminated) {
+        let class = event.error_class.clone().unwrap_or_default();
+        self.note(format!("ended {class}"));
+    }
+}
+
+/// Panics whenever it is called.
+struct Clumsy;
+
+impl StreamingQueryListener for Clumsy {
+    fn on_query_started(&self, _: &QueryStarted) {
+        panic!("clumsy");
+    }
+    fn on_query_progress(&self, _: &QueryProgress) {
+        panic!("clumsy");
+    }
+}
+
+fn copy(session: &Session, name: &str) -> (MemorySource, StreamingQuery) {
+    let (rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
+    let quotients = frame.select_expr(["10 / v AS q"]).expect("a query");
+    let writer = quotients.write_stream().format("memory").query_name(name);
+    (rows, writer.start().expect("started"))
+}
+
+#[test]
+fn progress_says_what_an_epoch_did() {
+    let session = Session::with_workers(2).expect("a session");
+    let (rows, frame) = session.memory_stream("k BIGINT").expect("a stream");
+    let counts = frame.group_by(["k"]).and_then(|groups| groups.count());
+    let query = counts
+        .expect("a query")
+        .write_stream()
+        .output_mode(OutputMode::Update)
+        .format("memory")
+        .query_name("counts")
+        .start()
+        .expect("started");
+    assert!(query.last_progress().is_none());
+    numbers(&rows, (0..100).map(|v| v % 10));
+    query.process_all_available().expect("processed");
+    numbers(&rows, (0..60).map(|v| v % 15));
+    query.process_all_available().expect("processed");
+    let reports = query.recent_progress();
+    assert_eq!(reports.len(), 2);
+    let seen: Vec<_> = reports
+        .iter()
+        .map(|report| {
+            let state = &report.state_operators[0];
+            let rows = (report.num_input_rows, report.sink.num_output_rows);
+            let state = (state.num_rows_total, state.num_rows_updated);
+            (report.batch_id, rows, state)
+        })
+        .collect();
+    assert_eq!(seen, [(0, (100, 10), (10, 10)), (1, (60, 15), (15, 15))]);
+    let last = query.last_progress().expect("reported");
+    assert_eq!(last.id, query.id());
+    assert_eq!(last.run_id, query.run_id());
+    assert_ne!(query.id(), query.run_id());
+    let state = &last.state_operators[0];
+    assert_eq!(state.operator_name, "stateStoreSave");
+    assert_eq!(state.num_state_store_instances, 2);
+    assert!(
+        (100..100_000).contains(&state.memory_used_bytes),
+        "15 keys in {} bytes",
+        state.memory_used_bytes
+    );
+    let source = &last.sources[0];
+    assert_eq!(source.description, "MemoryStream");
+    assert_eq!(
+        [&source.start_offset, &source.end_offset].map(ToString::to_string),
+        ["1", "2"]
+    );
+    assert!(last.processed_rows_per_second > 1.0 && last.input_rows_per_second > 1.0);
+    // What an idle query last did stays what it last did.
+    assert_eq!(query.status().message, "Waiting for data to arrive");
+    assert!(!query.status().is_trigger_active && !query.status().is_data_available);
+    let plan = query.explain();
+    assert!(plan.contains("state: one row a group"), "{plan}");
+    assert!(query.explain_extended().contains("== Resolved plan =="));
+    query.stop().expect("stopped");
+    assert_eq!(query.status().message, "Stopped");
+    assert_eq!(query.recent_progress().len(), 2);
+}
+
+#[test]
+fn state_rows_are_keys_whatever_the_number_of_workers() {
+    for workers in [1, 3] {
+        let session = Session::with_workers(workers).expect("a session");
+        let (rows, frame) = session.memory_stream("k BIGINT").expect("a stream");
+        let groups = frame.group_by([col("k") % lit(1000)]).expect("groups");
+        let query = groups
+            .agg([sum(col("k")).alias("s")])
+            .expect("a query")
+            .write_stream()
+            .output_mode(OutputMode::Update)
+            .format("noop")
+            .start()
+            .expect("started");
+        let mut keys = std::collections::BTreeSet::new();
+        for epoch in 0..20i64 {
+            let values: Vec<i64> = (0..300)
+                .map(|i| (i * 7 + epoch * epoch * 31) % 5000)
+                .collect();
+            keys.extend(values.iter().map(|v| v % 1000));
+            numbers(&rows, values);
+            query.process_all_available().expect("processed");
+            let state = &query.last_progress().expect("reported").state_operators[0];
+            assert_eq!(state.num_rows_total, keys.len() as u64, "{workers} workers");
+        }
+        query.stop().expect("stopped");
+    }
+}
+
+#[test]
+fn listeners_hear_in_order_and_harm_no_query() {
+    let session = Session::new().expect("a session");
+    let scribe = Arc::new(Scribe::default());
+    let streams = session.streams();
+    streams.add_listener(Arc::new(Clumsy));
+    streams.add_listener(Arc::clone(&scribe) as Arc<dyn StreamingQueryListener>);
+    assert_eq!(streams.list_listeners().len(), 2);
+    let (rows, query) = copy(&session, "q");
+    assert_eq!(scribe.heard(), ["started q"], "before start() returns");
+    for _ in 0..3 {
+        numbers(&rows, [1, 2, 5]);
+        query.process_all_available().expect("processed");
+    }
+    numbers(&rows, [0]);
+    query.await_termination().expect_err("a division by zero");
+    assert!(scribe.hears("ended"));
+    assert_eq!(
+        scribe.heard(),
+        [
+            "started q",
+            "progress q 0",
+            "progress q 1",
+            "progress q 2",
+            "ended DIVIDE_BY_ZERO"
+        ]
+    );
+    let listener: Arc<dyn StreamingQueryListener> = Arc::clone(&scribe) as _;
+    streams.remove_listener(&listener);
+    assert_eq!(streams.list_listeners().len(), 1);
+    let (_rows, query) = copy(&session, "q");
+    query.stop().expect("stopped");
+    assert_eq!(scribe.heard().len(), 5, "it is no listener any more");
+}
+
+#[test]
+fn a_closed_session_has_told_its_listeners() {
+    let session = Session::new().expect("a session");
+    let scribe = Arc::new(Scribe::default());
+    session.streams().add_listener(Arc::clone(&scribe) as _);
+    let (_rows, query) = copy(&session, "q");
+    session.close();
+    assert!(!query.is_active());
+    assert_eq!(scribe.heard(), ["started q", "ended "]);
+}
+
+/// Starts another query when one ends.
+struct Successor {
+    session: Mutex<Option<Session>>,
+}
+
+impl StreamingQueryListener for Successor {
+    fn on_query_terminated(&self, _: &QueryTerminated) {
+        let session = self.session.lock().expect("not poisoned").take();
+        if let Some(session) = session {
+            copy(&session, "second");
+        }
+    }
+}
+
+#[test]
+fn a_listener_may_start_a_query() {
+    let session = Session::new().expect("a session");
+    let successor = Successor {
+        session: Mutex::new(Some(session.clone())),
+    };
+    session.streams().add_listener(Arc::new(successor));
+    let (_rows, first) = copy(&session, "first");
+    first.stop().expect("stopped");
+    let second = || {
+        let active = session.streams().active();
+        active
+            .into_iter()
+            .any(|query| query.name() == Some("second"))
+    };
+    assert!((0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        second()
+    }));
+}
+
+#[test]
+fn any_termination_is_told_until_it_is_reset() {
+    let session = Session::new().expect("a session");
+    let streams = session.streams();
+    let moment = Duration::from_millis(20);
+    let waited = |limit| streams.await_any_termination_for(limit);
+    assert!(matches!(waited(moment), Ok(false)), "nothing has run");
+    let (_rows, first) = copy(&session, "first");
+    let (bad_rows, bad) = copy(&session, "bad");
+    let (_rows, rest) = copy(&session, "rest");
+    assert!(matches!(waited(moment), Ok(false)), "all run");
+    assert_eq!(
+        streams.get(first.id()).map(|query| query.id().to_string()),
+        Some(first.id().to_string())
+    );
+    assert!(streams.get("nobody").is_none());
+    first.stop().expect("stopped");
+    streams.await_any_termination().expect("one was stopped");
+    streams.await_any_termination().expect("and stays so");
+    assert!(streams.get(first.id()).is_none());
+    // An error outlives the ends without one.
+    numbers(&bad_rows, [0]);
+    bad.await_termination().expect_err("a division by zero");
+    let error = streams.await_any_termination().expect_err("one failed");
+    assert!(matches!(error, Error::QueryFailed { .. }), "{error}");
+    assert_eq!(error.class().as_deref(), Some("DIVIDE_BY_ZERO"), "{error}");
+    assert!(waited(moment).is_err());
+    streams.reset_terminated();
+    assert!(matches!(waited(moment), Ok(false)));
+    // A wait in another thread ends with the query.
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| streams.await_any_termination());
+        std::thread::sleep(moment);
+        rest.stop().expect("stopped");
+        assert!(waiting.join().expect("no panic").is_ok());
+    });
+    assert!(streams.active().is_empty());
+}
+
+#[test]
+fn a_query_that_was_over_before_anyone_looked_is_over() {
+    let session = Session::new().expect("a session");
+    let (_rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
+    let writer = frame.write_stream().format("noop").query_name("short");
+    let query = writer
+        .trigger(Trigger::AvailableNow)
+        .start()
+        .expect("started");
+    query.await_termination().expect("nothing to read");
+    assert!(query.exception().is_none());
+    session.streams().await_any_termination().expect("it ended");
+    assert!(session.streams().active().is_empty());
+}
+
+#[test]
+fn stopping_all_lets_open_epochs_finish() {
+    let session = Session::with_workers(2).expect("a session");
+    let (rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
+    let queries: Vec<StreamingQuery> = (0..3).map(|i| count(&frame, &format!("n{i}"))).collect();
+    numbers(&rows, 0..10);
+    for query in &queries {
+        query.process_all_available().expect("processed");
+    }
+    let (bad_rows, bad) = copy(&session, "bad");
+    numbers(&bad_rows, [0]);
+    bad.await_termination().expect_err("a division by zero");
+    session.stop_all().expect("those that ran stopped well");
+    for query in &queries {
+        assert!(!query.is_active());
+        assert_eq!(query.committed().epochs, 1);
+    }
+    assert!(session.streams().active().is_empty());
+    // The session goes on.
+    count(&frame, "n0").stop().expect("stopped");
+}
+
+#[test]
+fn a_name_is_taken_by_one_of_two_that_start_at_once() {
+    let session = Session::new().expect("a session");
+    let (_rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
+    let start = || {
+        let writer = frame.write_stream().format("memory").query_name("same");
+        writer.start()
+    };
+    let started = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+        let outcomes = starts
+            .into_iter()
+            .map(|start| start.join().expect("no panic"));
+        outcomes.filter(|outcome| outcome.is_ok()).count()
+    });
+    assert_eq!(started, 1);
+}
+
+/// Memory of this process in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.expect("a size").parse().expect("a number")
+}
+
+/// In a process of its own, so that no other test's threads and memory are counted.
+#[test]
+fn a_thousand_starts_and_stops_leave_nothing() {
+    if std::env::var_os("HIGHWATER_TEST_ALONE").is_none() {
+        let own = std::env::current_exe().expect("this test's program");
+        let name = "streams::a_thousand_starts_and_stops_leave_nothing";
+        let alone = std::process::Command::new(own)
+            .args([name, "--exact", "--nocapture"])
+            .env("HIGHWATER_TEST_ALONE", "1")
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&alone.stderr);
+        assert!(alone.status.success(), "{said}");
+        eprint!("{said}");
+        return;
+    }
+    let session = Session::with_workers(2).expect("a session");
+    session.streams().add_listener(Arc::new(Scribe::default()));
+    let (steady_rows, steady) = session.memory_stream("v BIGINT").expect("a stream");
+    let steady = count(&steady, "steady");
+    let (rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
+    let round = |number: i64| {
+        let query = count(&frame, "n");
+        numbers(&rows, 0..3);
+        query.process_all_available().expect("processed");
+        if number % 10 == 0 {
+            numbers(&steady_rows, [number]);
+        }
+        query.stop().expect("stopped");
+    };
+    let settled = |limit: usize| {
+        (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            threads() <= limit
+        })
+    };
+    let begun = Instant::now();
+    (0..200).for_each(round);
+    let (threads_before, kib_before) = (threads(), resident());
+    (200..1200).for_each(round);
+    assert!(
+        settled(threads_before),
+        "{} threads, {threads_before} before",
+        threads()
+    );
+    let grown = resident().saturating_sub(kib_before);
+    eprintln!(
+        "1200 starts and stops in {:?}; the last 1000 added {grown} KiB to {kib_before} KiB",
+        begun.elapsed()
+    );
+    // A query that stayed would keep its dataflows, channels and accumulators: far more than 8 KiB.
+    assert!(grown < 8 << 10, "{grown} KiB more");
+    steady.process_all_available().expect("it ran all along");
+    assert_eq!(steady.committed().epochs, 120);
+    assert_eq!(session.streams().active().len(), 1);
+    steady.stop().expect("stopped");
+}
