@@ -2,7 +2,7 @@
 //! `Sink` traits.
 
 mod catalog;
-mod checkpoint;
+pub mod checkpoint;
 mod cluster;
 mod coordinator;
 mod dataflow;

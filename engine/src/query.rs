@@ -317,6 +317,23 @@ impl StreamingQuery {
         }
     }
 
+    /// Opens no further epoch until [`StreamingQuery::resume`]. Epochs that are open go on. In processes other than the
+    /// first it does nothing.
+    pub fn pause(&self) {
+        let (reply, answer) = bounded(1);
+        let coordinator = self.shared.coordinator.as_ref();
+        if coordinator.is_some_and(|c| c.send(Event::Pause(reply)).is_ok()) {
+            let _ = answer.recv();
+        }
+    }
+
+    /// Goes on after [`StreamingQuery::pause`].
+    pub fn resume(&self) {
+        if let Some(coordinator) = &self.shared.coordinator {
+            let _ = coordinator.send(Event::Resume);
+        }
+    }
+
     /// Waits until everything that was there to read when it was called is committed. For tests and tools: under a
     /// source that never rests it may wait for ever. In processes other than the first it returns at once.
     pub fn process_all_available(&self) -> Result<(), Error> {

@@ -15,6 +15,7 @@ use highwater_query::{Conf, Functions, Plan, Resolver, Statement, parse_statemen
 use tokio::runtime::Runtime;
 
 use crate::catalog::Views;
+use crate::checkpoint::ObjectStores;
 use crate::cluster::{ClusterConfig, Meeting, Sisters, connect};
 use crate::error::Error;
 use crate::formats::Formats;
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) workers: Workers,
     sisters: Mutex<Option<Sisters>>,
     pub(crate) formats: Formats,
+    /// Where checkpoints may live besides directories.
+    pub(crate) stores: ObjectStores,
     pub(crate) views: Views,
     pub(crate) functions: RwLock<Functions>,
     pub(crate) conf: RwLock<Conf>,
@@ -50,6 +53,7 @@ pub(crate) struct Inner {
 pub struct SessionBuilder {
     cluster: ClusterConfig,
     formats: Formats,
+    stores: ObjectStores,
     args: Vec<String>,
 }
 
@@ -78,6 +82,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Makes an object store known by its scheme and host ("s3://bucket"), for checkpoints.
+    pub fn object_store(mut self, root: &str, store: Arc<dyn object_store::ObjectStore>) -> Self {
+        self.stores.add(root, store);
+        self
+    }
+
     /// Starts the workers, after the other processes have been found.
     pub fn start(self) -> Result<Session, Error> {
         self.cluster.check()?;
@@ -102,6 +112,7 @@ impl SessionBuilder {
             workers,
             sisters: Mutex::new(sisters),
             formats,
+            stores: self.stores,
             views: Views::default(),
             functions: RwLock::new(functions()),
             conf: RwLock::new(Conf::default()),

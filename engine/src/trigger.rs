@@ -10,40 +10,66 @@ pub enum Trigger {
     Default,
     /// Everything that is there when the query starts, in as many epochs as the limits ask for; then the query ends.
     AvailableNow,
-    /// At most one epoch per interval.
+    /// Everything that is there when the query starts, in one epoch, whatever the limits; then the query ends.
+    Once,
+    /// At most one epoch per interval, at its multiples since 1970. Moments that a slow epoch runs over are skipped.
     Every(Duration),
 }
 
 impl Trigger {
-    /// `Trigger::Every` from words: "10 seconds", "1 minute", "250 milliseconds".
+    /// What the model calls continuous processing: rows are taken as soon as they are there, which is the default. The
+    /// interval, by which the model paces its checkpoints, is checked and not needed.
+    pub fn continuous(interval: &str) -> Result<Self, crate::Error> {
+        parse_interval(interval).map(|_| Trigger::Default)
+    }
+
+    /// `Trigger::Every` from words: "10 seconds", "1 minute", "250 milliseconds". An interval of zero is the default.
     pub fn every(interval: &str) -> Result<Self, crate::Error> {
-        let wrong = || crate::Error::Refused {
-            class: None,
-            message: format!(
-                "\"{interval}\" is no interval; write it like \"10 seconds\", \"500 milliseconds\" or \"1 minute\""
-            ),
-        };
-        let mut words = interval.split_whitespace();
-        let (number, unit) = (
-            words.next().ok_or_else(wrong)?,
-            words.next().ok_or_else(wrong)?,
-        );
+        parse_interval(interval).map(|interval| match interval.is_zero() {
+            true => Trigger::Default,
+            false => Trigger::Every(interval),
+        })
+    }
+}
+
+/// An interval from words: "10 seconds", "1 minute 30 seconds", "250 milliseconds".
+pub(crate) fn parse_interval(interval: &str) -> Result<Duration, crate::Error> {
+    let wrong = || crate::Error::Refused {
+        class: None,
+        message: format!(
+            "\"{interval}\" is no interval; write it like \"10 seconds\", \"500 milliseconds\" or \"1 minute\""
+        ),
+    };
+    let lower = interval.trim().to_lowercase();
+    let words: Vec<&str> = lower
+        .strip_prefix("interval")
+        .unwrap_or(&lower)
+        .split_whitespace()
+        .collect();
+    let mut millis = 0u64;
+    let (pairs, []) = words.as_chunks::<2>() else {
+        return Err(wrong());
+    };
+    if pairs.is_empty() {
+        return Err(wrong());
+    }
+    for [number, unit] in pairs {
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        let millis = match unit.to_lowercase().trim_end_matches('s') {
+        let unit = match unit.trim_end_matches('s') {
             "millisecond" | "milli" | "m" => 1,
             "second" | "sec" => 1_000,
             "minute" | "min" => 60_000,
             "hour" => 3_600_000,
             "day" => 86_400_000,
+            "week" => 7 * 86_400_000,
             _ => return Err(wrong()),
         };
-        if words.next().is_some() {
-            return Err(wrong());
-        }
-        Ok(Trigger::Every(Duration::from_millis(
-            number.checked_mul(millis).ok_or_else(wrong)?,
-        )))
+        millis = number
+            .checked_mul(unit)
+            .and_then(|part| millis.checked_add(part))
+            .ok_or_else(wrong)?;
     }
+    Ok(Duration::from_millis(millis))
 }
 
 #[cfg(test)]
@@ -66,6 +92,7 @@ mod tests {
             "ten seconds",
             "10 fortnights",
             "1 minute 5",
+            "seconds 10",
             "99999999999999999999 days",
         ] {
             assert!(Trigger::every(wrong).is_err(), "{wrong}");

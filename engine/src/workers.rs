@@ -2,7 +2,7 @@
 //!
 //! timely needs every worker of every process to build the same dataflows in the same order. A program may start
 //! queries from several threads, so worker 0 of process 0 decides the order: it broadcasts the key of each query as
-//! it is started there, and every worker builds a query when its key arrives and its own process has started it.
+//! it is started there, and where it begins, and every worker builds a query when its key arrives and its own process has started it.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -24,7 +24,7 @@ use timely::worker::Worker;
 
 use crate::cluster::Allocators;
 
-/// Builds one query's dataflow on one worker. The text is the query's id, the same in every process.
+/// Builds one query's dataflow on one worker. The text says where it begins, the same in every process.
 pub(crate) type Build = Arc<dyn Fn(&mut Worker, &str) -> ProbeHandle<u64> + Send + Sync>;
 
 /// Hears that a worker's part of a query is over.
@@ -35,8 +35,8 @@ pub(crate) type Ended = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 pub(crate) struct Installation {
     /// The same in every process, and for no other query.
     pub(crate) key: String,
-    /// The query's id as this process made it up; the first process's counts.
-    pub(crate) id: String,
+    /// Where the query begins, as text; the first process's counts.
+    pub(crate) beginning: String,
     /// Builds it.
     pub(crate) build: Build,
     /// Called once per worker of this process, when its part of the dataflow is complete or (with the reason) gone.
@@ -49,7 +49,7 @@ enum Command {
     Close,
 }
 
-/// A query's turn: its key and its id. The empty key ends all workers.
+/// A query's turn: its key and where it begins. The empty key ends all workers.
 type Turn = (String, String);
 
 #[derive(Default)]
@@ -223,7 +223,7 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queri
         while let Ok(command) = commands.try_recv() {
             let said = match command {
                 Command::Install(query) => {
-                    let said = (query.key.clone(), query.id.clone());
+                    let said = (query.key.clone(), query.beginning.clone());
                     queries.waiting.insert(query.key.clone(), query);
                     said
                 }
@@ -237,7 +237,7 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queri
             }
         }
         loop {
-            let Some((key, id)) = turns.borrow().front().cloned() else {
+            let Some((key, beginning)) = turns.borrow().front().cloned() else {
                 break;
             };
             if key.is_empty() {
@@ -247,7 +247,7 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, shared: &Shared, queri
                 break;
             };
             turns.borrow_mut().pop_front();
-            let probe = (query.build)(worker, &id);
+            let probe = (query.build)(worker, &beginning);
             queries.live.push((probe, query));
         }
         queries.live.retain(|(probe, query)| {

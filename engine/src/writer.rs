@@ -3,24 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::logical_expr::LogicalPlanBuilder;
 
-use crate::coordinator::{self, Coordination};
+use crate::checkpoint::{self, Checkpoint, PlanShape};
+use crate::coordinator::{self, Coordination, Durable, Grouping};
 use crate::dataflow::{Blueprint, feed};
 use crate::error::Error;
 use crate::frame::DataFrame;
-use crate::options::Options;
+use crate::options::{OptionError, Options};
 use crate::plan::compile;
 use crate::progress::stopwatch_us;
 use crate::query::{About, QueryShared, StreamingQuery};
-use crate::sink::{OutputMode, SinkFactory, SinkRequest};
+use crate::sink::{OutputMode, Placement, SinkFactory, SinkRequest};
 use crate::source::Source;
-use crate::trigger::Trigger;
+use crate::trigger::{Trigger, parse_interval};
 use crate::workers::{Installation, lock};
 
 /// A query in the making: where its rows go and when; then `start`.
@@ -56,7 +57,8 @@ impl StreamWriter {
         self
     }
 
-    /// Sets an option of the connector, or `checkpointLocation`.
+    /// Sets an option of the connector, or of the query: `checkpointLocation`, `checkpointInterval` (10 seconds unless
+    /// said otherwise); for sinks that commit short epochs together, `commitInterval` (1 second) and `commitBytes` (128 MB).
     pub fn option(mut self, name: &str, value: impl Display) -> Self {
         self.options.set(name, value);
         self
@@ -110,13 +112,24 @@ impl StreamWriter {
         let planning = stopwatch_us();
         let compiled = compile(self.frame.plan(), self.mode)?;
         let planning_us = stopwatch_us() - planning;
-        let checkpoint = self.options.take("checkpointLocation").map(PathBuf::from);
+        let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
             self.name = Some(name);
         }
         let starting = session.inner.streams.begin(self.name.as_deref())?;
         let first = session.inner.process == 0;
-        let id = uuid::Uuid::new_v4().to_string();
+        let store = match self.options.take("checkpointLocation") {
+            Some(location) => Some(checkpoint::open(&location, &session.inner.stores)?),
+            None => None,
+        };
+        let taken = match &store {
+            Some(store) if first => Some(Checkpoint::take(Arc::clone(store))?),
+            _ => None,
+        };
+        let id = taken.as_ref().map_or_else(
+            || uuid::Uuid::new_v4().to_string(),
+            |taken| taken.id.clone(),
+        );
         let request = SinkRequest {
             options: std::mem::take(&mut self.options),
             path: None,
@@ -131,7 +144,7 @@ impl StreamWriter {
             time_zone: session.time_zone(),
         };
         let sink = open_format(&session, self.format.as_deref(), self.path.take(), request)?;
-        if sink.durable() && checkpoint.is_none() {
+        if sink.durable() && store.is_none() {
             return Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_1298",
                 "checkpointLocation must be specified through .option(\"checkpointLocation\", ..): without it a restart \
@@ -140,10 +153,14 @@ impl StreamWriter {
         }
         let (sender, receiver) = unbounded();
         let coordinator = first.then(|| sender.clone());
-        let workers = session.inner.cluster.workers;
+        let (workers, processes) = {
+            let cluster = &session.inner.cluster;
+            (cluster.workers, cluster.processes)
+        };
+        let run_id = uuid::Uuid::new_v4().to_string();
         let about = About {
             id,
-            run_id: uuid::Uuid::new_v4().to_string(),
+            run_id: run_id.clone(),
             name: self.name.clone(),
             incremental_plan: format!(
                 "== Incremental plan ({} mode) ==\n{}",
@@ -167,22 +184,54 @@ impl StreamWriter {
                 readers.push(used.factory.reader());
             }
         }
+        let operators = compiled.root.operators();
         let mut feed_input = None;
+        let mut beginning = String::new();
         if first {
+            let durable = match taken {
+                Some(checkpoint) => {
+                    let kind = |source: &Box<dyn Source>| {
+                        let text = source.description();
+                        text.split('[').next().unwrap_or_default().to_string()
+                    };
+                    let shape = PlanShape {
+                        sources: sources.iter().map(kind).collect(),
+                        operators: operators.clone(),
+                    };
+                    let recovered = checkpoint.recover(&shape, &run_id, workers, processes)?;
+                    Some(Durable {
+                        checkpoint,
+                        recovered,
+                    })
+                }
+                None => None,
+            };
             let (feed, input) = feed();
             feed_input = Some(input);
-            coordinator::start(Coordination {
+            let writers = match sink.placement() {
+                Placement::EveryWorker => (0..workers * processes).collect(),
+                Placement::OneWorker => vec![0],
+            };
+            let begin = coordinator::start(Coordination {
                 query: Arc::clone(&shared),
                 sources,
                 sinks: vec![sink.open()?],
                 trigger: self.trigger,
+                grouping: match sink.groups_epochs() {
+                    true => pacing.grouping,
+                    false => Grouping::NONE,
+                },
+                checkpoint_interval: pacing.checkpoint_interval,
                 feed,
                 events: (sender, receiver),
-                checkpoint,
+                durable,
+                writers,
+                stateful: !operators.is_empty(),
                 workers,
-                processes: session.inner.cluster.processes,
+                processes,
                 planning_us,
             })?;
+            beginning = serde_json::to_string(&begin).expect("plain data");
         }
         if let (Some(table), Some(name)) = (sink.table(), &self.name) {
             let plan = LogicalPlanBuilder::scan(
@@ -203,15 +252,15 @@ impl StreamWriter {
             feed: feed_input,
             coordinator,
             query: Arc::clone(&shared),
-            first_epoch: 0,
+            store,
         };
         let ended = Arc::clone(&shared);
         let query = StreamingQuery { shared };
         starting.started(&query);
         session.inner.workers.install(Installation {
             key,
-            id: query.shared.id.clone(),
-            build: Arc::new(move |worker, id| blueprint.build(worker, id)),
+            beginning,
+            build: Arc::new(move |worker, beginning| blueprint.build(worker, beginning)),
             ended: Arc::new(move |reason| ended.worker_ended(reason)),
         });
         Ok(query)
@@ -235,6 +284,37 @@ impl StreamWriter {
             .or_default();
         *count += 1;
         format!("{print:016x}-{count}")
+    }
+}
+
+/// How a query paces what it makes durable.
+struct Pacing {
+    grouping: Grouping,
+    checkpoint_interval: Duration,
+}
+
+impl Pacing {
+    /// Takes `commitInterval`, `commitBytes` and `checkpointInterval`.
+    fn take(options: &mut Options) -> Result<Self, Error> {
+        let mut interval = |name: &str, default: Duration| match options.take(name) {
+            Some(text) => parse_interval(&text),
+            None => Ok(default),
+        };
+        let age_max = interval("commitInterval", Duration::from_secs(1))?;
+        let checkpoint_interval = interval("checkpointInterval", Duration::from_secs(10))?;
+        let bytes_max = match options.take("commitBytes") {
+            Some(text) => text.parse().map_err(|_| OptionError::Invalid {
+                name: "commitBytes".into(),
+                owner: "the writer".into(),
+                value: text,
+                reason: "it is a number of bytes".into(),
+            })?,
+            None => 128 << 20,
+        };
+        Ok(Pacing {
+            grouping: Grouping { age_max, bytes_max },
+            checkpoint_interval,
+        })
     }
 }
 

@@ -16,6 +16,8 @@ pub struct WorkerMetrics {
     pub worker: usize,
     /// Rows read, per source.
     pub rows_in: Vec<u64>,
+    /// Rows handed to the sink.
+    pub rows_out: u64,
     /// Per stateful operator, in the order in which the dataflow was built.
     pub operators: Vec<OperatorMetrics>,
     /// Event times seen, if the query has a watermark.
@@ -108,6 +110,7 @@ struct Book {
 #[derive(Default)]
 struct Open {
     rows_in: Vec<u64>,
+    rows_out: u64,
     operators: BTreeMap<usize, OperatorMetrics>,
     event_time: Option<EventTimes>,
     watermark_ms: Option<i64>,
@@ -132,6 +135,12 @@ impl Meters {
             rows_in.resize(source + 1, 0);
         }
         rows_in[source] += rows;
+    }
+
+    /// `rows` rows of `epoch` were handed to the sink.
+    pub fn wrote(&self, epoch: u64, rows: u64) {
+        let mut book = self.0.borrow_mut();
+        book.epochs.entry(epoch).or_default().rows_out += rows;
     }
 
     /// Event times of `epoch`.
@@ -187,6 +196,7 @@ impl Meters {
         WorkerMetrics {
             worker,
             rows_in: open.rows_in,
+            rows_out: open.rows_out,
             operators,
             event_time: open.event_time,
             watermark_ms: open.watermark_ms,

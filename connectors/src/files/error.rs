@@ -4,6 +4,7 @@ use std::io;
 
 use highwater_engine::source::{FormatError, Retry, SourceError};
 
+use super::avro::AvroError;
 use crate::json::JsonError;
 
 /// What can go wrong with files.
@@ -149,7 +150,28 @@ pub enum FileError {
         #[source]
         source: parquet::errors::ParquetError,
     },
-    /// A column of a Parquet file has a type that the schema's does not include.
+    /// An ORC file cannot be read.
+    #[error(
+        "file \"{path}\" is no readable ORC file: {reason}; option \"ignoreCorruptFiles\" skips what cannot be read"
+    )]
+    Orc {
+        /// The file.
+        path: String,
+        /// How it failed.
+        reason: String,
+    },
+    /// An Avro file cannot be read.
+    #[error(
+        "file \"{path}\" is no readable Avro file; option \"ignoreCorruptFiles\" skips what cannot be read"
+    )]
+    Avro {
+        /// The file.
+        path: String,
+        /// How it failed.
+        #[source]
+        source: AvroError,
+    },
+    /// A column of a file has a type that the schema's does not include.
     #[error("column \"{column}\" of file \"{path}\" is {found}, which cannot be read as {wanted}")]
     ColumnType {
         /// The file.
@@ -192,7 +214,8 @@ impl FileError {
     /// Damage that `ignoreCorruptFiles` looks over.
     pub(super) fn is_corruption(&self) -> bool {
         match self {
-            FileError::Gzip { .. } | FileError::Parquet { .. } => true,
+            FileError::Gzip { .. } | FileError::Parquet { .. } | FileError::Orc { .. } => true,
+            FileError::Avro { source, .. } => source.is_corruption(),
             FileError::Read { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
             _ => false,
         }
@@ -217,6 +240,10 @@ impl From<FileError> for FormatError {
         match error {
             FileError::Read { path, source } => FormatError::Outside {
                 what: format!("could not read \"{path}\""),
+                source: Box::new(source),
+            },
+            FileError::Avro { path, source } => FormatError::Outside {
+                what: format!("file \"{path}\" is no readable Avro file"),
                 source: Box::new(source),
             },
             FileError::Parquet { path, source } => FormatError::Outside {

@@ -1,15 +1,18 @@
-//! Files in a directory: text, JSON lines, CSV and Parquet, as streams and as batches.
+//! Files in a directory: text, JSON lines, CSV, Parquet, ORC and Avro, as streams and as batches.
 //!
 //! Split: a file, or a range of a long one. Offset: how many files were admitted. Replayable: as long as files that
 //! are there do not change; one that shrinks or goes is an error, what is appended later is not read.
 //!
 //! Sinks commit by renaming: see `sink`.
 
+mod avro;
 mod blocks;
 mod csv;
 mod error;
+mod fit;
 mod listing;
 mod options;
+mod orc;
 mod parquet;
 mod partition;
 mod reader;
@@ -28,6 +31,7 @@ use highwater_engine::source::{
     FormatError, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
 };
 
+pub use avro::AvroError;
 pub use error::FileError;
 pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
@@ -48,6 +52,8 @@ enum Format {
     Json(JsonOptions),
     Csv(CsvOptions),
     Parquet,
+    Orc,
+    Avro,
 }
 
 /// A source of files, understood.
@@ -64,7 +70,7 @@ struct FileConfig {
 
 /// The formats of files that can be read, by name.
 pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
-    ["text", "json", "csv", "parquet"]
+    ["text", "json", "csv", "parquet", "orc", "avro"]
         .into_iter()
         .map(|name| (name, Arc::new(FileFormat { name }) as Arc<dyn SourceFormat>))
         .collect()
@@ -111,6 +117,23 @@ const PARQUET_NOT_BUILT: &[&str] = &[
     "int96RebaseMode",
 ];
 
+const ORC_NOT_BUILT: &[&str] = &["mergeSchema", "compression"];
+
+const AVRO_NOT_BUILT: &[&str] = &[
+    "avroSchema",
+    "avroSchemaUrl",
+    "recordName",
+    "recordNamespace",
+    "ignoreExtension",
+    "mode",
+    "datetimeRebaseMode",
+    "positionalFieldMatching",
+    "enableStableIdentifiersForUnionType",
+    "stableIdentifierPrefixForUnionType",
+    "recursiveFieldMaxDepth",
+    "compression",
+];
+
 /// Options of which only the values that say what we do anyway are built.
 const FIXED: &[(&str, &[&str])] = &[
     ("wholetext", &["false"]),
@@ -138,6 +161,8 @@ impl FileFormat {
             "json" => (JSON_KNOWN, JSON_NOT_BUILT),
             "csv" => (csv::KNOWN, csv::NOT_BUILT),
             "parquet" => (&[], PARQUET_NOT_BUILT),
+            "orc" => (&["timeZone"], ORC_NOT_BUILT),
+            "avro" => (&[], AVRO_NOT_BUILT),
             _ => (&[], TEXT_NOT_BUILT),
         };
         let mut known = [options::KNOWN, known].concat();
@@ -199,11 +224,14 @@ impl FileFormat {
             }),
             "csv" => Format::Csv(CsvOptions::parse(owner, options, zone)?),
             "parquet" => Format::Parquet,
+            "orc" => Format::Orc,
+            "avro" => Format::Avro,
             _ => Format::Text,
         })
     }
 
-    /// The schema of a batch read that was given none. The first file tells that of CSV and Parquet; JSON is read whole.
+    /// The schema of a batch read that was given none. The first file tells it, but for JSON, which is
+    /// read whole.
     fn look_into(
         &self,
         path: &str,
@@ -219,8 +247,12 @@ impl FileFormat {
             let Some(file) = blocks::open(split, options.ignore_missing)? else {
                 continue;
             };
-            if let Format::Parquet = format {
-                return Ok(parquet::schema_of(file, &split.path)?);
+            match format {
+                Format::Parquet | Format::Orc | Format::Avro if split.size == 0 => continue,
+                Format::Parquet => return Ok(parquet::schema_of(file, &split.path)?),
+                Format::Orc => return Ok(orc::schema_of(file, &split.path)?),
+                Format::Avro => return Ok(avro::schema_of(file, split)?),
+                Format::Text | Format::Json(_) | Format::Csv(_) => {}
             }
             let mut blocks = blocks::Blocks::new(file, split)?;
             if let Format::Csv(csv) = format
@@ -339,7 +371,7 @@ impl SourceFormat for FileFormat {
             Format::Csv(options) => {
                 csv::CsvDecoder::new(&data_schema, &all, options.clone(), &probe)?;
             }
-            Format::Text | Format::Parquet => {}
+            Format::Text | Format::Parquet | Format::Orc | Format::Avro => {}
         }
         Ok(Arc::new(FileFactory {
             config: Arc::new(FileConfig {

@@ -6,9 +6,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use highwater_engine::source::{Batches, Reader, SourceError, Split};
 
+use super::avro::open_avro;
 use super::blocks::{Blocks, open};
 use super::csv::CsvDecoder;
 use super::error::FileError;
+use super::orc::open_orc;
 use super::parquet::open_parquet;
 use super::partition::Together;
 use super::split::FileSplit;
@@ -63,12 +65,22 @@ impl FileReader {
         let Some(file) = open(split, self.config.options.ignore_missing)? else {
             return Ok(Box::new(std::iter::empty()));
         };
-        if let Format::Parquet = self.config.format {
-            let connector = self.config.connector;
-            let batches = open_parquet(file, split, schema, columns)?;
-            return Ok(Box::new(batches.map(move |batch| {
-                batch.map_err(|error| error.of_source(connector))
-            })));
+        let zone = self.config.zone;
+        match self.config.format {
+            // An empty file has no rows, whatever it should have begun with.
+            Format::Parquet | Format::Orc | Format::Avro if split.size == 0 => {
+                return Ok(Box::new(std::iter::empty()));
+            }
+            Format::Parquet => {
+                return Ok(self.columnar(open_parquet(file, split, schema, columns)?));
+            }
+            Format::Orc => {
+                return Ok(self.columnar(open_orc(file, split, schema, columns, zone)?));
+            }
+            Format::Avro => {
+                return Ok(self.columnar(open_avro(file, split, schema, columns)?));
+            }
+            Format::Text | Format::Json(_) | Format::Csv(_) => {}
         }
         let blocks = Blocks::new(file, split)?;
         let decoder = self.decoder(split, schema, columns)?;
@@ -78,6 +90,17 @@ impl FileReader {
             config: Arc::clone(&self.config),
             ended: false,
         }))
+    }
+
+    /// Batches of a file that knows its columns. If damage is to be looked over, it ends the file.
+    fn columnar(
+        &self,
+        batches: impl Iterator<Item = Result<RecordBatch, FileError>> + Send + 'static,
+    ) -> Batches {
+        let (connector, ignore) = (self.config.connector, self.config.options.ignore_corrupt);
+        let whole = move |batch: &Result<RecordBatch, FileError>| !matches!(batch, Err(error) if ignore && error.is_corruption());
+        let batches = batches.take_while(whole);
+        Box::new(batches.map(move |batch| batch.map_err(|error| error.of_source(connector))))
     }
 
     fn decoder(
@@ -110,7 +133,9 @@ impl FileReader {
             Format::Csv(options) => {
                 Box::new(CsvDecoder::new(schema, columns, options.clone(), split)?)
             }
-            Format::Parquet => unreachable!("Parquet has no lines"),
+            Format::Parquet | Format::Orc | Format::Avro => {
+                unreachable!("they have no lines")
+            }
         })
     }
 }

@@ -306,6 +306,6 @@ impl Source for FileSource {
 impl Format {
     /// Whether a part of a file can be read without what comes before it.
     fn can_be_cut(&self) -> bool {
-        !matches!(self, Format::Parquet)
+        matches!(self, Format::Text | Format::Json(_) | Format::Csv(_))
     }
 }

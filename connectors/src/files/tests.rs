@@ -15,6 +15,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::conformance;
+use crate::view::{View, push_json_object};
+
+mod columnar;
 
 fn request(path: &Path, streaming: bool) -> SourceRequest {
     SourceRequest {

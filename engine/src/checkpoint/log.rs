@@ -1,163 +1,391 @@
 //! The epoch log: what each epoch reads, written before any of it becomes visible, and which epochs are committed.
 //!
-//! `metadata` has the query's id, `offsets/N` the plan of epoch N, `commits/N` says that the sink made it visible.
-//! Entries are written under a temporary name, synced, and linked to their own: whole or absent, and never
-//! replaced, so that of two runs over one directory the second to write an epoch loses and stops.
+//! `offsets/N` holds the plans of epoch N and of those that were waiting to be written with it; `commits/N` the runs of
+//! epochs that the sink made visible, N being the first epoch of the first. A line is one JSON object. Files are put
+//! if absent and never replaced: an epoch has one plan for ever, and of two writers one loses and stops.
+//!
+//! A thread writes them: however many epochs wait when it comes round, they share one write.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::CheckpointError;
-use crate::source::{Offset, Split};
-
-/// What an epoch reads from one source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SourceRecord {
-    /// Position before the epoch.
-    pub(crate) start: Offset,
-    /// Position after it.
-    pub(crate) end: Offset,
-    /// Its rows.
-    pub(crate) splits: Vec<Split>,
-}
+use super::store::Store;
+use super::{CheckpointError, FORMAT};
+use crate::coordinator::Event;
+use crate::source::Planned;
 
 /// The plan of one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct EpochRecord {
-    /// Format of this record.
-    pub(crate) version: u32,
-    /// The epoch's clock: microseconds since 1970.
+    /// Which.
+    pub(crate) epoch: u64,
+    /// Its clock: microseconds since 1970.
     pub(crate) clock_us: i64,
-    /// True if a run of epochs that the sink commits together ends here.
-    pub(crate) ends_run: bool,
-    /// One for each source of the query, in its order.
-    pub(crate) sources: Vec<SourceRecord>,
+    /// One for each source of the query, in its order. An epoch without splits lets the watermark take effect.
+    pub(crate) sources: Vec<Planned>,
+}
+
+/// A run of epochs that the sink holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommitRecord {
+    /// Its first epoch.
+    pub(crate) first: u64,
+    /// Its last epoch.
+    pub(crate) last: u64,
+    /// Rows it gave the sink.
+    pub(crate) rows: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Metadata {
-    id: String,
+struct Header {
+    version: u32,
+    generation: u64,
 }
 
-/// The log in one checkpoint directory.
-pub(crate) struct EpochLog {
-    dir: PathBuf,
+enum Entry {
+    Plan(EpochRecord),
+    Commit(CommitRecord),
+    /// Entries of epochs up to this one will not be read again.
+    Forget(u64),
 }
 
-impl EpochLog {
-    /// Begins a log for query `id` in an empty or absent directory.
-    pub(crate) fn begin(dir: &Path, id: &str) -> Result<Self, CheckpointError> {
-        let metadata = dir.join("metadata");
-        if let Ok(bytes) = fs::read(&metadata) {
-            let id = serde_json::from_slice(&bytes)
-                .map_or_else(|_| "unknown".to_string(), |m: Metadata| m.id);
-            return Err(CheckpointError::Resume {
-                dir: dir.display().to_string(),
-                id,
-            });
-        }
-        for sub in ["offsets", "commits"] {
-            let path = dir.join(sub);
-            fs::create_dir_all(&path).map_err(|e| write_error(&path, e))?;
-        }
-        let log = EpochLog {
-            dir: dir.to_path_buf(),
+/// Writes the log of one query. Dropping it writes what waits.
+pub(crate) struct Log {
+    entries: Option<Sender<Entry>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What was in the log after a checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Logged {
+    /// Dense, from the epoch after the checkpoint on.
+    pub(crate) plans: Vec<EpochRecord>,
+    /// The last epoch that the sink is known to hold.
+    pub(crate) committed: Option<u64>,
+    /// Files and their last epochs, oldest first.
+    plan_files: VecDeque<(String, u64)>,
+    commit_files: VecDeque<(String, u64)>,
+}
+
+impl Log {
+    /// Goes on behind `logged`, as `generation`. What it has done it tells by `events`.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        generation: u64,
+        logged: &Logged,
+        events: Sender<Event>,
+    ) -> Self {
+        let (sender, receiver) = unbounded();
+        let mut writer = Writer {
+            store,
+            generation,
+            plan_files: logged.plan_files.clone(),
+            commit_files: logged.commit_files.clone(),
         };
-        log.put("metadata", &Metadata { id: id.to_string() })?;
-        Ok(log)
-    }
-
-    /// Makes the plan of `epoch` durable.
-    pub(crate) fn plan(&self, epoch: u64, record: &EpochRecord) -> Result<(), CheckpointError> {
-        self.put(&format!("offsets/{epoch}"), record)
-    }
-
-    /// Records that the sink has `epoch`.
-    pub(crate) fn commit(&self, epoch: u64) -> Result<(), CheckpointError> {
-        self.put(
-            &format!("commits/{epoch}"),
-            &serde_json::json!({ "version": 1 }),
-        )
-    }
-
-    fn put(&self, name: &str, value: &impl Serialize) -> Result<(), CheckpointError> {
-        let path = self.dir.join(name);
-        let temporary = path.with_file_name(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
-        let bytes = serde_json::to_vec(value).expect("log records are plain data");
-        let written = (|| {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            fs::hard_link(&temporary, &path)?;
-            File::open(path.parent().expect("a log file is in a directory"))?.sync_all()
-        })();
-        let _ = fs::remove_file(&temporary);
-        match written {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Err(CheckpointError::OtherWriter {
-                    path: path.display().to_string(),
-                })
+        let work = move || {
+            if let Err(error) = writer.run(&receiver, &events) {
+                let _ = events.send(Event::LogFailed(crate::error::error_chain(&error)));
             }
-            Err(error) => Err(write_error(&path, error)),
+        };
+        let thread = std::thread::Builder::new()
+            .name("highwater:log".into())
+            .spawn(work)
+            .expect("the system can start a thread");
+        Log {
+            entries: Some(sender),
+            thread: Some(thread),
+        }
+    }
+
+    /// Makes the plan of an epoch durable; `Event::Planned` says when.
+    pub(crate) fn plan(&self, record: EpochRecord) {
+        self.send(Entry::Plan(record));
+    }
+
+    /// Makes it known that the sink holds a run; `Event::Recorded` says when.
+    pub(crate) fn commit(&self, record: CommitRecord) {
+        self.send(Entry::Commit(record));
+    }
+
+    /// Lets go of entries up to `epoch`: checkpoints that are kept do not need them.
+    pub(crate) fn forget(&self, epoch: u64) {
+        self.send(Entry::Forget(epoch));
+    }
+
+    fn send(&self, entry: Entry) {
+        if let Some(entries) = &self.entries {
+            let _ = entries.send(entry);
         }
     }
 }
 
-fn write_error(path: &Path, source: std::io::Error) -> CheckpointError {
-    CheckpointError::Write {
-        path: path.display().to_string(),
-        source,
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.entries = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
+}
+
+struct Writer {
+    store: Arc<dyn Store>,
+    generation: u64,
+    plan_files: VecDeque<(String, u64)>,
+    commit_files: VecDeque<(String, u64)>,
+}
+
+impl Writer {
+    fn run(
+        &mut self,
+        entries: &Receiver<Entry>,
+        events: &Sender<Event>,
+    ) -> Result<(), CheckpointError> {
+        while let Ok(first) = entries.recv() {
+            let (mut plans, mut commits, mut forget) = (Vec::new(), Vec::new(), None);
+            let mut sort = |entry: Entry| match entry {
+                Entry::Plan(record) => plans.push(record),
+                Entry::Commit(record) => commits.push(record),
+                Entry::Forget(epoch) => forget = Some(epoch),
+            };
+            sort(first);
+            entries.try_iter().for_each(sort);
+            // Commits first: a plan that waits costs nothing, a commit that is not recorded may be made again.
+            if let (Some(first), Some(last)) = (commits.first(), commits.last()) {
+                let (name, last) = (format!("commits/{}", first.first), last.last);
+                self.put(&name, &commits)?;
+                self.commit_files.push_back((name, last));
+                let _ = events.send(Event::Recorded(last));
+            }
+            if let (Some(first), Some(last)) = (plans.first(), plans.last()) {
+                let (name, last) = (format!("offsets/{}", first.epoch), last.epoch);
+                self.put(&name, &plans)?;
+                self.plan_files.push_back((name, last));
+                let _ = events.send(Event::Planned(last));
+            }
+            if let Some(epoch) = forget {
+                for files in [&mut self.plan_files, &mut self.commit_files] {
+                    while files.front().is_some_and(|(_, last)| *last <= epoch) {
+                        let (name, _) = files.pop_front().expect("there is a front");
+                        // What stays behind is found again, and ignored, at the next start.
+                        if let Err(error) = self.store.delete(&name) {
+                            tracing::warn!("{}", crate::error::error_chain(&error));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, name: &str, records: &[impl Serialize]) -> Result<(), CheckpointError> {
+        super::still_ours(self.store.as_ref(), self.generation)?;
+        let header = Header {
+            version: FORMAT,
+            generation: self.generation,
+        };
+        let mut bytes = line(&header);
+        records.iter().for_each(|record| bytes.extend(line(record)));
+        if self.store.put_new(name, &bytes)? {
+            return Ok(());
+        }
+        Err(CheckpointError::OtherWriter {
+            path: format!("{}/{name}", self.store.location()),
+        })
+    }
+}
+
+fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(value).expect("log records are plain data");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads what the log holds after epoch `after`.
+pub(crate) fn read(store: &dyn Store, after: Option<u64>) -> Result<Logged, CheckpointError> {
+    let mut logged = Logged::default();
+    for (name, last, plans) in files::<EpochRecord>(store, "offsets", |plan| plan.epoch)? {
+        for plan in plans {
+            let next = logged
+                .plans
+                .last()
+                .map(|plan| plan.epoch + 1)
+                .or(after.map(|epoch| epoch + 1));
+            if after.is_some_and(|after| plan.epoch <= after) {
+                continue;
+            }
+            if plan.epoch != next.unwrap_or(0) {
+                return Err(CheckpointError::Damaged {
+                    path: format!("{}/{name}", store.location()),
+                    reason: format!(
+                        "it holds epoch {} where epoch {} is due",
+                        plan.epoch,
+                        next.unwrap_or(0)
+                    ),
+                });
+            }
+            logged.plans.push(plan);
+        }
+        logged.plan_files.push_back((name, last));
+    }
+    for (name, last, _) in files::<CommitRecord>(store, "commits", |commit| commit.last)? {
+        logged.committed = logged.committed.max(Some(last));
+        logged.commit_files.push_back((name, last));
+    }
+    Ok(logged)
+}
+
+type LogFile<T> = (String, u64, Vec<T>);
+
+/// The files of one log in the order of their epochs.
+fn files<T: DeserializeOwned>(
+    store: &dyn Store,
+    dir: &str,
+    epoch: impl Fn(&T) -> u64,
+) -> Result<Vec<LogFile<T>>, CheckpointError> {
+    let mut numbers: Vec<u64> = Vec::new();
+    for (name, _) in store.list(dir)? {
+        numbers.extend(name.parse::<u64>().ok());
+    }
+    numbers.sort_unstable();
+    let mut found = Vec::new();
+    for number in numbers {
+        let name = format!("{dir}/{number}");
+        let Some(bytes) = store.get(&name)? else {
+            continue;
+        };
+        let damaged = |reason: String| CheckpointError::Damaged {
+            path: format!("{}/{name}", store.location()),
+            reason,
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let mut lines = text.lines();
+        let header: Header = serde_json::from_str(lines.next().unwrap_or_default())
+            .map_err(|error| damaged(error.to_string()))?;
+        super::check_version(store, &name, header.version)?;
+        let records = lines
+            .map(serde_json::from_str)
+            .collect::<Result<Vec<T>, _>>()
+            .map_err(|error| damaged(error.to_string()))?;
+        let Some(last) = records.last().map(&epoch) else {
+            return Err(damaged("it holds no record".into()));
+        };
+        found.push((name, last, records));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::{ObjectStores, open};
     use super::*;
 
-    #[test]
-    fn an_epoch_is_written_once() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let log = EpochLog::begin(dir.path(), "a").expect("begun");
-        let record = EpochRecord {
-            version: 1,
+    fn plan(epoch: u64) -> EpochRecord {
+        EpochRecord {
+            epoch,
             clock_us: 5,
-            ends_run: true,
-            sources: vec![],
+            sources: Vec::new(),
+        }
+    }
+
+    fn store(dir: &tempfile::TempDir) -> Arc<dyn Store> {
+        open(&dir.path().display().to_string(), &ObjectStores::default()).expect("opened")
+    }
+
+    fn begun(store: &Arc<dyn Store>, generation: u64) -> (Log, Receiver<Event>) {
+        let (sender, receiver) = unbounded();
+        let logged = read(store.as_ref(), None).expect("read");
+        let log = Log::start(Arc::clone(store), generation, &logged, sender);
+        (log, receiver)
+    }
+
+    #[test]
+    fn what_waits_shares_a_write_and_is_read_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = store(&dir);
+        let (log, _events) = begun(&store, 1);
+        (0..50).for_each(|epoch| log.plan(plan(epoch)));
+        log.commit(CommitRecord {
+            first: 0,
+            last: 7,
+            rows: 3,
+        });
+        drop(log);
+        let logged = read(store.as_ref(), None).expect("read");
+        assert_eq!(logged.plans, (0..50).map(plan).collect::<Vec<_>>());
+        assert_eq!(logged.committed, Some(7));
+        assert!(logged.plan_files.len() < 50, "{}", logged.plan_files.len());
+        let later = read(store.as_ref(), Some(20)).expect("read");
+        assert_eq!(later.plans, (21..50).map(plan).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_epoch_is_planned_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = store(&dir);
+        let (first, _events) = begun(&store, 1);
+        let (second, events) = begun(&store, 1);
+        first.plan(plan(0));
+        drop(first);
+        second.plan(plan(0));
+        drop(second);
+        let Ok(Event::LogFailed(text)) = events.recv() else {
+            panic!("the second writer loses");
         };
-        log.plan(0, &record).expect("planned");
-        let again = log.plan(0, &record).expect_err("a second writer loses");
-        assert!(
-            matches!(again, CheckpointError::OtherWriter { .. }),
-            "{again}"
-        );
-        let stored: EpochRecord =
-            serde_json::from_slice(&fs::read(dir.path().join("offsets/0")).expect("written"))
-                .expect("read back");
-        assert_eq!(stored, record);
+        assert!(text.contains("another run"), "{text}");
     }
 
     #[test]
-    fn an_earlier_run_is_not_resumed_silently() {
+    fn a_writer_of_an_older_generation_stops() {
         let dir = tempfile::tempdir().expect("a directory");
-        EpochLog::begin(dir.path(), "a").expect("begun");
-        assert!(
-            matches!(EpochLog::begin(dir.path(), "b"), Err(CheckpointError::Resume { id, .. }) if id == "a")
-        );
+        let store = store(&dir);
+        let (stale, events) = begun(&store, 1);
+        assert!(store.put_new("generations/2", b"{}").expect("written"));
+        stale.plan(plan(0));
+        drop(stale);
+        assert!(matches!(events.recv(), Ok(Event::LogFailed(_))));
+        assert!(read(store.as_ref(), None).expect("read").plans.is_empty());
     }
 
     #[test]
-    fn a_file_in_the_place_of_the_directory_is_named() {
+    fn what_no_checkpoint_needs_is_removed() {
         let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("file");
-        fs::write(&file, "x").expect("written");
-        let error = EpochLog::begin(&file, "a")
-            .map(|_| ())
-            .expect_err("refused")
-            .to_string();
-        assert!(error.contains("file"), "{error}");
+        let store = store(&dir);
+        let (log, events) = begun(&store, 1);
+        for epoch in 0..20 {
+            log.plan(plan(epoch));
+            assert!(matches!(events.recv(), Ok(Event::Planned(_))));
+        }
+        log.forget(14);
+        drop(log);
+        let logged = read(store.as_ref(), Some(14)).expect("read");
+        assert_eq!(logged.plan_files.len(), 5);
+    }
+
+    #[test]
+    fn a_gap_and_a_torn_file_are_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = store(&dir);
+        let (log, events) = begun(&store, 1);
+        for epoch in 0..3 {
+            log.plan(plan(epoch));
+            assert!(matches!(events.recv(), Ok(Event::Planned(_))));
+        }
+        drop(log);
+        store.delete("offsets/1").expect("deleted");
+        let error = read(store.as_ref(), None).expect_err("a gap").to_string();
+        assert!(error.contains("offsets/2"), "{error}");
+        store
+            .put("offsets/1", &mut |file| {
+                file.write_all(b"{\"version\":1,\"generation\":1}\n{\"epo")
+            })
+            .expect("written");
+        let error = read(store.as_ref(), None).expect_err("torn").to_string();
+        assert!(error.contains("offsets/1"), "{error}");
     }
 }

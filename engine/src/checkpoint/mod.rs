@@ -1,8 +1,39 @@
-//! The checkpoint directory: today the epoch log; state follows.
+//! The checkpoint directory: everything a restart needs.
+//!
+//! ```text
+//! metadata         the query's id, and the shape of its plan
+//! generations/N    put if absent by the Nth run: runs before it have lost
+//! offsets/E        plans of epoch E and some after it        (log.rs)
+//! commits/E        runs of epochs that the sink holds        (log.rs)
+//! checkpoints/E    the durable cut after epoch E             (manifest.rs)
+//! state/, sources/ files that checkpoints name
+//! lock             held while a query runs, where the file system has locks
+//! ```
+//!
+//! Everything carries the version of its format. A restart loads the newest good checkpoint, replays the logged plans
+//! after it, and goes on; the sink says itself which of the replayed epochs it has.
 
+mod inspect;
 mod log;
+mod manifest;
+mod store;
+mod upload;
 
-pub(crate) use log::{EpochLog, EpochRecord, SourceRecord};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use inspect::{CheckpointSummary, inspect};
+pub(crate) use log::{CommitRecord, EpochRecord, Log, Logged};
+pub(crate) use manifest::{Manifest, Shelf, SourceState, load, read_segment};
+pub(crate) use store::{ObjectStores, Store, open};
+pub(crate) use upload::{Uploaded, Uploader, restore};
+
+/// The format of everything here. A reader refuses what is newer.
+const FORMAT: u32 = 1;
 
 /// What can go wrong with a checkpoint directory.
 #[derive(Debug, thiserror::Error)]
@@ -16,23 +47,331 @@ pub enum CheckpointError {
         #[source]
         source: std::io::Error,
     },
-    /// Another run wrote the epoch first.
+    /// The directory cannot be read.
+    #[error("could not read checkpoint file \"{path}\"")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is torn or was changed.
+    #[error("checkpoint file \"{path}\" is damaged: {reason}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Written by a later version.
     #[error(
-        "checkpoint file \"{path}\" was written by another run of this query; only one may run at a time"
+        "checkpoint file \"{path}\" has format {found}, and this version of highwater reads up to {known}: use the \
+         version that wrote it, or a later one"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its format.
+        found: u32,
+        /// The newest known.
+        known: u32,
+    },
+    /// Another run wrote first, or a later one has begun.
+    #[error(
+        "[CONCURRENT_STREAM_LOG_UPDATE] checkpoint file \"{path}\" was written by another run of this query; only one \
+         may run at a time"
     )]
     OtherWriter {
         /// The file.
         path: String,
     },
-    /// The directory holds an earlier run.
+    /// Another run holds the lock.
     #[error(
-        "checkpoint directory \"{dir}\" holds an earlier run of query {id}; resuming a query is not supported yet: \
-         remove the directory (and the output it wrote) to start over, or choose a new one"
+        "[CONCURRENT_STREAM_LOG_UPDATE] checkpoint directory \"{dir}\" is in use: another run of this query holds its \
+         lock; stop that one first"
     )]
-    Resume {
+    Running {
         /// The directory.
         dir: String,
-        /// The query's id.
-        id: String,
     },
+    /// The plan cannot go on from this checkpoint.
+    #[error(
+        "the query differs from the one that wrote checkpoint \"{dir}\": {difference}; use a new checkpoint directory \
+         for the new query, or bring the old one back"
+    )]
+    OtherPlan {
+        /// The directory.
+        dir: String,
+        /// What differs.
+        difference: String,
+    },
+    /// A URL of an object store that nobody registered.
+    #[error(
+        "no object store is known for \"{location}\": register one for \"{root}\" when the session is built"
+    )]
+    NoStore {
+        /// What was asked for.
+        location: String,
+        /// Its scheme and host.
+        root: String,
+    },
+    /// Not a checkpoint.
+    #[error("\"{dir}\" is no checkpoint directory: it has no file \"metadata\"")]
+    NotOne {
+        /// The directory.
+        dir: String,
+    },
+}
+
+/// What must not change between two runs of a query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlanShape {
+    /// The kind of each source ("FileStreamSource").
+    pub(crate) sources: Vec<String>,
+    /// Each operator with state: its name, and what its state holds.
+    pub(crate) operators: Vec<OperatorShape>,
+}
+
+/// What an operator's state holds, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OperatorShape {
+    pub(crate) name: String,
+    pub(crate) state: String,
+}
+
+impl PlanShape {
+    /// What differs from an earlier shape, if anything does.
+    fn difference(&self, before: &PlanShape) -> Option<String> {
+        if self.sources != before.sources {
+            return Some(format!(
+                "it read {} and now reads {}",
+                list(&before.sources),
+                list(&self.sources)
+            ));
+        }
+        for old in &before.operators {
+            match self.operators.iter().find(|new| new.name == old.name) {
+                None => {
+                    return Some(format!(
+                        "it had an operator with state, {} {}, that is gone",
+                        old.name, old.state
+                    ));
+                }
+                Some(new) if new.state != old.state => {
+                    return Some(format!(
+                        "the state of {} was {}, and is now {}",
+                        old.name, old.state, new.state
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let added = |new: &&OperatorShape| before.operators.iter().all(|old| old.name != new.name);
+        self.operators.iter().find(added).map(|new| {
+            format!(
+                "it has a new operator with state, {} {}",
+                new.name, new.state
+            )
+        })
+    }
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "nothing".into(),
+        names => names.join(", "),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    version: u32,
+    id: String,
+    plan: PlanShape,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GenerationRecord {
+    version: u32,
+    run_id: String,
+    workers: usize,
+    processes: usize,
+}
+
+/// A checkpoint directory that one run has taken.
+pub(crate) struct Checkpoint {
+    pub(crate) store: Arc<dyn Store>,
+    /// Of the query, over all its runs.
+    pub(crate) id: String,
+    fresh: bool,
+    _lock: Option<File>,
+}
+
+/// What a run goes on from.
+pub(crate) struct Recovered {
+    /// This run's.
+    pub(crate) generation: u64,
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) logged: Logged,
+}
+
+impl Checkpoint {
+    /// Locks a directory, and reads which query it belongs to. Nothing else is written yet.
+    pub(crate) fn take(store: Arc<dyn Store>) -> Result<Self, CheckpointError> {
+        let lock = store.lock()?;
+        let metadata = metadata(store.as_ref())?;
+        let fresh = metadata.is_none();
+        let id = match metadata {
+            Some(metadata) => metadata.id,
+            None => {
+                // Without it the log belongs to nobody: somebody removed the file, or this is no checkpoint.
+                if !store.list("offsets")?.is_empty() || !store.list("checkpoints")?.is_empty() {
+                    return Err(CheckpointError::NotOne {
+                        dir: store.location().into(),
+                    });
+                }
+                uuid::Uuid::new_v4().to_string()
+            }
+        };
+        Ok(Checkpoint {
+            store,
+            id,
+            fresh,
+            _lock: lock,
+        })
+    }
+
+    /// Becomes the newest run of the query, and reads what there is to go on from.
+    pub(crate) fn recover(
+        &self,
+        plan: &PlanShape,
+        run_id: &str,
+        workers: usize,
+        processes: usize,
+    ) -> Result<Recovered, CheckpointError> {
+        let store = self.store.as_ref();
+        if self.fresh && metadata(store)?.is_none() {
+            let metadata = Metadata {
+                version: FORMAT,
+                id: self.id.clone(),
+                plan: plan.clone(),
+            };
+            if !store.put_new("metadata", &json(&metadata))? {
+                return Err(CheckpointError::OtherWriter {
+                    path: format!("{}/metadata", store.location()),
+                });
+            }
+        }
+        if let Some(before) = metadata(store)?
+            && let Some(difference) = plan.difference(&before.plan)
+        {
+            return Err(CheckpointError::OtherPlan {
+                dir: store.location().into(),
+                difference,
+            });
+        }
+        let generation = self.next_generation(run_id, workers, processes)?;
+        let manifest = manifest::newest_good(store)?;
+        let logged = log::read(store, manifest.as_ref().map(|manifest| manifest.epoch))?;
+        Ok(Recovered {
+            generation,
+            manifest,
+            logged,
+        })
+    }
+
+    fn next_generation(
+        &self,
+        run_id: &str,
+        workers: usize,
+        processes: usize,
+    ) -> Result<u64, CheckpointError> {
+        /// Older ones are removed: a run that has slept through so many others does not wake.
+        const KEPT: u64 = 100;
+        let mut last = 0;
+        let mut numbers = Vec::new();
+        for (name, _) in self.store.list("generations")? {
+            if let Ok(number) = name.parse::<u64>() {
+                last = last.max(number);
+                numbers.push(number);
+            }
+        }
+        let generation = last + 1;
+        let record = GenerationRecord {
+            version: FORMAT,
+            run_id: run_id.into(),
+            workers,
+            processes,
+        };
+        let name = format!("generations/{generation}");
+        if !self.store.put_new(&name, &json(&record))? {
+            return Err(CheckpointError::OtherWriter {
+                path: format!("{}/{name}", self.store.location()),
+            });
+        }
+        for number in numbers {
+            if number + KEPT < generation {
+                self.store.delete(&format!("generations/{number}"))?;
+            }
+        }
+        Ok(generation)
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(value).expect("plain data");
+    bytes.push(b'\n');
+    bytes
+}
+
+fn metadata(store: &dyn Store) -> Result<Option<Metadata>, CheckpointError> {
+    let Some(bytes) = store.get("metadata")? else {
+        return Ok(None);
+    };
+    let damaged = |error: serde_json::Error| CheckpointError::Damaged {
+        path: format!("{}/metadata", store.location()),
+        reason: error.to_string(),
+    };
+    let metadata: Metadata = serde_json::from_slice(&bytes).map_err(damaged)?;
+    check_version(store, "metadata", metadata.version)?;
+    Ok(Some(metadata))
+}
+
+fn check_version(store: &dyn Store, name: &str, found: u32) -> Result<(), CheckpointError> {
+    if found <= FORMAT {
+        return Ok(());
+    }
+    Err(CheckpointError::Newer {
+        path: format!("{}/{name}", store.location()),
+        found,
+        known: FORMAT,
+    })
+}
+
+/// An error once a later run has begun: what we write would not be read.
+fn still_ours(store: &dyn Store, generation: u64) -> Result<(), CheckpointError> {
+    let name = format!("generations/{}", generation + 1);
+    if !store.exists(&name)? {
+        return Ok(());
+    }
+    Err(CheckpointError::OtherWriter {
+        path: format!("{}/{name}", store.location()),
+    })
+}
+
+/// The size and CRC-32 of a file.
+fn checksum_of(path: &Path) -> std::io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
+    let (mut hasher, mut bytes) = (crc32fast::Hasher::new(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((bytes, hasher.finalize()));
+        }
+        hasher.update(&buffer[..count]);
+        bytes += count as u64;
+    }
 }

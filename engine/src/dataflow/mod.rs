@@ -2,24 +2,28 @@
 
 mod orders;
 mod read;
+mod save;
 mod write;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
+use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::metrics::Meters;
-use highwater_operators::{Failure, Rows};
-use highwater_operators::{aggregate, exchange, stage};
+use highwater_operators::{Failure, OperatorError, Rows, exchange, stage};
+use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
 use timely::worker::Worker;
 
 pub(crate) use orders::{Feed, FeedInput, Order, feed};
-pub(crate) use write::Report;
+pub(crate) use write::{Report, Staged};
 
+use crate::checkpoint::{self, Manifest, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
 use crate::plan::{Compiled, Node};
@@ -39,100 +43,185 @@ pub(crate) struct Blueprint {
     pub(crate) feed: Option<FeedInput>,
     pub(crate) coordinator: Option<Sender<Event>>,
     pub(crate) query: Arc<QueryShared>,
+    /// Where state is saved and restored from.
+    pub(crate) store: Option<Arc<dyn Store>>,
+}
+
+/// Where a query begins: decided in the coordinator's process, told to all workers as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Beginning {
+    /// The query's id.
+    pub(crate) query_id: String,
+    /// Of the run.
+    pub(crate) generation: u64,
+    /// The first epoch that runs.
     pub(crate) first_epoch: u64,
+    /// The first epoch that the sink does not have.
+    pub(crate) first_written: u64,
+    /// The epoch of the checkpoint to load.
+    pub(crate) checkpoint: Option<u64>,
 }
 
 impl Blueprint {
-    /// Builds the dataflow on `worker`.
-    pub(crate) fn build(&self, worker: &mut Worker, query_id: &str) -> ProbeHandle<u64> {
-        let index = worker.index();
+    /// Builds the dataflow on `worker`; `beginning` is the text of a [`Beginning`].
+    pub(crate) fn build(&self, worker: &mut Worker, beginning: &str) -> ProbeHandle<u64> {
+        let beginning: Beginning =
+            serde_json::from_str(beginning).expect("the first process wrote it");
+        let (index, peers) = (worker.index(), worker.peers());
         worker.dataflow_named(&self.name, |scope| {
             let failure = Failure::default();
             let meters = Meters::new(index, stopwatch_us);
+            let first_epoch = beginning.first_epoch;
+            let fail = |error: String| failure.set(first_epoch, OperatorError::Other(error));
+            let manifest = match (&self.store, beginning.checkpoint) {
+                (Some(store), Some(epoch)) => match checkpoint::load(store.as_ref(), epoch) {
+                    Ok(manifest) => Some(Rc::new(manifest)),
+                    Err(error) => {
+                        fail(error_chain(&error));
+                        None
+                    }
+                },
+                _ => None,
+            };
             let query = Arc::clone(&self.query);
             let feed = self.feed.clone().filter(|_| index == 0);
-            let orders = orders::orders(scope, feed, move |error| query.failed(error));
-            let rows = self.render(&self.compiled.root, &orders, &failure, &meters);
+            let registry = save::Registry::default();
+            let asked = Rc::clone(&registry);
+            let orders = orders::orders(
+                scope,
+                feed,
+                first_epoch,
+                move |error| query.failed(error),
+                move |epoch| {
+                    for operator in asked.borrow().iter() {
+                        operator.snapshots.request(epoch);
+                    }
+                },
+            );
+            let render = Render {
+                blueprint: self,
+                orders: orders.clone(),
+                failure: failure.clone(),
+                meters: meters.clone(),
+                registry: Rc::clone(&registry),
+                first_epoch,
+                manifest: manifest.clone(),
+                place: (index, peers),
+            };
+            let rows = render.node(&self.compiled.root);
             let (rows, has_writer) = match self.sink.placement() {
                 Placement::EveryWorker => (rows, true),
                 Placement::OneWorker => (exchange::gather(rows, &failure), index == 0),
             };
-            let writer = if has_writer {
-                self.sink.writer(index, query_id)
-            } else {
-                return self.finish(rows, None, index, failure, meters);
-            };
-            match writer {
-                Ok(writer) => self.finish(rows, Some(writer), index, failure, meters),
+            let writer = has_writer.then(|| self.sink.writer(index, &beginning.query_id));
+            let writer = match writer.transpose() {
+                Ok(writer) => writer,
                 Err(error) => {
-                    failure.set(
-                        0,
-                        highwater_operators::OperatorError::Other(error_chain(&error)),
-                    );
-                    self.finish(rows, None, index, failure, meters)
+                    fail(error_chain(&error));
+                    None
                 }
+            };
+            let begin = write::Begin {
+                worker: index,
+                first_epoch,
+                first_written: beginning.first_written,
+            };
+            let sayings =
+                write::write(rows, orders.clone(), writer, begin, failure.clone(), meters);
+            let coordinator = self.coordinator.clone().filter(|_| index == 0);
+            if let Some(store) = &self.store
+                && !registry.borrow().is_empty()
+            {
+                let store = Arc::clone(store);
+                let generation = beginning.generation;
+                let place = (index, peers);
+                let uploader = move |bell: Box<dyn Fn() + Send>| {
+                    Uploader::start(store, generation, place, manifest.as_deref(), bell)
+                };
+                let said = sayings.clone();
+                save::save(scope, orders, said, registry, uploader, coordinator.clone());
             }
+            write::collect(sayings, first_epoch, coordinator)
         })
     }
+}
 
-    fn finish(
-        &self,
-        rows: Rows<'_>,
-        writer: Option<Box<dyn crate::sink::SinkWriter>>,
-        index: usize,
-        failure: Failure,
-        meters: Meters,
-    ) -> ProbeHandle<u64> {
-        let reports = write::write(rows, writer, self.first_epoch, failure, meters);
-        write::collect(
-            reports,
-            self.first_epoch,
-            self.coordinator.clone().filter(|_| index == 0),
-        )
+/// A plan on its way to operators.
+struct Render<'a, 's> {
+    blueprint: &'a Blueprint,
+    orders: Stream<'s, u64, Vec<Order>>,
+    failure: Failure,
+    meters: Meters,
+    registry: save::Registry,
+    first_epoch: u64,
+    manifest: Option<Rc<Manifest>>,
+    /// This worker, and how many there are.
+    place: (usize, usize),
+}
+
+impl<'s> Render<'_, 's> {
+    /// The state of an operator: where it is read from and left.
+    fn state(&self, name: &str) -> State {
+        let read = match (&self.manifest, &self.blueprint.store) {
+            (Some(manifest), Some(store)) => {
+                let (manifest, store) = (Rc::clone(manifest), Arc::clone(store));
+                let (name, place) = (name.to_string(), self.place);
+                let read: ReadState = Rc::new(move |values: &SchemaRef| {
+                    checkpoint::restore(store.as_ref(), &manifest, &name, place, values)
+                        .map_err(|error| OperatorError::Other(error_chain(&error)))
+                });
+                Some(read)
+            }
+            _ => None,
+        };
+        State {
+            start: self.first_epoch,
+            read,
+            ..State::default()
+        }
     }
 
-    fn render<'s>(
-        &self,
-        node: &Node,
-        orders: &Stream<'s, u64, Vec<Order>>,
-        failure: &Failure,
-        meters: &Meters,
-    ) -> Rows<'s> {
+    fn node(&self, node: &Node) -> Rows<'s> {
+        let failure = &self.failure;
         match node {
             Node::Source { source, edge } => {
-                let reader = Arc::clone(&self.readers[*source]);
-                let columns = self.compiled.sources[*source].columns.clone();
+                let reader = Arc::clone(&self.blueprint.readers[*source]);
+                let columns = self.blueprint.compiled.sources[*source].columns.clone();
                 read::read(
-                    orders.clone(),
+                    self.orders.clone(),
                     *source,
                     reader,
                     columns,
                     edge.clone(),
                     failure.clone(),
-                    meters.clone(),
+                    self.meters.clone(),
                 )
             }
-            Node::Stage { input, steps } => stage::stage(
-                self.render(input, orders, failure, meters),
-                "Stage",
-                steps.clone(),
-                failure,
-            ),
+            Node::Stage { input, steps } => {
+                stage::stage(self.node(input), "Stage", steps.clone(), failure)
+            }
             Node::Aggregate { input, aggregation } => {
-                let rows = self.render(input, orders, failure, meters);
-                let state = aggregate::State {
-                    meter: meters.operator("stateStoreSave"),
-                    ..aggregate::State::default()
+                let state = State {
+                    meter: self.meters.operator("stateStoreSave"),
+                    ..self.state(&aggregation.name)
                 };
-                let aggregation = aggregation.as_ref().clone();
-                aggregate::aggregate_with_state(rows, aggregation, state, failure).rows
+                let snapshots = state.snapshots.clone();
+                let aggregated = aggregate::aggregate_with_state(
+                    self.node(input),
+                    aggregation.as_ref().clone(),
+                    state,
+                    failure,
+                );
+                self.registry.borrow_mut().push(save::Stateful {
+                    name: aggregation.name.clone(),
+                    snapshots,
+                    arrangement: aggregated.arrangement,
+                });
+                aggregated.rows
             }
             Node::Union { inputs, edge } => {
-                let inputs: Vec<_> = inputs
-                    .iter()
-                    .map(|input| self.render(input, orders, failure, meters).stream)
-                    .collect();
-                let stream = orders.scope().concatenate(inputs);
+                let inputs: Vec<_> = inputs.iter().map(|input| self.node(input).stream).collect();
+                let stream = self.orders.scope().concatenate(inputs);
                 Rows {
                     stream,
                     edge: edge.clone(),

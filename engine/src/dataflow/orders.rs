@@ -31,6 +31,24 @@ pub(crate) enum Order {
         /// The split.
         split: Split,
     },
+    /// Leave the state after `epoch` for the checkpoint.
+    Checkpoint {
+        /// Who leaves it.
+        worker: usize,
+        /// The epoch.
+        epoch: u64,
+        /// True if the epoch is over and none is open: the order comes with no rows. Otherwise it comes with the rows
+        /// of the epoch.
+        settled: bool,
+    },
+    /// The run of epochs that ends with `last` goes to the sink. Comes with the rows of that epoch, or before any rows of
+    /// the next.
+    Stage {
+        /// Whose writer stages it.
+        worker: usize,
+        /// Its last epoch.
+        last: u64,
+    },
     /// The query ends, with this error if it failed.
     End {
         /// Who is told.
@@ -43,7 +61,10 @@ pub(crate) enum Order {
 impl Order {
     fn worker(&self) -> usize {
         match self {
-            Order::Read { worker, .. } | Order::End { worker, .. } => *worker,
+            Order::Read { worker, .. }
+            | Order::Checkpoint { worker, .. }
+            | Order::Stage { worker, .. }
+            | Order::End { worker, .. } => *worker,
         }
     }
 }
@@ -51,6 +72,8 @@ impl Order {
 enum Entry {
     /// The next epoch's orders. Epochs are dense: each entry is one epoch.
     Epoch(Vec<Order>),
+    /// Orders without rows, before the next epoch.
+    Note(Vec<Order>),
     End(Vec<Order>),
 }
 
@@ -99,6 +122,11 @@ impl Feed {
         self.send(Entry::Epoch(orders));
     }
 
+    /// Says something before the next epoch is open.
+    pub(crate) fn note(&self, orders: Vec<Order>) {
+        self.send(Entry::Note(orders));
+    }
+
     /// Ends the query on all `peers` workers: the dataflow drains and completes.
     pub(crate) fn end(&self, peers: usize, error: Option<&str>) {
         let orders = (0..peers).map(|worker| Order::End {
@@ -119,15 +147,22 @@ impl Feed {
 
 type Orders = CapacityContainerBuilder<Vec<Order>>;
 
-/// Brings orders to the workers they name; `on_end` hears of the end.
+/// Brings orders to the workers they name, from `first_epoch` on; `on_end` hears of the end, `on_checkpoint` of each
+/// epoch after which the state is wanted, before any operator runs that epoch.
 pub(crate) fn orders<'s>(
     scope: Scope<'s, u64>,
     input: Option<FeedInput>,
+    first_epoch: u64,
     on_end: impl Fn(Option<String>) + 'static,
+    on_checkpoint: impl Fn(u64) + 'static,
 ) -> Stream<'s, u64, Vec<Order>> {
     let entered = source::<u64, Orders, _, _>(scope, "Epochs", move |capability, info| {
         // Only worker 0 opens epochs; the others give up their right at once.
-        let mut capability = input.as_ref().map(|_| capability);
+        let mut capability = input.as_ref().map(|_| {
+            let mut capability = capability;
+            capability.downgrade(&first_epoch);
+            capability
+        });
         if let Some(input) = &input {
             *lock(&input.bell) = Some(scope.worker().sync_activator_for(info.address.to_vec()));
         }
@@ -139,6 +174,9 @@ pub(crate) fn orders<'s>(
                         output.session(epoch).give_iterator(orders.into_iter());
                         let next = *epoch.time() + 1;
                         epoch.downgrade(&next);
+                    }
+                    Ok(Entry::Note(orders)) => {
+                        output.session(epoch).give_iterator(orders.into_iter());
                     }
                     Ok(Entry::End(orders)) => {
                         output.session(epoch).give_iterator(orders.into_iter());
@@ -158,7 +196,17 @@ pub(crate) fn orders<'s>(
                 for order in orders.drain(..) {
                     match order {
                         Order::End { error, .. } => on_end(error),
-                        read => session.give(read),
+                        other => {
+                            if let Order::Checkpoint {
+                                epoch,
+                                settled: false,
+                                ..
+                            } = other
+                            {
+                                on_checkpoint(epoch);
+                            }
+                            session.give(other);
+                        }
                     }
                 }
             });

@@ -1,6 +1,10 @@
 //! Hands each epoch's rows to the sink's writers, and what they staged to the coordinator.
+//!
+//! The coordinator decides which epochs the sink commits together, and may decide it after the last of them is over. So
+//! a writer takes no row of an epoch before it knows whether the epoch before ended a run: the orders say so, and their
+//! frontier says that all of them are here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crossbeam_channel::Sender;
 use highwater_operators::metrics::{Meters, WorkerMetrics};
@@ -11,125 +15,226 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::{Operator, Probe};
 use timely::dataflow::{ProbeHandle, Stream};
 
+use super::orders::Order;
 use crate::coordinator::Event;
 use crate::error::{error_chain, plain};
 use crate::sink::{Receipt, SinkWriter};
 
 /// What one worker says of one epoch.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// What it staged; none on a worker without a writer, or if the epoch failed there.
-    pub(crate) receipt: Option<Receipt>,
     /// The first failure on this worker so far, if it covers the epoch.
     pub(crate) failure: Option<String>,
     /// What it counted.
     pub(crate) metrics: WorkerMetrics,
 }
 
-type Reports = CapacityContainerBuilder<Vec<Report>>;
-
-/// Writes `rows` with `writer`; `first_epoch` is what this dataflow's time 0 stands for. Every epoch gets a report
-/// from every worker, rows or not.
-pub(crate) fn write<'s>(
-    rows: Rows<'s>,
-    mut writer: Option<Box<dyn SinkWriter>>,
-    first_epoch: u64,
-    failure: Failure,
-    meters: Meters,
-) -> Stream<'s, u64, Vec<Report>> {
-    let schema = rows.edge.physical();
-    rows.stream
-        .unary_frontier::<Reports, _, _, _>(Pipeline, "Write", move |capability, _| {
-            let mut held = Some(capability);
-            let mut pending: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
-            move |(input, frontier), output| {
-                let current = held.as_ref().map(|capability| *capability.time());
-                input.for_each(|epoch, batch| {
-                    let time = *epoch.time();
-                    let batch = std::mem::take(batch);
-                    // Rows of the epoch that is being written leave in this call; others wait, on memory of their own.
-                    let kept = if Some(time) == current {
-                        Ok(batch)
-                    } else {
-                        batch.into_owned_rows(&schema).map(Batch::from)
-                    };
-                    match kept {
-                        Ok(batch) => pending.entry(time).or_default().push(batch),
-                        Err(error) => failure.set(time, error),
-                    }
-                });
-                while let Some(capability) = &mut held {
-                    let time = *capability.time();
-                    let epoch = first_epoch + time;
-                    for batch in pending.remove(&time).unwrap_or_default() {
-                        if failure.covers(time) {
-                            continue;
-                        }
-                        let written = batch.into_rows(&schema).and_then(|rows| match &mut writer {
-                            Some(writer) => writer
-                                .write(epoch, &rows)
-                                .map_err(|e| OperatorError::Other(error_chain(&e))),
-                            None => Err(OperatorError::Other(
-                                "rows arrived at a worker without a writer".into(),
-                            )),
-                        });
-                        if let Err(error) = written {
-                            failure.set(time, error);
-                        }
-                    }
-                    if frontier.less_equal(&time) {
-                        break;
-                    }
-                    if frontier.is_empty() && pending.is_empty() {
-                        held = None;
-                        break;
-                    }
-                    let metrics = meters.take(time);
-                    let receipt = match &mut writer {
-                        Some(writer) if !failure.covers(time) => {
-                            match writer.stage(epoch..=epoch) {
-                                Ok(receipt) => Some(receipt),
-                                Err(error) => {
-                                    failure.set(time, OperatorError::Other(error_chain(&error)));
-                                    None
-                                }
-                            }
-                        }
-                        _ => None,
-                    };
-                    let failed = failure
-                        .covers(time)
-                        .then(|| failure.text().map(|(_, text)| plain(&text)))
-                        .flatten();
-                    output.session(capability).give(Report {
-                        receipt,
-                        failure: failed,
-                        metrics,
-                    });
-                    capability.downgrade(&(time + 1));
-                }
-            }
-        })
+/// What one worker's writer says of a run of epochs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Staged {
+    /// The last epoch of the run.
+    pub(crate) last: u64,
+    /// What was staged, unless that failed.
+    pub(crate) receipt: Result<Receipt, String>,
 }
 
-/// Brings all reports of an epoch to worker 0 and tells the coordinator that it is complete, epoch after epoch.
+/// What a worker tells the coordinator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Said {
+    /// An epoch is over here.
+    Epoch(Report),
+    /// A run is staged here.
+    Staged(Staged),
+}
+
+type Sayings = CapacityContainerBuilder<Vec<Said>>;
+
+/// Where a writer begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begin {
+    /// The worker.
+    pub(crate) worker: usize,
+    /// The first epoch that runs.
+    pub(crate) first_epoch: u64,
+    /// The first epoch that the sink does not have: rows of those before it are dropped.
+    pub(crate) first_written: u64,
+}
+
+/// Writes `rows` with `writer`. Every epoch gets a report from every worker, rows or not; every run of epochs that
+/// the orders name is staged.
+pub(crate) fn write<'s>(
+    rows: Rows<'s>,
+    orders: Stream<'s, u64, Vec<Order>>,
+    writer: Option<Box<dyn SinkWriter>>,
+    begin: Begin,
+    failure: Failure,
+    meters: Meters,
+) -> Stream<'s, u64, Vec<Said>> {
+    let schema = rows.edge.physical();
+    let mut desk = Desk {
+        writer,
+        ends: BTreeSet::new(),
+        run_first: begin.first_written.max(begin.first_epoch),
+        failure: failure.clone(),
+    };
+    rows.stream
+        .binary_frontier::<Vec<Order>, Sayings, _, _, _, _>(
+            orders,
+            Pipeline,
+            Pipeline,
+            "Write",
+            move |mut capability, _| {
+                capability.downgrade(&begin.first_epoch);
+                let mut held = Some(capability);
+                let mut pending: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
+                move |(input, frontier), (orders, orders_frontier), output| {
+                    orders.for_each(|_, orders| {
+                        for order in orders.drain(..) {
+                            if let Order::Stage { worker, last } = order
+                                && worker == begin.worker
+                            {
+                                desk.ends.insert(last);
+                            }
+                        }
+                    });
+                    let current = held.as_ref().map(|capability| *capability.time());
+                    let known = |epoch: u64| !orders_frontier.less_equal(&epoch);
+                    input.for_each(|epoch, batch| {
+                        let epoch = *epoch.time();
+                        if epoch < begin.first_written {
+                            return;
+                        }
+                        let batch = std::mem::take(batch);
+                        // Rows of the epoch that is being written leave in this call; others wait, on memory of their own.
+                        let kept = if Some(epoch) == current && known(epoch) {
+                            Ok(batch)
+                        } else {
+                            batch.into_owned_rows(&schema).map(Batch::from)
+                        };
+                        match kept {
+                            Ok(batch) => pending.entry(epoch).or_default().push(batch),
+                            Err(error) => failure.set(epoch, error),
+                        }
+                    });
+                    while let Some(capability) = &mut held {
+                        let epoch = *capability.time();
+                        for staged in desk.stage_before(epoch) {
+                            output.session(capability).give(Said::Staged(staged));
+                        }
+                        if !known(epoch) {
+                            break;
+                        }
+                        for batch in pending.remove(&epoch).unwrap_or_default() {
+                            let written = batch.into_rows(&schema).and_then(|rows| {
+                                meters.wrote(epoch, rows.num_rows() as u64);
+                                desk.write(epoch, &rows)
+                            });
+                            if let Err(error) = written {
+                                failure.set(epoch, error);
+                            }
+                        }
+                        if frontier.less_equal(&epoch) {
+                            break;
+                        }
+                        if frontier.is_empty() && pending.is_empty() {
+                            held = None;
+                            break;
+                        }
+                        let metrics = meters.take(epoch);
+                        let text = failure.text().filter(|_| failure.covers(epoch));
+                        output.session(capability).give(Said::Epoch(Report {
+                            failure: text.map(|(_, text)| plain(&text)),
+                            metrics,
+                        }));
+                        capability.downgrade(&(epoch + 1));
+                    }
+                }
+            },
+        )
+}
+
+/// A writer and the runs it is told to stage.
+struct Desk {
+    writer: Option<Box<dyn SinkWriter>>,
+    ends: BTreeSet<u64>,
+    /// The first epoch of the run that is open.
+    run_first: u64,
+    failure: Failure,
+}
+
+impl Desk {
+    fn write(
+        &mut self,
+        epoch: u64,
+        rows: &arrow::record_batch::RecordBatch,
+    ) -> Result<(), OperatorError> {
+        if self.failure.covers(epoch) {
+            return Ok(());
+        }
+        let Some(writer) = &mut self.writer else {
+            let text = "rows arrived at a worker without a writer";
+            return Err(OperatorError::Other(text.into()));
+        };
+        writer
+            .write(epoch, rows)
+            .map_err(|error| OperatorError::Other(error_chain(&error)))
+    }
+
+    /// Stages the runs that end before `epoch`, all of whose rows are written.
+    fn stage_before(&mut self, epoch: u64) -> Vec<Staged> {
+        let mut done = Vec::new();
+        while let Some(last) = self.ends.first().copied().filter(|last| *last < epoch) {
+            self.ends.remove(&last);
+            let Some(writer) = &mut self.writer else {
+                continue;
+            };
+            let receipt = match self.failure.text().filter(|_| self.failure.covers(last)) {
+                Some((_, text)) => Err(plain(&text)),
+                None => writer
+                    .stage(self.run_first..=last)
+                    .map_err(|error| error_chain(&error)),
+            };
+            if let Err(text) = &receipt {
+                self.failure.set(last, OperatorError::Other(text.clone()));
+            }
+            self.run_first = last + 1;
+            done.push(Staged { last, receipt });
+        }
+        done
+    }
+}
+
+/// Brings what the workers say to worker 0 and tells the coordinator: runs at once, epochs when all workers are done
+/// with them, in order.
 pub(crate) fn collect(
-    reports: Stream<'_, u64, Vec<Report>>,
+    sayings: Stream<'_, u64, Vec<Said>>,
     first_epoch: u64,
     coordinator: Option<Sender<Event>>,
 ) -> ProbeHandle<u64> {
     let probe = ProbeHandle::new();
-    let pact = Exchange::new(|_: &Report| 0);
-    reports
+    let pact = Exchange::new(|_: &Said| 0);
+    sayings
         .unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
             pact,
             "Collect",
             move |_, _| {
-                let mut next = 0u64;
+                let mut next = first_epoch;
                 let mut arrived: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
+                let tell = move |event: Event| {
+                    if let Some(coordinator) = &coordinator {
+                        let _ = coordinator.send(event);
+                    }
+                };
                 move |(input, frontier), _output| {
-                    input.for_each(|epoch, reports| {
-                        arrived.entry(*epoch.time()).or_default().append(reports)
+                    input.for_each(|epoch, sayings| {
+                        for said in sayings.drain(..) {
+                            match said {
+                                Said::Epoch(report) => {
+                                    arrived.entry(*epoch.time()).or_default().push(report);
+                                }
+                                Said::Staged(staged) => tell(Event::Staged(staged)),
+                            }
+                        }
                     });
                     loop {
                         let ended = frontier.is_empty() && arrived.is_empty();
@@ -137,12 +242,10 @@ pub(crate) fn collect(
                             break;
                         }
                         let reports = arrived.remove(&next).unwrap_or_default();
-                        if let Some(coordinator) = &coordinator {
-                            let _ = coordinator.send(Event::Complete {
-                                epoch: first_epoch + next,
-                                reports,
-                            });
-                        }
+                        tell(Event::Complete {
+                            epoch: next,
+                            reports,
+                        });
                         next += 1;
                     }
                 }

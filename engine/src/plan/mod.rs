@@ -6,12 +6,14 @@ mod modes;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::FieldRef;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::Aggregation;
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 
+use crate::checkpoint::OperatorShape;
 use crate::source::SourceFactory;
 
 /// One source of a query.
@@ -63,6 +65,35 @@ impl fmt::Display for Node {
 }
 
 impl Node {
+    /// Every operator with state below and here: its name, and in words what its state holds.
+    pub(crate) fn operators(&self) -> Vec<OperatorShape> {
+        let mut found = Vec::new();
+        self.collect_operators(&mut found);
+        found
+    }
+
+    fn collect_operators(&self, found: &mut Vec<OperatorShape>) {
+        match self {
+            Node::Source { .. } => {}
+            Node::Stage { input, .. } => input.collect_operators(found),
+            Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
+            Node::Aggregate { input, aggregation } => {
+                // By name and type: a column may move when a projection below changes.
+                let words = |fields: &[FieldRef]| -> String {
+                    let word = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+                    fields.iter().map(word).collect::<Vec<_>>().join(", ")
+                };
+                let fields = aggregation.schema.fields();
+                let (keys, values) = fields.split_at(aggregation.keys.len());
+                found.push(OperatorShape {
+                    name: aggregation.name.clone(),
+                    state: format!("[{}] by [{}]", words(values), words(keys)),
+                });
+                input.collect_operators(found);
+            }
+        }
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
         let pad = "  ".repeat(depth);
         match self {

@@ -9,10 +9,9 @@ use highwater_operators::metrics::{EventTimes, OperatorMetrics, WorkerMetrics};
 use serde_json::Value;
 
 use super::{SinkProgress, SourceProgress, StateOperatorProgress, StreamingQueryProgress};
-use crate::checkpoint::SourceRecord;
 use crate::listener::{QueryEvent, QueryIdle, QueryProgress};
 use crate::query::QueryShared;
-use crate::source::Offset;
+use crate::source::{Offset, Planned};
 
 /// How often at most a query with nothing to do tells its listeners.
 const IDLE_EVENTS: Duration = Duration::from_secs(10);
@@ -26,11 +25,11 @@ pub(crate) enum Phase {
     GetOffset,
     /// Spreading the splits over the workers.
     GetBatch,
-    /// Writing the epoch's plan to the log.
+    /// From when the workers were told until its plan is durable: beside the work.
     WalCommit,
-    /// From there until the rows are visible in the sink.
+    /// From when the workers were told until the rows are visible in the sink.
     AddBatch,
-    /// Recording the commit, and telling the sources.
+    /// Recording the commit.
     CommitOffsets,
 }
 
@@ -123,6 +122,7 @@ struct Open {
     spent: Spent,
     /// Start, end and latest offset of each source.
     offsets: Vec<[Value; 3]>,
+    counted: Vec<WorkerMetrics>,
 }
 
 impl Meter {
@@ -158,9 +158,9 @@ impl Meter {
     }
 
     /// The workers were told to run `epoch`.
-    pub(crate) fn opened(&mut self, epoch: u64, clock_us: i64, sources: &[SourceRecord]) {
+    pub(crate) fn opened(&mut self, epoch: u64, clock_us: i64, sources: &[Planned]) {
         let look = std::mem::take(&mut self.look);
-        let offsets = |(index, source): (usize, &SourceRecord)| {
+        let offsets = |(index, source): (usize, &Planned)| {
             let end = &source.end.0;
             let latest = look.latest.get(&index).unwrap_or(end);
             [source.start.0.clone(), end.clone(), latest.clone()]
@@ -173,6 +173,7 @@ impl Meter {
             planning_us: std::mem::take(&mut self.about.planning_us),
             spent: look.spent,
             offsets: sources.iter().enumerate().map(offsets).collect(),
+            counted: Vec::new(),
         };
         self.last_us = Some(open.begun_us);
         self.epochs.insert(epoch, open);
@@ -181,38 +182,58 @@ impl Meter {
             .set_status("Processing new data", true, true);
     }
 
-    /// The rows of `epoch` are visible in the sink.
-    pub(crate) fn added(&mut self, epoch: u64) {
+    /// The plans of the epochs up to `last` are durable.
+    pub(crate) fn logged(&mut self, last: u64) {
+        self.reached(last, Phase::WalCommit);
+    }
+
+    /// All workers are done with `epoch`, and counted.
+    pub(crate) fn counted(&mut self, epoch: u64, mut counted: Vec<WorkerMetrics>) {
+        counted.sort_by_key(|worker| worker.worker);
         if let Some(open) = self.epochs.get_mut(&epoch) {
-            open.spent[Phase::AddBatch as usize] = stopwatch_us() - open.sent_us;
+            open.counted = counted;
         }
     }
 
-    /// `epoch` is committed: reports it. `counted` is what the workers counted, `rows_out` what the sink was handed.
-    pub(crate) fn committed(&mut self, epoch: u64, mut counted: Vec<WorkerMetrics>, rows_out: u64) {
-        let Some(mut open) = self.epochs.remove(&epoch) else {
-            return;
-        };
-        counted.sort_by_key(|worker| worker.worker);
-        let now = stopwatch_us();
-        let added = open.sent_us + open.spent[Phase::AddBatch as usize];
-        open.spent[Phase::CommitOffsets as usize] = now.saturating_sub(added);
-        let progress = Arc::new(self.report(epoch, &open, &counted, rows_out, now));
-        self.said_us = now;
-        let query = &self.about.query;
-        query.add_progress(Arc::clone(&progress));
-        query.tell(|| QueryEvent::Progress(QueryProgress { progress }));
+    /// The rows of the epochs up to `last` are visible in the sink.
+    pub(crate) fn added(&mut self, last: u64) {
+        self.reached(last, Phase::AddBatch);
     }
 
-    fn report(
-        &self,
-        epoch: u64,
-        open: &Open,
-        counted: &[WorkerMetrics],
-        rows_out: u64,
-        now: u64,
-    ) -> StreamingQueryProgress {
+    /// A phase that began when the workers were told ends now for the epochs up to `last`, where it has not ended.
+    fn reached(&mut self, last: u64, phase: Phase) {
+        let now = stopwatch_us();
+        for open in self.epochs.range_mut(..=last).map(|(_, open)| open) {
+            let spent = &mut open.spent[phase as usize];
+            if *spent == 0 {
+                *spent = now.saturating_sub(open.sent_us).max(1);
+            }
+        }
+    }
+
+    /// The epochs up to `last` are committed: reports those of them that the sink was given in this run of the query.
+    pub(crate) fn committed(&mut self, last: u64) {
+        let later = self.epochs.split_off(&(last + 1));
+        let done = std::mem::replace(&mut self.epochs, later);
+        let now = stopwatch_us();
+        for (epoch, mut open) in done {
+            let added = open.spent[Phase::AddBatch as usize];
+            if added == 0 {
+                continue; // it was in the sink before: replayed for the state only
+            }
+            let spent = now.saturating_sub(open.sent_us + added);
+            open.spent[Phase::CommitOffsets as usize] = spent;
+            let progress = Arc::new(self.report(epoch, &open, now));
+            self.said_us = now;
+            let query = &self.about.query;
+            query.add_progress(Arc::clone(&progress));
+            query.tell(|| QueryEvent::Progress(QueryProgress { progress }));
+        }
+    }
+
+    fn report(&self, epoch: u64, open: &Open, now: u64) -> StreamingQueryProgress {
         let about = &self.about;
+        let counted = &open.counted;
         let whole_us = now.saturating_sub(open.begun_us);
         let rates = |rows: u64| {
             let per_second = |us: u64| rows as f64 * 1e6 / us.max(1) as f64;
@@ -258,7 +279,7 @@ impl Meter {
             sources,
             sink: SinkProgress {
                 description: about.sink.clone(),
-                num_output_rows: rows_out as i64,
+                num_output_rows: counted.iter().map(|worker| worker.rows_out as i64).sum(),
                 metrics: BTreeMap::new(),
             },
             num_input_rows: rows,
@@ -376,8 +397,8 @@ mod tests {
         (Meter::new(measured), query)
     }
 
-    fn record(start: u64, end: u64) -> SourceRecord {
-        SourceRecord {
+    fn record(start: u64, end: u64) -> Planned {
+        Planned {
             start: Offset(start.into()),
             end: Offset(end.into()),
             splits: Vec::new(),
@@ -388,6 +409,7 @@ mod tests {
         WorkerMetrics {
             worker,
             rows_in: rows_in.to_vec(),
+            rows_out: 4,
             operators: vec![OperatorMetrics {
                 name: "stateStoreSave".into(),
                 rows_total: 10,
@@ -405,6 +427,12 @@ mod tests {
         }
     }
 
+    fn finish(meter: &mut Meter, epoch: u64, counted: Vec<WorkerMetrics>) {
+        meter.counted(epoch, counted);
+        meter.added(epoch);
+        meter.committed(epoch);
+    }
+
     fn run(meter: &mut Meter, epoch: u64, counted: Vec<WorkerMetrics>) {
         meter.begin();
         meter.time(Phase::LatestOffset, || {
@@ -412,8 +440,7 @@ mod tests {
         });
         meter.latest(1, &Offset(9.into()));
         meter.opened(epoch, 1_500, &[record(0, 2), record(5, 6)]);
-        meter.added(epoch);
-        meter.committed(epoch, counted, 8);
+        finish(meter, epoch, counted);
     }
 
     #[test]
@@ -501,8 +528,7 @@ mod tests {
             meter.opened(epoch, 0, &[record(epoch, epoch + 1)]);
         }
         for epoch in 0..3 {
-            meter.added(epoch);
-            meter.committed(epoch, Vec::new(), 0);
+            finish(&mut meter, epoch, Vec::new());
         }
         let ends: Vec<Value> = query
             .recent_progress()
@@ -510,7 +536,7 @@ mod tests {
             .map(|progress| progress.sources[0].end_offset.clone())
             .collect();
         assert_eq!(ends, [1, 2, 3].map(Value::from));
-        meter.committed(0, Vec::new(), 0);
+        meter.committed(0);
         assert_eq!(
             query.recent_progress().len(),
             3,
@@ -524,7 +550,7 @@ mod tests {
         for epoch in 0..250 {
             meter.begin();
             meter.opened(epoch, 0, &[]);
-            meter.committed(epoch, Vec::new(), 0);
+            finish(&mut meter, epoch, Vec::new());
         }
         let kept = query.recent_progress();
         assert_eq!(kept.len(), 100);

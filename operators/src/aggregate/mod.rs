@@ -29,7 +29,7 @@ use timely::dataflow::operators::Operator;
 use crate::arrangement::{Shared, Snapshot, Snapshots};
 use crate::epoch::{Input, Travel, run_inputs};
 use crate::metrics::OperatorMeter;
-use crate::{BatchBuilder, Edge, Failure, Rows, exchange};
+use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
 use calls::Plan;
 use owner::Owner;
@@ -69,6 +69,9 @@ pub struct Aggregation {
     pub emit: Emit,
 }
 
+/// Reads the snapshots to start from; the state has these value columns.
+pub type ReadState = Rc<dyn Fn(&SchemaRef) -> Result<Vec<Snapshot>, OperatorError>>;
+
 /// Where an operator's state comes from, and where it is left for checkpoints.
 #[derive(Clone, Default)]
 pub struct State {
@@ -77,6 +80,8 @@ pub struct State {
     /// What to start from: this worker's snapshot, or those of all workers if their number has changed. The first epoch
     /// that runs is the one after them.
     pub restore: Vec<Snapshot>,
+    /// Or what gives them, told the value columns of the state; then `start` is the epoch after them.
+    pub read: Option<ReadState>,
     /// Where snapshots are asked for and found.
     pub snapshots: Snapshots,
     /// Counts what the operator does.

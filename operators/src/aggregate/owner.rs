@@ -75,7 +75,10 @@ impl Owner {
                 worker,
                 peers,
             };
-            arrangement.restore(&state.restore, &ownership)?;
+            match &state.read {
+                Some(read) => arrangement.restore(&read(&plan.state_schema)?, &ownership)?,
+                None => arrangement.restore(&state.restore, &ownership)?,
+            }
             Ok(arrangement.live()?)
         });
         let (live, restored) = match restored {

@@ -67,6 +67,29 @@ impl Shared {
     pub fn shape(&self) -> &Rc<Shape> {
         &self.1
     }
+
+    /// What a checkpoint needs of it while no epoch runs; `upper` is the next one.
+    pub fn snapshot(&self, worker: usize, peers: usize, upper: u64) -> Snapshot {
+        let runs = self.runs();
+        Snapshot {
+            worker,
+            peers,
+            kind: self.1.kind,
+            upper,
+            floor: self.1.floor.borrow().clone(),
+            runs: runs.iter().map(|run| SnapshotRun::of(run)).collect(),
+        }
+    }
+
+    fn runs(&self) -> Vec<Rc<Run>> {
+        let mut runs = Vec::new();
+        self.0.borrow().map_batches(|run| {
+            if !run.is_empty() {
+                runs.push(Rc::clone(run));
+            }
+        });
+        runs
+    }
 }
 
 /// The changes of one epoch, in any order.
@@ -132,13 +155,7 @@ impl Arrangement {
 
     /// All runs that hold rows, oldest first.
     pub fn runs(&self) -> Vec<Rc<Run>> {
-        let mut runs = Vec::new();
-        self.shared.0.borrow().map_batches(|run| {
-            if !run.is_empty() {
-                runs.push(Rc::clone(run));
-            }
-        });
-        runs
+        self.shared.runs()
     }
 
     /// Looks up ascending keys: see [`probe`].
@@ -206,15 +223,7 @@ impl Arrangement {
 
     /// What a checkpoint needs of it: its runs, shared.
     pub fn snapshot(&self, worker: usize, peers: usize) -> Snapshot {
-        let runs = self.runs().iter().map(|run| SnapshotRun::of(run)).collect();
-        Snapshot {
-            worker,
-            peers,
-            kind: self.shape.kind,
-            upper: self.upper,
-            floor: self.shape.floor.borrow().clone(),
-            runs,
-        }
+        self.shared.snapshot(worker, peers, self.upper)
     }
 
     /// Fills an empty arrangement from `snapshots`: this worker's own if the number of workers has not changed, else

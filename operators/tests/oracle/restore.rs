@@ -104,6 +104,7 @@ impl Job {
                     start: 0,
                     restore: restore.clone(),
                     snapshots: snapshots.clone(),
+                    ..State::default()
                 };
                 let aggregated = aggregate_with_state(rows, aggregation.clone(), state, failure);
                 save(aggregated.rows, snapshots, stop, Arc::clone(&keep))

@@ -1,0 +1,457 @@
+//! One durable cut: where every source stood after an epoch, its marks, and which files hold the state.
+//!
+//! A manifest is the only thing that gives state files a meaning. They are written first, under names no other
+//! checkpoint uses, so a crash leaves files that nobody names: the next start removes them. A file that did not change
+//! is named again, so that a checkpoint writes what changed and no more. The newest two manifests are kept: should the
+//! newest be damaged, the query goes on from the one before, whose part of the log is kept too.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use highwater_operators::arrangement::Kind;
+use serde::{Deserialize, Serialize};
+
+use super::store::Store;
+use super::{CheckpointError, FORMAT};
+use crate::source::{Offset, Source};
+
+/// How many manifests are kept.
+const KEPT: usize = 2;
+/// Segments of about one size that become one.
+const SEGMENTS_MERGED: usize = 8;
+
+/// A file of the checkpoint, as the manifest knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileRecord {
+    /// Its name in the store.
+    pub(crate) file: String,
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// CRC-32 of its bytes.
+    pub(crate) crc32: u32,
+}
+
+/// Lines that a source must have back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Segment {
+    #[serde(flatten)]
+    pub(crate) file: FileRecord,
+    pub(crate) entries: u64,
+}
+
+/// One source after the epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SourceState {
+    pub(crate) description: String,
+    pub(crate) at: Offset,
+    /// Oldest first.
+    pub(crate) memory: Vec<Segment>,
+}
+
+/// A run of an arrangement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunRecord {
+    #[serde(flatten)]
+    pub(crate) file: FileRecord,
+    pub(crate) lower: u64,
+    pub(crate) upper: u64,
+    pub(crate) rows: u64,
+}
+
+/// What rows of an arrangement mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Meaning {
+    Latest,
+    Multiset,
+}
+
+impl From<Kind> for Meaning {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Latest => Meaning::Latest,
+            Kind::Multiset => Meaning::Multiset,
+        }
+    }
+}
+
+impl From<Meaning> for Kind {
+    fn from(meaning: Meaning) -> Self {
+        match meaning {
+            Meaning::Latest => Kind::Latest,
+            Meaning::Multiset => Kind::Multiset,
+        }
+    }
+}
+
+/// One worker's part of one operator's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) operator: String,
+    pub(crate) worker: usize,
+    pub(crate) peers: usize,
+    pub(crate) kind: Meaning,
+    pub(crate) upper: u64,
+    /// Keys below it are forgotten: bytes in hexadecimal.
+    pub(crate) floor: String,
+    pub(crate) runs: Vec<RunRecord>,
+}
+
+/// Event time after the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MarksRecord {
+    /// The mark of each watermarked stream.
+    pub(crate) streams_ms: Vec<i64>,
+    /// The watermark that the epoch ran with.
+    pub(crate) before_ms: i64,
+}
+
+/// One durable cut.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) version: u32,
+    pub(crate) generation: u64,
+    /// The last epoch that is in.
+    pub(crate) epoch: u64,
+    pub(crate) sources: Vec<SourceState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) marks: Option<MarksRecord>,
+    pub(crate) state: Vec<Part>,
+}
+
+impl Manifest {
+    fn name(epoch: u64) -> String {
+        format!("checkpoints/{epoch}")
+    }
+
+    /// All files it gives a meaning.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileRecord> {
+        let memory = self.sources.iter().flat_map(|source| &source.memory);
+        let runs = self.state.iter().flat_map(|part| &part.runs);
+        memory
+            .map(|segment| &segment.file)
+            .chain(runs.map(|run| &run.file))
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut text = serde_json::to_string(self).expect("a manifest is plain data");
+        let crc32 = crc32fast::hash(text.as_bytes());
+        text.push_str(&format!("\n{{\"crc32\":{crc32}}}\n"));
+        text.into_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Trailer {
+            crc32: u32,
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let (body, trailer) = text.split_once('\n').ok_or("it ends early")?;
+        let trailer: Trailer = serde_json::from_str(trailer).map_err(|error| error.to_string())?;
+        if crc32fast::hash(body.as_bytes()) != trailer.crc32 {
+            return Err("its checksum is wrong".into());
+        }
+        serde_json::from_str(body).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads the manifest of `epoch`.
+pub(crate) fn load(store: &dyn Store, epoch: u64) -> Result<Manifest, CheckpointError> {
+    let name = Manifest::name(epoch);
+    let damaged = |reason: String| CheckpointError::Damaged {
+        path: format!("{}/{name}", store.location()),
+        reason,
+    };
+    let bytes = store
+        .get(&name)?
+        .ok_or_else(|| damaged("it is missing".into()))?;
+    let manifest = Manifest::from_bytes(&bytes).map_err(damaged)?;
+    super::check_version(store, &name, manifest.version)?;
+    Ok(manifest)
+}
+
+/// The epochs of all manifests, ascending.
+pub(crate) fn epochs(store: &dyn Store) -> Result<Vec<u64>, CheckpointError> {
+    let mut epochs: Vec<u64> = Vec::new();
+    for (name, _) in store.list("checkpoints")? {
+        epochs.extend(name.parse::<u64>().ok());
+    }
+    epochs.sort_unstable();
+    Ok(epochs)
+}
+
+/// Checks that every file a manifest names is there and whole.
+pub(crate) fn verify(store: &dyn Store, manifest: &Manifest) -> Result<(), CheckpointError> {
+    for record in manifest.files() {
+        let damaged = |reason: &str| CheckpointError::Damaged {
+            path: format!("{}/{}", store.location(), record.file),
+            reason: reason.into(),
+        };
+        let (bytes, crc32) = match store.file(&record.file) {
+            Some(path) => super::checksum_of(&path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => damaged("it is missing"),
+                _ => CheckpointError::Read {
+                    path: path.display().to_string(),
+                    source: error,
+                },
+            })?,
+            None => {
+                let bytes = store
+                    .get(&record.file)?
+                    .ok_or_else(|| damaged("it is missing"))?;
+                (bytes.len() as u64, crc32fast::hash(&bytes))
+            }
+        };
+        if bytes != record.bytes {
+            return Err(damaged(&format!(
+                "it has {bytes} bytes instead of {}",
+                record.bytes
+            )));
+        }
+        if crc32 != record.crc32 {
+            return Err(damaged("its checksum is wrong"));
+        }
+    }
+    Ok(())
+}
+
+/// The newest manifest whose files are all whole, if there is one. A damaged one is told, and the one before is used;
+/// if there is none before, that is an error.
+pub(crate) fn newest_good(store: &dyn Store) -> Result<Option<Manifest>, CheckpointError> {
+    let mut first_error = None;
+    for epoch in epochs(store)?.into_iter().rev() {
+        let checked = load(store, epoch).and_then(|manifest| {
+            verify(store, &manifest)?;
+            Ok(manifest)
+        });
+        match checked {
+            Ok(manifest) => {
+                if let Some(error) = &first_error {
+                    tracing::warn!(
+                        "{}; the query goes on from the checkpoint of epoch {epoch}",
+                        crate::error::error_chain(error)
+                    );
+                }
+                return Ok(Some(manifest));
+            }
+            Err(error @ CheckpointError::Damaged { .. }) => {
+                first_error.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    first_error.map_or(Ok(None), Err)
+}
+
+/// The manifests of one query, and the files they keep.
+pub(crate) struct Shelf {
+    store: Arc<dyn Store>,
+    generation: u64,
+    /// Oldest first.
+    kept: VecDeque<Manifest>,
+    /// Damaged ones, and those newer than the one that the query goes on from: gone with the next.
+    condemned: Vec<u64>,
+    /// Per source, the segments of the next manifest.
+    memory: Vec<Vec<Segment>>,
+    segments_written: u64,
+}
+
+impl Shelf {
+    /// Goes on from `from`. Removes files that no manifest names.
+    pub(crate) fn open(
+        store: Arc<dyn Store>,
+        generation: u64,
+        from: Option<&Manifest>,
+        sources: usize,
+    ) -> Result<Self, CheckpointError> {
+        let mut kept = VecDeque::new();
+        let mut condemned = Vec::new();
+        for epoch in epochs(store.as_ref())? {
+            let older = from.is_some_and(|from| epoch <= from.epoch);
+            match load(store.as_ref(), epoch) {
+                Ok(manifest) if older => kept.push_back(manifest),
+                _ => condemned.push(epoch),
+            }
+        }
+        let memory = match from {
+            Some(from) => from
+                .sources
+                .iter()
+                .map(|source| source.memory.clone())
+                .collect(),
+            None => vec![Vec::new(); sources],
+        };
+        let shelf = Shelf {
+            store,
+            generation,
+            kept,
+            condemned,
+            memory,
+            segments_written: 0,
+        };
+        shelf.sweep()?;
+        Ok(shelf)
+    }
+
+    /// Removes files that no manifest names: leavings of a run that was cut short.
+    fn sweep(&self) -> Result<(), CheckpointError> {
+        let named = self.named();
+        for dir in ["state", "sources"] {
+            for (name, _) in self.store.list(dir)? {
+                let name = format!("{dir}/{name}");
+                if !named.contains(name.as_str()) {
+                    self.store.delete(&name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn named(&self) -> BTreeSet<&str> {
+        let files = self.kept.iter().flat_map(Manifest::files);
+        files.map(|record| record.file.as_str()).collect()
+    }
+
+    /// The epoch whose log entries, and all before, no kept manifest needs.
+    pub(crate) fn forgotten(&self) -> Option<u64> {
+        self.kept.front().map(|manifest| manifest.epoch)
+    }
+
+    /// The newest epoch a manifest holds.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.kept.back().map(|manifest| manifest.epoch)
+    }
+
+    /// Adds what a source remembers up to `at`, and gives its state for the next manifest.
+    pub(crate) fn remember(
+        &mut self,
+        index: usize,
+        source: &mut dyn Source,
+        at: &Offset,
+    ) -> Result<SourceState, CheckpointError> {
+        let entries = source.remember(at);
+        if !entries.is_empty() {
+            let segment = self.write_segment(index, &entries)?;
+            self.memory[index].push(segment);
+        }
+        self.compact(index, source)?;
+        Ok(SourceState {
+            description: source.description(),
+            at: at.clone(),
+            memory: self.memory[index].clone(),
+        })
+    }
+
+    /// Merges the newest segments while enough of them are of about one size: a line is rewritten a logarithmic number
+    /// of times, and the number of segments stays logarithmic too.
+    fn compact(&mut self, index: usize, source: &dyn Source) -> Result<(), CheckpointError> {
+        loop {
+            let segments = &self.memory[index];
+            let Some(newest) = segments.last() else {
+                return Ok(());
+            };
+            let limit = newest.entries.max(16) * SEGMENTS_MERGED as u64;
+            let from = segments
+                .iter()
+                .rposition(|segment| segment.entries > limit)
+                .map_or(0, |place| place + 1);
+            if segments.len() - from < SEGMENTS_MERGED {
+                return Ok(());
+            }
+            let mut entries = Vec::new();
+            for segment in &segments[from..] {
+                let lines = read_segment(self.store.as_ref(), segment)?;
+                entries.extend(lines.into_iter().filter(|line| source.still_needs(line)));
+            }
+            let merged = self.write_segment(index, &entries)?;
+            let segments = &mut self.memory[index];
+            segments.truncate(from);
+            if merged.entries > 0 {
+                segments.push(merged);
+            }
+        }
+    }
+
+    fn write_segment(
+        &mut self,
+        index: usize,
+        entries: &[String],
+    ) -> Result<Segment, CheckpointError> {
+        self.segments_written += 1;
+        let (generation, number) = (self.generation, self.segments_written);
+        let file = format!("sources/{index}-{generation}-{number}");
+        let mut text = entries.join("\n");
+        text.push('\n');
+        let bytes = text.as_bytes();
+        self.store.put(&file, &mut |out| out.write_all(bytes))?;
+        Ok(Segment {
+            file: FileRecord {
+                file,
+                bytes: bytes.len() as u64,
+                crc32: crc32fast::hash(bytes),
+            },
+            entries: entries.len() as u64,
+        })
+    }
+
+    /// Makes a manifest durable, and lets go of the oldest.
+    pub(crate) fn publish(
+        &mut self,
+        epoch: u64,
+        sources: Vec<SourceState>,
+        marks: Option<MarksRecord>,
+        state: Vec<Part>,
+    ) -> Result<(), CheckpointError> {
+        super::still_ours(self.store.as_ref(), self.generation)?;
+        for condemned in std::mem::take(&mut self.condemned) {
+            self.store.delete(&Manifest::name(condemned))?;
+        }
+        let manifest = Manifest {
+            version: FORMAT,
+            generation: self.generation,
+            epoch,
+            sources,
+            marks,
+            state,
+        };
+        let name = Manifest::name(epoch);
+        if !self.store.put_new(&name, &manifest.to_bytes())? {
+            return Err(CheckpointError::OtherWriter {
+                path: format!("{}/{name}", self.store.location()),
+            });
+        }
+        self.kept.push_back(manifest);
+        let mut dropped: BTreeSet<String> = BTreeSet::new();
+        while self.kept.len() > KEPT {
+            let old = self.kept.pop_front().expect("there are several");
+            self.store.delete(&Manifest::name(old.epoch))?;
+            dropped.extend(old.files().map(|record| record.file.clone()));
+        }
+        let named = self.named();
+        for file in dropped {
+            if !named.contains(file.as_str()) {
+                self.store.delete(&file)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The lines of a segment.
+pub(crate) fn read_segment(
+    store: &dyn Store,
+    segment: &Segment,
+) -> Result<Vec<String>, CheckpointError> {
+    let name = &segment.file.file;
+    let damaged = |reason: &str| CheckpointError::Damaged {
+        path: format!("{}/{name}", store.location()),
+        reason: reason.into(),
+    };
+    let bytes = store.get(name)?.ok_or_else(|| damaged("it is missing"))?;
+    if crc32fast::hash(&bytes) != segment.file.crc32 {
+        return Err(damaged("its checksum is wrong"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8"))?;
+    Ok(text.lines().map(str::to_string).collect())
+}

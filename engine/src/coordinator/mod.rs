@@ -1,0 +1,933 @@
+//! The coordinator of a query group: decides what each epoch reads, and when it is committed.
+//!
+//! One thread in the first process. It may block on sources, sinks and the log; the workers never do. An epoch's
+//! plan is durable before any of it can become visible, and epochs commit in order.
+//!
+//! Today a group has one query; a second one adds an entry to `sinks`, its own commit record, nothing else.
+
+mod assign;
+mod runs;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use self::assign::assign;
+pub(crate) use self::runs::Grouping;
+use self::runs::Runs;
+use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Log, Recovered, Shelf, Uploaded};
+use crate::checkpoint::{SourceState, read_segment};
+use crate::dataflow::{Beginning, Feed, Order, Report, Staged};
+use crate::error::{Error, error_chain};
+use crate::progress::{Measured, Meter, Phase};
+use crate::query::QueryShared;
+use crate::sink::{Sink, SinkError};
+use crate::source::{Offset, Planned, Resume, Retry, Source, SourceError, Split, Waker, Watch};
+use crate::trigger::Trigger;
+
+/// Input bytes an epoch admits at most: more only adds latency.
+const EPOCH_BYTES: u64 = 128 << 20;
+/// Epochs in flight: one is read while another is written.
+const EPOCHS_IN_FLIGHT: usize = 4;
+/// Input bytes of all epochs in flight.
+const BYTES_IN_FLIGHT: u64 = 256 << 20;
+/// How often an idle source that cannot ring is asked.
+const POLL_IDLE: Duration = Duration::from_millis(100);
+/// Sources that cannot ring are asked at least this often, however long they take.
+const POLL_MAX: Duration = Duration::from_secs(1);
+/// How often a source or a sink that says "later" is asked again, and how long to wait in between.
+const RETRIES: u32 = 5;
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a coordinator hears.
+pub(crate) enum Event {
+    /// Rows may have arrived.
+    Wake,
+    /// All workers have processed `epoch`.
+    Complete {
+        /// The epoch.
+        epoch: u64,
+        /// What each worker says of it.
+        reports: Vec<Report>,
+    },
+    /// A writer has staged a run.
+    Staged(Staged),
+    /// A worker has left its state for a checkpoint.
+    Uploaded(Uploaded),
+    /// Plans up to this epoch are durable.
+    Planned(u64),
+    /// Commits up to this epoch are on record.
+    Recorded(u64),
+    /// The log cannot be written.
+    LogFailed(String),
+    /// Open no further epoch.
+    Stop,
+    /// Open no epoch until `Resume`; says when that is so.
+    Pause(Sender<()>),
+    /// Epochs may open again.
+    Resume,
+    /// Say when everything there is to read is committed.
+    WhenIdle(Sender<()>),
+    /// The workers ended by themselves: a failure, or the session was closed.
+    WorkersGone,
+}
+
+/// A checkpoint directory that this run has taken, and what it found there.
+pub(crate) struct Durable {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) recovered: Recovered,
+}
+
+/// What a coordinator needs.
+pub(crate) struct Coordination {
+    pub(crate) query: Arc<QueryShared>,
+    pub(crate) sources: Vec<Box<dyn Source>>,
+    /// One per query of the group.
+    pub(crate) sinks: Vec<Box<dyn Sink>>,
+    pub(crate) trigger: Trigger,
+    pub(crate) grouping: Grouping,
+    /// How long a query runs between two checkpoints.
+    pub(crate) checkpoint_interval: Duration,
+    pub(crate) feed: Feed,
+    pub(crate) events: (Sender<Event>, Receiver<Event>),
+    pub(crate) durable: Option<Durable>,
+    /// The workers whose writers stage runs.
+    pub(crate) writers: Vec<usize>,
+    /// True if some operator has state.
+    pub(crate) stateful: bool,
+    pub(crate) workers: usize,
+    pub(crate) processes: usize,
+    /// How long it took to plan the query.
+    pub(crate) planning_us: u64,
+}
+
+struct Position {
+    source: Box<dyn Source>,
+    at: Offset,
+    /// The fixed end under `AvailableNow` and `Once`.
+    end: Option<Offset>,
+    poll: Option<Duration>,
+}
+
+/// A checkpoint in the making.
+struct Pending {
+    epoch: u64,
+    uploads: Vec<Uploaded>,
+}
+
+/// The durable half of a coordinator.
+struct Ledger {
+    log: Log,
+    shelf: Shelf,
+    _checkpoint: Checkpoint,
+    pending: Option<Pending>,
+    interval: Duration,
+    last: Instant,
+}
+
+struct Coordinator {
+    query: Arc<QueryShared>,
+    meter: Meter,
+    sources: Vec<Position>,
+    sinks: Vec<Box<dyn Sink>>,
+    trigger: Trigger,
+    feed: Feed,
+    ledger: Option<Ledger>,
+    runs: Runs,
+    /// Planned before a restart, and not yet opened again.
+    replay: VecDeque<EpochRecord>,
+    /// Where the sources stood after each epoch that a checkpoint or a commit may still ask for.
+    ends: BTreeMap<u64, Vec<Offset>>,
+    writers: Vec<usize>,
+    stateful: bool,
+    workers: usize,
+    processes: usize,
+    next_epoch: u64,
+    /// Epochs before it are in the sink and, where there is a log, on record.
+    recorded: u64,
+    /// Epochs that are not over, with their input bytes.
+    in_flight: BTreeMap<u64, u64>,
+    /// False while the sources have said that there is nothing more.
+    maybe_more: bool,
+    paused: bool,
+    stopping: bool,
+    last_start: Option<Instant>,
+    /// The next aligned moment under `Every`, in microseconds since 1970.
+    due_us: i64,
+    begun: Instant,
+    /// How long it took the sources to say that there is nothing more.
+    looking: Duration,
+    waiting: Vec<Sender<()>>,
+}
+
+/// Takes up the sources and the sink where the checkpoint left them, and starts the thread. The beginning is what the
+/// workers must know.
+pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
+    let Coordination {
+        query,
+        mut sources,
+        mut sinks,
+        trigger,
+        grouping,
+        checkpoint_interval,
+        feed,
+        events,
+        durable,
+        writers,
+        stateful,
+        workers,
+        processes,
+        planning_us,
+    } = coordination;
+    let (sender, receiver) = events;
+    let mut beginning = Beginning {
+        query_id: query.id.clone(),
+        generation: 0,
+        first_epoch: 0,
+        first_written: 0,
+        checkpoint: None,
+    };
+    let polls = watch(&mut sources, &sender)?;
+    let mut replay = VecDeque::new();
+    let mut ledger = None;
+    let mut resumed = false;
+    if let Some(Durable {
+        checkpoint,
+        recovered,
+    }) = durable
+    {
+        let Recovered {
+            generation,
+            manifest,
+            logged,
+        } = recovered;
+        let first_epoch = manifest.as_ref().map_or(0, |manifest| manifest.epoch + 1);
+        let mut committed = logged.committed.map_or(0, |epoch| epoch + 1);
+        for sink in &mut sinks {
+            committed = committed.max(sink.committed()?.map_or(0, |epoch| epoch + 1));
+        }
+        let planned = first_epoch + logged.plans.len() as u64;
+        if committed > planned {
+            return Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "the sink holds epoch {} of this query, but checkpoint \"{}\" knows only {planned} epochs: it was \
+                     replaced by an older one; use the newest, or a new checkpoint and a new output",
+                    committed - 1,
+                    checkpoint.store.location()
+                ),
+            });
+        }
+        resumed = manifest.is_some() || !logged.plans.is_empty();
+        if resumed {
+            let store = checkpoint.store.as_ref();
+            for (index, source) in sources.iter_mut().enumerate() {
+                let planned: Vec<Planned> = logged
+                    .plans
+                    .iter()
+                    .map(|plan| plan.sources[index].clone())
+                    .collect();
+                let before = manifest.as_ref().map(|manifest| &manifest.sources[index]);
+                let at = match (before, planned.first()) {
+                    (Some(before), _) => before.at.clone(),
+                    (None, Some(first)) => first.start.clone(),
+                    (None, None) => source.initial()?,
+                };
+                let mut memory = Vec::new();
+                for segment in before.iter().flat_map(|before| &before.memory) {
+                    memory.extend(read_segment(store, segment)?);
+                }
+                source.resume(Resume {
+                    at: &at,
+                    memory: &mut memory.into_iter(),
+                    planned: &planned,
+                })?;
+            }
+        }
+        let shelf = Shelf::open(
+            Arc::clone(&checkpoint.store),
+            generation,
+            manifest.as_ref(),
+            sources.len(),
+        )?;
+        let log = Log::start(
+            Arc::clone(&checkpoint.store),
+            generation,
+            &logged,
+            sender.clone(),
+        );
+        beginning.generation = generation;
+        beginning.first_epoch = first_epoch;
+        beginning.first_written = committed.max(first_epoch);
+        beginning.checkpoint = manifest.as_ref().map(|manifest| manifest.epoch);
+        replay.extend(logged.plans);
+        if resumed {
+            tracing::info!(
+                query = query.id,
+                "going on from epoch {first_epoch}, replaying {} epochs",
+                replay.len()
+            );
+        }
+        let from = manifest.map(|manifest| manifest.sources);
+        ledger = Some((
+            Ledger {
+                log,
+                shelf,
+                _checkpoint: checkpoint,
+                pending: None,
+                interval: checkpoint_interval,
+                last: now(),
+            },
+            from,
+        ));
+    }
+    let mut positions = Vec::new();
+    let (ledger, from) = match ledger {
+        Some((ledger, from)) => (Some(ledger), from),
+        None => (None, None),
+    };
+    for (index, (mut source, poll)) in sources.into_iter().zip(polls).enumerate() {
+        let planned = replay
+            .front()
+            .map(|plan: &EpochRecord| &plan.sources[index].start);
+        let at = match (planned, &from) {
+            (Some(start), _) => start.clone(),
+            (None, Some(from)) => from[index].at.clone(),
+            (None, None) => {
+                debug_assert!(!resumed, "a query that goes on has a position");
+                source.initial()?
+            }
+        };
+        let end = match trigger {
+            Trigger::AvailableNow | Trigger::Once => Some(source.latest()?),
+            _ => None,
+        };
+        positions.push(Position {
+            source,
+            at,
+            end,
+            poll,
+        });
+    }
+    let mut runs = Runs::new(
+        grouping,
+        writers.len(),
+        beginning.first_written,
+        beginning.first_epoch,
+    );
+    runs.planned = match &ledger {
+        Some(_) => beginning.first_epoch + replay.len() as u64,
+        None => u64::MAX,
+    };
+    let meter = Meter::new(Measured {
+        query: Arc::clone(&query),
+        sources: positions
+            .iter()
+            .map(|position| position.source.description())
+            .collect(),
+        sink: sinks.iter().map(|sink| sink.description()).collect(),
+        peers: workers * processes,
+        planning_us,
+        merge_observed: Box::new(|_| BTreeMap::new()),
+    });
+    let coordinator = Coordinator {
+        query,
+        meter,
+        sources: positions,
+        sinks,
+        trigger,
+        feed,
+        ledger,
+        runs,
+        replay,
+        ends: BTreeMap::new(),
+        writers,
+        stateful,
+        workers,
+        processes,
+        next_epoch: beginning.first_epoch,
+        recorded: beginning.first_written,
+        in_flight: BTreeMap::new(),
+        maybe_more: true,
+        paused: false,
+        stopping: false,
+        last_start: None,
+        due_us: 0,
+        begun: now(),
+        looking: Duration::ZERO,
+        waiting: Vec::new(),
+    };
+    let run = move || coordinator.run(&receiver);
+    std::thread::Builder::new()
+        .name("highwater:coordinator".into())
+        .spawn(run)
+        .expect("the system can start a thread");
+    Ok(beginning)
+}
+
+/// Tells each source whom to ring; how often those that cannot are asked.
+fn watch(
+    sources: &mut [Box<dyn Source>],
+    events: &Sender<Event>,
+) -> Result<Vec<Option<Duration>>, SourceError> {
+    let mut polls = Vec::new();
+    for source in sources {
+        let ring = events.clone();
+        let watch = source.watch(Waker::new(move || {
+            let _ = ring.send(Event::Wake);
+        }))?;
+        polls.push(match watch {
+            Watch::Rings => None,
+            Watch::PollEveryMs(ms) => Some(Duration::from_millis(ms.max(1))),
+        });
+    }
+    Ok(polls)
+}
+
+impl Coordinator {
+    fn run(mut self, events: &Receiver<Event>) {
+        // A connector that panics ends its query, not the program.
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.coordinate(events)));
+        let error = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(text)) => Some(text),
+            Err(panic) => Some(crate::workers::panic_text(panic.as_ref())),
+        };
+        self.query.failed(error.clone());
+        self.feed
+            .end(self.workers * self.processes, error.as_deref());
+        // Everything is written, and the lock is free, before anybody hears that the query has ended.
+        self.ledger = None;
+        self.sources.clear();
+        self.sinks.clear();
+        self.query.coordinator_ended();
+        self.waiting.clear();
+    }
+
+    fn coordinate(&mut self, events: &Receiver<Event>) -> Result<(), String> {
+        loop {
+            while self.may_open() {
+                let begun = now();
+                if !self.open_next()? {
+                    self.maybe_more = false;
+                    self.looking = begun.elapsed();
+                }
+            }
+            if self.in_flight.is_empty() && self.rest()? {
+                return Ok(());
+            }
+            let first = match self.patience() {
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(limit) => events.recv_timeout(limit),
+            };
+            match first {
+                Ok(event) => self.hear(event)?,
+                Err(RecvTimeoutError::Timeout) => self.maybe_more = !self.stopping,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            while let Ok(event) = events.try_recv() {
+                self.hear(event)?;
+            }
+            self.end_old_run();
+            self.advance()?;
+        }
+    }
+
+    /// Nothing is in flight: brings to an end what waits for that. True if the query is over.
+    fn rest(&mut self) -> Result<bool, String> {
+        let dry = !self.maybe_more && self.replay.is_empty();
+        let finished = matches!(self.trigger, Trigger::AvailableNow | Trigger::Once)
+            || self.sources.iter().all(|position| position.source.ended());
+        let over = self.stopping || (dry && finished);
+        if over || (dry && !self.waiting.is_empty()) {
+            if let Some(last) = self.runs.end() {
+                self.stage(last);
+            }
+            self.advance()?;
+        }
+        let settled = self.runs.is_empty() && self.recorded == self.next_epoch;
+        if self.maybe_more && self.until_due().is_some() {
+            self.meter.waits_for_trigger();
+        }
+        if dry && settled {
+            self.meter.idle();
+            for waiting in self.waiting.drain(..) {
+                let _ = waiting.send(());
+            }
+        }
+        if !settled || !(over || (dry && self.checkpoint_is_due())) {
+            return Ok(false);
+        }
+        let Some(ledger) = &self.ledger else {
+            return Ok(over);
+        };
+        let last = self.next_epoch.checked_sub(1);
+        if ledger.pending.is_none() && ledger.shelf.newest() == last {
+            return Ok(over);
+        }
+        if ledger.pending.is_none()
+            && let Some(epoch) = last
+        {
+            self.begin_checkpoint(epoch, true);
+            self.advance()?;
+            // Without state it is done already.
+            return Ok(over && self.ledger.as_ref().is_none_or(|l| l.pending.is_none()));
+        }
+        Ok(false)
+    }
+
+    fn hear(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Wake => self.maybe_more = true,
+            Event::Complete { epoch, reports } => self.complete(epoch, reports)?,
+            Event::Staged(staged) => self.runs.staged(staged.last, staged.receipt?),
+            Event::Uploaded(uploaded) => self.uploaded(uploaded)?,
+            Event::Planned(epoch) => {
+                self.runs.planned = self.runs.planned.max(epoch + 1);
+                self.meter.logged(epoch);
+            }
+            Event::Recorded(epoch) => self.recorded(epoch)?,
+            Event::LogFailed(text) => return Err(text),
+            Event::Stop => self.stopping = true,
+            Event::Pause(reply) => {
+                self.paused = true;
+                let _ = reply.send(());
+            }
+            Event::Resume => {
+                self.paused = false;
+                self.maybe_more = true;
+            }
+            Event::WhenIdle(reply) => {
+                self.maybe_more = true;
+                self.waiting.push(reply);
+            }
+            Event::WorkersGone => return Err("its workers are gone".into()),
+        }
+        Ok(())
+    }
+
+    fn may_open(&self) -> bool {
+        if self.stopping || self.paused || !self.maybe_more {
+            return false;
+        }
+        let bytes: u64 = self.in_flight.values().sum();
+        if !self.in_flight.is_empty()
+            && (self.in_flight.len() >= EPOCHS_IN_FLIGHT || bytes >= BYTES_IN_FLIGHT)
+        {
+            return false;
+        }
+        self.until_due().is_none()
+    }
+
+    /// How long the trigger asks us to wait.
+    fn until_due(&self) -> Option<Duration> {
+        let Trigger::Every(_) = self.trigger else {
+            return None;
+        };
+        if !self.replay.is_empty() {
+            return None;
+        }
+        if !self.in_flight.is_empty() {
+            return Some(Duration::MAX); // an epoch that is slower than the interval is not overtaken
+        }
+        let left = self.due_us.saturating_sub(now_us());
+        (left > 0).then(|| Duration::from_micros(left as u64))
+    }
+
+    /// How long to wait for an event: for ever, unless the trigger, a run or a source that cannot ring says otherwise.
+    fn patience(&self) -> Option<Duration> {
+        let run = self.runs.patience(now());
+        let checkpoint = self.ledger.as_ref().filter(|ledger| {
+            let idle = self.in_flight.is_empty() && ledger.pending.is_none();
+            idle && ledger.shelf.newest() != self.next_epoch.checked_sub(1)
+        });
+        let checkpoint = checkpoint.map(|ledger| {
+            let left = ledger.interval.saturating_sub(ledger.last.elapsed());
+            left.max(Duration::from_millis(1))
+        });
+        let idle = self.meter.until_idle_event();
+        [run, checkpoint, self.until_asked(), idle]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|limit| *limit < Duration::MAX)
+    }
+
+    /// How long until the sources are asked again.
+    fn until_asked(&self) -> Option<Duration> {
+        if self.stopping || self.paused {
+            return None;
+        }
+        if let Some(left) = self.until_due() {
+            return Some(left);
+        }
+        let ends = matches!(self.trigger, Trigger::AvailableNow | Trigger::Once);
+        if self.maybe_more || ends {
+            return None; // an epoch in flight must complete first, and says so
+        }
+        let poll = self
+            .sources
+            .iter()
+            .filter_map(|position| position.poll)
+            .min()?;
+        // Looking may take a tenth of the time, where it takes long. Where rows have not come for a second, nobody
+        // minds a tenth of one: an idle query costs next to nothing.
+        let quiet = self.last_start.unwrap_or(self.begun).elapsed();
+        let slower = (quiet / 10)
+            .min(POLL_IDLE)
+            .max((self.looking * 10).min(POLL_MAX));
+        Some(poll.max(slower))
+    }
+
+    /// Opens one epoch if there is something to read.
+    fn open_next(&mut self) -> Result<bool, String> {
+        self.meter.begin();
+        let again = self.replay.pop_front();
+        let replayed = again.is_some();
+        let record = match again {
+            Some(record) => record,
+            None => {
+                self.trigger_fired();
+                match self.plan()? {
+                    Some(record) => record,
+                    None => return Ok(false),
+                }
+            }
+        };
+        let epoch = self.next_epoch;
+        assert!(
+            record.epoch == epoch,
+            "epochs are dense: {} is not {epoch}",
+            record.epoch
+        );
+        self.next_epoch += 1;
+        let started = now();
+        self.last_start = Some(started);
+        let splits = record.sources.iter().flat_map(|source| &source.splits);
+        let bytes = splits.map(|split: &Split| split.bytes).sum();
+        let ends: Vec<Offset> = record
+            .sources
+            .iter()
+            .map(|source| source.end.clone())
+            .collect();
+        for (position, end) in self.sources.iter_mut().zip(&ends) {
+            position.at = end.clone();
+        }
+        self.ends.insert(epoch, ends);
+        let mut orders = self.meter.time(Phase::GetBatch, || {
+            assign(&record.sources, self.workers, self.processes, epoch)
+        });
+        if self.runs.open(epoch, bytes, started) {
+            orders.extend(self.stage_orders(epoch));
+        }
+        let idle = self.ledger.as_ref().is_some_and(|l| l.pending.is_none());
+        if idle && self.checkpoint_is_due() {
+            orders.extend(self.checkpoint_orders(epoch, false));
+            self.begin_pending(epoch);
+        }
+        self.feed.open(orders);
+        self.meter.opened(epoch, record.clock_us, &record.sources);
+        self.in_flight.insert(epoch, bytes);
+        if !replayed && let Some(ledger) = &self.ledger {
+            ledger.log.plan(record);
+        }
+        Ok(true)
+    }
+
+    /// Under `Every`: the next moment is a multiple of the interval, so that nothing drifts, and those that were
+    /// missed are skipped.
+    fn trigger_fired(&mut self) {
+        if let Trigger::Every(interval) = self.trigger {
+            let interval = (interval.as_micros() as i64).max(1);
+            let now = now_us();
+            self.due_us = now - now.rem_euclid(interval) + interval;
+        }
+    }
+
+    /// Asks the sources what the next epoch reads.
+    fn plan(&mut self) -> Result<Option<EpochRecord>, String> {
+        let share = EPOCH_BYTES / self.sources.len().max(1) as u64;
+        let once = self.trigger == Trigger::Once;
+        let mut sources = Vec::new();
+        let mut found = false;
+        let meter = &mut self.meter;
+        for (index, position) in self.sources.iter_mut().enumerate() {
+            let start = position.at.clone();
+            let mut planned = Planned {
+                start: start.clone(),
+                end: start,
+                splits: Vec::new(),
+            };
+            loop {
+                let admitted = retried(|| {
+                    let to = match &position.end {
+                        Some(end) => end.clone(),
+                        None => meter.time(Phase::LatestOffset, || position.source.latest())?,
+                    };
+                    meter.latest(index, &to);
+                    meter.time(Phase::GetOffset, || {
+                        position.source.admit(&planned.end, &to, share)
+                    })
+                })?;
+                let Some(admitted) = admitted else { break };
+                found = true;
+                planned.end = admitted.end;
+                planned.splits.extend(admitted.splits);
+                if !once {
+                    break;
+                }
+            }
+            sources.push(planned);
+        }
+        Ok(found.then(|| EpochRecord {
+            epoch: self.next_epoch,
+            clock_us: now_us(),
+            sources,
+        }))
+    }
+
+    fn complete(&mut self, epoch: u64, reports: Vec<Report>) -> Result<(), String> {
+        if let Some(text) = reports.iter().find_map(|report| report.failure.clone()) {
+            return Err(text);
+        }
+        let counted = reports.into_iter().map(|report| report.metrics).collect();
+        self.meter.counted(epoch, counted);
+        self.in_flight.remove(&epoch);
+        self.runs.completed = self.runs.completed.max(epoch + 1);
+        if epoch < self.recorded && self.recorded == self.next_epoch {
+            self.ends.retain(|kept, _| *kept >= epoch);
+        }
+        Ok(())
+    }
+
+    /// Ends the open run if it is old enough.
+    fn end_old_run(&mut self) {
+        if self.runs.patience(now()).is_some_and(|left| left.is_zero())
+            && let Some(last) = self.runs.end()
+        {
+            self.stage(last);
+        }
+    }
+
+    fn stage(&self, last: u64) {
+        self.feed.note(self.stage_orders(last));
+    }
+
+    fn stage_orders(&self, last: u64) -> Vec<Order> {
+        let order = |worker: &usize| Order::Stage {
+            worker: *worker,
+            last,
+        };
+        self.writers.iter().map(order).collect()
+    }
+
+    /// Commits what can be committed, and publishes a checkpoint that is whole.
+    fn advance(&mut self) -> Result<(), String> {
+        while let Some(run) = self.runs.ready() {
+            crate::failpoint::reach("commit.before");
+            for sink in &mut self.sinks {
+                retried(|| sink.commit(run.first..=run.last, &run.receipts))?;
+            }
+            self.meter.added(run.last);
+            crate::failpoint::reach("commit.after");
+            let rows = run.receipts.iter().map(|receipt| receipt.rows).sum();
+            self.query.add_committed(run.last + 1 - run.first, rows);
+            match &self.ledger {
+                Some(ledger) => ledger.log.commit(CommitRecord {
+                    first: run.first,
+                    last: run.last,
+                    rows,
+                }),
+                None => self.recorded(run.last)?,
+            }
+        }
+        self.publish()
+    }
+
+    /// The sink has everything up to `epoch`, and a restart knows it.
+    fn recorded(&mut self, epoch: u64) -> Result<(), String> {
+        self.recorded = self.recorded.max(epoch + 1);
+        self.meter.committed(epoch);
+        if let Some(ends) = self.ends.get(&epoch) {
+            for (position, end) in self.sources.iter_mut().zip(ends) {
+                position
+                    .source
+                    .committed(end)
+                    .map_err(|e| error_chain(&e))?;
+            }
+        }
+        self.forget_ends();
+        Ok(())
+    }
+
+    fn forget_ends(&mut self) {
+        let pending = self
+            .ledger
+            .as_ref()
+            .and_then(|ledger| ledger.pending.as_ref())
+            .map(|pending| pending.epoch);
+        // A checkpoint without rows asks for the last one.
+        let keep = self
+            .recorded
+            .saturating_sub(1)
+            .min(pending.unwrap_or(u64::MAX));
+        self.ends.retain(|epoch, _| *epoch >= keep);
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let due = |ledger: &Ledger| ledger.last.elapsed() >= ledger.interval;
+        self.ledger.as_ref().is_some_and(due)
+    }
+
+    fn checkpoint_orders(&self, epoch: u64, settled: bool) -> Vec<Order> {
+        let peers = if self.stateful {
+            self.workers * self.processes
+        } else {
+            0
+        };
+        let order = |worker| Order::Checkpoint {
+            worker,
+            epoch,
+            settled,
+        };
+        (0..peers).map(order).collect()
+    }
+
+    fn begin_pending(&mut self, epoch: u64) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.last = now();
+            ledger.pending = Some(Pending {
+                epoch,
+                uploads: Vec::new(),
+            });
+        }
+    }
+
+    /// Asks for a checkpoint after `epoch`, which is over.
+    fn begin_checkpoint(&mut self, epoch: u64, settled: bool) {
+        let orders = self.checkpoint_orders(epoch, settled);
+        if !orders.is_empty() {
+            self.feed.note(orders);
+        }
+        self.begin_pending(epoch);
+    }
+
+    fn uploaded(&mut self, mut uploaded: Uploaded) -> Result<(), String> {
+        if let Some(text) = uploaded.failure.take() {
+            return Err(text);
+        }
+        let pending = self.ledger.as_mut().and_then(|l| l.pending.as_mut());
+        if let Some(pending) = pending
+            && pending.epoch == uploaded.epoch
+        {
+            pending.uploads.push(uploaded);
+        }
+        Ok(())
+    }
+
+    /// Publishes the pending checkpoint once every worker has left its state and the sink has the epoch.
+    fn publish(&mut self) -> Result<(), String> {
+        let Some(ledger) = &mut self.ledger else {
+            return Ok(());
+        };
+        let expected = if self.stateful {
+            self.workers * self.processes
+        } else {
+            0
+        };
+        let recorded = self.recorded;
+        let whole =
+            |pending: &mut Pending| pending.uploads.len() == expected && pending.epoch < recorded;
+        let over = |pending: &Pending| pending.epoch < self.runs.completed;
+        let Some(mut pending) = ledger.pending.take_if(|p| whole(p) && over(p)) else {
+            return Ok(());
+        };
+        pending.uploads.sort_by_key(|uploaded| uploaded.worker);
+        let ends = self
+            .ends
+            .get(&pending.epoch)
+            .expect("kept for the checkpoint");
+        let publish = || {
+            let mut states: Vec<SourceState> = Vec::new();
+            for (index, (position, at)) in self.sources.iter_mut().zip(ends).enumerate() {
+                let source = position.source.as_mut();
+                states.push(ledger.shelf.remember(index, source, at)?);
+            }
+            let written: u64 = pending.uploads.iter().map(|u| u.bytes_written).sum();
+            let parts = pending.uploads.into_iter().flat_map(|u| u.parts).collect();
+            ledger.shelf.publish(pending.epoch, states, None, parts)?;
+            tracing::debug!(
+                query = self.query.id,
+                epoch = pending.epoch,
+                written,
+                "checkpoint"
+            );
+            Ok(())
+        };
+        publish().map_err(|error: crate::CheckpointError| error_chain(&error))?;
+        if let Some(epoch) = ledger.shelf.forgotten() {
+            ledger.log.forget(epoch);
+        }
+        self.forget_ends();
+        Ok(())
+    }
+}
+
+/// An error that may pass by itself.
+trait MayPass: std::error::Error {
+    fn retry(&self) -> Retry;
+}
+
+impl MayPass for SourceError {
+    fn retry(&self) -> Retry {
+        self.retry
+    }
+}
+
+impl MayPass for SinkError {
+    fn retry(&self) -> Retry {
+        self.retry
+    }
+}
+
+/// Asks again while the error says that it may pass.
+fn retried<T, E: MayPass>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, String> {
+    let mut tries = 0;
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) if error.retry() == Retry::Later && tries < RETRIES => {
+                tries += 1;
+                tracing::warn!(
+                    "{}; trying again ({tries} of {RETRIES})",
+                    error_chain(&error)
+                );
+                std::thread::sleep(RETRY_PAUSE * tries);
+            }
+            Err(error) => return Err(error_chain(&error)),
+        }
+    }
+}
+
+/// The wall clock, read once per epoch and logged with it: replays see the same.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where an epoch gets its clock"
+)]
+fn now_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as i64)
+}
+
+/// The clock that paces the trigger, the polling of sources and checkpoints; no row depends on it.
+#[allow(clippy::disallowed_methods, reason = "paces; no row depends on it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! Runs of epochs on their way into the sink.
+//!
+//! A sink that groups gets short epochs together: a run ends when it is old or big enough, or when somebody waits for
+//! it. Any other sink gets every epoch as a run of its own. A run is committed when all its epochs are over and
+//! planned for good, and every writer has staged its part; runs commit in order.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::sink::Receipt;
+
+/// When a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grouping {
+    /// It is this old.
+    pub(crate) age_max: Duration,
+    /// Its input has this many bytes.
+    pub(crate) bytes_max: u64,
+}
+
+impl Grouping {
+    /// Every epoch is a run.
+    pub(crate) const NONE: Grouping = Grouping {
+        age_max: Duration::ZERO,
+        bytes_max: 0,
+    };
+}
+
+/// A run that has ended and waits for its receipts.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) receipts: Vec<Receipt>,
+}
+
+/// All runs that are not in the sink.
+pub(super) struct Runs {
+    grouping: Grouping,
+    /// How many writers stage each run.
+    writers: usize,
+    /// The first epoch of the open run.
+    first: u64,
+    /// The last epoch opened, if the open run has one.
+    last: Option<u64>,
+    bytes: u64,
+    since: Option<Instant>,
+    ended: VecDeque<Run>,
+    /// Epochs before it are over on all workers.
+    pub(super) completed: u64,
+    /// Epochs before it have a durable plan.
+    pub(super) planned: u64,
+}
+
+impl Runs {
+    /// Runs from `first` on; epochs before it are in the sink.
+    pub(super) fn new(grouping: Grouping, writers: usize, first: u64, completed: u64) -> Self {
+        Runs {
+            grouping,
+            writers,
+            first,
+            last: None,
+            bytes: 0,
+            since: None,
+            ended: VecDeque::new(),
+            completed,
+            planned: completed,
+        }
+    }
+
+    /// An epoch is opened; true if it ends its run.
+    pub(super) fn open(&mut self, epoch: u64, bytes: u64, now: Instant) -> bool {
+        if epoch < self.first {
+            return false;
+        }
+        self.last = Some(epoch);
+        self.bytes += bytes;
+        let since = *self.since.get_or_insert(now);
+        let ends = self.bytes >= self.grouping.bytes_max
+            || now.duration_since(since) >= self.grouping.age_max;
+        if ends {
+            self.end();
+        }
+        ends
+    }
+
+    /// How long the open run may wait; none if there is no open run.
+    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
+        self.last?;
+        let age = now.duration_since(self.since?);
+        Some(self.grouping.age_max.saturating_sub(age))
+    }
+
+    /// Ends the open run; its last epoch, if it has one.
+    pub(super) fn end(&mut self) -> Option<u64> {
+        let last = self.last.take()?;
+        self.ended.push_back(Run {
+            first: self.first,
+            last,
+            receipts: Vec::new(),
+        });
+        self.first = last + 1;
+        self.bytes = 0;
+        self.since = None;
+        Some(last)
+    }
+
+    /// A writer has staged its part of the run that ends with `last`.
+    pub(super) fn staged(&mut self, last: u64, receipt: Receipt) {
+        if let Some(run) = self.ended.iter_mut().find(|run| run.last == last) {
+            run.receipts.push(receipt);
+        }
+    }
+
+    /// The next run that can be committed.
+    pub(super) fn ready(&mut self) -> Option<Run> {
+        let run = self.ended.front()?;
+        let over = run.last < self.completed && run.last < self.planned;
+        if !over || run.receipts.len() < self.writers {
+            return None;
+        }
+        let mut run = self.ended.pop_front()?;
+        run.receipts.sort_by_key(|receipt| receipt.worker);
+        Some(run)
+    }
+
+    /// True if everything is in the sink.
+    pub(super) fn is_empty(&self) -> bool {
+        self.last.is_none() && self.ended.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Instant {
+        #[allow(clippy::disallowed_methods, reason = "a test of waiting")]
+        Instant::now()
+    }
+
+    fn receipt(worker: usize) -> Receipt {
+        Receipt {
+            worker,
+            rows: 1,
+            body: String::new(),
+        }
+    }
+
+    #[test]
+    fn without_grouping_every_epoch_is_a_run() {
+        let mut runs = Runs::new(Grouping::NONE, 1, 0, 0);
+        assert!(runs.open(0, 0, now()) && runs.open(1, 0, now()));
+        runs.completed = 2;
+        runs.planned = 1;
+        runs.staged(0, receipt(0));
+        runs.staged(1, receipt(0));
+        assert_eq!(runs.ready().map(|run| (run.first, run.last)), Some((0, 0)));
+        assert!(runs.ready().is_none(), "its plan is not durable");
+        runs.planned = 2;
+        assert_eq!(runs.ready().map(|run| (run.first, run.last)), Some((1, 1)));
+        assert!(runs.is_empty());
+    }
+
+    #[test]
+    fn a_run_ends_by_age_and_by_size() {
+        let grouping = Grouping {
+            age_max: Duration::from_secs(1),
+            bytes_max: 100,
+        };
+        let mut runs = Runs::new(grouping, 2, 3, 3);
+        let start = now();
+        assert!(!runs.open(3, 40, start));
+        assert_eq!(runs.patience(start), Some(Duration::from_secs(1)));
+        assert!(runs.open(4, 60, start));
+        assert_eq!(runs.patience(start), None);
+        assert!(!runs.open(5, 1, start));
+        assert!(runs.open(6, 1, start + Duration::from_secs(2)));
+        runs.completed = 7;
+        runs.planned = 7;
+        runs.staged(4, receipt(1));
+        assert!(runs.ready().is_none(), "one writer is missing");
+        runs.staged(4, receipt(0));
+        let run = runs.ready().expect("ready");
+        assert_eq!((run.first, run.last), (3, 4));
+        assert_eq!(run.receipts[0].worker, 0);
+        assert!(runs.ready().is_none() && !runs.is_empty());
+    }
+
+    #[test]
+    fn epochs_the_sink_has_are_in_no_run() {
+        let mut runs = Runs::new(Grouping::NONE, 1, 5, 3);
+        assert!(!runs.open(3, 10, now()) && !runs.open(4, 10, now()));
+        assert!(runs.is_empty());
+        assert!(runs.open(5, 10, now()));
+    }
+}
