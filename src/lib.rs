@@ -23,11 +23,11 @@ mod session;
 
 pub use highwater_connectors as connectors;
 pub use highwater_engine::{
-    ClusterConfig, Committed, DataFrame, DataReader, DataWriter, Error, Formats, GroupedData,
-    MemorySource, OutputMode, QueryIdle, QueryProgress, QueryStarted, QueryTerminated,
-    SessionBuilder, SinkProgress, SourceProgress, StateOperatorProgress, StreamWriter,
-    StreamingQuery, StreamingQueryListener, StreamingQueryManager, StreamingQueryProgress,
-    StreamingQueryStatus, Trigger, options, sink, source,
+    ClusterConfig, CodeError, Committed, DataFrame, DataReader, DataWriter, Error, ForeachWriter,
+    Formats, GroupedData, MemorySource, OutputMode, QueryIdle, QueryProgress, QueryStarted,
+    QueryTerminated, Row, SessionBuilder, SinkProgress, SourceProgress, StateOperatorProgress,
+    StreamWriter, StreamingQuery, StreamingQueryListener, StreamingQueryManager,
+    StreamingQueryProgress, StreamingQueryStatus, Trigger, options, sink, source,
 };
 pub use highwater_query::{
     Expr, Functions, JoinKind, QueryError, functions, parse_schema, schema_text, split_statements,

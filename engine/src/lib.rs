@@ -8,6 +8,7 @@ mod coordinator;
 mod dataflow;
 mod error;
 pub mod failpoint;
+mod foreach;
 mod formats;
 mod frame;
 mod listener;
@@ -29,6 +30,7 @@ mod writer;
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};
 pub use error::Error;
+pub use foreach::{CodeError, ForeachWriter, Row};
 pub use formats::{DrawTable, Formats};
 pub use frame::{DataFrame, GroupedData};
 pub use listener::{

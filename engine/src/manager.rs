@@ -96,7 +96,7 @@ impl Streams {
         queries.iter().for_each(StreamingQuery::ask_to_stop);
         let mut outcome = Ok(());
         for query in &queries {
-            let ended = query.await_termination();
+            let ended = query.stop();
             outcome = outcome.and(ended);
         }
         outcome

@@ -319,6 +319,11 @@ impl SinkFactory for MemorySinkFactory {
         false
     }
 
+    /// A table that is replaced in every epoch is whole again after the next one.
+    fn recovers(&self) -> bool {
+        self.complete
+    }
+
     fn table(&self) -> Option<Arc<dyn TableProvider>> {
         Some(Arc::clone(&self.table) as Arc<dyn TableProvider>)
     }

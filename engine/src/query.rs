@@ -8,6 +8,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::coordinator::Event;
 use crate::error::Error;
+use crate::foreach;
 use crate::listener::QueryEvent;
 use crate::manager::Streams;
 use crate::progress::{StreamingQueryProgress, StreamingQueryStatus};
@@ -277,6 +278,7 @@ impl StreamingQuery {
 
     /// Waits until the query ends; an error if it failed.
     pub fn await_termination(&self) -> Result<(), Error> {
+        self.not_within("await_termination()")?;
         let state = lock(&self.shared.state);
         let woken = self
             .shared
@@ -288,6 +290,7 @@ impl StreamingQuery {
 
     /// Waits until the query ends, or `limit` is over (false).
     pub fn await_termination_for(&self, limit: Duration) -> Result<bool, Error> {
+        self.not_within("await_termination_for()")?;
         let state = lock(&self.shared.state);
         let changed = &self.shared.changed;
         let woken = changed.wait_timeout_while(state, limit, |state| state.active());
@@ -301,7 +304,11 @@ impl StreamingQuery {
     /// Opens no further epoch, commits those already open, and waits for the end.
     pub fn stop(&self) -> Result<(), Error> {
         self.ask_to_stop();
-        self.await_termination()
+        // The end comes when the code that takes its rows returns, so that code cannot wait for it.
+        match foreach::is_within(self.id()) {
+            true => Ok(()),
+            false => self.await_termination(),
+        }
     }
 
     pub(crate) fn ask_to_stop(&self) {
@@ -322,7 +329,9 @@ impl StreamingQuery {
     pub fn pause(&self) {
         let (reply, answer) = bounded(1);
         let coordinator = self.shared.coordinator.as_ref();
-        if coordinator.is_some_and(|c| c.send(Event::Pause(reply)).is_ok()) {
+        if coordinator.is_some_and(|c| c.send(Event::Pause(reply)).is_ok())
+            && !foreach::is_within(self.id())
+        {
             let _ = answer.recv();
         }
     }
@@ -337,6 +346,7 @@ impl StreamingQuery {
     /// Waits until everything that was there to read when it was called is committed. For tests and tools: under a
     /// source that never rests it may wait for ever. In processes other than the first it returns at once.
     pub fn process_all_available(&self) -> Result<(), Error> {
+        self.not_within("process_all_available()")?;
         let Some(coordinator) = &self.shared.coordinator else {
             return Ok(());
         };
@@ -345,5 +355,12 @@ impl StreamingQuery {
             let _ = answer.recv();
         }
         self.exception().map_or(Ok(()), Err)
+    }
+
+    fn not_within(&self, call: &str) -> Result<(), Error> {
+        match foreach::is_within(self.id()) {
+            true => Err(foreach::waits_for_itself(call)),
+            false => Ok(()),
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::catalog::Views;
 use crate::checkpoint::ObjectStores;
 use crate::cluster::{ClusterConfig, Meeting, Sisters, connect};
 use crate::error::Error;
+use crate::foreach;
 use crate::formats::Formats;
 use crate::frame::DataFrame;
 use crate::manager::{StreamingQueryManager, Streams};
@@ -275,7 +276,12 @@ impl Session {
 
     /// Stops all queries and ends the workers. Happens by itself when the last handle is dropped.
     pub fn close(&self) {
-        self.inner.close();
+        if !foreach::is_code() {
+            return self.inner.close();
+        }
+        // Called by code that takes a query's rows: the query ends when that code returns, so another thread waits.
+        let inner = Arc::clone(&self.inner);
+        std::thread::spawn(move || inner.close());
     }
 
     pub(crate) fn frame(&self, plan: &Plan) -> Result<DataFrame, Error> {

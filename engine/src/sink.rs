@@ -110,6 +110,12 @@ pub trait SinkFactory: Send + Sync {
         true
     }
 
+    /// False if a query cannot go on from a checkpoint, because the rows of earlier epochs are gone and none will bring
+    /// them back.
+    fn recovers(&self) -> bool {
+        true
+    }
+
     /// True if one commit may make several short epochs visible, so that what the sink writes has a useful size
     /// (files, transactions). Otherwise every epoch is a run of its own.
     fn groups_epochs(&self) -> bool {

@@ -14,12 +14,13 @@ use crate::checkpoint::{self, Checkpoint, PlanShape};
 use crate::coordinator::{self, Coordination, Durable, Grouping};
 use crate::dataflow::{Blueprint, feed};
 use crate::error::Error;
+use crate::foreach::{self, CodeError, CodeFormat, ForeachWriter};
 use crate::frame::DataFrame;
 use crate::options::{OptionError, Options};
 use crate::plan::compile;
 use crate::progress::stopwatch_us;
 use crate::query::{About, QueryShared, StreamingQuery};
-use crate::sink::{OutputMode, Placement, SinkFactory, SinkRequest};
+use crate::sink::{OutputMode, Placement, SinkFactory, SinkFormat, SinkRequest};
 use crate::source::Source;
 use crate::trigger::{Trigger, parse_interval};
 use crate::workers::{Installation, lock};
@@ -29,6 +30,7 @@ use crate::workers::{Installation, lock};
 pub struct StreamWriter {
     frame: DataFrame,
     format: Option<String>,
+    code: Option<CodeFormat>,
     options: Options,
     path: Option<String>,
     partition_by: Vec<String>,
@@ -42,6 +44,7 @@ impl StreamWriter {
         StreamWriter {
             frame,
             format: None,
+            code: None,
             options: Options::default(),
             path: None,
             partition_by: Vec::new(),
@@ -54,6 +57,23 @@ impl StreamWriter {
     /// The connector: "console", "parquet".
     pub fn format(mut self, format: &str) -> Self {
         self.format = Some(format.to_string());
+        self
+    }
+
+    /// Hands the rows to code of this program, one by one.
+    pub fn foreach(mut self, writer: impl ForeachWriter) -> Self {
+        self.code = Some(foreach::foreach(writer));
+        self
+    }
+
+    /// Hands each epoch's rows and its number to code of this program, as a static frame, in the order of epochs. It
+    /// runs in the first process. After a crash an epoch may come again, with the same number and the same rows. An
+    /// error or a panic ends the query.
+    pub fn for_each_batch<E: Into<CodeError>>(
+        mut self,
+        code: impl FnMut(DataFrame, u64) -> Result<(), E> + Send + 'static,
+    ) -> Self {
+        self.code = Some(foreach::for_each_batch(self.frame.session(), code));
         self
     }
 
@@ -143,7 +163,7 @@ impl StreamWriter {
             streaming: true,
             time_zone: session.time_zone(),
         };
-        let sink = open_format(&session, self.format.as_deref(), self.path.take(), request)?;
+        let sink = self.open_sink(&session, request)?;
         if sink.durable() && store.is_none() {
             return Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_1298",
@@ -190,15 +210,22 @@ impl StreamWriter {
         if first {
             let durable = match taken {
                 Some(checkpoint) => {
-                    let kind = |source: &Box<dyn Source>| {
+                    let kind = |source: &dyn Source| {
                         let text = source.description();
                         text.split('[').next().unwrap_or_default().to_string()
                     };
                     let shape = PlanShape {
-                        sources: sources.iter().map(kind).collect(),
+                        sources: sources.iter().map(|source| kind(source.as_ref())).collect(),
                         operators: operators.clone(),
                     };
                     let recovered = checkpoint.recover(&shape, &run_id, workers, processes)?;
+                    if !sink.recovers() && recovered.has_epochs() {
+                        return Err(Error::refused(
+                            "_LEGACY_ERROR_TEMP_1299",
+                            "this query does not support recovering from its checkpoint location: what its sink held \
+                             is gone with the program that filled it; remove the checkpoint to start over",
+                        ));
+                    }
                     Some(Durable {
                         checkpoint,
                         recovered,
@@ -264,6 +291,27 @@ impl StreamWriter {
             ended: Arc::new(move |reason| ended.worker_ended(reason)),
         });
         Ok(query)
+    }
+
+    fn open_sink(
+        &mut self,
+        session: &crate::Session,
+        mut request: SinkRequest,
+    ) -> Result<Arc<dyn SinkFactory>, Error> {
+        let Some(code) = self.code.take() else {
+            return open_format(session, self.format.as_deref(), self.path.take(), request);
+        };
+        if let Some(format) = self.format.replace(code.name().into()) {
+            return Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "a query has one sink: remove .format(\"{format}\") or .{}(..)",
+                    code.name()
+                ),
+            });
+        }
+        request.path = self.path.take();
+        Ok(code.sink(request)?)
     }
 
     /// The same text in every process that runs the same program, and another for every query.

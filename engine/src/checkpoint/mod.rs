@@ -217,6 +217,13 @@ pub(crate) struct Recovered {
     pub(crate) logged: Logged,
 }
 
+impl Recovered {
+    /// True if an earlier run planned an epoch.
+    pub(crate) fn has_epochs(&self) -> bool {
+        self.manifest.is_some() || !self.logged.plans.is_empty()
+    }
+}
+
 impl Checkpoint {
     /// Locks a directory, and reads which query it belongs to. Nothing else is written yet.
     pub(crate) fn take(store: Arc<dyn Store>) -> Result<Self, CheckpointError> {

@@ -153,6 +153,8 @@ struct Coordinator {
     maybe_more: bool,
     paused: bool,
     stopping: bool,
+    /// Why the query fails, once the runs before the failure are in the sink.
+    failure: Option<String>,
     last_start: Option<Instant>,
     /// The next aligned moment under `Every`, in microseconds since 1970.
     due_us: i64,
@@ -353,6 +355,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         maybe_more: true,
         paused: false,
         stopping: false,
+        failure: None,
         last_start: None,
         due_us: 0,
         begun: now(),
@@ -416,7 +419,7 @@ impl Coordinator {
                     self.looking = begun.elapsed();
                 }
             }
-            if self.in_flight.is_empty() && self.rest()? {
+            if self.failure.is_none() && self.in_flight.is_empty() && self.rest()? {
                 return Ok(());
             }
             let first = match self.patience() {
@@ -433,6 +436,11 @@ impl Coordinator {
             }
             self.end_old_run();
             self.advance()?;
+            if self.runs.is_empty()
+                && let Some(text) = self.failure.take()
+            {
+                return Err(text);
+            }
         }
     }
 
@@ -690,8 +698,14 @@ impl Coordinator {
     }
 
     fn complete(&mut self, epoch: u64, reports: Vec<Report>) -> Result<(), String> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
         if let Some(text) = reports.iter().find_map(|report| report.failure.clone()) {
-            return Err(text);
+            self.failure = Some(text);
+            self.stopping = true;
+            self.runs.abandon(epoch);
+            return Ok(());
         }
         let counted = reports.into_iter().map(|report| report.metrics).collect();
         self.meter.counted(epoch, counted);

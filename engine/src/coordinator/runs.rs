@@ -105,6 +105,13 @@ impl Runs {
         Some(last)
     }
 
+    /// Epoch `from` failed: only runs that ended before it can still be committed.
+    pub(super) fn abandon(&mut self, from: u64) {
+        self.last = None;
+        self.since = None;
+        self.ended.retain(|run| run.last < from);
+    }
+
     /// A writer has staged its part of the run that ends with `last`.
     pub(super) fn staged(&mut self, last: u64, receipt: Receipt) {
         if let Some(run) = self.ended.iter_mut().find(|run| run.last == last) {
