@@ -1,4 +1,4 @@
-//! The program `highwater`: runs the statements of a SQL file.
+//! The program `highwater`: see `highwater --help`.
 
 mod cli;
 
@@ -6,11 +6,5 @@ mod cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    match cli::run() {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("highwater: {error:?}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+    cli::main()
 }

@@ -25,12 +25,12 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The rows of the tables that a run printed, sorted.
+/// The rows of the tables that a run printed, sorted, without the spaces that align their cells.
 fn rows(printed: &[u8]) -> Vec<String> {
     let mut rows: Vec<String> = text(printed)
         .lines()
         .filter(|line| line.starts_with('|'))
-        .map(str::to_string)
+        .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>().join("|"))
         .collect();
     rows.sort();
     rows
@@ -45,7 +45,7 @@ fn sql(dir: &Path, statements: &str) -> String {
 
 #[test]
 fn any_number_of_workers_and_processes_gives_the_same_answer() {
-    let one = run(&["--available-now", "examples/word_count.sql"]);
+    let one = run(&["run", "examples/word_count.sql"]);
     assert!(one.status.success(), "{}", text(&one.stderr));
     let expected = rows(&one.stdout);
     assert_eq!(
@@ -58,11 +58,12 @@ fn any_number_of_workers_and_processes_gives_the_same_answer() {
     // Enough groups that the console would cut them: count words and their total over all.
     let file = sql(
         dir.path(),
-        "CREATE STREAMING TEMP VIEW lines USING text OPTIONS (path 'examples/data/words', maxFilesPerTrigger 1);
+        "CREATE TABLE lines USING text OPTIONS (path 'examples/data/words', maxFilesPerTrigger 1);
+         CREATE STREAMING TABLE total USING console OPTIONS (outputMode 'complete', trigger 'availableNow') AS
          SELECT count(*) AS n, sum(length(word)) AS letters, min(word) AS first, max(word) AS last
-         FROM (SELECT explode(split(value, ' ')) AS word FROM lines)",
+         FROM (SELECT explode(split(value, ' ')) AS word FROM STREAM lines)",
     );
-    let reference = rows(&run(&["--available-now", &file]).stdout);
+    let reference = rows(&run(&["run", &file]).stdout);
     assert!(!reference.is_empty());
     for flags in [
         ["-w", "2", "-n", "1"],
@@ -70,11 +71,7 @@ fn any_number_of_workers_and_processes_gives_the_same_answer() {
         ["-w", "2", "-n", "2"],
         ["-w", "1", "-n", "3"],
     ] {
-        let args: Vec<&str> = flags
-            .iter()
-            .copied()
-            .chain(["--available-now", file.as_str()])
-            .collect();
+        let args: Vec<&str> = ["run", file.as_str()].into_iter().chain(flags).collect();
         let many = run(&args);
         assert!(many.status.success(), "{flags:?}: {}", text(&many.stderr));
         assert_eq!(
@@ -86,86 +83,260 @@ fn any_number_of_workers_and_processes_gives_the_same_answer() {
     }
 }
 
+/// A streaming table of these rows, on the console.
+fn console(mode: &str, trigger: &str, query: &str) -> String {
+    format!(
+        "CREATE STREAMING TABLE out USING console
+           OPTIONS (outputMode '{mode}', trigger '{trigger}', truncate 'false') AS {query}"
+    )
+}
+
 #[test]
 fn bad_input_gets_one_clear_error() {
     let dir = tempfile::tempdir().expect("a directory");
     let missing = dir.path().join("missing").display().to_string();
-    let cases: Vec<(Vec<String>, &str)> = vec![
-        (vec![missing.clone()], "could not read SQL file"),
-        (vec![sql(dir.path(), "SELEC 1")], "PARSE_SYNTAX_ERROR"),
-    ];
-    let check = |args: &[String], part: &str| {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let output = run(&args);
+    let check = |args: &[&str], code: i32, part: &str| {
+        let output = run(args);
         let said = text(&output.stderr);
-        assert!(!output.status.success(), "{args:?} succeeded");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         assert!(said.contains(part), "{args:?}: {said}");
         assert!(
             !said.contains("panicked") && !said.contains("RUST_BACKTRACE"),
             "{args:?}: {said}"
         );
     };
-    for (args, part) in cases {
-        check(&args, part);
-    }
-    for (statements, part) in [
-        ("SELECT * FROM nowhere", "nowhere"),
-        (
-            format!("CREATE STREAMING TEMP VIEW t USING text OPTIONS (path '{missing}')").as_str(),
-            "missing",
-        ),
-        (
-            "CREATE STREAMING TEMP VIEW t USING fax OPTIONS (path 'x')",
-            "\"fax\"",
-        ),
-        (
-            "CREATE STREAMING TEMP VIEW t USING text OPTIONS (path 'examples', maxFilesPerTriger 3)",
-            "maxFilesPerTriger",
-        ),
-        (
-            "CREATE STREAMING TEMP VIEW t USING json OPTIONS (path 'examples/data/devices')",
-            "chema",
-        ),
-        (
-            "CREATE STREAMING TEMP VIEW t USING socket OPTIONS (host 'localhost', port 1); SELECT * FROM t",
-            "localhost:1",
-        ),
-        (
-            "CREATE STREAMING TEMP VIEW t USING text OPTIONS (path 'examples/data/words');
-             SELECT CAST(value AS INT) AS n FROM t",
-            "CAST_INVALID_INPUT",
-        ),
-        (
-            "CREATE STREAMING TEMP VIEW t USING text OPTIONS (path 'examples/data/words');
-             SELECT * FROM t ORDER BY value",
-            "ORDER BY",
-        ),
+    let directory = dir.path().display().to_string();
+    check(&["run", &missing], 2, "could not read SQL file");
+    check(&["run", &directory], 2, "could not read SQL file");
+    check(&["run"], 2, "<FILE>");
+    check(&["examples/word_count.sql"], 2, "examples/word_count.sql");
+    for (n, p, part) in [
+        ("2", "2", "process 2 does not exist"),
+        ("2", "0", "HIGHWATER_SECRET"),
     ] {
+        let code = if p == "0" { 1 } else { 2 };
         check(
-            &["--available-now".to_string(), sql(dir.path(), statements)],
+            &["run", "examples/word_count.sql", "-n", n, "-p", p],
+            code,
             part,
         );
     }
+    let words = "CREATE TABLE t USING text OPTIONS (path 'examples/data/words');";
+    let cast = console(
+        "append",
+        "availableNow",
+        "SELECT CAST(value AS INT) AS n FROM STREAM t",
+    );
+    let sorted = console(
+        "append",
+        "availableNow",
+        "SELECT * FROM STREAM t ORDER BY value",
+    );
+    for (statements, code, part) in [
+        ("", 2, "has no statements"),
+        (" -- nothing\n;", 2, "has no statements"),
+        ("SELEC 1", 2, "sql:1:1: [PARSE_SYNTAX_ERROR]"),
+        (
+            "SELECT 1;\r\n\r\nSELECT 'x;\n",
+            2,
+            "sql:3:8: [PARSE_SYNTAX_ERROR]",
+        ),
+        ("\u{feff}SELECT 1; SELECT\n  1 +", 2, "sql:2:"),
+        ("SELECT 1; SELECT ';' FRM t\n", 2, "sql:1:"),
+        (
+            "SELECT 1;\n /* ; */ SELECT *\n  FROM nowhere",
+            2,
+            "sql:3:8: [TABLE_OR_VIEW_NOT_FOUND]",
+        ),
+        (
+            "SELECT *\n  FROM nowhere",
+            2,
+            "2 |   FROM nowhere\n  |        ^",
+        ),
+        (
+            &format!("CREATE TABLE t USING text OPTIONS (path '{missing}')"),
+            2,
+            "missing",
+        ),
+        ("CREATE TABLE t USING fax OPTIONS (path 'x')", 2, "\"fax\""),
+        (
+            "CREATE TABLE t USING text OPTIONS (path 'examples', maxFilesPerTriger 3)",
+            2,
+            "maxFilesPerTriger",
+        ),
+        (
+            "CREATE TABLE t (a INTEGR) USING json OPTIONS (path 'examples')",
+            2,
+            "sql:1:16: ",
+        ),
+        (
+            "CREATE TABLE t USING text OPTIONS (path 'examples') AS SELECT 1",
+            2,
+            "sql:1:53: ",
+        ),
+        (
+            &format!("{words} {words}"),
+            2,
+            "there is a table \"t\" already",
+        ),
+        (
+            &format!("{words} SELECT * FROM STREAM t"),
+            2,
+            "CREATE STREAMING TABLE",
+        ),
+        (
+            &format!("{words} CREATE VIEW v AS SELECT nix FROM t"),
+            2,
+            "nix",
+        ),
+        (
+            &format!("{words} CREATE OR REPLACE VIEW t AS SELECT * FROM t"),
+            2,
+            "RECURSIVE_VIEW",
+        ),
+        (
+            &format!("{words} CREATE STREAMING TABLE o USING console AS SELECT * FROM t"),
+            2,
+            "FROM STREAM",
+        ),
+        (
+            &format!(
+                "{words} CREATE STREAMING TABLE o USING console OPTIONS (trigger 'soon') AS SELECT * FROM STREAM t"
+            ),
+            2,
+            "\"soon\"",
+        ),
+        (
+            &format!(
+                "{words} CREATE STREAMING TABLE o USING console OPTIONS (outputMode 'all') AS SELECT * FROM STREAM t"
+            ),
+            2,
+            "\"all\"",
+        ),
+        (
+            &format!(
+                "{words} CREATE STREAMING TABLE o USING console OPTIONS (pth 'x') AS SELECT * FROM STREAM t"
+            ),
+            2,
+            "\"pth\"",
+        ),
+        (
+            &format!(
+                "{words} CREATE STREAMING TABLE o USING parquet OPTIONS (path '{missing}') AS SELECT * FROM STREAM t"
+            ),
+            2,
+            "checkpointLocation",
+        ),
+        (
+            &format!("{words} CREATE STREAMING TABLE t USING console AS SELECT * FROM STREAM t"),
+            2,
+            "there is a table \"t\" already",
+        ),
+        (
+            "CREATE STREAMING TEMP VIEW t USING json OPTIONS (path 'examples/data/devices')",
+            2,
+            "chema",
+        ),
+        (&format!("{words} {cast}"), 1, "CAST_INVALID_INPUT"),
+        (&format!("{words} {sorted}"), 2, "ORDER BY"),
+        ("STOP QUERY q", 2, "there is no query \"q\""),
+        ("DROP TABLE t", 2, "there is no table \"t\""),
+        (&format!("{words} DROP VIEW t"), 2, "use DROP TABLE"),
+        ("SET spark.nothing = 1", 2, "spark.sql.session.timeZone"),
+        (
+            "SET spark.sql.session.timeZone = Middle/Earth",
+            2,
+            "Middle/Earth",
+        ),
+    ] {
+        check(&["run", &sql(dir.path(), statements)], code, part);
+    }
+    let socket = "CREATE TABLE t USING socket OPTIONS (host 'localhost', port 1);";
+    let read = console("append", "default", "SELECT * FROM STREAM t");
     check(
-        &[
-            "-n".into(),
-            "2".into(),
-            "-p".into(),
-            "2".into(),
-            "examples/word_count.sql".into(),
-        ],
-        "process 2 does not exist",
+        &["run", &sql(dir.path(), &format!("{socket} {read}"))],
+        1,
+        "localhost:1",
     );
     check(
         &[
-            "-n".into(),
-            "2".into(),
-            "-p".into(),
-            "0".into(),
-            "examples/word_count.sql".into(),
+            "run",
+            &sql(dir.path(), &format!("{socket} SELECT * FROM t")),
         ],
-        "HIGHWATER_SECRET",
+        2,
+        "FROM STREAM t",
     );
+    fs::write(dir.path().join("latin.sql"), b"SELECT '\xe4'").expect("written");
+    let latin = dir.path().join("latin.sql").display().to_string();
+    check(&["run", &latin], 2, "not UTF-8");
+}
+
+/// Rows of three files, and the issue's statements over them without windows.
+fn etl(dir: &Path, trigger: &str) -> String {
+    fs::create_dir(dir.join("in")).expect("made");
+    for n in 0..3 {
+        let mut rows = String::new();
+        for v in 0..20 {
+            rows.push_str(&format!(
+                "{{\"k\":\"k{}\",\"v\":{v},\"ts\":\"2026-01-01T00:00:{v:02}Z\"}}\n",
+                v % 3
+            ));
+        }
+        fs::write(dir.join(format!("in/{n}.json")), rows).expect("written");
+    }
+    let at = |name: &str| dir.join(name).display().to_string();
+    sql(
+        dir,
+        &format!(
+            "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING json OPTIONS (path '{}', maxFilesPerTrigger '1');
+             CREATE VIEW big AS SELECT * FROM ev WHERE v > 10;
+             CREATE STREAMING TABLE etl USING parquet
+               OPTIONS (path '{}', checkpointLocation = '{}', trigger '{trigger}')
+               PARTITIONED BY (k) AS SELECT k, v FROM STREAM big;
+             SELECT k, count(*) AS n FROM ev GROUP BY k",
+            at("in"), at("out"), at("ck")
+        ),
+    )
+}
+
+/// What a query over parquet files says.
+fn query_parquet(dir: &Path, columns: &str, query: &str) -> Vec<String> {
+    let file = dir.join("check.sql");
+    let table = format!(
+        "CREATE TABLE o ({columns}) USING parquet OPTIONS (path '{}'); {query}",
+        dir.join("out").display()
+    );
+    fs::write(&file, table).expect("written");
+    let output = run(&["run", &file.display().to_string()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    rows(&output.stdout)
+}
+
+#[test]
+fn a_file_of_statements_runs_and_ends() {
+    for flags in [&[][..], &["-w", "2", "-n", "2"]] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = etl(dir.path(), "availableNow");
+        let args: Vec<&str> = ["run", file.as_str()]
+            .iter()
+            .chain(flags)
+            .copied()
+            .collect();
+        let output = run(&args);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(
+            rows(&output.stdout),
+            ["|k0|21|", "|k1|21|", "|k2|18|", "|k|n|"]
+        );
+        assert_eq!(
+            query_parquet(
+                dir.path(),
+                "k STRING, v BIGINT",
+                "SELECT k, count(*) AS n, sum(v) AS s FROM o GROUP BY k"
+            ),
+            ["|k0|9|135|", "|k1|9|144|", "|k2|9|126|", "|k|n|s|"]
+        );
+    }
 }
 
 /// A program that runs until it is dropped.
@@ -183,12 +354,17 @@ fn start_counting(dir: &Path, flags: &[&str]) -> (Running, BufReader<std::proces
     fs::create_dir_all(dir.join("in")).expect("made");
     fs::write(dir.join("in/a.txt"), "one\ntwo\n").expect("written");
     let statements = format!(
-        "CREATE STREAMING TEMP VIEW lines USING text OPTIONS (path '{}');
-         SELECT count(*) AS n FROM lines",
-        dir.join("in").display()
+        "CREATE TABLE lines USING text OPTIONS (path '{}'); {}",
+        dir.join("in").display(),
+        console(
+            "complete",
+            "default",
+            "SELECT count(*) AS n FROM STREAM lines"
+        )
     );
     let file = sql(dir, &statements);
     let mut child = highwater()
+        .arg("run")
         .args(flags)
         .arg(&file)
         .stdout(Stdio::piped())
@@ -197,7 +373,7 @@ fn start_counting(dir: &Path, flags: &[&str]) -> (Running, BufReader<std::proces
         .expect("the program starts");
     let mut out = BufReader::new(child.stdout.take().expect("piped"));
     let running = Running(child);
-    expect_row(&mut out, "|  2|");
+    expect_row(&mut out, "|2|");
     (running, out)
 }
 
@@ -207,7 +383,7 @@ fn expect_row(out: &mut impl BufRead, row: &str) {
         line.clear();
         let read = out.read_line(&mut line).expect("readable");
         assert!(read > 0, "the program ended before it printed {row}");
-        if line.trim() == row {
+        if line.replace(' ', "").trim() == row {
             return;
         }
     }
@@ -231,7 +407,7 @@ fn new_files_are_counted_and_idleness_costs_nothing() {
     let (running, mut out) = start_counting(dir.path(), &["-w", "2"]);
     fs::write(dir.path().join("in/.b.txt"), "three\n").expect("written");
     fs::rename(dir.path().join("in/.b.txt"), dir.path().join("in/b.txt")).expect("renamed");
-    expect_row(&mut out, "|  3|");
+    expect_row(&mut out, "|3|");
     let before = cpu(running.0.id());
     std::thread::sleep(Duration::from_secs(2));
     let used = cpu(running.0.id()) - before;
@@ -291,8 +467,12 @@ fn a_socket_that_ends_ends_the_query() {
     let file = sql(
         dir.path(),
         &format!(
-            "CREATE STREAMING TEMP VIEW t USING socket OPTIONS (host 'localhost', port {port});
-             SELECT value, count(*) AS n FROM t GROUP BY value"
+            "CREATE TABLE t USING socket OPTIONS (host 'localhost', port {port}); {}",
+            console(
+                "complete",
+                "default",
+                "SELECT value, count(*) AS n FROM STREAM t GROUP BY value"
+            )
         ),
     );
     let writer = std::thread::spawn(move || {
@@ -300,7 +480,7 @@ fn a_socket_that_ends_ends_the_query() {
         peer.write_all(b"a\nb\na\nlast without newline")
             .expect("written");
     });
-    let output = run(&[&file]);
+    let output = run(&["run", &file]);
     writer.join().expect("written");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let rows = rows(&output.stdout);
@@ -336,7 +516,7 @@ fn random_files(dir: &Path, seed: u64) {
     }
 }
 
-/// Whole processes against DataFusion from scratch: the static view runs there, the streaming one in the dataflow.
+/// Whole processes against DataFusion from scratch: a plain SELECT runs there, a streaming table in the dataflow.
 #[test]
 fn two_processes_give_the_batch_answer_on_random_rows() {
     let columns = "(k STRING, g INT, v BIGINT, x DOUBLE)";
@@ -351,13 +531,8 @@ fn two_processes_give_the_batch_answer_on_random_rows() {
         random_files(&dir.path().join("in"), seed);
         let path = dir.path().join("in").display().to_string();
         for query in queries {
-            let file = |kind: &str| {
-                let view = format!(
-                    "CREATE {kind} TEMP VIEW t {columns} USING json OPTIONS (path '{path}')"
-                );
-                sql(dir.path(), &format!("{view}; {query}"))
-            };
-            let batch = run(&[&file("")]);
+            let table = format!("CREATE TABLE t {columns} USING json OPTIONS (path '{path}');");
+            let batch = run(&["run", &sql(dir.path(), &format!("{table} {query}"))]);
             assert!(batch.status.success(), "{}", text(&batch.stderr));
             assert!(
                 rows(&batch.stdout).len() > 2,
@@ -365,12 +540,10 @@ fn two_processes_give_the_batch_answer_on_random_rows() {
                 text(&batch.stdout)
             );
             for flags in [["-w", "1", "-n", "2"], ["-w", "2", "-n", "2"]] {
-                let file = file("STREAMING");
-                let args: Vec<&str> = flags
-                    .iter()
-                    .copied()
-                    .chain(["--available-now", &file])
-                    .collect();
+                let query = query.replace("FROM t", "FROM STREAM t");
+                let query = console("complete", "availableNow", &query);
+                let file = sql(dir.path(), &format!("{table} {query}"));
+                let args: Vec<&str> = ["run", &file].into_iter().chain(flags).collect();
                 let stream = run(&args);
                 assert!(stream.status.success(), "{}", text(&stream.stderr));
                 assert_eq!(

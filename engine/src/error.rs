@@ -92,6 +92,16 @@ impl Error {
         }
     }
 
+    /// The error and its causes in one line, without its class.
+    pub fn message(&self) -> String {
+        let text = error_chain(self);
+        let class = self.class().map(|class| format!("[{class}] "));
+        match class.and_then(|class| text.strip_prefix(&class).map(str::to_string)) {
+            Some(rest) => rest,
+            None => text,
+        }
+    }
+
     /// The error condition users of the model know: `TABLE_OR_VIEW_NOT_FOUND`, `DIVIDE_BY_ZERO`.
     pub fn class(&self) -> Option<String> {
         match self {

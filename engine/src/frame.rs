@@ -7,8 +7,11 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
-use highwater_query::{Expr, IntoCondition, JoinCondition, JoinKind, Plan, functions, schema_text};
+use highwater_query::{
+    Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Plan, functions, schema_text,
+};
 
+use crate::catalog::Named;
 use crate::error::Error;
 use crate::plan::{compile, is_streaming, wants_order};
 use crate::session::Session;
@@ -230,7 +233,7 @@ impl DataFrame {
         self.session
             .inner
             .views
-            .put(name, self.plan.as_ref().clone());
+            .put(name, NamedKind::View, Named::Rows(Arc::clone(&self.plan)));
         Ok(())
     }
 
@@ -269,6 +272,11 @@ impl DataFrame {
             }
         }
         Ok(text)
+    }
+
+    /// The incremental plan for output in `mode`, or why there is none.
+    pub(crate) fn explain_as(&self, mode: OutputMode) -> Result<String, Error> {
+        Ok(compile(&self.plan, mode)?.root.to_string())
     }
 
     /// All rows. Only for static rows.
@@ -353,7 +361,7 @@ impl DataFrame {
 fn streaming_action() -> Error {
     Error::refused(
         "CALL_ON_STREAMING_DATASET_UNSUPPORTED",
-        "Queries with streaming sources must be executed with write_stream().start()",
+        "Queries with streaming sources must be executed with write_stream().start(), or written by CREATE STREAMING TABLE name USING format AS query",
     )
 }
 

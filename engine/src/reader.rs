@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::default_table_source::DefaultTableSource;
-use datafusion::logical_expr::{LogicalPlanBuilder, TableSource};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableSource};
 use highwater_query::parse_schema;
 
 use crate::error::Error;
+use crate::formats::Formats;
 use crate::frame::DataFrame;
 use crate::options::Options;
 use crate::relation::{StaticRelation, StreamRelation};
@@ -101,14 +102,20 @@ impl DataReader {
             streaming: self.streaming,
             time_zone: self.session.time_zone(),
         };
-        let factory = self
-            .session
-            .inner
-            .formats
-            .source(&format)?
-            .source(request)?;
-        scan(&self.session, &format, factory, self.streaming)
+        let plan = source_plan(&self.session.inner.formats, &format, request)?;
+        Ok(DataFrame::new(self.session, plan))
     }
+}
+
+/// The relation of all rows of a source.
+pub(crate) fn source_plan(
+    formats: &Formats,
+    format: &str,
+    request: SourceRequest,
+) -> Result<LogicalPlan, Error> {
+    let streaming = request.streaming;
+    let factory = formats.source(format)?.source(request)?;
+    scan_plan(format, factory, streaming)
 }
 
 /// The frame of all rows of a source.
@@ -118,6 +125,15 @@ pub(crate) fn scan(
     factory: Arc<dyn SourceFactory>,
     streaming: bool,
 ) -> Result<DataFrame, Error> {
+    let plan = scan_plan(name, factory, streaming)?;
+    Ok(DataFrame::new(session.clone(), plan))
+}
+
+fn scan_plan(
+    name: &str,
+    factory: Arc<dyn SourceFactory>,
+    streaming: bool,
+) -> Result<LogicalPlan, Error> {
     let source: Arc<dyn TableSource> = if streaming {
         Arc::new(StreamRelation { factory })
     } else {
@@ -125,7 +141,7 @@ pub(crate) fn scan(
             factory,
         })))
     };
-    let plan = LogicalPlanBuilder::scan(name.to_lowercase(), source, None)
-        .and_then(LogicalPlanBuilder::build);
-    Ok(DataFrame::new(session.clone(), plan.map_err(Error::run)?))
+    LogicalPlanBuilder::scan(name.to_lowercase(), source, None)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(Error::run)
 }

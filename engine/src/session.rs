@@ -11,10 +11,10 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_operators::exact::{exact_avg, exact_sum};
-use highwater_query::{Conf, Functions, Plan, Resolver, Statement, parse_statement};
+use highwater_query::{Conf, Functions, Plan};
 use tokio::runtime::Runtime;
 
-use crate::catalog::Views;
+use crate::catalog::{Names, Views};
 use crate::checkpoint::ObjectStores;
 use crate::cluster::{ClusterConfig, Meeting, Sisters, connect};
 use crate::error::Error;
@@ -179,68 +179,14 @@ impl Session {
         Ok(DataFrame::new(self.clone(), plan.map_err(Error::run)?))
     }
 
-    /// Runs a statement, or makes a frame of a query.
-    pub fn sql(&self, text: &str) -> Result<DataFrame, Error> {
-        match parse_statement(text)? {
-            Statement::Query(plan) => self.frame(&plan),
-            Statement::CreateTempView {
-                name,
-                replace,
-                plan,
-            } => {
-                let plan = self.resolve(&plan)?;
-                self.create_view(single(&name)?, replace, plan)
-            }
-            Statement::CreateSource {
-                name,
-                replace,
-                streaming,
-                schema,
-                format,
-                options,
-            } => {
-                let mut reader = DataReader::new(self.clone(), streaming).format(&format);
-                if let Some(ddl) = schema {
-                    reader = reader.schema(&ddl)?;
-                }
-                let frame = reader.options(options).load()?;
-                self.create_view(&name, replace, frame.plan().as_ref().clone())
-            }
-            Statement::DropView { name, if_exists } => {
-                let name = single(&name)?;
-                if !self.inner.views.remove(name) && !if_exists {
-                    return Err(Error::refused(
-                        "TABLE_OR_VIEW_NOT_FOUND",
-                        format!("there is no view \"{name}\""),
-                    ));
-                }
-                Ok(self.nothing())
-            }
-        }
-    }
-
-    fn create_view(
-        &self,
-        name: &str,
-        replace: bool,
-        plan: LogicalPlan,
-    ) -> Result<DataFrame, Error> {
-        if !replace && self.inner.views.contains(name) {
-            return Err(Error::refused(
-                "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
-                format!(
-                    "there is a view \"{name}\" already; use CREATE OR REPLACE, or drop it first"
-                ),
-            ));
-        }
-        self.inner.views.put(name, plan);
-        Ok(self.nothing())
-    }
-
     /// A view or table by name.
     pub fn table(&self, name: &str) -> Result<DataFrame, Error> {
         let name = name.split('.').map(str::to_string).collect();
-        self.frame(&Plan::Table { name, place: None })
+        self.frame(&Plan::Table {
+            name,
+            place: None,
+            stream: false,
+        })
     }
 
     /// Sets the session's time zone: how timestamps are written and read as text and cut into days.
@@ -288,7 +234,7 @@ impl Session {
         Ok(DataFrame::new(self.clone(), self.resolve(plan)?))
     }
 
-    fn nothing(&self) -> DataFrame {
+    pub(crate) fn nothing(&self) -> DataFrame {
         let empty = LogicalPlanBuilder::empty(false).build();
         DataFrame::new(
             self.clone(),
@@ -299,7 +245,7 @@ impl Session {
     pub(crate) fn resolve(&self, plan: &Plan) -> Result<LogicalPlan, Error> {
         let functions = read(&self.inner.functions);
         let conf = read(&self.inner.conf);
-        Ok(Resolver::new(&self.inner.views, &functions, &conf).resolve(plan)?)
+        Ok(Names::new(&self.inner.views, &functions, &conf).resolve(plan)?)
     }
 
     /// DataFusion for static plans: as many partitions as workers, or one where the order of rows decides.
@@ -356,22 +302,12 @@ impl Drop for Inner {
     }
 }
 
-fn single(name: &[String]) -> Result<&str, Error> {
-    match name {
-        [name] => Ok(name),
-        _ => Err(Error::not_yet(format!(
-            "a view in a schema (\"{}\")",
-            name.join(".")
-        ))),
-    }
-}
-
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+pub(crate) fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

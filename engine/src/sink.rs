@@ -27,6 +27,15 @@ pub enum OutputMode {
     Complete,
 }
 
+impl OutputMode {
+    /// The mode that users of the model call so.
+    pub fn named(name: &str) -> Option<Self> {
+        [OutputMode::Append, OutputMode::Update, OutputMode::Complete]
+            .into_iter()
+            .find(|mode| mode.to_string().eq_ignore_ascii_case(name.trim()))
+    }
+}
+
 impl std::fmt::Display for OutputMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

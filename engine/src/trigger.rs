@@ -16,7 +16,41 @@ pub enum Trigger {
     Every(Duration),
 }
 
+impl std::fmt::Display for Trigger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trigger::Default => f.write_str("as soon as there are rows"),
+            Trigger::AvailableNow => f.write_str("availableNow"),
+            Trigger::Once => f.write_str("once"),
+            Trigger::Every(interval) => write!(f, "every {interval:?}"),
+        }
+    }
+}
+
 impl Trigger {
+    /// A trigger as an option says it: `availableNow`, `10 seconds`, `once`, `processingTime 10 seconds`, `default`, and
+    /// `continuous`, with or without an interval.
+    pub fn parse(text: &str) -> Result<Self, crate::Error> {
+        let lower = text.trim().to_lowercase();
+        if let Some(interval) = lower.strip_prefix("continuous") {
+            return match interval.trim() {
+                "" => Ok(Trigger::Default),
+                interval => Trigger::continuous(interval),
+            };
+        }
+        match lower.as_str() {
+            "default" => Ok(Trigger::Default),
+            "availablenow" => Ok(Trigger::AvailableNow),
+            "once" => Ok(Trigger::Once),
+            interval => Trigger::every(interval.strip_prefix("processingtime").unwrap_or(interval))
+                .map_err(|_| crate::Error::Refused {
+                    class: None,
+                    message: "it is availableNow, once, default, continuous, or an interval like \"10 seconds\""
+                        .into(),
+                }),
+        }
+    }
+
     /// What the model calls continuous processing: rows are taken as soon as they are there, which is the default. The
     /// interval, by which the model paces its checkpoints, is checked and not needed.
     pub fn continuous(interval: &str) -> Result<Self, crate::Error> {
@@ -75,6 +109,28 @@ pub(crate) fn parse_interval(interval: &str) -> Result<Duration, crate::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn triggers_are_read_as_options_say_them() {
+        for (text, trigger) in [
+            ("availableNow", Trigger::AvailableNow),
+            (" AVAILABLENOW", Trigger::AvailableNow),
+            ("Once", Trigger::Once),
+            ("default", Trigger::Default),
+            ("continuous", Trigger::Default),
+            ("continuous 1 second", Trigger::Default),
+            ("10 seconds", Trigger::Every(Duration::from_secs(10))),
+            (
+                "processingTime 1 minute",
+                Trigger::Every(Duration::from_secs(60)),
+            ),
+        ] {
+            assert_eq!(Trigger::parse(text).ok(), Some(trigger), "{text}");
+        }
+        for wrong in ["", "never", "continuous soon", "10"] {
+            assert!(Trigger::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn intervals_are_read_in_words() {

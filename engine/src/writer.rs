@@ -10,6 +10,9 @@ use crossbeam_channel::unbounded;
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::logical_expr::LogicalPlanBuilder;
 
+use highwater_query::NamedKind;
+
+use crate::catalog::Named;
 use crate::checkpoint::{self, Checkpoint, PlanShape};
 use crate::coordinator::{self, Coordination, Durable, Grouping};
 use crate::dataflow::{Blueprint, feed};
@@ -268,7 +271,10 @@ impl StreamWriter {
             )
             .and_then(LogicalPlanBuilder::build)
             .map_err(Error::run)?;
-            session.inner.views.put(name, plan);
+            session
+                .inner
+                .views
+                .put(name, NamedKind::View, Named::Rows(Arc::new(plan)));
         }
         let key = self.key(&session);
         let blueprint = Blueprint {

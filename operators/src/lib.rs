@@ -15,6 +15,7 @@ pub mod failure;
 pub mod keys;
 pub mod memory;
 pub mod metrics;
+pub mod observe;
 pub mod stage;
 #[cfg(test)]
 mod testing;

@@ -1,18 +1,52 @@
-//! `highwater FILE.sql`: statements run in order; a query over static rows prints its answer, one over a stream runs
-//! with its rows going to the console until it ends.
+//! The program `highwater`: a file of SQL statements, run or explained.
+
+mod explain;
+mod file;
+mod run;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
-use highwater::{ClusterConfig, Error, OutputMode, Session, Trigger};
+use clap::{Parser, Subcommand};
+use highwater::ClusterConfig;
 
-/// Runs the statements of a SQL file: sources are views (`CREATE [STREAMING] TEMP VIEW name USING format OPTIONS
-/// (..)`), a SELECT over static rows prints its answer, a SELECT over a stream runs until its rows end.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    all queries have ended, or a signal stopped them and what was in flight is committed
+  1    a query failed; the others were given their say
+  2    the command line or a statement is wrong
+  130  a second Ctrl-C (143: a second SIGTERM) ended the program at once, or the first one a plain SELECT";
+
+/// Continuous queries: tables, views and streaming tables in SQL.
 #[derive(Parser)]
-#[command(name = "highwater", version)]
+#[command(name = "highwater", version, after_help = EXIT_CODES)]
 struct Args {
-    /// The SQL file; `-` reads standard input.
-    file: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the statements of a SQL file, and then waits until every query has ended.
+    ///
+    /// CREATE TABLE names a source, CREATE VIEW a query, CREATE STREAMING TABLE starts a query with the table's name,
+    /// and a plain SELECT prints its answer over what is there when it is reached.
+    #[command(after_help = EXIT_CODES)]
+    Run {
+        /// The SQL file.
+        file: PathBuf,
+        #[command(flatten)]
+        workers: Workers,
+    },
+    /// Shows how the queries of a SQL file would run: plan, sources, sink, state. Starts none of them.
+    Explain {
+        /// The SQL file.
+        file: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct Workers {
     /// Worker threads in each process.
     #[arg(short = 'w', long, default_value_t = 1)]
     workers: usize,
@@ -25,91 +59,56 @@ struct Args {
     /// A file with one host:port a line, one for each process.
     #[arg(long)]
     hostfile: Option<PathBuf>,
-    /// Which rows a streaming query hands the console: by default append, or complete where it aggregates.
-    #[arg(long)]
-    mode: Option<Mode>,
-    /// Ends when everything that is there at the start is processed.
-    #[arg(long)]
-    available_now: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Mode {
-    Append,
-    Update,
-    Complete,
+impl Workers {
+    fn cluster(&self) -> highwater::Result<ClusterConfig> {
+        let mut flags = vec![
+            "-w".to_string(),
+            self.workers.to_string(),
+            "-n".into(),
+            self.processes.to_string(),
+        ];
+        if let Some(process) = self.process {
+            flags.extend(["-p".into(), process.to_string()]);
+        }
+        if let Some(hostfile) = &self.hostfile {
+            flags.extend(["--hostfile".into(), hostfile.display().to_string()]);
+        }
+        Ok(ClusterConfig::from_args(flags)?.0)
+    }
+}
+
+/// How the program ends when it does not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// The world is wrong.
+    Query = 1,
+    /// What the user wrote is wrong.
+    Wrong = 2,
 }
 
 /// Runs the program.
-pub(crate) fn run() -> highwater::Result<()> {
-    let args = Args::parse();
-    let text = read(&args.file)?;
-    let session = Session::with_cluster(cluster(&args)?)?;
-    let mut queries = Vec::new();
-    for statement in highwater::split_statements(&text)? {
-        let frame = session.sql(&statement)?;
-        if frame.is_streaming() {
-            let trigger = if args.available_now {
-                Trigger::AvailableNow
-            } else {
-                Trigger::Default
-            };
-            let writer = |mode| {
-                frame
-                    .write_stream()
-                    .output_mode(mode)
-                    .trigger(trigger)
-                    .format("console")
-                    .start()
-            };
-            queries.push(match args.mode {
-                Some(Mode::Append) => writer(OutputMode::Append)?,
-                Some(Mode::Update) => writer(OutputMode::Update)?,
-                Some(Mode::Complete) => writer(OutputMode::Complete)?,
-                None => match writer(OutputMode::Append) {
-                    Err(refused)
-                        if refused.class().as_deref()
-                            == Some("STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION") =>
-                    {
-                        writer(OutputMode::Complete)?
-                    }
-                    started => started?,
-                },
-            });
-        } else if !frame.schema().fields().is_empty() && session.is_first_process() {
-            frame.show()?;
-        }
-    }
-    for query in queries {
-        query.await_termination()?;
-    }
-    Ok(())
-}
-
-fn read(file: &PathBuf) -> highwater::Result<String> {
-    let text = if file.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        std::fs::read_to_string(file)
+pub(crate) fn main() -> ExitCode {
+    let ended = match Args::parse().command {
+        Command::Run { file, workers } => run::run(&file, &workers),
+        Command::Explain { file } => explain::explain(&file),
     };
-    text.map_err(|error| Error::Refused {
-        class: None,
-        message: format!("could not read SQL file \"{}\": {error}", file.display()),
-    })
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure as u8),
+    }
 }
 
-fn cluster(args: &Args) -> highwater::Result<ClusterConfig> {
-    let mut flags = vec![
-        "-w".to_string(),
-        args.workers.to_string(),
-        "-n".into(),
-        args.processes.to_string(),
-    ];
-    if let Some(process) = args.process {
-        flags.extend(["-p".into(), process.to_string()]);
-    }
-    if let Some(hostfile) = &args.hostfile {
-        flags.extend(["--hostfile".into(), hostfile.display().to_string()]);
-    }
-    Ok(ClusterConfig::from_args(flags)?.0)
+/// Says something on standard error. If that is closed, nobody wants to know.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "highwater: {text}");
+}
+
+/// Prints on standard output; false if nobody reads it any more.
+fn print(text: &str) -> bool {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }

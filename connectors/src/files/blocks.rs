@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use flate2::read::MultiGzDecoder;
 
 use super::error::FileError;
+use super::listing::{inode, modified_us};
 use super::split::{FileSplit, codec};
 use crate::lines::whole_lines;
 
@@ -40,18 +41,27 @@ pub(super) fn open(split: &FileSplit, ignore_missing: bool) -> Result<Option<Fil
         }
         Err(source) => return Err(read_error(split, source)),
     };
-    let now = file
+    let metadata = file
         .metadata()
-        .map_err(|source| read_error(split, source))?
-        .len();
-    if now < split.size {
-        return Err(FileError::Shrank {
+        .map_err(|source| read_error(split, source))?;
+    if metadata.is_dir() {
+        return Err(FileError::IsDirectory {
             path: split.path.clone(),
-            was: split.size,
-            now,
         });
     }
-    Ok(Some(file))
+    let (path, was, now) = (split.path.clone(), split.size, metadata.len());
+    // One that is longer must be the one that was planned, grown. One as long may have been put back by a copy.
+    let other = split.inode != 0 && split.inode != inode(&metadata);
+    let other = other && modified_us(&metadata).is_ok_and(|time| time != split.modified);
+    let changed = match now {
+        _ if now < was => FileError::Shrank { path, was, now },
+        _ if now > was && other => FileError::Replaced { path, was, now },
+        _ => return Ok(Some(file)),
+    };
+    match ignore_missing {
+        true => Ok(None),
+        false => Err(changed),
+    }
 }
 
 fn read_error(split: &FileSplit, source: io::Error) -> FileError {
@@ -208,6 +218,7 @@ mod tests {
                 path: path.to_str().unwrap().into(),
                 modified: 0,
                 size,
+                inode: 0,
                 from: pair[0],
                 to: pair[1],
                 partition: Vec::new(),

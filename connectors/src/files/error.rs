@@ -59,9 +59,41 @@ pub enum FileError {
         /// Its type in the schema.
         data_type: String,
     },
+    /// What was asked for is neither a file nor a directory.
+    #[error("\"{path}\" is neither a file nor a directory")]
+    NotAFile {
+        /// The path.
+        path: String,
+    },
+    /// A directory stands where a file was planned.
+    #[error("\"{path}\" was planned as a file and is a directory now")]
+    IsDirectory {
+        /// The path.
+        path: String,
+    },
+    /// Files that were read cannot be cleaned.
+    #[error("option \"cleanSource\" cannot be used on \"{path}\": {reason}")]
+    Clean {
+        /// What is read.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Another file is in the place of a planned one.
+    #[error(
+        "file \"{path}\" was replaced by another one since the epoch that reads it was planned ({was} bytes then, {now} now); put the planned one back, or skip it with option \"ignoreMissingFiles\""
+    )]
+    Replaced {
+        /// The file.
+        path: String,
+        /// Its size when it was planned.
+        was: u64,
+        /// Its size now.
+        now: u64,
+    },
     /// A planned file is gone.
     #[error(
-        "file \"{path}\" is gone since the epoch that reads it was planned; option \"ignoreMissingFiles\" skips such files"
+        "file \"{path}\" is gone since the epoch that reads it was planned; put it back, or skip it with option \"ignoreMissingFiles\""
     )]
     Vanished {
         /// The file.
@@ -69,7 +101,7 @@ pub enum FileError {
     },
     /// A planned file was cut.
     #[error(
-        "file \"{path}\" shrank from {was} to {now} bytes since the epoch that reads it was planned; files must not change once they are there"
+        "file \"{path}\" shrank from {was} to {now} bytes since the epoch that reads it was planned; put the planned one back, or skip it with option \"ignoreMissingFiles\""
     )]
     Shrank {
         /// The file.
@@ -142,7 +174,9 @@ pub enum FileError {
         format: &'static str,
     },
     /// A Parquet file cannot be read.
-    #[error("file \"{path}\" is no readable Parquet file")]
+    #[error(
+        "file \"{path}\" is no readable Parquet file; option \"ignoreCorruptFiles\" skips what cannot be read"
+    )]
     Parquet {
         /// The file.
         path: String,
@@ -247,7 +281,9 @@ impl From<FileError> for FormatError {
                 source: Box::new(source),
             },
             FileError::Parquet { path, source } => FormatError::Outside {
-                what: format!("file \"{path}\" is no readable Parquet file"),
+                what: format!(
+                    "file \"{path}\" is no readable Parquet file; option \"ignoreCorruptFiles\" skips what cannot be read"
+                ),
                 source: Box::new(source),
             },
             other => FormatError::Invalid {

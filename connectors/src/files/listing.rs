@@ -1,14 +1,23 @@
 //! Finds files: in a directory, below it, or by a pattern; and notices cheaply that nothing changed.
 //!
-//! A plain directory is listed only when its modification time says that an entry came or went. That time moves in
-//! steps of some milliseconds, so two files may land within one step: a time that was young when we listed proves
-//! nothing about what landed right after, and the directory is listed again. Trees and patterns have no such mark; the
-//! coordinator asks less often where looking takes long.
+//! A directory is listed only when its modification time says that an entry came or went; what was found below it is
+//! kept as a tree, so an unchanged tree costs one look per directory. That time moves in steps (of some milliseconds,
+//! of seconds where it has no fraction), so two files may land within one step: a time that was young when we listed
+//! proves nothing about what landed right after, and the directory is listed again. Some network file systems do not
+//! move it at all; therefore everything is listed now and then (`EVERYTHING`), however it looks.
+//!
+//! Listing looks only at names and kinds, which the directory holds; only files not known before are asked for their
+//! size and time. Notifications of the system (inotify) are not used: they say nothing on network file systems, need
+//! a watch per directory, and after an overflow everything must be listed anyway.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use glob::Pattern;
 
 use super::error::FileError;
 use super::options::FileOptions;
@@ -16,68 +25,169 @@ use super::partition;
 
 /// A directory time younger than this may not have moved for a file that landed after we looked.
 const MTIME_STEP: Duration = Duration::from_millis(50);
+/// The same where the file system may count in whole seconds, or pairs of them.
+const MTIME_STEP_COARSE: Duration = Duration::from_millis(2_500);
+/// Directories are listed at least this often, and at most for a share of the time.
+const EVERYTHING: Duration = Duration::from_secs(60);
+const EVERYTHING_SHARE: u32 = 200;
+
+/// A directory that holds files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Directory {
+    /// Without the slash at the end.
+    pub(super) path: String,
+    /// Columns whose values it and those above it tell.
+    pub(super) partition: Vec<(String, String)>,
+}
 
 /// A file that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    pub(super) path: String,
+    pub(super) directory: Arc<Directory>,
+    pub(super) name: Box<str>,
     pub(super) modified_us: i64,
     pub(super) size: u64,
-    /// Columns whose values the directories tell.
-    pub(super) partition: Vec<(String, String)>,
+    /// Tells a file that grew from one that was put in its place.
+    pub(super) inode: u64,
 }
 
-#[derive(Debug, Clone)]
+impl Found {
+    pub(super) fn path(&self) -> String {
+        format!("{}/{}", self.directory.path, self.name)
+    }
+
+    /// By path.
+    pub(super) fn cmp_path(&self, other: &Found) -> std::cmp::Ordering {
+        if Arc::ptr_eq(&self.directory, &other.directory) {
+            return self.name.cmp(&other.name);
+        }
+        let bytes = |found: &'_ Found| found.path().into_bytes();
+        bytes(self).cmp(&bytes(other))
+    }
+
+    /// By time, then by path.
+    pub(super) fn cmp_age(&self, other: &Found) -> std::cmp::Ordering {
+        let by_time = self.modified_us.cmp(&other.modified_us);
+        by_time.then_with(|| self.cmp_path(other))
+    }
+}
+
+/// Whether a file in a directory was met before.
+pub(super) type Known<'a> = &'a dyn Fn(&str, &str) -> bool;
+
+/// What is looked for in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// Files; and directories below, if they tell values or all depths were asked for.
+    Files,
+    /// What matches this step of a pattern (its number), and further steps below.
+    Step(usize, usize),
+}
+
+/// A directory and what was found below it.
+#[derive(Debug)]
+struct Node {
+    directory: Arc<Directory>,
+    rule: Rule,
+    /// Its time when it was last listed, if that time was old enough to be trusted.
+    trusted: Option<SystemTime>,
+    below: BTreeMap<String, Node>,
+    /// How many files it showed when it was last listed.
+    files: usize,
+}
+
+#[derive(Debug)]
 enum Root {
     File(PathBuf),
-    Directory(PathBuf),
-    /// Braces are spelled out: several patterns.
-    Patterns(String, Vec<String>),
+    Directory(Node),
+    /// The pattern as it was given; braces are spelled out, and each has a tree.
+    Patterns(String, Vec<Node>),
+}
+
+/// One step of a pattern.
+#[derive(Debug)]
+enum Step {
+    Name(String),
+    Wild(Pattern),
 }
 
 /// Lists what a path stands for.
 pub(super) struct Lister {
     root: Root,
     options: FileOptions,
-    /// A plain directory: its time when it was last listed, if that time was old enough to be trusted.
-    trusted: Option<SystemTime>,
+    /// The steps of each pattern behind the part without wildcards.
+    patterns: Vec<Vec<Step>>,
+    /// When everything was listed, and how long that took.
+    everything: Option<(Instant, Duration)>,
+}
+
+/// `path` without the scheme of local files.
+pub(super) fn local(path: &str) -> Result<&str, FileError> {
+    let plain = path
+        .strip_prefix("file://")
+        .or(path.strip_prefix("file:"))
+        .unwrap_or(path);
+    match plain.split_once("://") {
+        None => Ok(plain),
+        Some((scheme, _)) => Err(FileError::Pattern {
+            pattern: path.into(),
+            reason: format!("file system \"{scheme}\" is not supported yet, only local paths are"),
+        }),
+    }
+}
+
+impl Node {
+    fn new(path: String, partition: Vec<(String, String)>, rule: Rule) -> Node {
+        Node {
+            directory: Arc::new(Directory { path, partition }),
+            rule,
+            trusted: None,
+            below: BTreeMap::new(),
+            files: 0,
+        }
+    }
+
+    fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a Node)) {
+        visit(self);
+        for node in self.below.values() {
+            node.each(visit);
+        }
+    }
 }
 
 impl Lister {
     /// `path` is a directory, a file or a pattern.
     pub(super) fn new(path: &str, options: &FileOptions) -> Result<Self, FileError> {
-        let plain = path
-            .strip_prefix("file://")
-            .or(path.strip_prefix("file:"))
-            .unwrap_or(path);
-        if let Some((scheme, _)) = plain.split_once("://") {
-            return Err(FileError::Pattern {
-                pattern: path.into(),
-                reason: format!(
-                    "file system \"{scheme}\" is not supported yet, only local paths are"
-                ),
-            });
-        }
+        let plain = local(path)?;
         let absolute = std::path::absolute(plain).map_err(|source| FileError::Read {
             path: path.into(),
             source,
         })?;
+        let mut patterns = Vec::new();
         let root = match fs::metadata(&absolute) {
-            Ok(metadata) if metadata.is_dir() => Root::Directory(absolute),
+            Ok(metadata) if metadata.is_dir() => {
+                // A directory that cannot be read is told before anything runs.
+                fs::read_dir(&absolute).map_err(|source| FileError::Read {
+                    path: path.into(),
+                    source,
+                })?;
+                Root::Directory(Node::new(directory(&absolute)?, Vec::new(), Rule::Files))
+            }
             Ok(_) => Root::File(absolute),
             Err(error) if is_missing(&error) => {
                 if !plain.contains(['*', '?', '[', '{']) {
                     return Err(FileError::Missing { path: path.into() });
                 }
-                let text = text(&absolute)?;
-                let patterns = spell_out(&text);
-                for pattern in &patterns {
-                    glob::Pattern::new(pattern).map_err(|error| FileError::Pattern {
+                let mut nodes = Vec::new();
+                for pattern in spell_out(&directory(&absolute)?) {
+                    let (base, steps) = steps(&pattern).map_err(|error| FileError::Pattern {
                         pattern: path.into(),
                         reason: error.msg.into(),
                     })?;
+                    nodes.push(Node::new(base, Vec::new(), Rule::Step(patterns.len(), 0)));
+                    patterns.push(steps);
                 }
-                Root::Patterns(path.into(), patterns)
+                Root::Patterns(path.into(), nodes)
             }
             Err(source) => {
                 return Err(FileError::Read {
@@ -86,67 +196,61 @@ impl Lister {
                 });
             }
         };
-        let lister = Lister {
+        Ok(Lister {
             root,
             options: options.clone(),
-            trusted: None,
-        };
-        // A directory that cannot be read is told before anything runs.
-        if let Root::Directory(directory) = &lister.root {
-            fs::read_dir(directory).map_err(|source| FileError::Read {
-                path: path.into(),
-                source,
-            })?;
-        }
-        Ok(lister)
+            patterns,
+            everything: None,
+        })
     }
 
-    /// The files that are not `known`, in no order; none if nothing can have changed since the last time.
-    pub(super) fn list(&mut self, known: &dyn Fn(&str) -> bool) -> Result<Vec<Found>, FileError> {
-        let mut found = Vec::new();
+    /// The files that are not `known`, in no order; of what has not changed since the last time, none.
+    pub(super) fn list(&mut self, known: Known<'_>) -> Result<Vec<Found>, FileError> {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "decides when to look at what seems unchanged"
+        )]
+        let begun = Instant::now();
+        let everything = self.everything.is_none_or(|(then, took)| {
+            begun.duration_since(then) > EVERYTHING.max(took * EVERYTHING_SHARE)
+        });
         let mut visit = Visit {
             options: &self.options,
+            patterns: &self.patterns,
             known,
-            found: &mut found,
-            root: PathBuf::new(),
-            has_below: false,
+            everything,
+            found: Vec::new(),
         };
-        match &self.root {
-            Root::File(path) => visit.file(path, true)?,
-            Root::Directory(directory) if !self.options.recursive => {
-                let modified = fs::metadata(directory)
-                    .and_then(|metadata| metadata.modified())
-                    .map_err(|error| gone(directory, error))?;
-                if self.trusted == Some(modified) {
-                    return Ok(found);
+        // What was found before an error is lost: then nothing that was listed counts as such.
+        let before = self.everything.take();
+        match &mut self.root {
+            Root::File(path) => visit.only(path)?,
+            Root::Directory(node) => {
+                if !visit.directory(node)? {
+                    let path = node.directory.path.clone();
+                    return Err(FileError::Missing { path });
                 }
-                #[allow(
-                    clippy::disallowed_methods,
-                    reason = "compared with the time of a directory, to know whether to look again"
-                )]
-                let age = SystemTime::now().duration_since(modified);
-                visit.root.clone_from(directory);
-                visit.directory(directory)?;
-                let old = age.is_ok_and(|age| age > MTIME_STEP);
-                self.trusted = (old && !visit.has_below).then_some(modified);
             }
-            Root::Directory(directory) => visit.directory(directory)?,
-            Root::Patterns(_, patterns) => {
-                for pattern in patterns {
-                    visit.pattern(pattern)?;
+            Root::Patterns(_, nodes) => {
+                for node in nodes {
+                    visit.directory(node)?;
                 }
             }
         }
-        Ok(found)
+        self.everything = match everything {
+            true => Some((begun, begun.elapsed())),
+            false => before,
+        };
+        Ok(visit.found)
     }
 
     /// All files, for a batch read or to look into one: in order of their paths, at least one if a file or a pattern
     /// was asked for.
     pub(super) fn list_all(&mut self) -> Result<Vec<Found>, FileError> {
-        self.trusted = None;
-        let mut found = self.list(&|_| false)?;
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        found.dedup();
+        self.everything = None;
+        let mut found = self.list(&|_, _| false)?;
+        found.sort_by(Found::cmp_path);
+        found.dedup_by(|a, b| a.cmp_path(b).is_eq());
         match &self.root {
             Root::Patterns(pattern, _) if found.is_empty() => Err(FileError::NoMatch {
                 pattern: pattern.clone(),
@@ -154,109 +258,321 @@ impl Lister {
             _ => Ok(found),
         }
     }
+
+    /// The directories that hold files now. No file is looked at.
+    pub(super) fn directories(&mut self) -> Result<Vec<Arc<Directory>>, FileError> {
+        self.list(&|_, _| true)?;
+        // The files themselves are still to be found.
+        let mut found = Vec::new();
+        self.each(&mut |node| {
+            if node.files > 0 {
+                found.push(Arc::clone(&node.directory));
+            }
+        });
+        self.everything = None;
+        Ok(found)
+    }
+
+    /// About how many files a listing goes through.
+    pub(super) fn files(&self) -> usize {
+        let mut files = 0;
+        self.each(&mut |node| files += node.files);
+        files
+    }
+
+    /// The directories that are listed first.
+    pub(super) fn bases(&self) -> Vec<&str> {
+        match &self.root {
+            Root::File(path) => path.to_str().into_iter().collect(),
+            Root::Directory(node) => vec![&node.directory.path],
+            Root::Patterns(_, nodes) => nodes
+                .iter()
+                .map(|node| node.directory.path.as_str())
+                .collect(),
+        }
+    }
+
+    /// Whether `path`, as far as it goes, is a place where files are looked for, or may lead to one.
+    pub(super) fn meets(&self, path: &Path) -> bool {
+        let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
+        let names = names.strip_prefix(&["/"]).unwrap_or(&names);
+        self.bases().iter().enumerate().any(|(at, base)| {
+            let base: Vec<&str> = base.split('/').filter(|name| !name.is_empty()).collect();
+            let agree = base.iter().zip(names).all(|(base, name)| base == name);
+            let steps = self.patterns.get(at).into_iter().flatten();
+            let behind = names.iter().skip(base.len());
+            agree
+                && steps.zip(behind).all(|(step, name)| match step {
+                    Step::Name(step) => step == name,
+                    Step::Wild(step) => step.matches(name),
+                })
+        })
+    }
+
+    /// The next listing takes nothing for unchanged.
+    pub(super) fn distrust(&mut self) {
+        self.everything = None;
+    }
+
+    fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a Node)) {
+        match &self.root {
+            Root::File(_) => {}
+            Root::Directory(node) => node.each(visit),
+            Root::Patterns(_, nodes) => nodes.iter().for_each(|node| node.each(visit)),
+        }
+    }
 }
 
 /// One listing.
 struct Visit<'a> {
     options: &'a FileOptions,
-    known: &'a dyn Fn(&str) -> bool,
-    found: &'a mut Vec<Found>,
-    /// Directories below this one tell values; empty if none do.
-    root: PathBuf,
-    /// There were directories to go into: the time of the root does not tell what happens in them.
-    has_below: bool,
+    patterns: &'a [Vec<Step>],
+    known: Known<'a>,
+    /// Nothing is trusted.
+    everything: bool,
+    found: Vec<Found>,
 }
 
 impl Visit<'_> {
-    fn directory(&mut self, directory: &Path) -> Result<(), FileError> {
-        let entries = fs::read_dir(directory).map_err(|error| gone(directory, error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| gone(directory, error))?;
-            let name = entry.file_name();
-            if is_hidden(&name.to_string_lossy()) {
-                continue;
+    /// Lists a directory and those below it; false if it is not there.
+    fn directory(&mut self, node: &mut Node) -> Result<bool, FileError> {
+        let path = PathBuf::from(match node.directory.path.as_str() {
+            "" => "/",
+            path => path,
+        });
+        if let Rule::Step(pattern, at) = node.rule
+            && let Step::Name(name) = &self.patterns[pattern][at]
+        {
+            self.named(node, pattern, at, name)?;
+            return Ok(true);
+        }
+        let modified = match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => metadata.modified(),
+            Ok(_) => return Ok(false),
+            Err(error) => Err(error),
+        };
+        let modified = match modified {
+            Ok(modified) => modified,
+            Err(error) if is_missing(&error) => return Ok(false),
+            Err(source) => return Err(gone(&path, source)),
+        };
+        if !self.everything && node.trusted == Some(modified) {
+            return self.below(node).map(|()| true);
+        }
+        // Whatever goes wrong on the way, the next listing looks again.
+        node.trusted = None;
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "compared with the time of a directory, to know whether to look again"
+        )]
+        let age = SystemTime::now().duration_since(modified);
+        match self.entries(node, &path) {
+            Ok(()) => {}
+            Err(FileError::Missing { .. }) if !path.is_dir() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        self.below(node)?;
+        let fraction = modified
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.subsec_nanos());
+        let step = match fraction {
+            0 => MTIME_STEP_COARSE,
+            _ => MTIME_STEP,
+        };
+        node.trusted = age.is_ok_and(|age| age > step).then_some(modified);
+        Ok(true)
+    }
+
+    /// Goes on below.
+    fn below(&mut self, node: &mut Node) -> Result<(), FileError> {
+        let mut gone = Vec::new();
+        for (name, below) in &mut node.below {
+            if !self.directory(below)? {
+                gone.push(name.clone());
             }
-            let path = entry.path();
-            let kind = entry.file_type().map_err(|error| gone(&path, error))?;
-            let is_dir = kind.is_dir() || (kind.is_symlink() && path.is_dir());
-            if !is_dir {
-                self.file(&path, false)?;
-            } else if self.options.recursive || name.to_string_lossy().contains('=') {
-                self.has_below = true;
-                self.directory(&path)?;
-            }
+        }
+        for name in gone {
+            node.below.remove(&name);
         }
         Ok(())
     }
 
-    fn pattern(&mut self, pattern: &str) -> Result<(), FileError> {
-        let matches = glob::glob(pattern).map_err(|error| FileError::Pattern {
-            pattern: pattern.into(),
-            reason: error.msg.into(),
-        })?;
-        for path in matches {
-            let path = path.map_err(|error| FileError::Read {
-                path: error.path().display().to_string(),
-                source: error.into(),
-            })?;
-            let hidden = path
-                .file_name()
-                .is_some_and(|name| is_hidden(&name.to_string_lossy()));
-            if hidden {
-                continue;
-            }
-            match path.is_dir() {
-                true => {
-                    self.root.clone_from(&path);
-                    self.directory(&path)?;
+    /// A step of a pattern without wildcards.
+    fn named(
+        &mut self,
+        node: &mut Node,
+        pattern: usize,
+        at: usize,
+        name: &str,
+    ) -> Result<(), FileError> {
+        let path = format!("{}/{name}", node.directory.path);
+        let is_last = at + 1 == self.patterns[pattern].len();
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => {
+                let rule = match is_last {
+                    true => Rule::Files,
+                    false => Rule::Step(pattern, at + 1),
+                };
+                let below = node.below.entry(name.to_string());
+                let below = below.or_insert_with(|| Node::new(path, Vec::new(), rule));
+                if !self.directory(below)? {
+                    node.below.clear();
                 }
-                false => self.file(&path, false)?,
             }
+            Ok(_) if is_last => {
+                node.below.clear();
+                node.files = 1;
+                self.file(&node.directory, name, false)?;
+            }
+            Ok(_) => node.below.clear(),
+            Err(error) if is_missing(&error) => node.below.clear(),
+            Err(error) => return Err(gone(Path::new(&path), error)),
         }
         Ok(())
+    }
+
+    /// Goes through the names in a directory.
+    fn entries(&mut self, node: &mut Node, path: &Path) -> Result<(), FileError> {
+        let mut before = std::mem::take(&mut node.below);
+        node.files = 0;
+        for entry in fs::read_dir(path).map_err(|error| gone(path, error))? {
+            let entry = entry.map_err(|error| gone(path, error))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                if is_hidden(&name.to_string_lossy(), self.options) {
+                    continue;
+                }
+                return Err(FileError::Name {
+                    path: entry.path().display().to_string(),
+                });
+            };
+            if is_hidden(name, self.options) {
+                continue;
+            }
+            let deeper = match node.rule {
+                Rule::Files => Some(Rule::Files),
+                Rule::Step(pattern, at) => {
+                    let steps = &self.patterns[pattern];
+                    match &steps[at] {
+                        Step::Wild(step) if !step.matches(name) => continue,
+                        _ if at + 1 == steps.len() => None,
+                        _ => Some(Rule::Step(pattern, at + 1)),
+                    }
+                }
+            };
+            let kind = entry.file_type().map_err(|error| gone(path, error))?;
+            let is_dir = kind.is_dir() || (kind.is_symlink() && leads_down(&entry.path()));
+            let wants_files = !matches!(deeper, Some(Rule::Step(..)));
+            if !is_dir {
+                if wants_files {
+                    node.files += 1;
+                    self.file(&node.directory, name, false)?;
+                }
+                continue;
+            }
+            let plain = deeper == Some(Rule::Files);
+            if plain && !self.options.recursive && !name.contains('=') {
+                continue;
+            }
+            let below = before.remove(name).unwrap_or_else(|| {
+                let path = format!("{}/{name}", node.directory.path);
+                let mut partition = node.directory.partition.clone();
+                // Whoever looks for files at any depth does not take directories for columns.
+                if plain && !self.options.recursive {
+                    partition.extend(partition::value(name));
+                }
+                Node::new(path, partition, deeper.unwrap_or(Rule::Files))
+            });
+            node.below.insert(name.to_string(), below);
+        }
+        Ok(())
+    }
+
+    /// The one file that was asked for by its name.
+    fn only(&mut self, path: &Path) -> Result<(), FileError> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| FileError::Name {
+            path: path.display().to_string(),
+        })?;
+        let directory = Arc::new(Directory {
+            path: directory(parent)?,
+            partition: Vec::new(),
+        });
+        self.file(&directory, name, true)
     }
 
     /// Takes a file if it is wanted. One `asked` for by its own name must be there.
-    fn file(&mut self, path: &Path, asked: bool) -> Result<(), FileError> {
-        let text = text(path)?;
-        if (self.known)(&text) {
+    fn file(
+        &mut self,
+        directory: &Arc<Directory>,
+        name: &str,
+        asked: bool,
+    ) -> Result<(), FileError> {
+        if (self.known)(&directory.path, name) {
             return Ok(());
         }
-        if let Some(filter) = &self.options.path_glob_filter {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if !filter.iter().any(|pattern| pattern.matches(&name)) {
-                return Ok(());
-            }
+        if let Some(filter) = &self.options.path_glob_filter
+            && !filter.iter().any(|pattern| pattern.matches(name))
+        {
+            return Ok(());
         }
-        let metadata = match fs::metadata(path) {
+        let path = PathBuf::from(format!("{}/{name}", directory.path));
+        let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             // It went between the listing and the look.
             Err(error) if is_missing(&error) && !asked => return Ok(()),
-            Err(error) => return Err(gone(path, error)),
+            Err(error) => return Err(gone(&path, error)),
         };
-        let modified = metadata.modified().map_err(|error| gone(path, error))?;
-        let modified_us = match modified.duration_since(UNIX_EPOCH) {
-            Ok(after) => after.as_micros() as i64,
-            Err(before) => -(before.duration().as_micros() as i64),
-        };
+        // A pipe would be waited for, and a device has no end.
+        if !metadata.is_file() {
+            return match asked {
+                true => Err(FileError::NotAFile {
+                    path: path.display().to_string(),
+                }),
+                false => Ok(()),
+            };
+        }
+        let modified_us = modified_us(&metadata).map_err(|error| gone(&path, error))?;
         let before = self.options.modified_before_us.unwrap_or(i64::MAX);
         let after = self.options.modified_after_us.unwrap_or(i64::MIN);
         if modified_us >= before || modified_us <= after {
             return Ok(());
         }
-        // Whoever looks for files at any depth, or names one, does not take directories for columns.
-        let partition = match self.options.recursive || self.root.as_os_str().is_empty() {
-            true => Vec::new(),
-            false => partition::values(&self.root, path),
-        };
         self.found.push(Found {
-            path: text,
+            directory: Arc::clone(directory),
+            name: name.into(),
             modified_us,
             size: metadata.len(),
-            partition,
+            inode: inode(&metadata),
         });
         Ok(())
     }
+}
+
+/// Microseconds since 1970.
+pub(super) fn modified_us(metadata: &fs::Metadata) -> io::Result<i64> {
+    Ok(match metadata.modified()?.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_micros() as i64,
+        Err(before) => -(before.duration().as_micros() as i64),
+    })
+}
+
+/// What stays when a file grows, and is another when one is put in its place; 0 where there is no such thing.
+pub(super) fn inode(metadata: &fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::ino(metadata);
+    #[cfg(not(unix))]
+    return 0;
+}
+
+/// Whether a link leads to a directory, and not to one that holds it: that way there is no end.
+fn leads_down(link: &Path) -> bool {
+    let holds = |target: PathBuf| {
+        let at = link.parent().and_then(|parent| parent.canonicalize().ok());
+        at.is_some_and(|at| at.starts_with(&target))
+    };
+    link.is_dir() && link.canonicalize().is_ok_and(|target| !holds(target))
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -274,20 +590,51 @@ fn gone(path: &Path, source: io::Error) -> FileError {
     }
 }
 
-fn text(path: &Path) -> Result<String, FileError> {
+/// A path as text, without a slash at its end.
+fn directory(path: &Path) -> Result<String, FileError> {
     match path.to_str() {
-        Some(text) => Ok(text.to_string()),
+        Some(text) => Ok(text.trim_end_matches('/').to_string()),
         None => Err(FileError::Name {
             path: path.display().to_string(),
         }),
     }
 }
 
-/// Names that writers give to what is not, or not yet, data.
-pub(super) fn is_hidden(name: &str) -> bool {
-    name.starts_with('.')
-        || (name.starts_with('_') && !name.contains('='))
-        || name.ends_with("._COPYING_")
+/// Names that writers give to what is not, or not yet, data; or that the option says.
+pub(super) fn is_hidden(name: &str, options: &FileOptions) -> bool {
+    if name.ends_with("._COPYING_") {
+        return true;
+    }
+    if name.starts_with('_') && name.contains('=') {
+        return false;
+    }
+    match &options.ignored_names {
+        None => name.starts_with(['.', '_']),
+        Some(ignored) => {
+            name.starts_with("_metadata")
+                || name.starts_with("_common_metadata")
+                || ignored.is_match(name)
+        }
+    }
+}
+
+/// The directory that a pattern starts from, and the steps behind it.
+fn steps(pattern: &str) -> Result<(String, Vec<Step>), glob::PatternError> {
+    let is_wild = |step: &&str| step.contains(['*', '?', '[']);
+    let parts: Vec<&str> = pattern.split('/').filter(|step| !step.is_empty()).collect();
+    let plain = parts.iter().take_while(|step| !is_wild(step)).count();
+    // Braces may have left a plain path: its last step is looked for like any other.
+    let base = plain.min(parts.len().saturating_sub(1));
+    let steps = parts[base..].iter().map(|step| {
+        Ok(match is_wild(step) {
+            // As Hadoop has it: a step is one directory, however many stars there are.
+            true => Step::Wild(Pattern::new(&step.replace("**", "*"))?),
+            false => Step::Name((*step).to_string()),
+        })
+    });
+    let steps = steps.collect::<Result<_, _>>()?;
+    let base = parts[..base].iter().map(|step| format!("/{step}"));
+    Ok((base.collect(), steps))
 }
 
 /// `a{b,c}d` as `abd` and `acd`.
@@ -327,118 +674,4 @@ pub(super) fn spell_out(pattern: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(lister: &mut Lister) -> Vec<String> {
-        let found = lister.list_all().unwrap();
-        let name = |found: &Found| found.path.rsplit('/').next().unwrap().to_string();
-        found.iter().map(name).collect()
-    }
-
-    fn lister(path: &Path) -> Result<Lister, FileError> {
-        Lister::new(path.to_str().unwrap(), &FileOptions::default())
-    }
-
-    #[test]
-    fn braces_are_spelled_out() {
-        assert_eq!(spell_out("a{b,c{d,e}}f"), ["abf", "acdf", "acef"]);
-        assert_eq!(spell_out("a{b"), ["a{b"]);
-        assert_eq!(spell_out("plain"), ["plain"]);
-    }
-
-    #[test]
-    fn hidden_files_and_directories_below_are_left_out() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["b.json", "a.json", "_SUCCESS", ".tmp", "c._COPYING_"] {
-            fs::write(dir.path().join(name), "x").unwrap();
-        }
-        fs::create_dir(dir.path().join("below")).unwrap();
-        fs::write(dir.path().join("below/d.json"), "x").unwrap();
-        assert_eq!(
-            names(&mut lister(dir.path()).unwrap()),
-            ["a.json", "b.json"]
-        );
-        let options = FileOptions {
-            recursive: true,
-            ..FileOptions::default()
-        };
-        let mut tree = Lister::new(dir.path().to_str().unwrap(), &options).unwrap();
-        assert_eq!(names(&mut tree), ["a.json", "b.json", "d.json"]);
-    }
-
-    #[test]
-    fn patterns_may_span_levels() {
-        let dir = tempfile::tempdir().unwrap();
-        for (below, name) in [
-            ("x", "a.json"),
-            ("x", "b.csv"),
-            ("y", "c.json"),
-            ("z", "d.json"),
-        ] {
-            fs::create_dir_all(dir.path().join(below)).unwrap();
-            fs::write(dir.path().join(below).join(name), "x").unwrap();
-        }
-        assert_eq!(
-            names(&mut lister(&dir.path().join("{x,y}/*.json")).unwrap()),
-            ["a.json", "c.json"]
-        );
-        assert_eq!(
-            names(&mut lister(&dir.path().join("[xz]")).unwrap()),
-            ["a.json", "b.csv", "d.json"]
-        );
-        let error = lister(&dir.path().join("*.orc"))
-            .unwrap()
-            .list_all()
-            .unwrap_err();
-        assert!(error.to_string().starts_with("no file matches \""));
-    }
-
-    #[test]
-    fn directories_that_tell_values_are_gone_into() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("day=1/k=x")).unwrap();
-        fs::write(dir.path().join("day=1/k=x/f"), "x").unwrap();
-        let mut lister = lister(dir.path()).unwrap();
-        let found = lister.list_all().unwrap();
-        let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
-        assert_eq!(found[0].partition, [pair("day", "1"), pair("k", "x")]);
-        // The time of the root says nothing about what lies deeper.
-        fs::write(dir.path().join("day=1/k=x/g"), "x").unwrap();
-        assert_eq!(lister.list(&|path| path.ends_with('f')).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn an_unchanged_directory_is_not_listed_again() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a"), "x").unwrap();
-        #[allow(clippy::disallowed_methods, reason = "a test compares with the clock")]
-        let old = SystemTime::now() - Duration::from_secs(10);
-        let times = fs::FileTimes::new().set_modified(old);
-        fs::File::open(dir.path())
-            .unwrap()
-            .set_times(times)
-            .unwrap();
-        let mut lister = lister(dir.path()).unwrap();
-        assert_eq!(lister.list(&|_| false).unwrap().len(), 1);
-        assert_eq!(lister.list(&|_| false).unwrap().len(), 0);
-        fs::write(dir.path().join("b"), "x").unwrap();
-        // The new time is young: it is not trusted, and every listing looks.
-        assert_eq!(lister.list(&|_| false).unwrap().len(), 2);
-        assert_eq!(lister.list(&|_| false).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_missing_path_is_named() {
-        let error = lister(Path::new("/nowhere/at/all")).err().unwrap();
-        assert_eq!(error.to_string(), "path \"/nowhere/at/all\" does not exist");
-        let error = Lister::new("s3://bucket/x", &FileOptions::default())
-            .err()
-            .unwrap();
-        assert!(
-            error
-                .to_string()
-                .contains("file system \"s3\" is not supported yet")
-        );
-    }
-}
+mod tests;

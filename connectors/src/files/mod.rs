@@ -7,6 +7,7 @@
 
 mod avro;
 mod blocks;
+mod cleaner;
 mod csv;
 mod error;
 mod fit;
@@ -16,6 +17,7 @@ mod orc;
 mod parquet;
 mod partition;
 mod reader;
+mod seen;
 mod sink;
 mod source;
 mod split;
@@ -26,12 +28,13 @@ mod text;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use highwater_engine::options::{OptionError, Options};
+use highwater_engine::options::Options;
 use highwater_engine::source::{
     FormatError, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
 };
 
 pub use avro::AvroError;
+pub use cleaner::Clean;
 pub use error::FileError;
 pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
@@ -156,7 +159,15 @@ impl FileFormat {
         }
     }
 
-    fn check_options(&self, owner: &str, options: &Options) -> Result<(), OptionError> {
+    fn check_options(&self, owner: &str, options: &Options) -> Result<(), FormatError> {
+        for (name, reason) in options::REFUSED {
+            if options.get(name).is_some() {
+                return Err(FormatError::Invalid {
+                    message: format!("option \"{name}\" of {owner} is not supported: {reason}"),
+                    class: None,
+                });
+            }
+        }
         let (known, not_built): (&[&str], &[&str]) = match self.name {
             "json" => (JSON_KNOWN, JSON_NOT_BUILT),
             "csv" => (csv::KNOWN, csv::NOT_BUILT),
@@ -166,7 +177,6 @@ impl FileFormat {
             _ => (&[], TEXT_NOT_BUILT),
         };
         let mut known = [options::KNOWN, known].concat();
-        let not_built = [options::NOT_BUILT, not_built].concat();
         let fixed: &[&str] = match self.name {
             "text" => &["wholetext", "lineSep", "encoding"],
             "json" => &[
@@ -192,7 +202,7 @@ impl FileFormat {
             _ => &[],
         };
         known.extend(fixed);
-        options.only(owner, &known, &not_built)?;
+        options.only(owner, &known, not_built)?;
         for name in fixed {
             let Some(value) = options.get(name) else {
                 continue;
@@ -204,7 +214,7 @@ impl FileFormat {
                 .1;
             if !built.contains(&value.to_ascii_lowercase().as_str()) {
                 let reason = format!("only \"{}\" is supported yet", built[0].escape_default());
-                return Err(invalid(owner, name, value, &reason));
+                return Err(invalid(owner, name, value, &reason).into());
             }
         }
         Ok(())
@@ -319,6 +329,9 @@ impl SourceFormat for FileFormat {
         let format = self.format(&owner, &request.options, zone)?;
         // Told before the schema is: a wrong path is the likelier mistake.
         let mut lister = Lister::new(&path, &options)?;
+        if request.streaming {
+            cleaner::check(&options.clean, &path, &lister)?;
+        }
         let schema = match (&request.schema, &format) {
             (Some(schema), Format::Text) => {
                 let is_text = |field: &Field| field.data_type() == &DataType::Utf8;
@@ -346,16 +359,9 @@ impl SourceFormat for FileFormat {
             (None, format) => nullable(&self.look_into(&path, &options, format)?),
         };
         // Columns that directories tell come behind; a stream knows those that are there when it is described.
-        let found = match request.streaming {
-            true => lister.list(&|_| false)?,
-            false => lister.list_all()?,
-        };
-        let files: Vec<_> = found
-            .iter()
-            .flat_map(|file| FileSplit::of(file, false))
-            .collect();
+        let directories = lister.directories()?;
         let data_schema = schema;
-        let schema = partition::with_columns(&data_schema, &files);
+        let schema = partition::with_columns(&data_schema, &directories);
         // Types that the format cannot hold are told now, not when the first file comes.
         let all: Vec<usize> = (0..data_schema.fields().len()).collect();
         let probe = FileSplit::probe(&path);

@@ -4,7 +4,10 @@ use glob::Pattern;
 use highwater_engine::options::{OptionError, Options};
 use highwater_engine::source::{FormatError, SourceRequest};
 
-use super::listing::spell_out;
+use regex::Regex;
+
+use super::cleaner::Clean;
+use super::listing::{local, spell_out};
 use crate::options::{duration_us, flag, invalid, positive};
 use crate::time::{Zone, parse_timestamp};
 
@@ -33,6 +36,14 @@ pub struct FileOptions {
     pub ignore_corrupt: bool,
     /// Files that are gone when they are to be read are skipped.
     pub ignore_missing: bool,
+    /// Names that are no data, of files and of directories; if not given, those that start with `.` or `_`.
+    pub ignored_names: Option<Regex>,
+    /// So many files that were found and not admitted are kept from one listing to the next.
+    pub cached_files_max: Option<u64>,
+    /// Nothing is listed while more than this share of an epoch's files (or bytes) waits.
+    pub discard_ratio: f64,
+    /// What happens to files that were read.
+    pub clean: Clean,
 }
 
 impl Default for FileOptions {
@@ -49,6 +60,10 @@ impl Default for FileOptions {
             modified_after_us: None,
             ignore_corrupt: false,
             ignore_missing: false,
+            ignored_names: None,
+            cached_files_max: None,
+            discard_ratio: 0.2,
+            clean: Clean::Off,
         }
     }
 }
@@ -67,17 +82,23 @@ pub(super) const KNOWN: &[&str] = &[
     "modifiedAfter",
     "ignoreCorruptFiles",
     "ignoreMissingFiles",
-];
-
-/// Names of the model that are not built.
-pub(super) const NOT_BUILT: &[&str] = &[
+    "ignoredPathSegmentRegex",
     "maxCachedFiles",
     "discardCachedInputRatio",
     "cleanSource",
     "sourceArchiveDir",
-    "ignoredPathSegmentRegex",
-    "archivePathFilter",
-    "basePath",
+];
+
+/// Options of the model that have no place here, and why.
+pub(super) const REFUSED: &[(&str, &str)] = &[
+    (
+        "archivePathFilter",
+        "it selects files within tar archives, and archives are not read",
+    ),
+    (
+        "basePath",
+        "columns are told by the directories below the path that is read; read the base path, and filter by the column",
+    ),
 ];
 
 impl FileOptions {
@@ -97,6 +118,17 @@ impl FileOptions {
             modified_after_us: instant(options, owner, "modifiedAfter", &request.time_zone)?,
             ignore_corrupt: flag(options, owner, "ignoreCorruptFiles")?,
             ignore_missing: flag(options, owner, "ignoreMissingFiles")?,
+            ignored_names: ignored_names(options, owner)?,
+            cached_files_max: count(options, owner, "maxCachedFiles")?,
+            discard_ratio: match options.parse::<f64>(owner, "discardCachedInputRatio")? {
+                None => defaults.discard_ratio,
+                Some(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
+                Some(ratio) => {
+                    let (name, ratio) = ("discardCachedInputRatio", ratio.to_string());
+                    return Err(invalid(owner, name, &ratio, "it is from 0.0 to 1.0").into());
+                }
+            },
+            clean: clean(options, owner)?,
         };
         if parsed.files_per_trigger_max.is_some() && parsed.bytes_per_trigger_max.is_some() {
             return Err(FormatError::Invalid {
@@ -117,6 +149,74 @@ impl FileOptions {
             }
         }
         Ok(parsed)
+    }
+}
+
+/// A count, of which zero is one too.
+fn count(options: &Options, owner: &str, name: &str) -> Result<Option<u64>, OptionError> {
+    let Some(value) = options.get(name) else {
+        return Ok(None);
+    };
+    match value.trim().parse() {
+        Ok(count) => Ok(Some(count)),
+        Err(_) => Err(invalid(
+            owner,
+            name,
+            value,
+            "it is a whole number from 0 on",
+        )),
+    }
+}
+
+fn ignored_names(options: &Options, owner: &str) -> Result<Option<Regex>, OptionError> {
+    let name = "ignoredPathSegmentRegex";
+    // The model's way to say "nothing" looks ahead, which this engine of expressions does not.
+    let pattern = match options.get(name) {
+        None => return Ok(None),
+        Some("" | "(?!)") => r"[^\s\S]",
+        Some(pattern) => pattern,
+    };
+    match Regex::new(pattern) {
+        Ok(regex) => Ok(Some(regex)),
+        Err(error) => {
+            let reason = match error {
+                regex::Error::Syntax(text) => {
+                    let last = text.lines().last().unwrap_or_default();
+                    last.trim_start_matches("error: ").to_string()
+                }
+                other => other.to_string(),
+            };
+            Err(invalid(owner, name, pattern, &reason))
+        }
+    }
+}
+
+fn clean(options: &Options, owner: &str) -> Result<Clean, FormatError> {
+    let archive = options.get("sourceArchiveDir");
+    let value = options.get("cleanSource").unwrap_or("off");
+    let clean = match value.trim().to_ascii_lowercase().as_str() {
+        "off" => Clean::Off,
+        "delete" => Clean::Delete,
+        "archive" => {
+            let directory = options.required(owner, "sourceArchiveDir")?;
+            let plain = local(directory)?;
+            let absolute = std::path::absolute(plain).map_err(|source| FormatError::Outside {
+                what: format!("option \"sourceArchiveDir\" of {owner}: \"{directory}\""),
+                source: Box::new(source),
+            })?;
+            Clean::Archive(absolute)
+        }
+        _ => {
+            let reason = "it is archive, delete or off";
+            return Err(invalid(owner, "cleanSource", value, reason).into());
+        }
+    };
+    match (&clean, archive) {
+        (Clean::Off | Clean::Delete, Some(directory)) => {
+            let reason = "it needs option \"cleanSource\" to be archive";
+            Err(invalid(owner, "sourceArchiveDir", directory, reason).into())
+        }
+        _ => Ok(clean),
     }
 }
 

@@ -4,7 +4,6 @@
 //! no other knowledge than its own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -13,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::FileError;
 use super::csv::{Column, CsvOptions};
+use super::listing::Directory;
 use super::split::FileSplit;
 use crate::number::{parse_f64, parse_i64};
 use crate::time::{Zone, parse_date, parse_timestamp};
@@ -20,16 +20,10 @@ use crate::time::{Zone, parse_date, parse_timestamp};
 /// What stands for a null in the name of a directory.
 pub(super) const NULL_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// The values in the directories between `root` and `file`, outermost first.
-pub(super) fn values(root: &Path, file: &Path) -> Vec<(String, String)> {
-    let below = file.strip_prefix(root).ok().and_then(Path::parent);
-    let steps = below.into_iter().flat_map(Path::components);
-    steps
-        .filter_map(|step| {
-            let (name, value) = step.as_os_str().to_str()?.split_once('=')?;
-            Some((unescape(name), unescape(value)))
-        })
-        .collect()
+/// The column and the value that the name of a directory tells.
+pub(super) fn value(name: &str) -> Option<(String, String)> {
+    let (name, value) = name.split_once('=')?;
+    Some((unescape(name), unescape(value)))
 }
 
 /// `%2F` as `/`.
@@ -55,10 +49,10 @@ fn unescape(text: &str) -> String {
 }
 
 /// `schema` and, behind its columns, those that only directories tell: of the narrowest type that fits all values.
-pub(super) fn with_columns(schema: &Schema, splits: &[FileSplit]) -> SchemaRef {
+pub(super) fn with_columns(schema: &Schema, directories: &[Arc<Directory>]) -> SchemaRef {
     let mut order: Vec<&str> = Vec::new();
     let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, value) in splits.iter().flat_map(|split| &split.partition) {
+    for (name, value) in directories.iter().flat_map(|found| &found.partition) {
         if schema.index_of(name).is_ok() {
             continue;
         }
@@ -195,14 +189,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_come_from_directories_below_the_root() {
-        let values = |file: &str| values(Path::new("/a/x=0"), Path::new(file));
-        let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
-        assert_eq!(
-            values("/a/x=0/day=1/k=a%2Fb%3D%zz/f=1.json"),
-            [pair("day", "1"), pair("k", "a/b=%zz")]
-        );
-        assert_eq!(values("/a/x=0/f.json"), []);
+    fn names_of_directories_tell_values() {
+        let pair = |name: &str, value: &str| Some((name.to_string(), value.to_string()));
+        assert_eq!(value("day=1"), pair("day", "1"));
+        assert_eq!(value("k=a%2Fb%3D%zz"), pair("k", "a/b=%zz"));
+        assert_eq!(value("plain"), None);
     }
 
     #[test]

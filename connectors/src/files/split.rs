@@ -1,10 +1,12 @@
 //! One readable part of a file, as it is written into the epoch log.
 
+use std::sync::Arc;
+
 use highwater_engine::source::Split;
 use serde::{Deserialize, Serialize};
 
 use super::error::FileError;
-use super::listing::Found;
+use super::listing::{Directory, Found};
 
 /// Longer uncompressed files of lines are cut into ranges of this length, so that several workers read them.
 const RANGE_BYTES: u64 = 32 << 20;
@@ -17,6 +19,9 @@ pub(super) struct FileSplit {
     pub(super) modified: i64,
     /// The size of the whole file when it was found: what was appended later is not read.
     pub(super) size: u64,
+    /// Tells a file that grew from one that was put in its place; 0 if it is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) inode: u64,
     /// The rows are those that start within `from..to`.
     pub(super) from: u64,
     pub(super) to: u64,
@@ -25,18 +30,23 @@ pub(super) struct FileSplit {
     pub(super) partition: Vec<(String, String)>,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl FileSplit {
     /// The splits of a file. Those of one that can be cut are ranges; their order is the order of the rows.
     pub(super) fn of(file: &Found, can_be_cut: bool) -> Vec<FileSplit> {
         let part = |from, to| FileSplit {
-            path: file.path.clone(),
+            path: file.path(),
             modified: file.modified_us,
             size: file.size,
+            inode: file.inode,
             from,
             to,
-            partition: file.partition.clone(),
+            partition: file.directory.partition.clone(),
         };
-        if !can_be_cut || file.size <= RANGE_BYTES || codec(&file.path).is_some() {
+        if !can_be_cut || file.size <= RANGE_BYTES || codec(&file.name).is_some() {
             return vec![part(0, file.size)];
         }
         let cuts = (0..file.size).step_by(RANGE_BYTES as usize);
@@ -50,6 +60,7 @@ impl FileSplit {
             path: path.into(),
             modified: 0,
             size: 0,
+            inode: 0,
             from: 0,
             to: 0,
             partition: Vec::new(),
@@ -72,11 +83,16 @@ impl FileSplit {
     }
 
     pub(super) fn found(&self) -> Found {
+        let (directory, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         Found {
-            path: self.path.clone(),
+            directory: Arc::new(Directory {
+                path: directory.into(),
+                partition: self.partition.clone(),
+            }),
+            name: name.into(),
             modified_us: self.modified,
             size: self.size,
-            partition: self.partition.clone(),
+            inode: self.inode,
         }
     }
 

@@ -13,6 +13,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use highwater_engine::source::{Offset, Planned, Resume, Waker};
 use tempfile::TempDir;
 
+mod restart;
+mod scale;
+
 use super::*;
 use crate::conformance;
 use crate::view::{View, push_json_object};
@@ -601,11 +604,6 @@ fn wrong_requests_are_told_at_once() {
     assert_eq!(error, "path \"/nowhere\" does not exist");
     let error = refusal("text", request(&dir.path().join("a/b"), true));
     assert!(error.ends_with("a/b\" does not exist"), "{error}");
-    let error = refusal("text", with(stream(&dir), &[("cleanSource", "delete")]));
-    assert_eq!(
-        error,
-        "option \"cleanSource\" of the text stream is not supported yet"
-    );
     let error = refusal("csv", with(stream(&dir), &[("haeder", "true")]));
     assert!(
         error.starts_with("unknown option \"haeder\" of the csv stream; it takes path,"),

@@ -35,6 +35,22 @@ impl QueryError {
         }
     }
 
+    /// An error of no class.
+    pub fn plain(message: impl Into<String>) -> Self {
+        QueryError {
+            class: None,
+            message: message.into(),
+            place: None,
+        }
+    }
+
+    /// The same error, in another text than the query's: without its place, and with `what` named.
+    pub fn inside(mut self, what: &str) -> Self {
+        self.message = format!("in {what}: {}", self.message);
+        self.place = None;
+        self
+    }
+
     /// Something that is understood and not built: `what` names it.
     pub fn unsupported(what: impl fmt::Display) -> Self {
         QueryError::new(

@@ -21,7 +21,7 @@ pub use expr::{
 };
 pub use functions::Functions;
 pub use functions::can_fail;
-pub use plan::{Catalog, Conf, JoinCondition, JoinKind, Plan, Statement};
+pub use plan::{Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement};
 pub use resolve::Resolver;
-pub use sql::{parse_expression, parse_query, parse_statement, split_statements};
+pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
 pub use types::{parse_schema, schema_text, type_text};

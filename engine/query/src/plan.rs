@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 
 use crate::error::{Place, QueryError};
@@ -18,6 +19,8 @@ pub enum Plan {
         name: Vec<String>,
         /// Where it stands.
         place: Option<Place>,
+        /// `STREAM name`: its rows as they arrive, not those it has now.
+        stream: bool,
     },
     /// A relation called `name`, and its columns called `columns` unless that is empty.
     Alias {
@@ -193,12 +196,14 @@ pub enum JoinCondition {
 pub enum Statement {
     /// A query.
     Query(Plan),
-    /// `CREATE [OR REPLACE] TEMP VIEW`.
-    CreateTempView {
+    /// `CREATE [OR REPLACE] [TEMP] VIEW [IF NOT EXISTS] name AS`.
+    CreateView {
         /// The view.
-        name: Vec<String>,
+        name: String,
         /// Replace a view of that name.
         replace: bool,
+        /// Keep a view of that name.
+        if_not_exists: bool,
         /// Its rows.
         plan: Plan,
     },
@@ -208,28 +213,107 @@ pub enum Statement {
         name: String,
         /// Replace a view of that name.
         replace: bool,
-        /// Its rows are read as they arrive.
+        /// Its rows are read as they arrive, else once.
         streaming: bool,
-        /// Its columns, as DDL.
-        schema: Option<String>,
+        /// Its columns.
+        schema: Option<SchemaRef>,
         /// The connector.
         format: String,
         /// The connector's options.
         options: Vec<(String, String)>,
     },
-    /// `DROP VIEW`.
-    DropView {
-        /// The view.
-        name: Vec<String>,
+    /// `CREATE [OR REPLACE] TABLE [IF NOT EXISTS] name (columns) USING format`: a source that can be read once
+    /// (`FROM name`) and as it grows (`FROM STREAM name`).
+    CreateTable {
+        /// The table.
+        name: String,
+        /// Replace a table of that name.
+        replace: bool,
+        /// Keep a table of that name.
+        if_not_exists: bool,
+        /// Its columns.
+        schema: Option<SchemaRef>,
+        /// The connector.
+        format: String,
+        /// The connector's options.
+        options: Vec<(String, String)>,
+    },
+    /// `CREATE STREAMING TABLE [IF NOT EXISTS] name USING format AS query`: starts a query, named by its table.
+    CreateStreamingTable {
+        /// The table, and the query.
+        name: String,
+        /// Keep a table of that name.
+        if_not_exists: bool,
+        /// The connector.
+        format: String,
+        /// The connector's options and the query's.
+        options: Vec<(String, String)>,
+        /// One directory for each value of these columns.
+        partition_by: Vec<String>,
+        /// Its rows.
+        plan: Plan,
+    },
+    /// `DROP VIEW`, `DROP TABLE`, `DROP STREAMING TABLE`.
+    Drop {
+        /// What it must be.
+        kind: NamedKind,
+        /// Its name.
+        name: String,
         /// It need not exist.
         if_exists: bool,
     },
+    /// `EXPLAIN statement`.
+    Explain(Box<Statement>),
+    /// `DESCRIBE name`: the columns.
+    Describe(Plan),
+    /// `SHOW QUERIES`, `SHOW TABLES`.
+    Show(Show),
+    /// `STOP QUERY name`.
+    StopQuery {
+        /// The query.
+        name: String,
+    },
+    /// `SET`, `SET key`, `SET key = value`.
+    Set {
+        /// One setting, or all of them.
+        key: Option<String>,
+        /// What it shall be, or what it is.
+        value: Option<String>,
+    },
+}
+
+/// What a name can stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named after the keywords")]
+pub enum NamedKind {
+    View,
+    Table,
+    StreamingTable,
+}
+
+impl std::fmt::Display for NamedKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            NamedKind::View => "view",
+            NamedKind::Table => "table",
+            NamedKind::StreamingTable => "streaming table",
+        })
+    }
+}
+
+/// What `SHOW` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named after the keywords")]
+pub enum Show {
+    Queries,
+    Tables,
 }
 
 /// Views and tables by name.
 pub trait Catalog {
-    /// The rows of the table or view called `name`, if there is one. Matching case is the catalog's business.
-    fn table(&self, name: &[String]) -> Result<Option<LogicalPlan>, QueryError>;
+    /// The rows of the table or view called `name`, if there is one: those it has when the query runs, or with `stream`
+    /// as they arrive; an error if it cannot be read that way. Matching case is the catalog's business.
+    fn table(&self, name: &[String], stream: bool) -> Result<Option<LogicalPlan>, QueryError>;
 }
 
 /// Settings that change what a query means.

@@ -11,14 +11,14 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_query::{
-    Catalog, Conf, Expr, Functions, Plan, QueryError, Resolver, Statement, col, expr, functions,
-    lit, parse_query, parse_statement, schema_text,
+    Catalog, Conf, Expr, Functions, NamedKind, Plan, QueryError, Resolver, Statement, col, expr,
+    functions, lit, parse_query, parse_statement, schema_text,
 };
 
 struct Tables;
 
 impl Catalog for Tables {
-    fn table(&self, name: &[String]) -> Result<Option<LogicalPlan>, QueryError> {
+    fn table(&self, name: &[String], _: bool) -> Result<Option<LogicalPlan>, QueryError> {
         let rows = match name.join(".").as_str() {
             "lines" => "VALUES ('the quick fox'), ('the dog'), (NULL), ('')",
             "t" => "VALUES (1, 'a', 10L, 0.5D), (2, 'b', NULL, -0.0D), (3, 'a', 30L, 0.0D)",
@@ -430,14 +430,14 @@ fn days_begin_in_the_sessions_zone() {
 
 #[test]
 fn views_are_created_and_dropped() {
-    let name = || vec!["v".to_string()];
     match parse_statement("CREATE OR REPLACE TEMP VIEW v AS SELECT 1 AS x").unwrap() {
-        Statement::CreateTempView {
-            name: found,
+        Statement::CreateView {
+            name,
             replace,
+            if_not_exists,
             plan,
         } => {
-            assert_eq!((found, replace), (name(), true));
+            assert_eq!((name.as_str(), replace, if_not_exists), ("v", true, false));
             assert_eq!(
                 schema_text(resolve(&plan).unwrap().schema().as_arrow()).replace(" NOT NULL", ""),
                 "x INT"
@@ -447,22 +447,17 @@ fn views_are_created_and_dropped() {
     }
     assert_eq!(
         parse_statement("DROP VIEW IF EXISTS v;").unwrap(),
-        Statement::DropView {
-            name: name(),
+        Statement::Drop {
+            kind: NamedKind::View,
+            name: "v".into(),
             if_exists: true
         }
-    );
-    assert!(
-        parse_statement("CREATE VIEW v AS SELECT 1")
-            .unwrap_err()
-            .to_string()
-            .contains("not temporary")
     );
     assert!(
         parse_statement("DELETE FROM t")
             .unwrap_err()
             .to_string()
-            .contains("the statement DELETE FROM")
+            .contains("near 'DELETE': expected SELECT")
     );
 }
 
@@ -489,6 +484,7 @@ fn rust_builds_the_same_plans_as_text() {
         input: Box::new(Plan::Table {
             name: vec!["lines".into()],
             place: None,
+            stream: false,
         }),
         outputs: vec![functions::explode(functions::split("value", " ")).alias("word")],
     };
@@ -504,6 +500,7 @@ fn rust_builds_the_same_plans_as_text() {
         input: Box::new(Plan::Table {
             name: vec!["u".into()],
             place: None,
+            stream: false,
         }),
         columns: vec![
             ("ID".into(), col("id") * lit(2)),

@@ -1,5 +1,6 @@
 //! The other processes of a session, when this one starts them itself.
 
+use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -33,9 +34,16 @@ impl Sisters {
             secret,
         };
         for index in 1..config.processes {
+            let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+            // Behind the words that choose what the program does, and before what is no flag for certain.
+            let end = args
+                .iter()
+                .position(|arg| arg == "--")
+                .unwrap_or(args.len());
+            let number = ["-p".into(), index.to_string().into()];
+            args.splice(end..end, number);
             let child = Command::new(&program)
-                .args(["-p", &index.to_string()])
-                .args(std::env::args_os().skip(1))
+                .args(args)
                 .env(SECRET, &sisters.secret)
                 .env(SOCKETS, &sisters.sockets)
                 .stdin(Stdio::null())

@@ -31,7 +31,8 @@ use crate::epoch::{Input, Travel, run_inputs};
 use crate::metrics::OperatorMeter;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
-use calls::Plan;
+pub(crate) use calls::Plan;
+pub(crate) use groups::{Groups, evaluate};
 use owner::Owner;
 
 pub use order::needs_order;

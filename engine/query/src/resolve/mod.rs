@@ -97,7 +97,11 @@ impl Env<'_> {
     fn relation(&self, plan: &Plan) -> Result<Relation> {
         match plan {
             Plan::Resolved(plan) => Ok(Relation::new(plan.as_ref().clone(), None)),
-            Plan::Table { name, place } => self.table(name, *place),
+            Plan::Table {
+                name,
+                place,
+                stream,
+            } => self.table(name, *place, *stream),
             Plan::Alias {
                 input,
                 name,
@@ -194,7 +198,7 @@ impl Env<'_> {
         }
     }
 
-    fn table(&self, name: &[String], place: Option<Place>) -> Result<Relation> {
+    fn table(&self, name: &[String], place: Option<Place>, stream: bool) -> Result<Relation> {
         if let [cte] = name
             && let Some((_, found)) = self
                 .ctes
@@ -203,9 +207,19 @@ impl Env<'_> {
                 .rev()
                 .find(|(n, _)| self.same(n, cte))
         {
+            if stream {
+                let message = format!(
+                    "STREAM stands before a table or a view; write it inside of the WITH query \"{cte}\""
+                );
+                return Err(QueryError::new("PARSE_SYNTAX_ERROR", message).at(place));
+            }
             return Ok(found.clone());
         }
-        match self.catalog.table(name)? {
+        match self
+            .catalog
+            .table(name, stream)
+            .map_err(|error| error.at(place))?
+        {
             Some(plan) => Ok(Relation::new(plan, Some(name.to_vec()))),
             None => {
                 let name = scope::in_backticks(name);

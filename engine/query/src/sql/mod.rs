@@ -3,12 +3,14 @@
 //! `sqlparser` parses, under a dialect of ours; the lowering takes its AST apart field by field, so that whatever the
 //! parser understands and we do not is refused by name and never dropped.
 
+mod command;
 mod dialect;
 mod expression;
 mod literal;
 mod query;
-mod source;
+mod split;
 mod tokens;
+mod words;
 
 use sqlparser::ast;
 use sqlparser::parser::{Parser, ParserError};
@@ -19,22 +21,42 @@ use crate::error::{Place, QueryError};
 use crate::expr::Expr;
 use crate::plan::{Plan, Statement};
 
-pub use source::split_statements;
+pub use split::{StatementText, split_statements};
 
 /// The statement that `sql` says.
 pub fn parse_statement(sql: &str) -> Result<Statement, QueryError> {
-    let tokens = tokens::tokenize(sql)?;
-    if let Some(source) = source::create_source(&tokens) {
-        return source;
+    statement_of(tokens::tokenize(sql)?)
+}
+
+fn statement_of(tokens: Vec<TokenWithSpan>) -> Result<Statement, QueryError> {
+    if let Some(command) = command::command(&tokens) {
+        return command;
     }
     if let Some(place) = tokens::watermark_clause(&tokens) {
         return Err(QueryError::unsupported("a WATERMARK clause").at(Some(place)));
     }
+    known_beginning(&tokens)?;
     let mut parser = parser_over(tokens);
     let statement = parser.parse_statement().map_err(syntax_error)?;
     while parser.consume_token(&Token::SemiColon) {}
     end_of_text(&mut parser)?;
     query::statement(statement)
+}
+
+/// Refuses what begins neither like a query nor like `CREATE VIEW`, the only statements left to the parser.
+fn known_beginning(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
+    let words = words::Words::new(tokens);
+    let known = match words.peek() {
+        Some(Token::LParen) => true,
+        Some(Token::Word(word)) => ["SELECT", "WITH", "VALUES", "TABLE", "FROM", "CREATE"]
+            .iter()
+            .any(|known| word.value.eq_ignore_ascii_case(known)),
+        _ => false,
+    };
+    match known {
+        true => Ok(()),
+        false => Err(words.unexpected(command::ACCEPTED)),
+    }
 }
 
 /// The query that `sql` says.

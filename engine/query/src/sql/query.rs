@@ -6,6 +6,7 @@ use sqlparser::ast::{self, Spanned};
 use super::expression::{
     all, descend, lower, object_name, select_item, sort_keys, start, unsupported,
 };
+use super::tokens::STREAM;
 use crate::error::QueryError;
 use crate::expr::{Expr, Literal};
 use crate::plan::{JoinCondition, JoinKind, Plan, Statement};
@@ -24,36 +25,15 @@ pub(super) fn statement(statement: ast::Statement) -> Result<Statement> {
     match statement {
         ast::Statement::Query(inner) => Ok(Statement::Query(query(*inner)?)),
         ast::Statement::CreateView(view) => create_view(view),
-        ast::Statement::Drop {
-            object_type: ast::ObjectType::View,
-            if_exists,
-            names,
-            cascade,
-            restrict,
-            purge,
-            temporary: _,
-            table,
-        } => {
-            refuse(
-                cascade || restrict || purge || table.is_some(),
-                "this option of DROP VIEW",
-            )?;
-            let mut names = names.into_iter();
-            match (names.next(), names.next()) {
-                (Some(name), None) => Ok(Statement::DropView {
-                    name: object_name(name)?,
-                    if_exists,
-                }),
-                _ => Err(QueryError::unsupported("dropping several views at once")),
-            }
-        }
         other => {
             let text = other.to_string();
             let words: Vec<&str> = text.split_whitespace().take(2).collect();
-            Err(QueryError::unsupported(format!(
-                "the statement {}",
-                words.join(" ")
-            )))
+            let message = format!(
+                "the statement {} is not supported: expected {}",
+                words.join(" "),
+                super::command::ACCEPTED
+            );
+            Err(QueryError::new("UNSUPPORTED_FEATURE", message))
         }
     }
 }
@@ -73,12 +53,11 @@ fn create_view(view: ast::CreateView) -> Result<Statement> {
         comment,
         with_no_schema_binding,
         if_not_exists,
-        temporary,
+        temporary: _, // no view outlives its session
         copy_grants,
         to,
         params,
     } = view;
-    refuse(!temporary, "a view that is not temporary")?;
     refuse(
         or_alter || secure || materialized || copy_grants || with_no_schema_binding,
         "this kind of view",
@@ -88,10 +67,15 @@ fn create_view(view: ast::CreateView) -> Result<Statement> {
         "options of a view",
     )?;
     refuse(to.is_some() || params.is_some(), "options of a view")?;
-    refuse(if_not_exists, "CREATE TEMP VIEW IF NOT EXISTS")?;
     let _ = comment; // says nothing about the rows
     let mut plan = query(*inner)?;
-    let name = object_name(name)?;
+    let name = match <[String; 1]>::try_from(object_name(name)?) {
+        Ok([name]) => name,
+        Err(parts) => {
+            let what = format!("a name of several parts (\"{}\")", parts.join("."));
+            return Err(QueryError::unsupported(what));
+        }
+    };
     if !columns.is_empty() {
         let names = columns.into_iter().map(
             |ast::ViewColumnDef {
@@ -106,13 +90,14 @@ fn create_view(view: ast::CreateView) -> Result<Statement> {
         let columns = names.collect::<Result<_>>()?;
         plan = Plan::Alias {
             input: Box::new(plan),
-            name: name.last().cloned().unwrap_or_default(),
+            name: name.clone(),
             columns,
         };
     }
-    Ok(Statement::CreateTempView {
+    Ok(Statement::CreateView {
         name,
         replace: or_replace,
+        if_not_exists,
         plan,
     })
 }
@@ -230,6 +215,7 @@ fn set_expr(body: ast::SetExpr) -> Result<Plan> {
             } => Ok(Plan::Table {
                 name: vec![name],
                 place: None,
+                stream: false,
             }),
             _ => Err(QueryError::unsupported("TABLE with a qualified name")),
         },
@@ -467,8 +453,12 @@ fn relation_inner(factor: ast::TableFactor) -> Result<Plan> {
             sample,
             index_hints,
         } => {
-            let at = start(name.span());
-            let name = object_name(name)?;
+            let at = name.0.last().map_or(start(span), |last| start(last.span()));
+            let mut name = object_name(name)?;
+            let stream = name.first().is_some_and(|first| first == STREAM);
+            if stream {
+                name.remove(0);
+            }
             if args.is_some() {
                 return Err(unsupported(
                     format!("the table function {}", name.join(".")),
@@ -482,7 +472,12 @@ fn relation_inner(factor: ast::TableFactor) -> Result<Plan> {
                 hints || with_ordinality || !partitions.is_empty(),
                 "this option of a table",
             )?;
-            aliased(Plan::Table { name, place: at }, alias)
+            let table = Plan::Table {
+                name,
+                place: at,
+                stream,
+            };
+            aliased(table, alias)
         }
         ast::TableFactor::Derived {
             lateral,

@@ -4,7 +4,7 @@
 //! tokenizer and parser: escapes in strings, suffixes of numbers (`100S`), `0x1F` (a name), `FROM STREAM t`.
 
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::dialect::Spark;
 use crate::error::{Place, QueryError};
@@ -93,7 +93,7 @@ pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
         repaired.push(token);
     }
     refuse_watermark(&repaired)?;
-    Ok(without_stream_keywords(repaired))
+    Ok(mark_streams(repaired))
 }
 
 fn unexpected(text: &str, at: Location) -> QueryError {
@@ -198,27 +198,40 @@ fn refuse_watermark(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
     }
 }
 
-/// `FROM STREAM t` reads the same rows as `FROM t`: whether a table grows is known by its name.
-fn without_stream_keywords(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let significant: Vec<usize> = (0..tokens.len())
+/// The first part of the name of a table read with `STREAM`; no query can write it.
+pub(super) const STREAM: &str = "\u{1}stream";
+
+/// `FROM STREAM t` and `FROM STREAM(t)`: the parser has no word for it, so it becomes a part of the name.
+fn mark_streams(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let solid: Vec<usize> = (0..tokens.len())
         .filter(|&i| !matches!(tokens[i].token, Token::Whitespace(_)))
         .collect();
-    let mut dropped = vec![];
-    for three in significant.windows(3) {
-        let [before, stream, after] = [three[0], three[1], three[2]].map(|i| &tokens[i].token);
-        let opens =
-            matches!(before, Token::Word(w) if matches!(w.keyword, Keyword::FROM | Keyword::JOIN));
-        let is_stream = matches!(stream, Token::Word(w)
-            if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("stream"));
-        let names =
-            matches!(after, Token::Word(w) if w.quote_style.is_some() || !ends_relation(w.keyword));
-        if opens && is_stream && names {
-            dropped.push(three[1]);
-        }
-    }
     let mut tokens = tokens;
-    for i in dropped {
-        tokens[i].token = Token::Whitespace(sqlparser::tokenizer::Whitespace::Space);
+    let mut periods = vec![];
+    for (nth, &at) in solid.iter().enumerate().skip(1) {
+        let token = |n: usize| solid.get(n).map(|&i| &tokens[i].token);
+        let opens = matches!(token(nth - 1), Some(Token::Word(w)) if matches!(w.keyword, Keyword::FROM | Keyword::JOIN));
+        let is_stream = matches!(token(nth), Some(Token::Word(w))
+            if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("stream"));
+        let name = |n: usize| matches!(token(n), Some(Token::Word(w)) if w.quote_style.is_some() || !ends_relation(w.keyword));
+        let in_parentheses = token(nth + 1) == Some(&Token::LParen)
+            && name(nth + 2)
+            && token(nth + 3) == Some(&Token::RParen);
+        if !opens || !is_stream || !(name(nth + 1) || in_parentheses) {
+            continue;
+        }
+        if in_parentheses {
+            for parenthesis in [nth + 1, nth + 3] {
+                tokens[solid[parenthesis]].token = Token::Whitespace(Whitespace::Space);
+            }
+        }
+        tokens[at].token = Token::make_word(STREAM, Some('`'));
+        periods.push(at + 1);
+    }
+    for at in periods.into_iter().rev() {
+        let span = tokens[at - 1].span;
+        let token = Token::Period;
+        tokens.insert(at, TokenWithSpan { token, span });
     }
     tokens
 }

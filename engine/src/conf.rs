@@ -1,0 +1,98 @@
+//! Settings of a session, by the names that users of the model know.
+
+use highwater_query::{Conf, Functions, Plan};
+
+use crate::catalog::{Names, Views};
+use crate::error::Error;
+use crate::session::{Session, read, write};
+use crate::statement::Outcome;
+
+/// One setting.
+struct Setting {
+    key: &'static str,
+    get: fn(&Conf) -> String,
+    /// False if it cannot have this value.
+    set: fn(&mut Conf, &str) -> bool,
+    values: &'static str,
+}
+
+const SETTINGS: [Setting; 2] = [
+    Setting {
+        key: "spark.sql.caseSensitive",
+        get: |conf| conf.case_sensitive.to_string(),
+        set: |conf, value| {
+            let parsed = value.to_lowercase().parse();
+            conf.case_sensitive = parsed.clone().unwrap_or(conf.case_sensitive);
+            parsed.is_ok()
+        },
+        values: "true or false",
+    },
+    Setting {
+        key: "spark.sql.session.timeZone",
+        get: |conf| conf.time_zone.clone(),
+        set: |conf, value| {
+            conf.time_zone = value.to_string();
+            let (views, functions) = (Views::default(), Functions::default());
+            Names::new(&views, &functions, conf)
+                .resolve(&Plan::OneRow)
+                .is_ok()
+        },
+        values: "a time zone, such as Europe/Vienna or +02:00",
+    },
+];
+
+impl Session {
+    /// Changes a setting of the session. Queries that run already keep theirs.
+    pub fn set_conf(&self, key: &str, value: &str) -> Result<(), Error> {
+        let setting = setting(key)?;
+        let mut conf = read(&self.inner.conf).clone();
+        if !(setting.set)(&mut conf, value) {
+            return Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "setting \"{}\" cannot be \"{value}\"; it is {}",
+                    setting.key, setting.values
+                ),
+            });
+        }
+        *write(&self.inner.conf) = conf;
+        Ok(())
+    }
+
+    /// A setting of the session.
+    pub fn conf(&self, key: &str) -> Result<String, Error> {
+        Ok((setting(key)?.get)(&read(&self.inner.conf)))
+    }
+
+    /// `SET`, in each of its forms.
+    pub(crate) fn setting(
+        &self,
+        key: Option<String>,
+        value: Option<String>,
+    ) -> Result<Outcome, Error> {
+        if let (Some(key), Some(value)) = (&key, &value) {
+            self.set_conf(key, value)?;
+            return Ok(Outcome::Done);
+        }
+        let keys: Vec<String> = match key {
+            Some(key) => vec![setting(&key)?.key.to_string()],
+            None => SETTINGS.iter().map(|s| s.key.to_string()).collect(),
+        };
+        let values: Result<Vec<String>, Error> = keys.iter().map(|key| self.conf(key)).collect();
+        self.answer(&[("key", keys), ("value", values?)])
+    }
+}
+
+fn setting(key: &str) -> Result<&'static Setting, Error> {
+    let found = SETTINGS.iter().find(|s| s.key.eq_ignore_ascii_case(key));
+    found.ok_or_else(|| {
+        let known: Vec<&str> = SETTINGS.iter().map(|s| s.key).collect();
+        Error::Refused {
+            class: None,
+            message: format!(
+                "there is no setting \"{key}\"; there are {}",
+                known.join(", ")
+            ),
+        }
+    })
+}

@@ -1,0 +1,102 @@
+//! `highwater run FILE.sql`.
+//!
+//! Statements run in order. One that is wrong ends the program, after the queries that run have committed what they
+//! have in flight. A query that the world fails (a full disk, a row that cannot be computed) is told, and the others go
+//! on: the program ends when all have ended.
+
+use std::path::Path;
+
+use crossbeam_channel::{Sender, unbounded};
+use highwater::{DataFrame, Error, Outcome, Session, StreamingQuery};
+use highwater_query::Statement;
+
+use super::file::SqlFile;
+use super::{Failure, Workers, print, say};
+
+/// How many rows of a plain SELECT are printed.
+const ROWS_MAX: usize = 1_000;
+
+/// A query has ended: its name, and what it failed of.
+type Ended = Result<(), Error>;
+
+/// Runs a file.
+pub(super) fn run(path: &Path, workers: &Workers) -> Result<(), Failure> {
+    let file = SqlFile::read(path)?;
+    let session = workers
+        .cluster()
+        .map_err(|error| told(&error, Failure::Wrong))
+        .and_then(|cluster| {
+            Session::with_cluster(cluster).map_err(|error| told(&error, Failure::Query))
+        })?;
+    let (sender, ended) = unbounded();
+    let mut failure = None;
+    let mut running = 0usize;
+    for (statement, parsed) in &file.statements {
+        let outcome = session.execute(&statement.text).and_then(|outcome| {
+            match outcome {
+                Outcome::Rows(frame) => answer(&session, &frame)?,
+                Outcome::Started(query) => {
+                    running += 1;
+                    tell_when_ended(query, sender.clone());
+                }
+                Outcome::Done => {}
+            }
+            Ok(())
+        });
+        let Err(error) = outcome else { continue };
+        file.failed(statement, &error);
+        if !goes_on(parsed, &error) {
+            session.close();
+            return Err(failure_of(&error));
+        }
+        failure = Some(Failure::Query);
+    }
+    drop(sender);
+    while running > 0 {
+        let Ok(end) = ended.recv() else { break };
+        running -= 1;
+        if let Err(error) = end {
+            failure = Some(told(&error, Failure::Query));
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn told(error: &Error, failure: Failure) -> Failure {
+    say(&format!("{error:?}"));
+    failure
+}
+
+/// Prints the rows of a static frame.
+fn answer(session: &Session, frame: &DataFrame) -> Result<(), Error> {
+    if frame.schema().fields().is_empty() || !session.is_first_process() {
+        return Ok(());
+    }
+    print(&frame.show_text(ROWS_MAX, 0)?);
+    Ok(())
+}
+
+fn tell_when_ended(query: StreamingQuery, ended: Sender<Ended>) {
+    std::thread::spawn(move || {
+        let _ = ended.send(query.await_termination());
+    });
+}
+
+/// True if what failed is a query and nothing depends on it.
+fn goes_on(statement: &Statement, error: &Error) -> bool {
+    let is_query = matches!(
+        statement,
+        Statement::Query(_) | Statement::CreateStreamingTable { .. }
+    );
+    is_query && failure_of(error) == Failure::Query && !matches!(error, Error::SessionEnded(_))
+}
+
+/// Whether the user or the world is to blame.
+fn failure_of(error: &Error) -> Failure {
+    match error {
+        Error::Query(_) | Error::Refused { .. } | Error::Option(_) => Failure::Wrong,
+        Error::Format(highwater::source::FormatError::Outside { .. }) => Failure::Query,
+        Error::Format(_) => Failure::Wrong,
+        _ => Failure::Query,
+    }
+}
