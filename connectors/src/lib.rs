@@ -38,6 +38,6 @@ mod tests {
         let sources = names(super::sources().iter().map(|(name, _)| *name).collect());
         assert_eq!(sources, "text json csv parquet orc avro socket rate");
         let sinks = names(super::sinks().iter().map(|(name, _)| *name).collect());
-        assert_eq!(sinks, "text json csv parquet console noop");
+        assert_eq!(sinks, "text json csv parquet orc console noop");
     }
 }

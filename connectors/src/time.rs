@@ -5,6 +5,7 @@
 //! are of the fixed width `2024-01-05T10:00:00.123Z`; they take a path without branches per field.
 
 use chrono::{LocalResult, NaiveDateTime, Offset, TimeZone};
+use highwater_engine::text;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -133,25 +134,6 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     era * 146_097 + day_of_era - 719_468
-}
-
-/// Year, month and day of a day number.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, day)
 }
 
 fn is_date(year: i64, month: i64, day: i64) -> bool {
@@ -330,49 +312,6 @@ fn local_timestamp(text: &[u8]) -> Option<(i64, Option<Zone>)> {
     Some((local_us, zone))
 }
 
-fn push_padded(out: &mut String, value: i64, width: u32) {
-    let mut digits = [b'0'; 20];
-    let (mut rest, mut at) = (value, digits.len());
-    while rest > 0 {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    let digits = &digits[digits.len() - width as usize..];
-    out.push_str(std::str::from_utf8(digits).expect("digits are ASCII"));
-}
-
-/// Writes `2024-01-05`; a year above 9999 with a `+`.
-pub fn push_date(out: &mut String, days: i64) {
-    let (year, month, day) = civil_from_days(days);
-    match year {
-        0..=9999 => push_padded(out, year, 4),
-        10_000.. => {
-            out.push('+');
-            out.push_str(&year.to_string());
-        }
-        _ => {
-            out.push('-');
-            push_padded(out, -year, (-year).to_string().len().max(4) as u32);
-        }
-    }
-    out.push('-');
-    push_padded(out, month, 2);
-    out.push('-');
-    push_padded(out, day, 2);
-}
-
-fn push_seconds(out: &mut String, local_us: i64, separator: char) {
-    push_date(out, local_us.div_euclid(DAY));
-    out.push(separator);
-    let seconds = local_us.rem_euclid(DAY) / SECOND;
-    push_padded(out, seconds / 3600, 2);
-    out.push(':');
-    push_padded(out, seconds / 60 % 60, 2);
-    out.push(':');
-    push_padded(out, seconds % 60, 2);
-}
-
 /// The clock of `zone` at an instant; of no zone, the time itself.
 fn local(us: i64, zone: Option<&Zone>) -> (i64, i32) {
     let offset = zone.map_or(0, |zone| zone.offset_at(us));
@@ -381,36 +320,13 @@ fn local(us: i64, zone: Option<&Zone>) -> (i64, i32) {
 
 /// Writes a timestamp as Spark's cast to string does: `2024-01-05 10:00:00.12`. No `zone`: it has none.
 pub fn push_timestamp(out: &mut String, us: i64, zone: Option<&Zone>) {
-    let (local_us, _) = local(us, zone);
-    push_seconds(out, local_us, ' ');
-    let fraction = local_us.rem_euclid(SECOND);
-    if fraction != 0 {
-        out.push('.');
-        let start = out.len();
-        push_padded(out, fraction, 6);
-        let kept = out[start..].trim_end_matches('0').len();
-        out.truncate(start + kept);
-    }
+    text::push_timestamp(out, local(us, zone).0);
 }
 
 /// Writes a timestamp as Spark's files hold it: `2024-01-05T10:00:00.120Z`, milliseconds and the offset.
 pub fn push_timestamp_iso(out: &mut String, us: i64, zone: Option<&Zone>) {
     let (local_us, offset) = local(us, zone);
-    push_seconds(out, local_us, 'T');
-    out.push('.');
-    push_padded(out, local_us.rem_euclid(SECOND) / 1000, 3);
-    if zone.is_none() {
-        return;
-    }
-    if offset == 0 {
-        out.push('Z');
-        return;
-    }
-    out.push(if offset < 0 { '-' } else { '+' });
-    let offset = i64::from(offset.abs());
-    push_padded(out, offset / 3600, 2);
-    out.push(':');
-    push_padded(out, offset / 60 % 60, 2);
+    text::push_timestamp_iso(out, local_us, zone.map(|_| offset));
 }
 
 #[cfg(test)]
@@ -547,11 +463,12 @@ mod tests {
     }
 
     #[test]
-    fn civil_days_go_both_ways() {
-        for days in (-800_000..800_000).step_by(37) {
-            let (year, month, day) = civil_from_days(days);
-            assert!(is_date(year, month, day));
-            assert_eq!(days_from_civil(year, month, day), days);
+    fn dates_that_are_written_are_read_back() {
+        let mut date = String::new();
+        for days in (-700_000..3_000_000).step_by(37) {
+            date.clear();
+            text::push_date(&mut date, i64::from(days));
+            assert_eq!(parse_date(date.as_bytes()), Some(days), "{date}");
         }
     }
 

@@ -14,10 +14,12 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use highwater_engine::text::{
+    TimePattern, push_date, push_decimal, push_f32, push_f64, push_integer,
+};
 
 use crate::json::plain_end;
-use crate::number::{push_decimal, push_f32, push_f64};
-use crate::time::{Zone, push_date, push_timestamp, push_timestamp_iso};
+use crate::time::{Zone, push_timestamp, push_timestamp_iso};
 
 /// How values are written as text.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,57 @@ pub struct TextStyle<'a> {
     pub hex: bool,
     /// Timestamps as files hold them, `2024-01-05T10:00:00.000Z`.
     pub iso: bool,
+    /// Patterns that somebody asked for.
+    pub times: &'a TimePatterns,
+}
+
+/// How dates and times are written, where not as usual.
+#[derive(Debug, Clone, Default)]
+pub struct TimePatterns {
+    /// Of dates.
+    pub date: Option<TimePattern>,
+    /// Of instants.
+    pub timestamp: Option<TimePattern>,
+    /// Of timestamps without a time zone.
+    pub timestamp_ntz: Option<TimePattern>,
+}
+
+impl TimePatterns {
+    /// As usual.
+    pub const NONE: TimePatterns = TimePatterns {
+        date: None,
+        timestamp: None,
+        timestamp_ntz: None,
+    };
+
+    fn push_date(&self, out: &mut String, days: i32) {
+        match &self.date {
+            Some(pattern) => pattern.push(out, i64::from(days) * 86_400_000_000),
+            None => push_date(out, i64::from(days)),
+        }
+    }
+}
+
+/// How values are written as JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct JsonStyle<'a> {
+    /// Whose clock timestamps show.
+    pub zone: &'a Zone,
+    /// Fields that are null are written too.
+    pub null_fields: bool,
+    /// Patterns that somebody asked for.
+    pub times: &'a TimePatterns,
+}
+
+impl<'a> JsonStyle<'a> {
+    /// As Spark does if nothing else is asked for.
+    pub fn usual(zone: &'a Zone) -> Self {
+        JsonStyle {
+            zone,
+            null_fields: false,
+            times: &TimePatterns::NONE,
+        }
+    }
 }
 
 /// A column, ready to be written.
@@ -149,9 +202,16 @@ impl View {
             true => out.push_str(style.null),
             false => view.push_text(out, row, style),
         };
-        let timestamp = |out: &mut String, us: i64, zone: Option<&Zone>| match style.iso {
-            true => push_timestamp_iso(out, us, zone),
-            false => push_timestamp(out, us, zone),
+        let timestamp = |out: &mut String, us: i64, zone: Option<&Zone>| {
+            let pattern = match zone {
+                Some(_) => &style.times.timestamp,
+                None => &style.times.timestamp_ntz,
+            };
+            match pattern {
+                Some(pattern) => pattern.push(out, us),
+                None if style.iso => push_timestamp_iso(out, us, zone),
+                None => push_timestamp(out, us, zone),
+            }
         };
         match &self.values {
             Values::Null => {}
@@ -161,7 +221,7 @@ impl View {
             Values::Float32(array) => push_f32(out, array.value(row)),
             Values::Float64(array) => push_f64(out, array.value(row)),
             Values::Decimal(array, scale) => push_decimal(out, array.value(row), *scale),
-            Values::Date(array) => push_date(out, i64::from(array.value(row))),
+            Values::Date(array) => style.times.push_date(out, array.value(row)),
             Values::Timestamp(array) => timestamp(out, array.value(row), Some(style.zone)),
             Values::TimestampNtz(array) => timestamp(out, array.value(row), None),
             Values::Utf8(array) => out.push_str(array.value(row)),
@@ -201,8 +261,8 @@ impl View {
         }
     }
 
-    /// Appends a value as JSON. Fields that are null are left out of objects.
-    pub fn push_json(&self, out: &mut String, row: usize, zone: &Zone) {
+    /// Appends a value as JSON.
+    pub fn push_json(&self, out: &mut String, row: usize, style: &JsonStyle<'_>) {
         if self.is_null(row) {
             out.push_str("null");
             return;
@@ -222,14 +282,18 @@ impl View {
             }
             Values::Decimal(array, scale) => push_decimal(out, array.value(row), *scale),
             Values::Date(array) => in_quotes(out, true, |out| {
-                push_date(out, i64::from(array.value(row)));
+                style.times.push_date(out, array.value(row));
             }),
-            Values::Timestamp(array) => in_quotes(out, true, |out| {
-                push_timestamp_iso(out, array.value(row), Some(zone));
+            Values::Timestamp(array) => in_quotes(out, true, |out| match &style.times.timestamp {
+                Some(pattern) => pattern.push(out, array.value(row)),
+                None => push_timestamp_iso(out, array.value(row), Some(style.zone)),
             }),
-            Values::TimestampNtz(array) => in_quotes(out, true, |out| {
-                push_timestamp_iso(out, array.value(row), None);
-            }),
+            Values::TimestampNtz(array) => {
+                in_quotes(out, true, |out| match &style.times.timestamp_ntz {
+                    Some(pattern) => pattern.push(out, array.value(row)),
+                    None => push_timestamp_iso(out, array.value(row), None),
+                })
+            }
             Values::Utf8(array) => push_json_string(out, array.value(row)),
             Values::Binary(array) => in_quotes(out, true, |out| {
                 BASE64.encode_string(array.value(row), out);
@@ -239,20 +303,21 @@ impl View {
                 let ends = &array.value_offsets()[row..row + 2];
                 for (at, item) in (ends[0] as usize..ends[1] as usize).enumerate() {
                     out.push_str(if at > 0 { "," } else { "" });
-                    items.push_json(out, item, zone);
+                    items.push_json(out, item, style);
                 }
                 out.push(']');
             }
             Values::Struct(columns) => {
                 let columns = columns.iter().map(|(name, view)| (name.as_str(), view));
-                push_json_object(out, columns, row, zone);
+                push_json_object(out, columns, row, style);
             }
             Values::Map(array, keys, values) => {
-                let style = TextStyle {
-                    zone,
+                let of_keys = TextStyle {
+                    zone: style.zone,
                     null: "null",
                     hex: false,
                     iso: false,
+                    times: &TimePatterns::NONE,
                 };
                 out.push('{');
                 let ends = &array.value_offsets()[row..row + 2];
@@ -260,10 +325,10 @@ impl View {
                 for (at, entry) in (ends[0] as usize..ends[1] as usize).enumerate() {
                     out.push_str(if at > 0 { "," } else { "" });
                     key.clear();
-                    keys.push_text(&mut key, entry, &style);
+                    keys.push_text(&mut key, entry, &of_keys);
                     push_json_string(out, &key);
                     out.push(':');
-                    values.push_json(out, entry, zone);
+                    values.push_json(out, entry, style);
                 }
                 out.push('}');
             }
@@ -271,44 +336,26 @@ impl View {
     }
 }
 
-/// Appends an object of the columns that are not null in `row`.
+/// Appends an object of the columns in `row`; those that are null are left out, if nothing else is asked for.
 pub fn push_json_object<'a>(
     out: &mut String,
     columns: impl Iterator<Item = (&'a str, &'a View)>,
     row: usize,
-    zone: &Zone,
+    style: &JsonStyle<'_>,
 ) {
     out.push('{');
     let mut first = true;
     for (name, column) in columns {
-        if column.is_null(row) {
+        if column.is_null(row) && !style.null_fields {
             continue;
         }
         out.push_str(if first { "" } else { "," });
         first = false;
         push_json_string(out, name);
         out.push(':');
-        column.push_json(out, row, zone);
+        column.push_json(out, row, style);
     }
     out.push('}');
-}
-
-fn push_integer(out: &mut String, value: i64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if value < 0 {
-        out.push('-');
-    }
-    out.push_str(std::str::from_utf8(&digits[at..]).expect("digits are ASCII"));
 }
 
 fn in_quotes(out: &mut String, quotes: bool, push: impl FnOnce(&mut String)) {
@@ -364,10 +411,12 @@ mod tests {
             null: "NULL",
             hex: true,
             iso: false,
+            times: &TimePatterns::NONE,
         };
         let (mut shown, mut written) = (String::new(), String::new());
         view.push_text(&mut shown, 0, &style);
-        push_json_object(&mut written, [("v", &view)].into_iter(), 0, &Zone::UTC);
+        let usual = JsonStyle::usual(&Zone::UTC);
+        push_json_object(&mut written, [("v", &view)].into_iter(), 0, &usual);
         assert_eq!(shown, text);
         assert_eq!(written, expected);
     }

@@ -29,6 +29,8 @@ mod trigger;
 mod workers;
 mod writer;
 
+pub use highwater_query::text;
+
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};
 pub use error::Error;

@@ -5,7 +5,7 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 
 use crate::time::Zone;
-use crate::view::{TextStyle, View};
+use crate::view::{TextStyle, TimePatterns, View};
 
 /// How a table is drawn.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,7 @@ pub fn show(
         null: "NULL",
         hex: true,
         iso: false,
+        times: &TimePatterns::NONE,
     };
     let names = schema.fields().iter().map(|field| escape(field.name()));
     let mut table: Vec<Vec<String>> = vec![names.collect()];

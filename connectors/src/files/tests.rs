@@ -18,7 +18,7 @@ mod scale;
 
 use super::*;
 use crate::conformance;
-use crate::view::{View, push_json_object};
+use crate::view::{JsonStyle, View, push_json_object};
 
 mod columnar;
 

@@ -12,6 +12,7 @@ pub mod functions;
 mod plan;
 mod resolve;
 mod sql;
+pub mod text;
 mod types;
 
 pub use error::{Place, QueryError, RunError, error_class_of};

@@ -5,16 +5,19 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use flate2::write::GzEncoder;
+use orc_rust::compression::CompressionType as OrcCompression;
+use orc_rust::{ArrowWriter as OrcWriter, ArrowWriterBuilder as OrcWriterBuilder};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use super::error::FileSinkError;
+use super::lines::push_ascii;
 use super::{CsvStyle, OutFormat};
 use crate::time::Zone;
-use crate::view::{TextStyle, View, push_json_object};
+use crate::view::{JsonStyle, TextStyle, View, push_json_object};
 
 /// A row group is closed when so many bytes are buffered: it bounds the memory of a writer.
 const ROW_GROUP_BYTES: usize = 64 << 20;
@@ -22,6 +25,8 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 /// Writes rows to one file.
 pub(super) enum Encoder {
     Parquet(Box<ArrowWriter<File>>),
+    /// And the file, to make sure of it.
+    Orc(Box<OrcWriter<File>>, File),
     Lines(Box<Lines>),
 }
 
@@ -78,16 +83,17 @@ impl Encoder {
             OutFormat::Parquet(compression) => {
                 return parquet_writer(path, file, schema, *compression);
             }
-            OutFormat::Json { gzip } | OutFormat::Text { gzip } | OutFormat::Csv { gzip, .. } => {
-                *gzip
-            }
+            OutFormat::Orc(compression) => return orc_writer(path, file, schema, *compression),
+            OutFormat::Json { gzip, .. }
+            | OutFormat::Text { gzip, .. }
+            | OutFormat::Csv { gzip, .. } => *gzip,
         };
         let file = BufWriter::with_capacity(64 << 10, file);
         let mut target = match gzip {
             true => Target::Gzip(GzEncoder::new(file, flate2::Compression::default())),
             false => Target::Plain(file),
         };
-        if let OutFormat::Csv { style, .. } = format
+        if let OutFormat::Csv { style, lines, .. } = format
             && style.header
         {
             let mut text = String::new();
@@ -97,7 +103,7 @@ impl Encoder {
                 }
                 push_cell(&mut text, field.name(), style);
             }
-            text.push('\n');
+            text.push_str(&lines.separator);
             target
                 .write_all(text.as_bytes())
                 .map_err(|source| FileSinkError::write(path, source))?;
@@ -119,6 +125,7 @@ impl Encoder {
                 }
                 Ok(())
             }
+            Encoder::Orc(writer, _) => writer.write(rows).map_err(|source| encode(path, source)),
             Encoder::Lines(lines) => {
                 let text = &mut lines.text;
                 text.clear();
@@ -137,6 +144,10 @@ impl Encoder {
         let file = match self {
             Encoder::Parquet(writer) => {
                 writer.into_inner().map_err(|source| encode(path, source))?
+            }
+            Encoder::Orc(writer, file) => {
+                writer.close().map_err(|source| encode(path, source))?;
+                file
             }
             Encoder::Lines(lines) => lines
                 .target
@@ -173,6 +184,35 @@ fn encode(
     }
 }
 
+/// The types that its encoder has. An instant must say UTC, as all of ours do.
+pub(super) fn orc_writes(data_type: &DataType) -> bool {
+    use DataType::*;
+    match data_type {
+        Boolean | Int8 | Int16 | Int32 | Int64 | Float32 | Float64 | Date32 | Utf8 | Binary => true,
+        Timestamp(_, zone) => zone.as_deref().is_none_or(|zone| zone == "UTC"),
+        _ => false,
+    }
+}
+
+fn orc_writer(
+    path: &Path,
+    file: File,
+    schema: &SchemaRef,
+    compression: Option<OrcCompression>,
+) -> Result<Encoder, FileSinkError> {
+    let kept = file
+        .try_clone()
+        .map_err(|source| FileSinkError::write(path, source))?;
+    let builder = OrcWriterBuilder::new(file, SchemaRef::clone(schema));
+    let builder = match compression {
+        Some(compression) => builder.with_compression(compression),
+        None => builder,
+    };
+    let writer = builder.with_stripe_byte_size(ROW_GROUP_BYTES).try_build();
+    let writer = writer.map_err(|source| encode(path, source))?;
+    Ok(Encoder::Orc(Box::new(writer), kept))
+}
+
 /// Appends rows, a line each.
 fn push_rows(
     out: &mut String,
@@ -185,11 +225,23 @@ fn push_rows(
         .iter()
         .map(View::new)
         .collect::<Result<_, _>>()?;
+    let (OutFormat::Json { lines, .. }
+    | OutFormat::Text { lines, .. }
+    | OutFormat::Csv { lines, .. }) = format
+    else {
+        unreachable!("only formats of lines come here");
+    };
     let style = TextStyle {
         zone,
         null: "null",
         hex: false,
         iso: true,
+        times: &lines.times,
+    };
+    let json = JsonStyle {
+        zone,
+        null_fields: lines.null_fields,
+        times: &lines.times,
     };
     let schema = rows.schema();
     let mut cell = String::new();
@@ -197,7 +249,14 @@ fn push_rows(
         match format {
             OutFormat::Json { .. } => {
                 let names = schema.fields().iter().map(|field| field.name().as_str());
-                push_json_object(out, names.zip(&views), row, zone);
+                match lines.ascii {
+                    false => push_json_object(out, names.zip(&views), row, &json),
+                    true => {
+                        cell.clear();
+                        push_json_object(&mut cell, names.zip(&views), row, &json);
+                        push_ascii(out, &cell);
+                    }
+                }
             }
             OutFormat::Csv { style: csv, .. } => {
                 for (at, view) in views.iter().enumerate() {
@@ -216,9 +275,9 @@ fn push_rows(
                 }
             }
             OutFormat::Text { .. } => views[0].push_text(out, row, &style),
-            OutFormat::Parquet(_) => unreachable!("Parquet has no lines"),
+            OutFormat::Parquet(_) | OutFormat::Orc(_) => unreachable!("they have no lines"),
         }
-        out.push('\n');
+        out.push_str(&lines.separator);
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! Files as sinks: text, JSON lines, CSV and Parquet, appended to a directory.
+//! Files as sinks: text, JSON lines, CSV, Parquet and ORC, appended to a directory.
 //!
 //! Commit: by renaming, idempotent by the names; see `writer`.
 
 mod encode;
 mod error;
+mod lines;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -17,9 +18,11 @@ use highwater_engine::sink::{
     OutputMode, Placement, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest, SinkWriter,
 };
 use highwater_engine::source::FormatError;
+use orc_rust::compression::CompressionType as OrcCompression;
 use parquet::basic::Compression;
 
 pub use error::FileSinkError;
+use lines::LineStyle;
 
 use super::nullable;
 use crate::options::{character, flag, flag_or, invalid};
@@ -30,9 +33,20 @@ use writer::{FileSink, FileWriter};
 #[derive(Debug, Clone)]
 enum OutFormat {
     Parquet(Compression),
-    Json { gzip: bool },
-    Text { gzip: bool },
-    Csv { gzip: bool, style: CsvStyle },
+    Orc(Option<OrcCompression>),
+    Json {
+        gzip: bool,
+        lines: LineStyle,
+    },
+    Text {
+        gzip: bool,
+        lines: LineStyle,
+    },
+    Csv {
+        gzip: bool,
+        lines: LineStyle,
+        style: CsvStyle,
+    },
 }
 
 /// How cells are written.
@@ -68,7 +82,7 @@ struct SinkConfig {
 
 /// The formats of files that can be written, by name.
 pub fn sinks() -> Vec<(&'static str, Arc<dyn SinkFormat>)> {
-    ["text", "json", "csv", "parquet"]
+    ["text", "json", "csv", "parquet", "orc"]
         .into_iter()
         .map(|name| (name, Arc::new(FileFormat { name }) as Arc<dyn SinkFormat>))
         .collect()
@@ -93,21 +107,10 @@ const CSV_KNOWN: &[&str] = &[
 const NOT_BUILT: &[&str] = &[
     "retention",
     "maxRecordsPerFile",
-    "lineSep",
-    "encoding",
-    "charset",
-    "dateFormat",
-    "timestampFormat",
-    "timestampNTZFormat",
-    "locale",
-    "quoteAll",
-    "escapeQuotes",
     "charToEscapeQuoteEscaping",
-    "ignoreNullFields",
-    "pretty",
-    "sortKeys",
-    "writeNonAsciiCharacterAsCodePoint",
     "extension",
+    "mergeSchema",
+    "datetimeRebaseMode",
 ];
 
 fn refuse<T>(message: String) -> Result<T, FormatError> {
@@ -119,7 +122,12 @@ fn refuse<T>(message: String) -> Result<T, FormatError> {
 
 impl FileFormat {
     /// What the files hold, and how their names end.
-    fn format(&self, owner: &str, options: &Options) -> Result<(OutFormat, String), FormatError> {
+    fn format(
+        &self,
+        owner: &str,
+        options: &Options,
+        time_zone: &str,
+    ) -> Result<(OutFormat, String), FormatError> {
         let codec = options.get("compression").map(str::to_ascii_lowercase);
         let refused = |codec: &str, reason: &str| invalid(owner, "compression", codec, reason);
         if self.name == "parquet" {
@@ -135,18 +143,34 @@ impl FileFormat {
             };
             return Ok((OutFormat::Parquet(compression), format!("{ending}.parquet")));
         }
+        if self.name == "orc" {
+            let (compression, ending) = match codec.as_deref() {
+                None | Some("zstd") => (Some(OrcCompression::Zstd), ".zstd"),
+                Some("snappy") => (Some(OrcCompression::Snappy), ".snappy"),
+                Some("zlib") => (Some(OrcCompression::Zlib), ".zlib"),
+                Some("lz4") => (Some(OrcCompression::Lz4), ".lz4"),
+                Some("none" | "uncompressed") => (None, ""),
+                Some(codec) => {
+                    let reason = "it is zstd, snappy, zlib, lz4 or none";
+                    return Err(refused(codec, reason).into());
+                }
+            };
+            return Ok((OutFormat::Orc(compression), format!("{ending}.orc")));
+        }
+        let lines = LineStyle::parse(self.name, owner, options, time_zone)?;
         let gzip = match codec.as_deref() {
             None | Some("none" | "uncompressed") => false,
             Some("gzip") => true,
             Some(codec) => return Err(refused(codec, "it is gzip or none").into()),
         };
         let (format, ending) = match self.name {
-            "json" => (OutFormat::Json { gzip }, ".json"),
+            "json" => (OutFormat::Json { gzip, lines }, ".json"),
             "csv" => {
                 let style = CsvStyle::parse(owner, options)?;
-                (OutFormat::Csv { gzip, style }, ".csv")
+                let csv = OutFormat::Csv { gzip, lines, style };
+                (csv, ".csv")
             }
-            _ => (OutFormat::Text { gzip }, ".txt"),
+            _ => (OutFormat::Text { gzip, lines }, ".txt"),
         };
         Ok((format, format!("{ending}{}", if gzip { ".gz" } else { "" })))
     }
@@ -170,6 +194,7 @@ impl FileFormat {
             let writable = match self.name {
                 "csv" => !data_type.is_nested(),
                 "parquet" => data_type != &DataType::Null,
+                "orc" => encode::orc_writes(data_type),
                 _ => true,
             };
             if !writable {
@@ -216,6 +241,7 @@ impl SinkFormat for FileFormat {
         if self.name == "csv" {
             known.extend(CSV_KNOWN);
         }
+        known.extend(LineStyle::known(self.name));
         request.options.only(&owner, &known, NOT_BUILT)?;
         if request.mode != OutputMode::Append || request.signed {
             let mode = match request.signed {
@@ -253,7 +279,7 @@ impl SinkFormat for FileFormat {
             .unwrap_or(&request.time_zone);
         let zone = Zone::parse(name)
             .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
-        let (format, ending) = self.format(&owner, &request.options)?;
+        let (format, ending) = self.format(&owner, &request.options, name)?;
         let mut partitions = Vec::new();
         for name in &request.partition_by {
             match request.schema.index_of(name) {

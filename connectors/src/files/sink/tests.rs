@@ -1,5 +1,7 @@
 //! Sinks of files, from options to what readers see.
 
+mod formats;
+
 use std::fs;
 use std::path::Path;
 
@@ -136,7 +138,7 @@ fn count(name: &str, directory: &Path, schema: &SchemaRef) -> usize {
 #[test]
 fn every_format_conforms() {
     let one = schema(&[("s", DataType::Utf8)]);
-    for name in ["text", "json", "csv", "parquet"] {
+    for name in ["text", "json", "csv", "parquet", "orc"] {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("below/out");
         conformance::sink(
@@ -389,7 +391,7 @@ fn wrong_requests_are_told_at_once() {
     let error = refusal("csv", request(dir.path(), &one, &[("quoteAll", "true")]));
     assert_eq!(
         error,
-        "option \"quoteAll\" of the csv sink is not supported yet"
+        "option \"quoteAll\" of the csv sink cannot be \"true\": only \"false\" is supported"
     );
 }
 

@@ -27,7 +27,7 @@ use super::SinkConfig;
 use super::encode::Encoder;
 use super::error::FileSinkError;
 use crate::files::partition::NULL_VALUE;
-use crate::view::{TextStyle, View};
+use crate::view::{TextStyle, TimePatterns, View};
 
 /// One staged file, as a receipt tells it. Names are relative to the output directory.
 #[derive(Debug, Serialize, Deserialize)]
@@ -115,6 +115,7 @@ impl FileWriter {
             null: NULL_VALUE,
             hex: false,
             iso: false,
+            times: &TimePatterns::NONE,
         };
         let mut partitions: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         let (mut path, mut value) = (String::new(), String::new());

@@ -35,7 +35,7 @@ fn json_in(rows: &RecordBatch, zone: Zone) -> Vec<String> {
     let line = |row| {
         let names = schema.fields().iter().map(|field| field.name().as_str());
         let mut line = String::new();
-        push_json_object(&mut line, names.zip(&views), row, &zone);
+        push_json_object(&mut line, names.zip(&views), row, &JsonStyle::usual(&zone));
         line
     };
     (0..rows.num_rows()).map(line).collect()

@@ -1,110 +1,43 @@
-//! Values as text, as `CAST(value AS STRING)` writes them.
+//! Values as texts of their own, for messages and names; `crate::text` writes them.
 
 use chrono::{Datelike, NaiveDate};
 
-use super::datetime::calendar::Civil;
+use crate::text::{push_date, push_f32, push_f64, push_plain_decimal, push_timestamp};
 
 /// Days since 1970-01-01.
 pub(crate) fn from_date(date: NaiveDate) -> i32 {
     date.num_days_from_ce() - 719_163
 }
 
-/// Java's `Double.toString`: `0.1`, `1.0E10`, `NaN`, `-Infinity`.
+fn written(push: impl FnOnce(&mut String)) -> String {
+    let mut text = String::new();
+    push(&mut text);
+    text
+}
+
+/// `0.1`, `1.0E10`, `NaN`, `-Infinity`.
 pub(crate) fn double(value: f64) -> String {
-    java_float(
-        value.is_nan(),
-        value.is_infinite(),
-        value.is_sign_negative(),
-        value == 0.0,
-        format!("{value:e}"),
-    )
+    written(|out| push_f64(out, value))
 }
 
-/// Java's `Float.toString`.
+/// As a double, with the digits that a float needs.
 pub(crate) fn float(value: f32) -> String {
-    java_float(
-        value.is_nan(),
-        value.is_infinite(),
-        value.is_sign_negative(),
-        value == 0.0,
-        format!("{value:e}"),
-    )
-}
-
-fn java_float(nan: bool, infinite: bool, negative: bool, zero: bool, scientific: String) -> String {
-    let sign = if negative { "-" } else { "" };
-    if nan {
-        return "NaN".into();
-    }
-    if infinite {
-        return format!("{sign}Infinity");
-    }
-    if zero {
-        return format!("{sign}0.0");
-    }
-    // Rust's shortest digits are Java's; only the layout differs.
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
-    let padded = |n: usize| format!("{digits:0<n$}");
-    match exponent {
-        0..=6 => {
-            let whole = exponent as usize + 1;
-            let all = padded(whole + 1);
-            format!("{sign}{}.{}", &all[..whole], &all[whole..])
-        }
-        -3..=-1 => format!("{sign}0.{}{digits}", "0".repeat((-exponent - 1) as usize)),
-        _ => {
-            let all = padded(2);
-            format!("{sign}{}.{}E{exponent}", &all[..1], &all[1..])
-        }
-    }
+    written(|out| push_f32(out, value))
 }
 
 /// A decimal with all its digits after the point.
 pub(crate) fn decimal(unscaled: i128, scale: i8) -> String {
-    let sign = if unscaled < 0 { "-" } else { "" };
-    let digits = unscaled.unsigned_abs().to_string();
-    if scale <= 0 {
-        return format!(
-            "{sign}{digits}{}",
-            "0".repeat(usize::from(scale.unsigned_abs()))
-        );
-    }
-    let scale = scale as usize;
-    let digits = format!("{digits:0>width$}", width = scale + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - scale);
-    format!("{sign}{whole}.{fraction}")
+    written(|out| push_plain_decimal(out, unscaled, scale))
 }
 
 /// `2024-02-29`, `+10000-01-01`.
 pub(crate) fn date(days: i64) -> String {
-    let date = Civil::of(days);
-    let sign = match date.year {
-        0..=9999 => "",
-        year if year < 0 => "-",
-        _ => "+",
-    };
-    format!(
-        "{sign}{:04}-{:02}-{:02}",
-        date.year.unsigned_abs(),
-        date.month,
-        date.day
-    )
+    written(|out| push_date(out, days))
 }
 
 /// Microseconds as a date and a time of day, with just the digits of fraction there are.
 pub(crate) fn timestamp(micros: i64) -> String {
-    let days = micros.div_euclid(86_400_000_000);
-    let rest = micros.rem_euclid(86_400_000_000);
-    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
-    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let date = date(days);
-    let fraction = match fraction {
-        0 => String::new(),
-        fraction => format!(".{fraction:06}").trim_end_matches('0').to_string(),
-    };
-    format!("{date} {h:02}:{m:02}:{s:02}{fraction}")
+    written(|out| push_timestamp(out, micros))
 }
 
 /// `INTERVAL '1 02:03:04' DAY TO SECOND`.

@@ -18,6 +18,7 @@ use super::parse::{self, Zone};
 use crate::error::RunError;
 use crate::functions::kernel::Result;
 use crate::functions::text;
+use crate::text::{push_date, push_decimal, push_f32, push_f64, push_integer, push_timestamp};
 use crate::types::{DAY_TIME, YEAR_MONTH, type_sql};
 
 /// Every value as text.
@@ -41,10 +42,10 @@ type Writer<'a> = Box<dyn Fn(usize, &mut String) + 'a>;
 
 fn plain<'a, T: ArrowPrimitiveType>(
     array: &'a ArrayRef,
-    show: impl Fn(T::Native) -> String + 'a,
+    push: impl Fn(&mut String, T::Native) + 'a,
 ) -> Writer<'a> {
     let array = array.as_primitive::<T>();
-    Box::new(move |row, out| out.push_str(&show(array.value(row))))
+    Box::new(move |row, out| push(out, array.value(row)))
 }
 
 /// How to write one value that is not null.
@@ -55,15 +56,15 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
             let array = array.as_boolean();
             Box::new(move |row, out| out.push_str(if array.value(row) { "true" } else { "false" }))
         }
-        DataType::Int8 => plain::<Int8Type>(array, |v| v.to_string()),
-        DataType::Int16 => plain::<Int16Type>(array, |v| v.to_string()),
-        DataType::Int32 => plain::<Int32Type>(array, |v| v.to_string()),
-        DataType::Int64 => plain::<Int64Type>(array, |v| v.to_string()),
-        DataType::Float32 => plain::<Float32Type>(array, text::float),
-        DataType::Float64 => plain::<Float64Type>(array, text::double),
+        DataType::Int8 => plain::<Int8Type>(array, |out, v| push_integer(out, v.into())),
+        DataType::Int16 => plain::<Int16Type>(array, |out, v| push_integer(out, v.into())),
+        DataType::Int32 => plain::<Int32Type>(array, |out, v| push_integer(out, v.into())),
+        DataType::Int64 => plain::<Int64Type>(array, push_integer),
+        DataType::Float32 => plain::<Float32Type>(array, push_f32),
+        DataType::Float64 => plain::<Float64Type>(array, push_f64),
         DataType::Decimal128(_, scale) => {
             let scale = *scale;
-            plain::<Decimal128Type>(array, move |v| decimal(v, scale))
+            plain::<Decimal128Type>(array, move |out, v| push_decimal(out, v, scale))
         }
         DataType::Utf8 => {
             let array = array.as_string::<i32>();
@@ -73,13 +74,19 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
             let array = array.as_binary::<i32>();
             Box::new(move |row, out| out.push_str(&String::from_utf8_lossy(array.value(row))))
         }
-        DataType::Date32 => plain::<Date32Type>(array, |days| text::date(i64::from(days))),
+        DataType::Date32 => plain::<Date32Type>(array, |out, days| push_date(out, i64::from(days))),
         DataType::Timestamp(_, Some(_)) => {
-            plain::<TimestampMicrosecondType>(array, move |v| text::timestamp(zone.to_local(v)))
+            plain::<TimestampMicrosecondType>(array, move |out, v| {
+                push_timestamp(out, zone.to_local(v))
+            })
         }
-        DataType::Timestamp(_, None) => plain::<TimestampMicrosecondType>(array, text::timestamp),
-        t if *t == DAY_TIME => plain::<DurationMicrosecondType>(array, text::day_time),
-        t if *t == YEAR_MONTH => plain::<IntervalYearMonthType>(array, text::year_month),
+        DataType::Timestamp(_, None) => plain::<TimestampMicrosecondType>(array, push_timestamp),
+        t if *t == DAY_TIME => {
+            plain::<DurationMicrosecondType>(array, |out, v| out.push_str(&text::day_time(v)))
+        }
+        t if *t == YEAR_MONTH => {
+            plain::<IntervalYearMonthType>(array, |out, v| out.push_str(&text::year_month(v)))
+        }
         DataType::Null => Box::new(|_, out| out.push_str("null")),
         DataType::List(_) => {
             let list = array.as_list::<i32>();
@@ -135,18 +142,6 @@ fn or_null(array: &ArrayRef, row: usize, write: &Writer<'_>, out: &mut String) {
     } else {
         write(row, out)
     }
-}
-
-/// Java's `BigDecimal.toString`: very small numbers with an exponent.
-fn decimal(unscaled: i128, scale: i8) -> String {
-    let digits = unscaled.unsigned_abs().to_string();
-    let exponent = digits.len() as i32 - 1 - i32::from(scale);
-    if exponent >= -6 {
-        return text::decimal(unscaled, scale);
-    }
-    let sign = if unscaled < 0 { "-" } else { "" };
-    let point = if digits.len() > 1 { "." } else { "" };
-    format!("{sign}{}{point}{}E{exponent}", &digits[..1], &digits[1..])
 }
 
 /// Every text as a value of type `to`.

@@ -53,6 +53,30 @@ pub(super) fn weekday_name(days: i64) -> &'static str {
     WEEKDAYS[calendar::weekday(days) as usize]
 }
 
+/// A pattern and the zone whose clock it shows, for writers of files.
+#[derive(Debug, Clone)]
+pub struct TimePattern {
+    pattern: Pattern,
+    zone: Zone,
+}
+
+impl TimePattern {
+    /// Reads a pattern like `dd.MM.yyyy HH:mm`; an error says what is wrong with it or not supported.
+    pub fn new(pattern: &str, zone: &str) -> Result<Self, String> {
+        let zone = Zone::named(zone).ok_or_else(|| format!("there is no time zone \"{zone}\""))?;
+        match Pattern::parse(pattern, false) {
+            Ok(pattern) => Ok(TimePattern { pattern, zone }),
+            Err(Bad::Row(_, what)) => Err(what),
+            Err(Bad::Unsupported(what)) => Err(format!("{what} is not supported")),
+        }
+    }
+
+    /// Writes an instant, in microseconds.
+    pub fn push(&self, out: &mut String, us: i64) {
+        out.push_str(&self.pattern.format(self.zone.to_local(us), us, self.zone));
+    }
+}
+
 /// What a pattern is wrong about: an error of every row, or something that is not built.
 pub(super) enum Bad {
     Row(&'static str, String),

@@ -3,7 +3,7 @@
 pub(crate) mod calendar;
 mod convert;
 mod fields;
-mod format;
+pub(crate) mod format;
 
 use std::sync::Arc;
 
