@@ -13,7 +13,8 @@ use highwater_query::{
 
 use crate::catalog::Named;
 use crate::error::Error;
-use crate::plan::{compile, is_streaming, wants_order};
+use crate::observe::Observing;
+use crate::plan::{Observed, compile, is_streaming, wants_order};
 use crate::session::Session;
 use crate::sink::OutputMode;
 use crate::writer::{DataWriter, StreamWriter};
@@ -192,6 +193,49 @@ impl DataFrame {
         })
     }
 
+    /// The same rows. Aggregates over those that pass here are reported: of a stream in each epoch's progress, under the
+    /// name; of static rows to an [`Observation`], once.
+    pub fn observe<E: Into<Expr>>(
+        &self,
+        as_what: impl Into<ObserveAs>,
+        metrics: impl IntoIterator<Item = E>,
+    ) -> Result<DataFrame, Error> {
+        let (name, observation) = match as_what.into() {
+            ObserveAs::Name(name) => (name, None),
+            ObserveAs::Observation(observation) => {
+                if self.is_streaming() {
+                    return Err(Error::Refused {
+                        class: None,
+                        message: "an Observation is for static rows: a stream has values for every epoch; observe it \
+                                  under a name and read them in its progress reports"
+                            .into(),
+                    });
+                }
+                if !observation.take() {
+                    return Err(Error::Refused {
+                        class: None,
+                        message: format!(
+                            "Observation \"{}\" observes another frame already; make one for each",
+                            observation.name()
+                        ),
+                    });
+                }
+                (observation.name().to_string(), Some(observation))
+            }
+        };
+        let frame = self.then(&Plan::Observe {
+            input: self.input(),
+            name,
+            metrics: metrics.into_iter().map(Into::into).collect(),
+            observation,
+        })?;
+        if let Some(node) = Observe::of(&frame.plan) {
+            // What cannot be observed says so now.
+            Observed::new(node, Edge::plain(self.schema()))?;
+        }
+        Ok(frame)
+    }
+
     /// Rows of both sides that match.
     pub fn join(
         &self,
@@ -340,9 +384,10 @@ impl DataFrame {
                 message: "a batch query cannot run on a thread of an async runtime; call it from spawn_blocking".into(),
             });
         }
+        let observing = Observing::default();
         let context = self
             .session
-            .batch_context(wants_order(&self.plan).unwrap_or(true));
+            .batch_context(wants_order(&self.plan).unwrap_or(true), &observing);
         let plan = self.plan.as_ref().clone();
         self.session.runtime().block_on(async {
             let frame = context
@@ -353,8 +398,28 @@ impl DataFrame {
             while let Some(batch) = rows.next().await {
                 each(batch.map_err(Error::run)?)?;
             }
-            Ok(())
+            observing.finish()
         })
+    }
+}
+
+/// Where `observe` reports.
+pub enum ObserveAs {
+    /// In progress reports, under this name.
+    Name(String),
+    /// To this, when a batch query has run.
+    Observation(Observation),
+}
+
+impl From<&str> for ObserveAs {
+    fn from(name: &str) -> Self {
+        ObserveAs::Name(name.to_string())
+    }
+}
+
+impl From<&Observation> for ObserveAs {
+    fn from(observation: &Observation) -> Self {
+        ObserveAs::Observation(observation.clone())
     }
 }
 

@@ -15,6 +15,7 @@ mod frame;
 mod listener;
 mod manager;
 mod memory;
+mod observe;
 pub mod options;
 mod plan;
 mod progress;
@@ -36,7 +37,7 @@ pub use cluster::{ClusterConfig, ClusterError};
 pub use error::Error;
 pub use foreach::{CodeError, ForeachWriter, Row};
 pub use formats::{DrawTable, Formats};
-pub use frame::{DataFrame, GroupedData};
+pub use frame::{DataFrame, GroupedData, ObserveAs};
 pub use listener::{
     QueryIdle, QueryProgress, QueryStarted, QueryTerminated, StreamingQueryListener,
 };

@@ -23,6 +23,7 @@ use crate::formats::Formats;
 use crate::frame::DataFrame;
 use crate::manager::{StreamingQueryManager, Streams};
 use crate::memory::{MemorySink, MemorySource};
+use crate::observe::Observing;
 use crate::reader::DataReader;
 use crate::workers::{Workers, lock};
 
@@ -249,7 +250,7 @@ impl Session {
     }
 
     /// DataFusion for static plans: as many partitions as workers, or one where the order of rows decides.
-    pub(crate) fn batch_context(&self, ordered: bool) -> SessionContext {
+    pub(crate) fn batch_context(&self, ordered: bool, observing: &Observing) -> SessionContext {
         let partitions = if ordered {
             1
         } else {
@@ -263,6 +264,7 @@ impl Session {
             SessionStateBuilder::new()
                 .with_config(config)
                 .with_default_features()
+                .with_query_planner(Arc::new(observing.clone()))
                 .build(),
         )
     }

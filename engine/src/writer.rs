@@ -259,6 +259,7 @@ impl StreamWriter {
                 stateful: !operators.is_empty(),
                 workers,
                 processes,
+                observed: compiled.root.observed(),
                 planning_us,
             })?;
             beginning = serde_json::to_string(&begin).expect("plain data");

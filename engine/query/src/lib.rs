@@ -9,6 +9,7 @@ mod coerce;
 mod error;
 mod expr;
 pub mod functions;
+mod observe;
 mod plan;
 mod resolve;
 mod sql;
@@ -22,6 +23,7 @@ pub use expr::{
 };
 pub use functions::Functions;
 pub use functions::can_fail;
+pub use observe::{Observation, Observe};
 pub use plan::{Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement};
 pub use resolve::Resolver;
 pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};

@@ -21,6 +21,7 @@ use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Log, Recovered, S
 use crate::checkpoint::{SourceState, read_segment};
 use crate::dataflow::{Beginning, Feed, Order, Report, Staged};
 use crate::error::{Error, error_chain};
+use crate::plan::{Observed, merger};
 use crate::progress::{Measured, Meter, Phase};
 use crate::query::QueryShared;
 use crate::sink::{Sink, SinkError};
@@ -99,6 +100,8 @@ pub(crate) struct Coordination {
     pub(crate) stateful: bool,
     pub(crate) workers: usize,
     pub(crate) processes: usize,
+    /// What progress reports hold besides.
+    pub(crate) observed: Vec<Observed>,
     /// How long it took to plan the query.
     pub(crate) planning_us: u64,
 }
@@ -181,6 +184,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         stateful,
         workers,
         processes,
+        observed,
         planning_us,
     } = coordination;
     let (sender, receiver) = events;
@@ -332,7 +336,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         sink: sinks.iter().map(|sink| sink.description()).collect(),
         peers: workers * processes,
         planning_us,
-        merge_observed: Box::new(|_| BTreeMap::new()),
+        merge_observed: merger(observed).map_err(Error::run)?,
     });
     let coordinator = Coordinator {
         query,

@@ -94,6 +94,7 @@ fn endless(bytes: u64) -> Bench {
         stateful: false,
         workers: 1,
         processes: 1,
+        observed: Vec::new(),
         planning_us: 0,
     })
     .expect("started");

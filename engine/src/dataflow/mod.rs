@@ -14,7 +14,7 @@ use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
 use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::metrics::Meters;
-use highwater_operators::{Failure, OperatorError, Rows, exchange, stage};
+use highwater_operators::{Failure, OperatorError, Rows, exchange, observe, stage};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
@@ -219,6 +219,12 @@ impl<'s> Render<'_, 's> {
                 });
                 aggregated.rows
             }
+            Node::Observe { input, observed } => observe::observe(
+                self.node(input),
+                observed.aggregation.clone(),
+                &self.meters,
+                failure,
+            ),
             Node::Union { inputs, edge } => {
                 let inputs: Vec<_> = inputs.iter().map(|input| self.node(input).stream).collect();
                 let stream = self.orders.scope().concatenate(inputs);

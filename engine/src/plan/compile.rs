@@ -16,8 +16,9 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
 use highwater_operators::stage::Step;
+use highwater_query::Observe;
 
-use super::{Node, SourceUse, modes};
+use super::{Node, Observed, SourceUse, modes};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::OutputMode;
@@ -65,6 +66,7 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
         sources: Vec::new(),
         ordered: wants_order(&optimized)?,
         aggregations: 0,
+        observed: Vec::new(),
     };
     let root = compiler.node(&optimized)?;
     Ok(Compiled {
@@ -98,6 +100,9 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
             LogicalPlan::Aggregate(aggregate) => (0..aggregate.group_expr.len()).collect(),
             LogicalPlan::Filter(filter) => keys(&filter.input),
             LogicalPlan::SubqueryAlias(alias) => keys(&alias.input),
+            LogicalPlan::Extension(_) => {
+                Observe::of(plan).map_or_else(Vec::new, |o| keys(&o.input))
+            }
             LogicalPlan::Projection(projection) => {
                 let below = keys(&projection.input);
                 let schema = projection.input.schema();
@@ -127,6 +132,8 @@ struct Compiler {
     sources: Vec<SourceUse>,
     ordered: bool,
     aggregations: usize,
+    /// The names of the observations so far.
+    observed: Vec<String>,
 }
 
 impl Compiler {
@@ -182,6 +189,25 @@ impl Compiler {
                 Ok(stage(node, Step::Project { exprs, schema }))
             }
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            LogicalPlan::Extension(_) if Observe::of(plan).is_some() => {
+                let observe = Observe::of(plan).expect("it is one");
+                let input = self.node(&observe.input)?;
+                let observed = Observed::new(observe, input.edge())?;
+                if self.observed.iter().any(|known| known == observed.name()) {
+                    return Err(Error::refused(
+                        "DUPLICATED_METRICS_NAME",
+                        format!(
+                            "two observations of one query are called \"{}\"",
+                            observed.name()
+                        ),
+                    ));
+                }
+                self.observed.push(observed.name().to_string());
+                Ok(Node::Observe {
+                    input: Box::new(input),
+                    observed: Box::new(observed),
+                })
+            }
             LogicalPlan::Projection(projection) => {
                 let input = self.node(&projection.input)?;
                 let exprs = physical(&projection.expr, projection.input.schema())?;
@@ -307,7 +333,7 @@ fn stage(input: Node, step: Step) -> Node {
     }
 }
 
-fn arrow_schema(schema: &DFSchema) -> SchemaRef {
+pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone())
 }
 
@@ -336,7 +362,10 @@ fn no_clock(exprs: &[Expr]) -> Result<(), Error> {
     Ok(())
 }
 
-fn physical(exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>, Error> {
+pub(super) fn physical(
+    exprs: &[Expr],
+    schema: &DFSchema,
+) -> Result<Vec<Arc<dyn PhysicalExpr>>, Error> {
     no_clock(exprs)?;
     let (props, context) = (ExecutionProps::new(), Default::default());
     exprs
@@ -346,7 +375,7 @@ fn physical(exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExp
 }
 
 /// The calls of an aggregation of a stream.
-fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
+pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
     no_clock(&aggregate.aggr_expr)?;
     let calls = lowered(aggregate)?;
     for call in &calls {

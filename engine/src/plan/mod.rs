@@ -2,6 +2,7 @@
 
 mod compile;
 mod modes;
+mod observe;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use highwater_operators::aggregate::Aggregation;
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
+pub(crate) use observe::{Observed, merger};
 
 use crate::checkpoint::OperatorShape;
 use crate::source::SourceFactory;
@@ -49,6 +51,13 @@ pub(crate) enum Node {
         /// What to compute.
         aggregation: Box<Aggregation>,
     },
+    /// The rows, observed on their way.
+    Observe {
+        /// The rows.
+        input: Box<Node>,
+        /// What is observed.
+        observed: Box<Observed>,
+    },
     /// The rows of all inputs.
     Union {
         /// The inputs, all with the same columns.
@@ -72,10 +81,46 @@ impl Node {
         found
     }
 
+    /// What comes out.
+    pub(crate) fn edge(&self) -> Edge {
+        match self {
+            Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
+            Node::Aggregate { aggregation, .. } => Edge::plain(Arc::clone(&aggregation.schema)),
+            Node::Observe { observed, .. } => observed.edge.clone(),
+            Node::Stage { input, steps } => {
+                let last = steps.iter().rev().find_map(|step| match step {
+                    Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
+                    Step::Filter(_) => None,
+                });
+                let below = input.edge();
+                Edge {
+                    rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
+                    ..below
+                }
+            }
+        }
+    }
+
+    /// Every observation below and here.
+    pub(crate) fn observed(&self) -> Vec<Observed> {
+        match self {
+            Node::Source { .. } => Vec::new(),
+            Node::Stage { input, .. } | Node::Aggregate { input, .. } => input.observed(),
+            Node::Union { inputs, .. } => inputs.iter().flat_map(Node::observed).collect(),
+            Node::Observe { input, observed } => {
+                let mut all = input.observed();
+                all.push(observed.as_ref().clone());
+                all
+            }
+        }
+    }
+
     fn collect_operators(&self, found: &mut Vec<OperatorShape>) {
         match self {
             Node::Source { .. } => {}
-            Node::Stage { input, .. } => input.collect_operators(found),
+            Node::Stage { input, .. } | Node::Observe { input, .. } => {
+                input.collect_operators(found);
+            }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
             Node::Aggregate { input, aggregation } => {
                 // By name and type: a column may move when a projection below changes.
@@ -137,6 +182,10 @@ impl Node {
                     calls.join(", "),
                     aggregation.emit
                 )?;
+                input.write(f, depth + 1)
+            }
+            Node::Observe { input, observed } => {
+                writeln!(f, "{pad}Observe as {}", observed.name())?;
                 input.write(f, depth + 1)
             }
             Node::Union { inputs, .. } => {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(crate) use meter::{Measured, Meter, Phase, stopwatch_us, timestamp_now};
+pub(crate) use meter::{Measured, MergeObserved, Meter, Phase, stopwatch_us, timestamp_now};
 
 /// What one epoch did: as it was committed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
