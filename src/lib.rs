@@ -22,10 +22,11 @@
 mod session;
 
 pub use highwater_connectors as connectors;
+pub use highwater_engine::checkpoint;
 pub use highwater_engine::{
     ClusterConfig, CodeError, Committed, DataFrame, DataReader, DataWriter, Error, ForeachWriter,
     Formats, GroupedData, MemorySource, ObserveAs, Outcome, OutputMode, QueryIdle, QueryProgress,
-    QueryStarted, QueryTerminated, Row, SessionBuilder, SinkProgress, SourceProgress,
+    QueryStarted, QueryTerminated, Row, SaveMode, SessionBuilder, SinkProgress, SourceProgress,
     StateOperatorProgress, StreamWriter, StreamingQuery, StreamingQueryListener,
     StreamingQueryManager, StreamingQueryProgress, StreamingQueryStatus, Trigger, options, sink,
     source,

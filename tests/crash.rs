@@ -4,6 +4,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "crash/kill.rs"]
+mod kill;
 
 use std::fs;
 use std::path::Path;

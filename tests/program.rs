@@ -555,3 +555,188 @@ fn two_processes_give_the_batch_answer_on_random_rows() {
         }
     }
 }
+
+/// Waits until the program has ended by itself.
+fn ended(running: &mut Running) -> std::process::ExitStatus {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = running.0.try_wait().expect("waitable") {
+            return status;
+        }
+        assert!(Instant::now() < end, "still running after a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn signal(pid: u32, signal: &str) {
+    let sent = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(sent.expect("kill runs").success());
+}
+
+/// The rows of `dir/out`, by key.
+fn written(dir: &Path) -> Vec<String> {
+    let sums = "SELECT k, count(*) AS n, sum(v) AS s FROM o GROUP BY k";
+    query_parquet(dir, "k STRING, v BIGINT", sums)
+}
+
+#[test]
+fn a_signal_ends_the_program_well_and_a_restart_goes_on() {
+    for (which, flags) in [("-TERM", &[][..]), ("-INT", &["-n", "2"])] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = etl(dir.path(), "default");
+        let start = || {
+            let mut command = highwater();
+            command
+                .args(["run", &file])
+                .args(flags)
+                .stdout(Stdio::null());
+            Running(command.stderr(Stdio::piped()).spawn().expect("it starts"))
+        };
+        let log_of = |running: &mut Running| {
+            let mut said = String::new();
+            let mut log = running.0.stderr.take().expect("piped");
+            log.read_to_string(&mut said).expect("text");
+            said
+        };
+        let await_files = || {
+            let end = Instant::now() + Duration::from_secs(60);
+            while !dir.path().join("out").join("k=k0").exists() {
+                assert!(Instant::now() < end, "nothing was written in a minute");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        let mut running = start();
+        await_files();
+        signal(running.0.id(), which);
+        let status = ended(&mut running);
+        let said = log_of(&mut running);
+        assert_eq!(status.code(), Some(0), "{said}");
+        for line in said.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect("a log of JSON");
+        }
+        assert!(
+            said.contains("\"started\"") && said.contains("\"ended\""),
+            "{said}"
+        );
+        let mut running = start();
+        std::thread::sleep(Duration::from_millis(300));
+        signal(running.0.id(), which);
+        let status = ended(&mut running);
+        assert_eq!(status.code(), Some(0), "{}", log_of(&mut running));
+        fs::write(
+            dir.path().join("query.sql"),
+            fs::read_to_string(&file)
+                .expect("readable")
+                .replace("trigger 'default'", "trigger 'availableNow'"),
+        )
+        .expect("written");
+        let last = run(&["run", &file]);
+        assert!(last.status.success(), "{}", text(&last.stderr));
+        assert_eq!(
+            written(dir.path()),
+            ["|k0|9|135|", "|k1|9|144|", "|k2|9|126|", "|k|n|s|"]
+        );
+        let checkpoint = dir.path().join("ck").display().to_string();
+        let shown = run(&["checkpoint", "show", &checkpoint]);
+        assert!(shown.status.success(), "{}", text(&shown.stderr));
+        let shown = text(&shown.stdout);
+        assert!(
+            shown.contains("started 3 times") && shown.contains("a restart would"),
+            "{shown}"
+        );
+    }
+    let nothing = run(&["checkpoint", "show", "examples"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(
+        text(&nothing.stderr).contains("examples"),
+        "{}",
+        text(&nothing.stderr)
+    );
+}
+
+#[test]
+fn a_failed_query_leaves_the_others_their_say() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let words = "CREATE TABLE t USING text OPTIONS (path 'examples/data/words');";
+    let table = |name: &str, query: &str| {
+        format!(
+            "CREATE STREAMING TABLE {name} USING console
+               OPTIONS (outputMode 'complete', trigger 'availableNow') AS {query};"
+        )
+    };
+    let file = sql(
+        dir.path(),
+        &format!(
+            "{words} {} SELECT CAST(value AS INT) FROM t; {} SELECT 42 AS answer",
+            table("bad", "SELECT sum(CAST(value AS INT)) AS n FROM STREAM t"),
+            table("good", "SELECT count(*) > 0 AS some FROM STREAM t"),
+        ),
+    );
+    let output = run(&["run", &file]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(
+        rows(&output.stdout),
+        ["|42|", "|answer|", "|some|", "|true|"]
+    );
+    assert!(said.contains("query \"bad\" failed"), "{said}");
+    assert!(
+        said.contains("highwater: ") && said.contains("sql:3:"),
+        "{said}"
+    );
+}
+
+#[test]
+fn plans_are_explained_and_nothing_is_started() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = etl(dir.path(), "10 seconds");
+    let output = run(&["explain", &file]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for part in [
+        "source: json \"",
+        "sink: parquet",
+        "output mode: append",
+        "every 10s",
+        "Source 0",
+        "filter",
+        "Aggregate",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!dir.path().join("out").exists() && !dir.path().join("ck").exists());
+}
+
+#[test]
+fn statements_come_from_standard_input_too() {
+    let mut child = highwater()
+        .arg("sql")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let statements = "CREATE TABLE t USING text OPTIONS (path 'examples/data/words');
+         CREATE STREAMING TABLE n USING memory OPTIONS (outputMode 'complete', trigger 'once') AS
+           SELECT count(*) > 0 AS c FROM STREAM t;
+         DESCRIBE n; SHOW TABLES; SET spark.sql.session.timeZone = Europe/Vienna; SET spark.sql.session.timeZone;
+         DROP STREAMING TABLE n; DROP TABLE t; SHOW TABLES; SHOW QUERIES";
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(statements.as_bytes()).expect("written");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = rows(&output.stdout);
+    for row in [
+        "|c|BOOLEAN|",
+        "|n|streaming table|",
+        "|t|table|",
+        "|spark.sql.session.timeZone|Europe/Vienna|",
+        "|name|id|epochs|rows|",
+    ] {
+        assert!(rows.iter().any(|found| found == row), "{row}: {rows:?}");
+    }
+    assert_eq!(rows.iter().filter(|row| *row == "|t|table|").count(), 1);
+}

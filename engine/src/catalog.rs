@@ -98,6 +98,8 @@ pub(crate) fn no_rows(name: &str, schema: &SchemaRef) -> Result<LogicalPlan, Err
 struct Entry {
     kind: NamedKind,
     named: Named,
+    /// The query that writes a streaming table.
+    query: Option<String>,
 }
 
 /// Names are case-insensitive.
@@ -108,7 +110,23 @@ pub(crate) struct Views {
 
 impl Views {
     pub(crate) fn put(&self, name: &str, kind: NamedKind, named: Named) {
-        lock(&self.by_name).insert(name.to_lowercase(), Entry { kind, named });
+        let query = None;
+        lock(&self.by_name).insert(name.to_lowercase(), Entry { kind, named, query });
+    }
+
+    /// A streaming table, and the query that writes it.
+    pub(crate) fn put_written(&self, name: &str, named: Named, query: &str) {
+        let entry = Entry {
+            kind: NamedKind::StreamingTable,
+            named,
+            query: Some(query.to_string()),
+        };
+        lock(&self.by_name).insert(name.to_lowercase(), entry);
+    }
+
+    /// The query that writes a streaming table.
+    pub(crate) fn query_of(&self, name: &str) -> Option<String> {
+        self.get(name)?.query
     }
 
     pub(crate) fn kind(&self, name: &str) -> Option<NamedKind> {
@@ -211,7 +229,7 @@ impl highwater_query::Catalog for Names<'_> {
     fn table(&self, name: &[String], stream: bool) -> Result<Option<LogicalPlan>, QueryError> {
         let [name] = name else { return Ok(None) };
         self.asked.borrow_mut().insert(name.to_lowercase());
-        let Some(Entry { kind, named }) = self.views.get(name) else {
+        let Some(Entry { kind, named, .. }) = self.views.get(name) else {
             return Ok(None);
         };
         let wanted = stream || self.growing.get();

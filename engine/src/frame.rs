@@ -5,16 +5,20 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
+use highwater_operators::Edge;
 use highwater_query::{
-    Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Plan, functions, schema_text,
+    Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan, functions,
+    schema_text,
 };
 
 use crate::catalog::Named;
 use crate::error::Error;
 use crate::observe::Observing;
 use crate::plan::{Observed, compile, is_streaming, wants_order};
+use crate::relation::StreamRelation;
 use crate::session::Session;
 use crate::sink::OutputMode;
 use crate::writer::{DataWriter, StreamWriter};
@@ -318,9 +322,20 @@ impl DataFrame {
         Ok(text)
     }
 
-    /// The incremental plan for output in `mode`, or why there is none.
+    /// The streams it reads and its incremental plan for output in `mode`, or why there is none.
     pub(crate) fn explain_as(&self, mode: OutputMode) -> Result<String, Error> {
-        Ok(compile(&self.plan, mode)?.root.to_string())
+        let compiled = compile(&self.plan, mode)?;
+        let mut text = String::new();
+        let _ = self.plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Some(stream) = scan.source.downcast_ref::<StreamRelation>()
+            {
+                text.push_str(&format!("  source: {}\n", stream.description));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        text.push_str(&format!("  plan:\n{}", compiled.root));
+        Ok(text)
     }
 
     /// All rows. Only for static rows.

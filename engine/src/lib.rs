@@ -25,6 +25,7 @@ mod relation;
 mod session;
 pub mod sink;
 pub mod source;
+mod spill;
 mod statement;
 mod trigger;
 mod workers;
@@ -50,7 +51,7 @@ pub use progress::{
 pub use query::{Committed, StreamingQuery};
 pub use reader::DataReader;
 pub use session::{Session, SessionBuilder};
-pub use sink::OutputMode;
+pub use sink::{OutputMode, SaveMode};
 pub use statement::Outcome;
 pub use trigger::Trigger;
 pub use writer::{DataWriter, StreamWriter};

@@ -114,8 +114,10 @@ pub(crate) fn source_plan(
     request: SourceRequest,
 ) -> Result<LogicalPlan, Error> {
     let streaming = request.streaming;
+    let path = request.path.as_ref().map(|path| format!(" \"{path}\""));
+    let description = format!("{format}{}", path.unwrap_or_default());
     let factory = formats.source(format)?.source(request)?;
-    scan_plan(format, factory, streaming)
+    scan_plan(format, description, factory, streaming)
 }
 
 /// The frame of all rows of a source.
@@ -125,17 +127,21 @@ pub(crate) fn scan(
     factory: Arc<dyn SourceFactory>,
     streaming: bool,
 ) -> Result<DataFrame, Error> {
-    let plan = scan_plan(name, factory, streaming)?;
+    let plan = scan_plan(name, name.to_string(), factory, streaming)?;
     Ok(DataFrame::new(session.clone(), plan))
 }
 
 fn scan_plan(
     name: &str,
+    description: String,
     factory: Arc<dyn SourceFactory>,
     streaming: bool,
 ) -> Result<LogicalPlan, Error> {
     let source: Arc<dyn TableSource> = if streaming {
-        Arc::new(StreamRelation { factory })
+        Arc::new(StreamRelation {
+            factory,
+            description,
+        })
     } else {
         Arc::new(DefaultTableSource::new(Arc::new(StaticRelation {
             factory,

@@ -22,6 +22,8 @@ use crate::source::{Batches, Reader, SourceFactory, Split};
 /// A source that is read for ever.
 pub(crate) struct StreamRelation {
     pub(crate) factory: Arc<dyn SourceFactory>,
+    /// For explanations: `json "in"`.
+    pub(crate) description: String,
 }
 
 impl fmt::Debug for StreamRelation {

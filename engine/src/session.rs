@@ -10,6 +10,7 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use highwater_operators::arrangement::Budget;
 use highwater_operators::exact::{exact_avg, exact_sum};
 use highwater_query::{Conf, Functions, Plan};
 use tokio::runtime::Runtime;
@@ -24,7 +25,9 @@ use crate::frame::DataFrame;
 use crate::manager::{StreamingQueryManager, Streams};
 use crate::memory::{MemorySink, MemorySource};
 use crate::observe::Observing;
+use crate::options::Options;
 use crate::reader::DataReader;
+use crate::spill;
 use crate::workers::{Workers, lock};
 
 /// Where queries are made and run. Cloning gives another handle of the same session; the workers end with the last.
@@ -41,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) formats: Formats,
     /// Where checkpoints may live besides directories.
     pub(crate) stores: ObjectStores,
+    /// The memory of all state in this process.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) views: Views,
     pub(crate) functions: RwLock<Functions>,
     pub(crate) conf: RwLock<Conf>,
@@ -56,6 +61,7 @@ pub struct SessionBuilder {
     cluster: ClusterConfig,
     formats: Formats,
     stores: ObjectStores,
+    settings: Options,
     args: Vec<String>,
 }
 
@@ -90,9 +96,22 @@ impl SessionBuilder {
         self
     }
 
+    /// A setting that holds for the life of the session: `highwater.state.memoryMax`, how much state each process keeps
+    /// in memory ("2g", or "40%" of the machine's, which is the default), and `highwater.spill.directory`, where the
+    /// rest goes (by default the system's directory for temporary files).
+    pub fn conf(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.settings.set(name, value);
+        self
+    }
+
     /// Starts the workers, after the other processes have been found.
     pub fn start(self) -> Result<Session, Error> {
         self.cluster.check()?;
+        let local = match self.cluster.hosts {
+            None => self.cluster.processes,
+            Some(_) => 1,
+        };
+        let budget = spill::budget(&self.settings, local)?;
         let alone = self.cluster.processes > 1 && self.cluster.process.is_none();
         let sisters = if alone {
             Some(Sisters::start(&self.cluster)?)
@@ -115,6 +134,7 @@ impl SessionBuilder {
             sisters: Mutex::new(sisters),
             formats,
             stores: self.stores,
+            budget,
             views: Views::default(),
             functions: RwLock::new(functions()),
             conf: RwLock::new(Conf::default()),

@@ -46,6 +46,19 @@ impl std::fmt::Display for OutputMode {
     }
 }
 
+/// What a batch write does if something is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaveMode {
+    /// Refuses to write.
+    ErrorIfExists,
+    /// Adds its rows.
+    Append,
+    /// Puts its rows in the place of what is there.
+    Overwrite,
+    /// Leaves what is there, and writes nothing.
+    Ignore,
+}
+
 /// A connector's error, as the engine sees it.
 #[derive(Debug, thiserror::Error)]
 #[error("{connector} sink")]
@@ -138,6 +151,19 @@ pub trait SinkFactory: Send + Sync {
 
     /// Opens the committing half, in one process; before any writer writes.
     fn open(&self) -> Result<Box<dyn Sink>, SinkError>;
+
+    /// Opens the committing half for one batch, or answers that there is nothing to write. `mode` is what the user said,
+    /// if anything. Unless overridden, a sink that has no notion of what is there takes `Append` and nothing else.
+    fn open_batch(&self, mode: Option<SaveMode>) -> Result<Option<Box<dyn Sink>>, SinkError> {
+        match mode {
+            None | Some(SaveMode::Append) => self.open().map(Some),
+            Some(mode) => Err(SinkError {
+                connector: "this",
+                retry: Retry::Never,
+                source: format!("save mode {mode:?} is not supported by it; Append is").into(),
+            }),
+        }
+    }
 
     /// Opens the writer of one worker. `query_id` is the same in every process and for every restart of the query.
     fn writer(&self, worker: usize, query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError>;

@@ -353,9 +353,8 @@ impl Session {
                 ));
             }
             Some(NamedKind::StreamingTable) => {
-                let writes = |query: &StreamingQuery| {
-                    query.name().is_some_and(|q| q.eq_ignore_ascii_case(name))
-                };
+                let writer = self.inner.views.query_of(name);
+                let writes = |query: &StreamingQuery| query.name() == writer.as_deref();
                 if let Some(query) = self.streams().active().into_iter().find(writes) {
                     query.stop()?;
                 }
@@ -476,7 +475,7 @@ impl StreamingTable {
                 Some(rows) => rows,
                 None => Named::Rows(nothing()?), // explained, and not started
             };
-            views.put(&self.name, NamedKind::StreamingTable, rows);
+            views.put_written(&self.name, rows, &self.query);
             return Ok(());
         }
         let source = self.options.get("path").map(|path| {
@@ -491,11 +490,7 @@ impl StreamingTable {
             Arc::new(NamedSource::new(formats, self.format.clone(), request))
         });
         let readable = source.filter(|_| session.inner.formats.source(&self.format).is_ok());
-        views.put(
-            &self.name,
-            NamedKind::StreamingTable,
-            Named::Output(readable),
-        );
+        views.put_written(&self.name, Named::Output(readable), &self.query);
         Ok(())
     }
 

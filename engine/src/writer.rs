@@ -23,7 +23,7 @@ use crate::options::{OptionError, Options};
 use crate::plan::compile;
 use crate::progress::stopwatch_us;
 use crate::query::{About, QueryShared, StreamingQuery};
-use crate::sink::{OutputMode, Placement, SinkFactory, SinkFormat, SinkRequest};
+use crate::sink::{OutputMode, Placement, SaveMode, SinkFactory, SinkFormat, SinkRequest};
 use crate::source::Source;
 use crate::trigger::{Trigger, parse_interval};
 use crate::workers::{Installation, lock};
@@ -287,6 +287,7 @@ impl StreamWriter {
             coordinator,
             query: Arc::clone(&shared),
             store,
+            budget: Arc::clone(&session.inner.budget),
         };
         let ended = Arc::clone(&shared);
         let query = StreamingQuery { shared };
@@ -381,6 +382,7 @@ pub struct DataWriter {
     options: Options,
     path: Option<String>,
     partition_by: Vec<String>,
+    mode: Option<SaveMode>,
 }
 
 impl DataWriter {
@@ -391,12 +393,19 @@ impl DataWriter {
             options: Options::default(),
             path: None,
             partition_by: Vec::new(),
+            mode: None,
         }
     }
 
     /// The connector: "parquet", "json", "csv".
     pub fn format(mut self, format: &str) -> Self {
         self.format = Some(format.to_string());
+        self
+    }
+
+    /// What happens if something is there already. Files: an error unless said otherwise.
+    pub fn mode(mut self, mode: SaveMode) -> Self {
+        self.mode = Some(mode);
         self
     }
 
@@ -439,7 +448,9 @@ impl DataWriter {
             time_zone: session.time_zone(),
         };
         let factory = open_format(&session, self.format.as_deref(), self.path.take(), request)?;
-        let mut sink = factory.open()?;
+        let Some(mut sink) = factory.open_batch(self.mode)? else {
+            return Ok(());
+        };
         let mut writer = factory.writer(0, &id)?;
         self.frame
             .for_each_batch(|rows| Ok(writer.write(0, &rows)?))?;

@@ -23,9 +23,36 @@ pub enum OperatorError {
     /// Bytes from the network do not decode.
     #[error("could not decode rows from another worker: {0}")]
     Wire(String),
+    /// A file of state is not what was written.
+    #[error("file of state \"{file}\" is damaged: {why}")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file of state cannot be written.
+    #[error("could not write a file of state")]
+    Write(#[source] std::io::Error),
     /// Something else, in words.
     #[error("{0}")]
     Other(String),
+}
+
+impl OperatorError {
+    /// The error and its causes in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(next) = cause {
+            let next_text = next.to_string();
+            if !text.contains(&next_text) {
+                text = format!("{text}: {next_text}");
+            }
+            cause = next.source();
+        }
+        text
+    }
 }
 
 /// Shared by all operators of one query on one worker.
@@ -53,16 +80,7 @@ impl Failure {
     pub fn text(&self) -> Option<(u64, String)> {
         let slot = self.0.borrow();
         let (epoch, error) = slot.as_ref()?;
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(next) = cause {
-            let next_text = next.to_string();
-            if !text.contains(&next_text) {
-                text = format!("{text}: {next_text}");
-            }
-            cause = next.source();
-        }
-        Some((*epoch, text))
+        Some((*epoch, error.chain()))
     }
 }
 

@@ -39,7 +39,8 @@ pub(crate) fn encode(rows: &RecordBatch) -> Vec<Buffer> {
     })
 }
 
-fn try_encode(rows: &RecordBatch) -> Result<Vec<Buffer>, ArrowError> {
+/// Like [`encode`], for whoever can report an error.
+pub(crate) fn try_encode(rows: &RecordBatch) -> Result<Vec<Buffer>, ArrowError> {
     let rows = flatten(&memory::collect_views(rows))?;
     ENCODERS.with(|encoders| {
         let mut encoders = encoders.borrow_mut();

@@ -26,6 +26,18 @@ impl SqlFile {
             Failure::Wrong
         };
         let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        SqlFile::parse(path, bytes)
+    }
+
+    /// Reads what stood in a file.
+    pub(super) fn parse(path: &Path, bytes: Vec<u8>) -> Result<SqlFile, Failure> {
+        let unreadable = |why: String| {
+            say(&format!(
+                "could not read SQL file \"{}\": {why}",
+                path.display()
+            ));
+            Failure::Wrong
+        };
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             unreadable(format!("it is not UTF-8 text (byte {at})"))

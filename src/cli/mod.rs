@@ -1,8 +1,12 @@
-//! The program `highwater`: a file of SQL statements, run or explained.
+//! The program `highwater`: files of SQL statements, run or explained, a prompt, and a look into checkpoints.
 
+mod checkpoint;
 mod explain;
 mod file;
+mod log;
+mod prompt;
 mod run;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +46,23 @@ enum Command {
     Explain {
         /// The SQL file.
         file: PathBuf,
+    },
+    /// Runs statements as they are typed; or, if standard input is no terminal, all of it like a file.
+    Sql {
+        #[command(flatten)]
+        workers: Workers,
+    },
+    /// Looks into checkpoint directories.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+}
+
+#[derive(Subcommand)]
+enum CheckpointCommand {
+    /// Prints offsets, epochs, the size of the state, and what a restart would do.
+    Show {
+        /// The query's checkpointLocation.
+        dir: String,
     },
 }
 
@@ -90,9 +111,19 @@ enum Failure {
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
-    let ended = match Args::parse().command {
+    let args = Args::parse();
+    if let Err(failure) = log::start() {
+        return ExitCode::from(failure as u8);
+    }
+    let ended = match args.command {
         Command::Run { file, workers } => run::run(&file, &workers),
         Command::Explain { file } => explain::explain(&file),
+        Command::Sql { workers } if workers.processes > 1 => {
+            say("highwater sql runs in one process; give more with -w, or use highwater run");
+            Err(Failure::Wrong)
+        }
+        Command::Sql { workers } => prompt::prompt(&workers),
+        Command::Checkpoint(CheckpointCommand::Show { dir }) => checkpoint::show(&dir),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,8 @@ use highwater::{DataFrame, Error, Outcome, Session, StreamingQuery};
 use highwater_query::Statement;
 
 use super::file::SqlFile;
+use super::log::Watch;
+use super::signals::{Stopping, stop_all, unheard};
 use super::{Failure, Workers, print, say};
 
 /// How many rows of a plain SELECT are printed.
@@ -21,20 +23,52 @@ type Ended = Result<(), Error>;
 
 /// Runs a file.
 pub(super) fn run(path: &Path, workers: &Workers) -> Result<(), Failure> {
-    let file = SqlFile::read(path)?;
-    let session = workers
+    run_file(&SqlFile::read(path)?, workers)
+}
+
+/// The session that the flags ask for.
+pub(super) fn session(workers: &Workers) -> Result<Session, Failure> {
+    let cluster = workers
         .cluster()
-        .map_err(|error| told(&error, Failure::Wrong))
-        .and_then(|cluster| {
-            Session::with_cluster(cluster).map_err(|error| told(&error, Failure::Query))
-        })?;
+        .map_err(|error| told(&error, Failure::Wrong))?;
+    Session::with_cluster(cluster).map_err(|error| told(&error, Failure::Query))
+}
+
+/// Runs the statements of a file.
+pub(super) fn run_file(file: &SqlFile, workers: &Workers) -> Result<(), Failure> {
+    let session = session(workers)?;
+    let stopping = Stopping::listen(&session).map_err(|error| {
+        unheard(&error);
+        Failure::Query
+    })?;
+    let watch = Watch::start(&session, writes_to_console(file));
+    let ended = statements_and_queries(file, &session, &stopping);
+    drop(watch);
+    session.close();
+    ended
+}
+
+fn writes_to_console(file: &SqlFile) -> bool {
+    file.statements.iter().any(|(_, statement)| {
+        matches!(statement, Statement::CreateStreamingTable { format, .. } if format.eq_ignore_ascii_case("console"))
+    })
+}
+
+fn statements_and_queries(
+    file: &SqlFile,
+    session: &Session,
+    stopping: &Stopping,
+) -> Result<(), Failure> {
     let (sender, ended) = unbounded();
     let mut failure = None;
     let mut running = 0usize;
     for (statement, parsed) in &file.statements {
+        if stopping.is_asked() {
+            break;
+        }
         let outcome = session.execute(&statement.text).and_then(|outcome| {
             match outcome {
-                Outcome::Rows(frame) => answer(&session, &frame)?,
+                Outcome::Rows(frame) => stopping.while_answering(|| answer(session, &frame))?,
                 Outcome::Started(query) => {
                     running += 1;
                     tell_when_ended(query, sender.clone());
@@ -46,10 +80,14 @@ pub(super) fn run(path: &Path, workers: &Workers) -> Result<(), Failure> {
         let Err(error) = outcome else { continue };
         file.failed(statement, &error);
         if !goes_on(parsed, &error) {
-            session.close();
+            stop_all(session);
             return Err(failure_of(&error));
         }
         failure = Some(Failure::Query);
+    }
+    if stopping.is_asked() {
+        // One may have been started while the others were stopped.
+        stop_all(session);
     }
     drop(sender);
     while running > 0 {
@@ -68,7 +106,7 @@ fn told(error: &Error, failure: Failure) -> Failure {
 }
 
 /// Prints the rows of a static frame.
-fn answer(session: &Session, frame: &DataFrame) -> Result<(), Error> {
+pub(super) fn answer(session: &Session, frame: &DataFrame) -> Result<(), Error> {
     if frame.schema().fields().is_empty() || !session.is_first_process() {
         return Ok(());
     }
@@ -78,7 +116,16 @@ fn answer(session: &Session, frame: &DataFrame) -> Result<(), Error> {
 
 fn tell_when_ended(query: StreamingQuery, ended: Sender<Ended>) {
     std::thread::spawn(move || {
-        let _ = ended.send(query.await_termination());
+        let name = query.name().unwrap_or(query.id());
+        tracing::info!(query = name, "started");
+        let end = query.await_termination();
+        let committed = query.committed();
+        let (epochs, rows) = (committed.epochs, committed.rows);
+        match &end {
+            Ok(()) => tracing::info!(query = name, epochs, rows, "ended"),
+            Err(error) => tracing::error!(query = name, epochs, rows, "failed: {error:?}"),
+        }
+        let _ = ended.send(end);
     });
 }
 

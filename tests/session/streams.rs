@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use highwater::functions::sum;
+use highwater::functions::{avg, count as count_of, max, sum};
 use highwater::prelude::{col, lit};
 use highwater::{
-    Error, MemorySource, OutputMode, QueryIdle, QueryProgress, QueryStarted, QueryTerminated,
-    Session, StreamingQuery, StreamingQueryListener, Trigger,
+    Error, MemorySource, Observation, OutputMode, QueryIdle, QueryProgress, QueryStarted,
+    QueryTerminated, Session, StreamingQuery, StreamingQueryListener, Trigger,
 };
 
 use super::{count, numbers, threads};
@@ -336,6 +336,140 @@ fn a_name_is_taken_by_one_of_two_that_start_at_once() {
         outcomes.filter(|outcome| outcome.is_ok()).count()
     });
     assert_eq!(started, 1);
+}
+
+/// What is observed in the tests below.
+fn metrics() -> [highwater::Expr; 4] {
+    [
+        count_of(lit(1)).alias("rows"),
+        (sum(col("v")) * lit(2)).alias("twice"),
+        avg(col("v")).alias("mean"),
+        max(col("v")).alias("largest"),
+    ]
+}
+
+#[test]
+fn a_stream_is_observed_epoch_by_epoch_as_a_batch_would_be() {
+    for workers in [1, 3] {
+        let session = Session::with_workers(workers).expect("a session");
+        let (rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
+        let observed = frame
+            .observe("all", metrics())
+            .and_then(|frame| frame.filter("v % 3 = 0"))
+            .and_then(|frame| frame.observe("thirds", metrics()))
+            .expect("a query");
+        let writer = observed.write_stream().format("noop");
+        let query = writer.start().expect("started");
+        for epoch in 0..3i64 {
+            let values: Vec<i64> = (0..1000).map(|i| i * 7 % 113 + epoch).collect();
+            // In several batches, so that several workers have some.
+            values
+                .chunks(100)
+                .for_each(|part| numbers(&rows, part.iter().copied()));
+            query.process_all_available().expect("processed");
+            let reports = query.recent_progress();
+            let total: u64 = reports.iter().map(|report| report.num_input_rows).sum();
+            assert_eq!(total, 1000 * (epoch as u64 + 1));
+            for (name, keep) in [("all", 1), ("thirds", 3)] {
+                let kept: Vec<i64> = values.iter().copied().filter(|v| v % keep == 0).collect();
+                // The rows of this round may have come in more than one epoch.
+                let new = reports.iter().rev().scan(1000u64, |left, report| {
+                    let more = *left > 0;
+                    *left = left.saturating_sub(report.num_input_rows);
+                    more.then_some(&report.observed_metrics[name])
+                });
+                let new: Vec<_> = new.collect();
+                let add = |metric: &str| -> i64 {
+                    new.iter()
+                        .filter_map(|values| values[metric].as_i64())
+                        .sum()
+                };
+                assert_eq!(add("rows"), kept.len() as i64, "{name}, {workers} workers");
+                assert_eq!(add("twice"), 2 * kept.iter().sum::<i64>());
+                let largest = new
+                    .iter()
+                    .filter_map(|values| values["largest"].as_i64())
+                    .max();
+                assert_eq!(largest, kept.iter().copied().max());
+                let weighted: f64 = new
+                    .iter()
+                    .filter_map(|values| Some(values["mean"].as_f64()? * values["rows"].as_f64()?))
+                    .sum();
+                let mean = kept.iter().sum::<i64>() as f64 / kept.len() as f64;
+                assert!((weighted / kept.len() as f64 - mean).abs() < 1e-9);
+            }
+        }
+        assert!(query.explain().contains("Observe as thirds"));
+        query.stop().expect("stopped");
+    }
+}
+
+#[test]
+fn what_nobody_passed_is_observed_too() {
+    let session = Session::new().expect("a session");
+    let (rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
+    let none = frame.filter("v < 0").expect("a query");
+    let none = none.observe("none", metrics()).expect("a query");
+    let query = none.write_stream().format("noop").start().expect("started");
+    numbers(&rows, 0..10);
+    query.process_all_available().expect("processed");
+    let report = query.last_progress().expect("reported");
+    let values = &report.observed_metrics["none"];
+    assert_eq!(values["rows"], 0);
+    assert!(values["largest"].is_null() && values["mean"].is_null());
+    query.stop().expect("stopped");
+}
+
+#[test]
+fn static_rows_are_observed_once() {
+    let session = Session::with_workers(3).expect("a session");
+    let query = "SELECT v FROM VALUES (1), (2), (3), (NULL), (10) AS t(v)";
+    let frame = session.sql(query).expect("a frame");
+    let observation = Observation::new("numbers");
+    let observed = frame.observe(&observation, metrics()).expect("a frame");
+    let small = observed.filter("v < 3").expect("a frame");
+    assert_eq!(observation.get_for(Duration::ZERO), None, "nothing has run");
+    assert_eq!(small.count().expect("a count"), 2);
+    let values = observation.get();
+    let batch = frame.agg(metrics()).and_then(|frame| frame.collect());
+    let batch = super::canonical(&batch.expect("an answer"));
+    assert_eq!(batch, ["5|32|4.000000000e0|10"]);
+    assert_eq!(values["rows"], 5);
+    assert_eq!(values["twice"], 32);
+    assert_eq!(values["mean"], 4.0);
+    assert_eq!(values["largest"], 10);
+    let again = frame.observe(&observation, metrics()).map(|_| ());
+    assert!(again.expect_err("used").to_string().contains("\"numbers\""));
+}
+
+#[test]
+fn what_cannot_be_observed_is_refused() {
+    let session = Session::new().expect("a session");
+    let (_rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
+    let refused = |name: &str, metric: &str| {
+        let metric = highwater::prelude::expr(metric).expect("an expression");
+        let error = frame.observe(name, [metric]).map(|_| ());
+        error.expect_err("refused").to_string()
+    };
+    for (name, metric, says) in [
+        ("", "count(*) AS n", "INVALID_OBSERVED_METRICS.MISSING_NAME"),
+        ("m", "v + 1 AS n", "MISSING_GROUP_BY"),
+        ("m", "count(DISTINCT v) AS n", "DISTINCT_UNSUPPORTED"),
+        ("m", "first(v) AS n", "depends on order"),
+        ("m", "sum(w) AS n", "UNRESOLVED_COLUMN"),
+    ] {
+        let error = refused(name, metric);
+        assert!(error.contains(says), "{metric}: {error}");
+    }
+    let twice = frame
+        .observe("m", metrics())
+        .and_then(|frame| frame.observe("m", metrics()))
+        .and_then(|frame| frame.write_stream().format("noop").start().map(|_| ()));
+    let error = twice.expect_err("two of one name");
+    assert_eq!(error.class().as_deref(), Some("DUPLICATED_METRICS_NAME"));
+    let error = frame.observe(&Observation::new("m"), metrics()).map(|_| ());
+    let error = error.expect_err("a stream").to_string();
+    assert!(error.contains("static rows"), "{error}");
 }
 
 /// Memory of this process in KiB.

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use super::error::FileError;
 use super::listing::{Found, Lister, modified_us};
+use super::log::LOG;
 
 /// What happens to files that were read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub enum Clean {
     Delete,
 }
 
-/// The log by which a sink of files says which of them count.
-const SINK_LOG: &str = "_spark_metadata";
+/// The logs by which sinks of files say which of them count.
+const SINK_LOGS: [&str; 2] = ["_spark_metadata", LOG];
 
 /// Refuses to clean where that would lose rows: in a directory that a sink keeps a log of, or into a directory whose
 /// files would be read as new ones.
@@ -40,7 +41,9 @@ pub(super) fn check(clean: &Clean, path: &str, lister: &Lister) -> Result<(), Fi
     }
     for base in lister.bases() {
         let mut above = Path::new(base).ancestors();
-        if let Some(directory) = above.find(|directory| directory.join(SINK_LOG).is_dir()) {
+        if let Some(directory) =
+            above.find(|directory| SINK_LOGS.iter().any(|log| directory.join(log).is_dir()))
+        {
             return refuse(format!(
                 "\"{}\" is the output of a file sink, whose log names its files",
                 directory.display()

@@ -234,6 +234,14 @@ pub enum FileError {
         /// What was expected.
         what: &'static str,
     },
+    /// The commit log of a directory that queries write is not as they wrote it.
+    #[error("commit log \"{path}\" {reason}")]
+    CommitLog {
+        /// The file of the log.
+        path: String,
+        /// What is wrong, and the fix.
+        reason: String,
+    },
     /// A range of the log is not known.
     #[error("files {from} to {to} were planned by an earlier run, and it left no list of them")]
     Forgotten {

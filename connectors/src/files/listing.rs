@@ -19,12 +19,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glob::Pattern;
 
+use super::committed::{CommittedLister, is_sink_directory};
 use super::error::FileError;
 use super::options::FileOptions;
 use super::partition;
 
 /// A directory time younger than this may not have moved for a file that landed after we looked.
-const MTIME_STEP: Duration = Duration::from_millis(50);
+pub(super) const MTIME_STEP: Duration = Duration::from_millis(50);
 /// The same where the file system may count in whole seconds, or pairs of them.
 const MTIME_STEP_COARSE: Duration = Duration::from_millis(2_500);
 /// Directories are listed at least this often, and at most for a share of the time.
@@ -119,6 +120,8 @@ pub(super) struct Lister {
     patterns: Vec<Vec<Step>>,
     /// When everything was listed, and how long that took.
     everything: Option<(Instant, Duration)>,
+    /// The directory has a commit log, which alone says what is in it.
+    committed: Option<CommittedLister>,
 }
 
 /// `path` without the scheme of local files.
@@ -201,11 +204,15 @@ impl Lister {
             options: options.clone(),
             patterns,
             everything: None,
+            committed: None,
         })
     }
 
     /// The files that are not `known`, in no order; of what has not changed since the last time, none.
     pub(super) fn list(&mut self, known: Known<'_>) -> Result<Vec<Found>, FileError> {
+        if let Some(committed) = self.committed() {
+            return committed.list(known);
+        }
         #[allow(
             clippy::disallowed_methods,
             reason = "decides when to look at what seems unchanged"
@@ -247,7 +254,7 @@ impl Lister {
     /// All files, for a batch read or to look into one: in order of their paths, at least one if a file or a pattern
     /// was asked for.
     pub(super) fn list_all(&mut self) -> Result<Vec<Found>, FileError> {
-        self.everything = None;
+        self.distrust();
         let mut found = self.list(&|_, _| false)?;
         found.sort_by(Found::cmp_path);
         found.dedup_by(|a, b| a.cmp_path(b).is_eq());
@@ -261,6 +268,12 @@ impl Lister {
 
     /// The directories that hold files now. No file is looked at.
     pub(super) fn directories(&mut self) -> Result<Vec<Arc<Directory>>, FileError> {
+        if let Some(committed) = self.committed() {
+            committed.list(&|_, _| true)?;
+            let found = committed.directories();
+            self.distrust();
+            return Ok(found);
+        }
         self.list(&|_, _| true)?;
         // The files themselves are still to be found.
         let mut found = Vec::new();
@@ -275,6 +288,9 @@ impl Lister {
 
     /// About how many files a listing goes through.
     pub(super) fn files(&self) -> usize {
+        if let Some(committed) = &self.committed {
+            return committed.files();
+        }
         let mut files = 0;
         self.each(&mut |node| files += node.files);
         files
@@ -312,6 +328,19 @@ impl Lister {
     /// The next listing takes nothing for unchanged.
     pub(super) fn distrust(&mut self) {
         self.everything = None;
+        self.committed = None;
+    }
+
+    /// Reads the commit log, if the directory has one by now.
+    fn committed(&mut self) -> Option<&mut CommittedLister> {
+        if self.committed.is_none()
+            && let Root::Directory(node) = &self.root
+            && is_sink_directory(Path::new(&node.directory.path))
+        {
+            let directory = Arc::clone(&node.directory);
+            self.committed = Some(CommittedLister::new(directory, &self.options));
+        }
+        self.committed.as_mut()
     }
 
     fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a Node)) {

@@ -3,15 +3,17 @@
 //! Split: a file, or a range of a long one. Offset: how many files were admitted. Replayable: as long as files that
 //! are there do not change; one that shrinks or goes is an error, what is appended later is not read.
 //!
-//! Sinks commit by renaming: see `sink`.
+//! Sinks commit by a log and by renaming: see `sink`. A directory that has such a log is read by it: see `committed`.
 
 mod avro;
 mod blocks;
 mod cleaner;
+mod committed;
 mod csv;
 mod error;
 mod fit;
 mod listing;
+mod log;
 mod options;
 mod orc;
 mod parquet;
@@ -35,6 +37,7 @@ use highwater_engine::source::{
 
 pub use avro::AvroError;
 pub use cleaner::Clean;
+pub use committed::{is_sink_directory, is_within_sink_directory};
 pub use error::FileError;
 pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};

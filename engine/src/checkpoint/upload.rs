@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use highwater_operators::arrangement::{Snapshot, SnapshotRun};
+use highwater_operators::OperatorError;
+use highwater_operators::arrangement::{Budget, RunFile, Snapshot, SnapshotRun};
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 use super::manifest::{FileRecord, Manifest, Part, RunRecord};
 use super::store::Store;
 use crate::error::error_chain;
+use crate::spill::DiskRun;
 
 /// What one worker wrote for a checkpoint. Crosses the network as text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -140,6 +142,7 @@ fn upload(
             kind: snapshot.kind.into(),
             upper: snapshot.upper,
             floor: hex(&snapshot.floor),
+            live: snapshot.live,
             runs,
         });
     }
@@ -165,7 +168,10 @@ fn write_run(
             hasher: crc32fast::Hasher::new(),
             bytes: 0,
         };
-        summed.write_all(&run.to_bytes())?;
+        run.write_to(&mut summed).map_err(|error| match error {
+            OperatorError::Write(error) => error,
+            other => io::Error::other(error_chain(&other)),
+        })?;
         (bytes, crc32) = (summed.bytes, summed.hasher.clone().finalize());
         Ok(())
     })?;
@@ -200,6 +206,7 @@ impl Write for Summed<'_> {
 /// What `operator` starts from on one worker: its own part if the number of workers is the same, else all parts.
 pub(crate) fn restore(
     store: &dyn Store,
+    budget: &Budget,
     manifest: &Manifest,
     operator: &str,
     (worker, peers): (usize, usize),
@@ -216,7 +223,7 @@ pub(crate) fn restore(
         }
         let mut runs = Vec::new();
         for run in &part.runs {
-            runs.push(read_run(store, run, values)?);
+            runs.push(read_run(store, budget, run, values)?);
         }
         snapshots.push(Snapshot {
             worker: part.worker,
@@ -224,25 +231,47 @@ pub(crate) fn restore(
             kind: part.kind.into(),
             upper: part.upper,
             floor: unhex(&part.floor),
+            live: part.live,
             runs,
         });
     }
     Ok(snapshots)
 }
 
+/// Opens a run: of a file on this machine nothing but its end is read; what lies elsewhere is copied to this machine
+/// first, for its blocks are read one by one, again and again.
 fn read_run(
     store: &dyn Store,
+    budget: &Budget,
     run: &RunRecord,
     values: &SchemaRef,
 ) -> Result<SnapshotRun, CheckpointError> {
+    let name = &run.file.file;
     let damaged = |reason: String| CheckpointError::Damaged {
-        path: format!("{}/{}", store.location(), run.file.file),
+        path: format!("{}/{name}", store.location()),
         reason,
     };
-    let bytes = store
-        .get(&run.file.file)?
-        .ok_or_else(|| damaged("it is missing".into()))?;
-    SnapshotRun::from_bytes(&bytes, values).map_err(|error| damaged(error_chain(&error)))
+    let missing = || damaged("it is missing".into());
+    let file: Arc<dyn RunFile> = match store.file(name) {
+        Some(path) => match DiskRun::open(&path) {
+            Ok(file) => Arc::new(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) => return Err(damaged(error_chain(&error))),
+        },
+        None => {
+            let bytes = store.get(name)?.ok_or_else(missing)?;
+            let copied = budget.store(&bytes);
+            copied.map_err(|error| damaged(error_chain(&error)))?
+        }
+    };
+    if file.len() != run.file.bytes {
+        let (found, wanted) = (file.len(), run.file.bytes);
+        return Err(damaged(format!("it has {found} bytes instead of {wanted}")));
+    }
+    SnapshotRun::open(run.lower, run.upper, file, values).map_err(|error| match error {
+        OperatorError::Damaged { why, .. } => damaged(why),
+        other => damaged(error_chain(&other)),
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -156,8 +156,8 @@ struct Coordinator {
     maybe_more: bool,
     paused: bool,
     stopping: bool,
-    /// Why the query fails, once the runs before the failure are in the sink.
-    failure: Option<String>,
+    /// The epoch that cannot be committed, and why: the query ends once the runs before it are in the sink.
+    failure: Option<(u64, String)>,
     last_start: Option<Instant>,
     /// The next aligned moment under `Every`, in microseconds since 1970.
     due_us: i64,
@@ -441,7 +441,7 @@ impl Coordinator {
             self.end_old_run();
             self.advance()?;
             if self.runs.is_empty()
-                && let Some(text) = self.failure.take()
+                && let Some((_, text)) = self.failure.take()
             {
                 return Err(text);
             }
@@ -495,7 +495,10 @@ impl Coordinator {
         match event {
             Event::Wake => self.maybe_more = true,
             Event::Complete { epoch, reports } => self.complete(epoch, reports)?,
-            Event::Staged(staged) => self.runs.staged(staged.last, staged.receipt?),
+            Event::Staged(Staged { last, receipt }) => match receipt {
+                Ok(receipt) => self.runs.staged(last, receipt),
+                Err(text) => self.fail(last, text),
+            },
             Event::Uploaded(uploaded) => self.uploaded(uploaded)?,
             Event::Planned(epoch) => {
                 self.runs.planned = self.runs.planned.max(epoch + 1);
@@ -702,13 +705,15 @@ impl Coordinator {
     }
 
     fn complete(&mut self, epoch: u64, reports: Vec<Report>) -> Result<(), String> {
-        if self.failure.is_some() {
+        if self
+            .failure
+            .as_ref()
+            .is_some_and(|(failed, _)| epoch >= *failed)
+        {
             return Ok(());
         }
         if let Some(text) = reports.iter().find_map(|report| report.failure.clone()) {
-            self.failure = Some(text);
-            self.stopping = true;
-            self.runs.abandon(epoch);
+            self.fail(epoch, text);
             return Ok(());
         }
         let counted = reports.into_iter().map(|report| report.metrics).collect();
@@ -719,6 +724,19 @@ impl Coordinator {
             self.ends.retain(|kept, _| *kept >= epoch);
         }
         Ok(())
+    }
+
+    /// `epoch` cannot be committed.
+    fn fail(&mut self, epoch: u64, text: String) {
+        if self
+            .failure
+            .as_ref()
+            .is_none_or(|(failed, _)| epoch < *failed)
+        {
+            self.failure = Some((epoch, text));
+        }
+        self.stopping = true;
+        self.runs.abandon(epoch);
     }
 
     /// Ends the open run if it is old enough.

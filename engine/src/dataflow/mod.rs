@@ -13,6 +13,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
 use highwater_operators::aggregate::{self, ReadState, State};
+use highwater_operators::arrangement::Budget;
 use highwater_operators::metrics::Meters;
 use highwater_operators::{Failure, OperatorError, Rows, exchange, observe, stage};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,8 @@ pub(crate) struct Blueprint {
     pub(crate) query: Arc<QueryShared>,
     /// Where state is saved and restored from.
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// The memory that state may take.
+    pub(crate) budget: Arc<Budget>,
 }
 
 /// Where a query begins: decided in the coordinator's process, told to all workers as text.
@@ -166,8 +169,9 @@ impl<'s> Render<'_, 's> {
             (Some(manifest), Some(store)) => {
                 let (manifest, store) = (Rc::clone(manifest), Arc::clone(store));
                 let (name, place) = (name.to_string(), self.place);
+                let budget = Arc::clone(&self.blueprint.budget);
                 let read: ReadState = Rc::new(move |values: &SchemaRef| {
-                    checkpoint::restore(store.as_ref(), &manifest, &name, place, values)
+                    checkpoint::restore(store.as_ref(), &budget, &manifest, &name, place, values)
                         .map_err(|error| OperatorError::Other(error_chain(&error)))
                 });
                 Some(read)
@@ -177,6 +181,7 @@ impl<'s> Render<'_, 's> {
         State {
             start: self.first_epoch,
             read,
+            budget: Some(Arc::clone(&self.blueprint.budget)),
             ..State::default()
         }
     }

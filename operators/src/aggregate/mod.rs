@@ -26,7 +26,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
-use crate::arrangement::{Shared, Snapshot, Snapshots};
+use crate::arrangement::{Budget, Shared, Snapshot, Snapshots};
 use crate::epoch::{Input, Travel, run_inputs};
 use crate::metrics::OperatorMeter;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
@@ -87,6 +87,8 @@ pub struct State {
     pub snapshots: Snapshots,
     /// Counts what the operator does.
     pub meter: OperatorMeter,
+    /// The memory it shares with others; without one, all state stays in memory.
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl State {

@@ -66,7 +66,7 @@ impl Owner {
             Intake::Partials(BTreeMap::new(), partial::schema(&plan))
         };
         let values = SchemaRef::clone(&plan.state_schema);
-        let shape = Shape::new(Kind::Latest, values, Limits::default());
+        let shape = Shape::new(Kind::Latest, values, Limits::default()).within(state.budget);
         let mut arrangement = Arrangement::new(shape, info);
         let restored = guard(|| {
             let ownership = Ownership {
@@ -79,7 +79,7 @@ impl Owner {
                 Some(read) => arrangement.restore(&read(&plan.state_schema)?, &ownership)?,
                 None => arrangement.restore(&state.restore, &ownership)?,
             }
-            Ok(arrangement.live()?)
+            arrangement.live()
         });
         let (live, restored) = match restored {
             Ok(live) => (live, Ok(())),
@@ -162,10 +162,7 @@ impl Kernel for Owner {
         };
         let meter = self.meter.clone();
         let (done, update_us) = meter.timed(|| match touched {
-            None => {
-                self.arrangement.advance(epoch);
-                Ok(())
-            }
+            None => self.arrangement.advance(epoch),
             Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, out),
             Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, out),
         });
@@ -250,7 +247,7 @@ impl Owner {
         let encoded = self.plan.codec.encode(&keys, groups)?;
         let order = encoded.sorted();
         let probes = order.iter().map(|group| encoded.key(*group as usize));
-        let found: Found = self.arrangement.probe(probes);
+        let found: Found = self.arrangement.probe(probes)?;
         let mut stored = Vec::new();
         for column in 0..self.plan.state_schema.fields().len() {
             stored.extend(found.column(column)?);
@@ -341,6 +338,7 @@ impl Owner {
         self.arrangement.insert(epoch, &changes)?;
         let groups = lookup.order.len() as u64;
         self.live += groups - lookup.stored_groups.len() as u64;
+        self.arrangement.set_live(self.live);
         self.meter
             .count(epoch, |counts| counts.rows_updated += groups);
         if self.plan.emit == Emit::All {
@@ -358,7 +356,7 @@ impl Owner {
 
     /// Emits all groups, in key order.
     fn emit_all(&mut self, out: &mut dyn FnMut(RecordBatch)) -> Result<(), OperatorError> {
-        let mut scan = self.arrangement.scan(&[], None);
+        let mut scan = self.arrangement.scan(&[], None)?;
         while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
             let mut columns = self.plan.codec.decode(chunk.keys())?;
             columns.extend(evaluate(&self.plan, chunk.values())?);

@@ -1,10 +1,13 @@
 //! A block: up to some ten thousand sorted rows, immutable.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
-/// How large a block may be. The limits bound the steps of a merge and, one day, the unit of spilling; they also keep
+use super::budget::{Budget, Charge};
+
+/// How large a block may be. The limits bound the steps of a merge and what is read of a file at once; they also keep
 /// every offset below 4 GiB however large a run grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -23,6 +26,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The limits of blocks in files: a probe that wants one row reads a block.
+    pub(crate) fn stored(self) -> Self {
+        Limits {
+            rows: self.rows.min(4 << 10),
+            bytes: self.bytes.min(1 << 20),
+        }
+    }
+}
+
 /// Sorted rows: a key, the columns of a value, a multiplicity.
 #[derive(Debug)]
 pub struct Block {
@@ -35,6 +48,8 @@ pub struct Block {
     pub(crate) diffs: Option<Vec<i64>>,
     /// About how many bytes a row takes.
     pub(crate) row_bytes: usize,
+    /// Counts the block in its process's budget, if there is one.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// A number that compares as the key does, as far as it goes.
@@ -69,7 +84,27 @@ fn compare_rest(a: &[u8], b: &[u8]) -> Ordering {
     a.cmp(b)
 }
 
+/// Compares two keys with their prefixes.
+#[inline(always)]
+pub(crate) fn compare_keys(a: (u64, &[u8]), b: (u64, &[u8])) -> Ordering {
+    match a.0.cmp(&b.0) {
+        Ordering::Equal => compare_rest(a.1, b.1),
+        other => other,
+    }
+}
+
 impl Block {
+    /// The block, counted in `budget`.
+    pub(crate) fn charged(mut self, budget: Option<&Arc<Budget>>) -> Self {
+        self.charge = budget.map(|budget| Charge::new(budget, self.size(), false));
+        self
+    }
+
+    /// True if it was read from a file for the cache, and is the cache's to let go.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.charge.as_ref().is_some_and(Charge::is_cached)
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.prefixes.len()

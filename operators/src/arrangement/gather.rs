@@ -15,6 +15,9 @@ use crate::memory;
 /// Below this mean length, picking row by row beats copying stretches.
 const STRETCH_MIN: usize = 8;
 
+/// More blocks than this, read from files, are not held on to for the sake of some of their rows.
+const SOURCES_MAX: usize = 8;
+
 /// A stretch of rows of one block.
 struct Stretch {
     source: usize,
@@ -40,6 +43,15 @@ impl Picks {
     /// About how many bytes the rows take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Copies what is picked once it holds on to many blocks, which were read from files and should be let go.
+    pub(crate) fn compact(&mut self, schema: &SchemaRef) -> Result<(), ArrowError> {
+        if self.sources.len() > SOURCES_MAX {
+            let block = Arc::new(self.take_block(schema)?);
+            self.add(&block, 0, block.len());
+        }
+        Ok(())
     }
 
     /// Adds rows `start..end` of `block` as they are.

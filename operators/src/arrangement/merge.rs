@@ -11,18 +11,32 @@ use timely::progress::frontier::AntichainRef;
 
 use super::block::Block;
 use super::gather::Picks;
-use super::run::{Kind, Place, Run, Shape};
+use super::output::Output;
+use super::part::{Current, Part, Reader};
+use super::run::{Kind, Place, Run, Shape, bounds};
+use crate::OperatorError;
 
-/// A merge in progress: `older` and `newer` are consumed in key order.
+/// A merge in progress: `older` and `newer` are consumed in key order. Its output goes to a file, block by block, if
+/// memory does not suffice for it.
 pub struct RunMerger {
-    shape: Option<Rc<Shape>>,
+    work: Option<Work>,
+    description: Description<u64>,
+}
+
+struct Work {
+    shape: Rc<Shape>,
     older: Place,
     newer: Place,
+    /// Blocks from files that the two sides stand in.
+    held: [Current; 2],
     /// True if nothing lies beneath, so that a tombstone has nothing left to hide.
     bottom: bool,
+    /// About how much goes in.
+    bytes: usize,
+    /// True if that is enough for a file.
+    large: bool,
     picks: Picks,
-    blocks: Vec<Arc<Block>>,
-    description: Description<u64>,
+    output: Output,
 }
 
 impl Merger<Run> for RunMerger {
@@ -32,59 +46,51 @@ impl Merger<Run> for RunMerger {
             .since()
             .join(newer.description().since())
             .join(&since.to_owned());
-        let shape = older.shape.as_ref().or(newer.shape.as_ref()).map(Rc::clone);
-        let floor = shape
-            .as_ref()
-            .map(|shape| shape.floor.borrow().clone())
-            .unwrap_or_default();
+        let description = Description::new(older.lower().clone(), newer.upper().clone(), since);
+        // Runs without a shape are empty: differential made them up.
+        let shape = older.shape.as_ref().or(newer.shape.as_ref());
         RunMerger {
-            shape,
-            older: older.first_at(&floor),
-            newer: newer.first_at(&floor),
-            bottom: *older.lower() == Antichain::from_elem(0),
-            picks: Picks::default(),
-            blocks: Vec::new(),
-            description: Description::new(older.lower().clone(), newer.upper().clone(), since),
+            work: shape.and_then(|shape| Work::new(Rc::clone(shape), older, newer)),
+            description,
         }
     }
 
     fn work(&mut self, older: &Run, newer: &Run, fuel: &mut isize) {
-        // Fuel counts rows consumed, not rows produced: a merge in which everything cancels is bounded too.
-        while *fuel > 0 {
-            let (i, j) = (self.older.row, self.newer.row);
-            let consumed = match (
-                older.blocks.get(self.older.block),
-                newer.blocks.get(self.newer.block),
-            ) {
-                (None, None) => break,
-                (Some(a), None) => self.copy(Side::Older, a, a.len()),
-                (None, Some(b)) => self.copy(Side::Newer, b, b.len()),
-                (Some(a), Some(b)) => match a.compare(i, b.prefixes[j], b.key(j)) {
-                    // Only one run has keys in this stretch: gallop to its end.
-                    Ordering::Less => {
-                        let end = a.seek(i, b.prefixes[j], b.key(j));
-                        self.copy(Side::Older, a, end)
-                    }
-                    Ordering::Greater => {
-                        let end = b.seek(j, a.prefixes[i], a.key(i));
-                        self.copy(Side::Newer, b, end)
-                    }
-                    Ordering::Equal => self.combine(a, b),
-                },
-            };
-            *fuel -= consumed as isize;
+        if let Some(work) = &mut self.work {
+            match work.step(older, newer, fuel) {
+                Ok(false) => return,
+                Ok(true) => {}
+                Err(error) => {
+                    // Nobody can be told here; whoever uses the arrangement next is.
+                    work.shape.broke(&error);
+                    self.work = None;
+                }
+            }
         }
-        let over = |run: &Run, place: Place| place.block == run.blocks.len();
-        if over(older, self.older) && over(newer, self.newer) {
-            // Fuel left over is how the spine learns that the merge is complete.
-            *fuel = (*fuel).max(1);
-        }
+        // Fuel left over is how the spine learns that the merge is complete.
+        *fuel = (*fuel).max(1);
     }
 
-    fn done(mut self) -> Run {
-        self.flush();
-        Run::new(self.shape, self.blocks, self.description)
+    fn done(self) -> Run {
+        let (shape, parts) = match self.work {
+            None => (None, Vec::new()),
+            Some(work) => {
+                let shape = Rc::clone(&work.shape);
+                let parts = work.finish(&self.description).unwrap_or_else(|error| {
+                    shape.broke(&error);
+                    Vec::new()
+                });
+                (Some(shape), parts)
+            }
+        };
+        Run::new(shape, parts, self.description)
     }
+}
+
+/// The two runs, as long as they are worked on: between steps their blocks may go to a file.
+struct Sides {
+    older: Reader,
+    newer: Reader,
 }
 
 #[derive(Clone, Copy)]
@@ -93,50 +99,186 @@ enum Side {
     Newer,
 }
 
-impl RunMerger {
-    fn shape(&self) -> &Shape {
-        self.shape.as_ref().expect("a run with blocks has a shape")
+impl Work {
+    /// `None` if it cannot start.
+    fn new(shape: Rc<Shape>, older: &Run, newer: &Run) -> Option<Self> {
+        let mut sides = Sides {
+            older: older.reader(false, None),
+            newer: newer.reader(false, None),
+        };
+        let floor = shape.floor.borrow().clone();
+        let starts = sides
+            .older
+            .first_at(&floor)
+            .and_then(|older| Ok((older, sides.newer.first_at(&floor)?)));
+        let (older_at, newer_at) = match starts {
+            Ok(starts) => starts,
+            Err(error) => {
+                shape.broke(&error);
+                return None;
+            }
+        };
+        let parts = || sides.older.parts.iter().chain(sides.newer.parts.iter());
+        let bytes = parts().map(Part::size).sum();
+        let budget = shape.budget.as_ref();
+        let large = budget.is_some_and(|budget| budget.worth_a_file(bytes));
+        let spills = large && budget.is_some_and(|budget| budget.over_with(bytes));
+        Some(Work {
+            output: Output::new(&shape, spills),
+            older: older_at,
+            newer: newer_at,
+            held: [sides.older.into_current(), sides.newer.into_current()],
+            bottom: *older.lower() == Antichain::from_elem(0),
+            bytes,
+            large,
+            picks: Picks::default(),
+            shape,
+        })
+    }
+
+    /// Works until `fuel` is used up; true if nothing is left to do.
+    fn step(&mut self, older: &Run, newer: &Run, fuel: &mut isize) -> Result<bool, OperatorError> {
+        let [held_older, held_newer] = std::mem::take(&mut self.held);
+        let mut sides = Sides {
+            older: older.reader(false, held_older),
+            newer: newer.reader(false, held_newer),
+        };
+        // Fuel counts rows consumed, not rows produced: a merge in which everything cancels is bounded too.
+        while *fuel > 0 {
+            let over = (
+                self.older.block == sides.older.parts.len(),
+                self.newer.block == sides.newer.parts.len(),
+            );
+            if over == (true, true) {
+                return Ok(true);
+            }
+            let consumed = match self.share_stored(&sides)? {
+                Some(rows) => rows,
+                None => self.merge_rows(&mut sides, over)?,
+            };
+            *fuel -= consumed as isize;
+        }
+        let done = self.older.block == sides.older.parts.len()
+            && self.newer.block == sides.newer.parts.len();
+        self.held = [sides.older.into_current(), sides.newer.into_current()];
+        Ok(done)
+    }
+
+    fn merge_rows(
+        &mut self,
+        sides: &mut Sides,
+        over: (bool, bool),
+    ) -> Result<usize, OperatorError> {
+        let (i, j) = (self.older.row, self.newer.row);
+        if over.1 {
+            let a = sides.older.load(self.older.block)?;
+            return self.copy(Side::Older, a, a.len());
+        }
+        if over.0 {
+            let b = sides.newer.load(self.newer.block)?;
+            return self.copy(Side::Newer, b, b.len());
+        }
+        sides.older.load(self.older.block)?;
+        let b = sides.newer.load(self.newer.block)?;
+        let a = sides.older.loaded(self.older.block);
+        match a.compare(i, b.prefixes[j], b.key(j)) {
+            // Only one run has keys in this stretch: gallop to its end.
+            Ordering::Less => {
+                let end = a.seek(i, b.prefixes[j], b.key(j));
+                self.copy(Side::Older, a, end)
+            }
+            Ordering::Greater => {
+                let end = b.seek(j, a.prefixes[i], a.key(i));
+                self.copy(Side::Newer, b, end)
+            }
+            Ordering::Equal => self.combine(a, b),
+        }
+    }
+
+    /// Takes over a whole block that lies in a file, without reading it, if its keys are all below those of the other
+    /// side; returns how many rows that is.
+    fn share_stored(&mut self, sides: &Sides) -> Result<Option<usize>, OperatorError> {
+        for side in [Side::Older, Side::Newer] {
+            let (reader, place, other, other_place) = match side {
+                Side::Older => (&sides.older, self.older, &sides.newer, self.newer),
+                Side::Newer => (&sides.newer, self.newer, &sides.older, self.older),
+            };
+            let Some(part @ Part::Stored(stored)) = reader.parts.get(place.block) else {
+                continue;
+            };
+            let entry = stored.entry();
+            let below = match other.parts.get(other_place.block) {
+                None => true,
+                // The key the other side stands at is at least its block's first.
+                Some(rival) => &*entry.last < rival.first(),
+            };
+            let drops = self.bottom && self.shape.kind == Kind::Latest && entry.signed;
+            if place.row == 0
+                && below
+                && !drops
+                && stored.may_share(self.bytes)
+                && self.large_enough(entry.rows, entry.size)
+            {
+                self.flush()?;
+                self.output.push_part(part)?;
+                let place = match side {
+                    Side::Older => &mut self.older,
+                    Side::Newer => &mut self.newer,
+                };
+                place.block += 1;
+                return Ok(Some(entry.rows));
+            }
+        }
+        Ok(None)
     }
 
     /// Moves one side up to row `end` of the block it stands in, rows and all; returns how many rows that is.
-    fn copy(&mut self, side: Side, block: &Arc<Block>, end: usize) -> usize {
+    fn copy(&mut self, side: Side, block: &Arc<Block>, end: usize) -> Result<usize, OperatorError> {
         let place = match side {
             Side::Older => &mut self.older,
             Side::Newer => &mut self.newer,
         };
         let start = place.row;
         step(place, block, end);
-        if self.bottom && self.shape().kind == Kind::Latest && block.diffs.is_some() {
+        if self.bottom && self.shape.kind == Kind::Latest && block.diffs.is_some() {
             for row in start..end {
                 if block.diff(row) != 0 {
-                    self.pick(block, row, row + 1);
+                    self.pick(block, row, row + 1)?;
                 }
             }
-        } else if self.may_share(block, start, end) {
-            self.flush();
-            self.blocks.push(Arc::clone(block));
+        } else if start == 0
+            && end == block.len()
+            && !self.output.spills()
+            && !block.is_cached()
+            && self.large_enough(block.len(), block.size())
+        {
+            self.flush()?;
+            self.output.push_part(&Part::Resident(Arc::clone(block)))?;
         } else {
-            self.pick(block, start, end);
+            self.pick(block, start, end)?;
         }
-        end - start
+        Ok(end - start)
     }
 
-    /// True if the stretch is a whole block, and taking it over as it is leaves no small blocks behind.
-    fn may_share(&self, block: &Block, start: usize, end: usize) -> bool {
-        let limits = self.shape().limits;
+    /// True if taking over a whole block of this size as it is leaves no small blocks behind.
+    fn large_enough(&self, rows: usize, bytes: usize) -> bool {
+        let limits = self.output.limits();
         let large = |rows: usize, bytes: usize, part: usize| {
             rows >= limits.rows / part || bytes >= limits.bytes / part
         };
-        start == 0
-            && end == block.len()
-            && large(block.len(), block.size(), 2)
+        large(rows, bytes, 2)
             && (self.picks.rows() == 0 || large(self.picks.rows(), self.picks.bytes(), 4))
     }
 
     /// Adds rows `start..end` to the output, closing blocks as they fill up.
-    fn pick(&mut self, block: &Arc<Block>, mut start: usize, end: usize) {
-        let limits = self.shape().limits;
+    fn pick(
+        &mut self,
+        block: &Arc<Block>,
+        mut start: usize,
+        end: usize,
+    ) -> Result<(), OperatorError> {
         while start < end {
+            let limits = self.output.limits();
             let rows = limits.rows.saturating_sub(self.picks.rows());
             let mut until = end.min(start + rows.max(1));
             let bytes = limits.bytes.saturating_sub(self.picks.bytes());
@@ -144,45 +286,61 @@ impl RunMerger {
                 until = until.min(start + (bytes / block.row_bytes).max(1));
             }
             self.picks.add(block, start, until);
-            self.flush_full();
+            self.flush_full()?;
             start = until;
         }
+        Ok(())
     }
 
     /// Both sides stand at the same key.
-    fn combine(&mut self, a: &Arc<Block>, b: &Arc<Block>) -> usize {
+    fn combine(&mut self, a: &Arc<Block>, b: &Arc<Block>) -> Result<usize, OperatorError> {
         let (i, j) = (self.older.row, self.newer.row);
         step(&mut self.older, a, i + 1);
         step(&mut self.newer, b, j + 1);
-        let diff = match self.shape().kind {
+        let diff = match self.shape.kind {
             Kind::Latest => b.diff(j),
             Kind::Multiset => a.diff(i) + b.diff(j),
         };
-        let keep = match self.shape().kind {
+        let keep = match self.shape.kind {
             Kind::Latest => diff != 0 || !self.bottom,
             Kind::Multiset => diff != 0,
         };
         if keep {
             self.picks.add_row(b, j, diff);
-            self.flush_full();
+            self.flush_full()?;
         }
-        2
+        Ok(2)
     }
 
-    fn flush_full(&mut self) {
-        let limits = self.shape().limits;
+    fn flush_full(&mut self) -> Result<(), OperatorError> {
+        let limits = self.output.limits();
         if self.picks.rows() >= limits.rows || self.picks.bytes() >= limits.bytes {
-            self.flush();
+            return self.flush();
         }
+        if self.shape.budget.is_some() {
+            self.picks.compact(&self.shape.values)?;
+        }
+        Ok(())
     }
 
-    fn flush(&mut self) {
-        if self.picks.rows() > 0 {
-            let schema = Arc::clone(&self.shape().values);
-            let block = self.picks.take_block(&schema);
-            let block = block.expect("rows of one arrangement have the same types and fit a block");
-            self.blocks.push(Arc::new(block));
+    fn flush(&mut self) -> Result<(), OperatorError> {
+        if self.picks.rows() == 0 {
+            return Ok(());
         }
+        if let Some(budget) = &self.shape.budget
+            && self.large
+            && budget.over()
+        {
+            self.output.spill();
+        }
+        let block = self.picks.take_block(&self.shape.values)?;
+        self.output.push(block)
+    }
+
+    fn finish(mut self, description: &Description<u64>) -> Result<Vec<Part>, OperatorError> {
+        self.flush()?;
+        let (lower, upper) = bounds(description);
+        self.output.finish(lower, upper)
     }
 }
 

@@ -4,20 +4,26 @@
 //! order and never ask for a moment within the stretch. The spine decides which runs to merge and when; runs decide
 //! how. An epoch's changes arrive as one ready-made run, sorted once, so differential's batchers, builders and cursors
 //! stay off the path. Snapshots are lists of shared runs, and a second dataflow imports the spine like any other trace.
+//!
+//! Within a [`Budget`] runs need not be in memory: merges write what does not fit to files, and the largest runs follow
+//! when that is not enough. Readers take a block at a time and cannot tell the difference, but for the wait.
 
 mod block;
+mod budget;
+mod format;
 mod gather;
 mod merge;
+mod output;
+mod part;
 mod read;
 mod run;
 mod snapshot;
+mod store;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
-use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent, TraceWriter};
 use differential_dataflow::trace::implementations::spine_fueled::Spine;
@@ -29,9 +35,14 @@ use timely::progress::frontier::AntichainRef;
 
 pub(crate) use block::prefix;
 pub use block::{Block, Limits};
+pub use budget::Budget;
+pub use part::{Part, StoredBlock};
 pub use read::{Chunk, Found, Scan, probe};
 pub use run::{Kind, Run, Shape};
-pub use snapshot::{Snapshot, SnapshotRun, Snapshots};
+pub use snapshot::{Snapshot, SnapshotRun, Snapshots, Written};
+pub use store::{HeapStore, RunBytes, RunFile, RunStore, RunWriter};
+
+use output::Output;
 
 use crate::OperatorError;
 use crate::keys::{self, Codec, Encoded};
@@ -77,6 +88,7 @@ impl Shared {
             kind: self.1.kind,
             upper,
             floor: self.1.floor.borrow().clone(),
+            live: self.1.live.get(),
             runs: runs.iter().map(|run| SnapshotRun::of(run)).collect(),
         }
     }
@@ -133,24 +145,34 @@ impl Arrangement {
         self.upper
     }
 
-    /// About how many bytes its runs take, rows that a merge has yet to drop included.
+    /// About how many bytes of memory its runs take, rows that a merge has yet to drop included.
     pub fn bytes(&self) -> u64 {
         let mut bytes = 0;
         self.shared
             .0
             .borrow()
-            .map_batches(|run| bytes += run.bytes());
+            .map_batches(|run| bytes += run.resident_bytes() as u64);
         bytes
     }
 
-    /// How many rows there are: keys, or distinct rows of a multiset. Reads them all: whoever asks often counts along.
-    pub fn live(&self) -> Result<u64, ArrowError> {
-        let mut scan = self.scan(&[], None);
+    /// How many keys there are. Reads them all the first time, unless a snapshot knew; then whoever changes the
+    /// arrangement counts along with [`Arrangement::set_live`].
+    pub fn live(&self) -> Result<u64, OperatorError> {
+        if let Some(known) = self.shape.live.get() {
+            return Ok(known);
+        }
+        let mut scan = self.scan(&[], None)?;
         let mut rows = 0;
         while let Some(chunk) = scan.next_chunk(self.shape.limits.rows)? {
             rows += chunk.len() as u64;
         }
+        self.shape.live.set(Some(rows));
         Ok(rows)
+    }
+
+    /// Says how many keys there are now.
+    pub fn set_live(&self, keys: u64) {
+        self.shape.live.set(Some(keys));
     }
 
     /// All runs that hold rows, oldest first.
@@ -159,19 +181,22 @@ impl Arrangement {
     }
 
     /// Looks up ascending keys: see [`probe`].
-    pub fn probe<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Found {
+    pub fn probe<'a>(
+        &self,
+        keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Found, OperatorError> {
         probe(&self.shape, &self.runs(), keys)
     }
 
     /// Reads a range of keys: see [`Scan::new`].
-    pub fn scan(&self, from: &[u8], until: Option<&[u8]>) -> Scan {
+    pub fn scan(&self, from: &[u8], until: Option<&[u8]>) -> Result<Scan, OperatorError> {
         Scan::new(&self.shape, self.runs(), from, until)
     }
 
     /// Adds the changes of `epoch`, and of those before it that brought none.
-    pub fn insert(&mut self, epoch: u64, changes: &Changes<'_>) -> Result<(), ArrowError> {
+    pub fn insert(&mut self, epoch: u64, changes: &Changes<'_>) -> Result<(), OperatorError> {
         let picks = UInt32Array::from(changes.order.to_vec());
-        let blocks = run::cut(
+        let parts = run::cut(
             &self.shape,
             changes.keys,
             changes.order,
@@ -179,17 +204,16 @@ impl Arrangement {
             &picks,
             changes.diffs,
         )?;
-        self.insert_blocks(epoch, blocks);
-        Ok(())
+        self.insert_parts(epoch, parts)
     }
 
-    fn insert_blocks(&mut self, epoch: u64, blocks: Vec<Arc<Block>>) {
+    fn insert_parts(&mut self, epoch: u64, parts: Vec<Part>) -> Result<(), OperatorError> {
         let description = self.description(epoch + 1);
-        let run = Rc::new(Run::new(Some(Rc::clone(&self.shape)), blocks, description));
-        self.insert_run(epoch, run);
+        let run = Rc::new(Run::new(Some(Rc::clone(&self.shape)), parts, description));
+        self.insert_run(epoch, run)
     }
 
-    fn insert_run(&mut self, epoch: u64, run: Rc<Run>) {
+    fn insert_run(&mut self, epoch: u64, run: Rc<Run>) -> Result<(), OperatorError> {
         self.upper = epoch + 1;
         if run.is_empty() {
             self.writer.seal(Antichain::from_elem(self.upper));
@@ -201,6 +225,27 @@ impl Arrangement {
         let mut reader = self.shared.0.borrow_mut();
         reader.set_logical_compaction(AntichainRef::new(&upper));
         reader.set_physical_compaction(AntichainRef::new(&upper));
+        drop(reader);
+        self.shape.check()?;
+        self.make_room()
+    }
+
+    /// While the process is over its budget: moves runs to files, the largest first. Young ones are small and stay.
+    fn make_room(&self) -> Result<(), OperatorError> {
+        let Some(budget) = self.shape.budget.as_ref().filter(|budget| budget.over()) else {
+            return Ok(());
+        };
+        budget.trim();
+        let mut runs = self.runs();
+        // Stable: of runs of one size the oldest goes first.
+        runs.sort_by_key(|run| std::cmp::Reverse(run.resident_bytes()));
+        for run in runs {
+            if !budget.over() || !budget.worth_a_file(run.resident_bytes().max(1)) {
+                break;
+            }
+            run.move_out()?;
+        }
+        Ok(())
     }
 
     fn description(&self, upper: u64) -> Description<u64> {
@@ -209,8 +254,8 @@ impl Arrangement {
     }
 
     /// Says that `epoch` brought no changes.
-    pub fn advance(&mut self, epoch: u64) {
-        self.insert_blocks(epoch, Vec::new());
+    pub fn advance(&mut self, epoch: u64) -> Result<(), OperatorError> {
+        self.insert_parts(epoch, Vec::new())
     }
 
     /// Forgets the keys below `floor`, at once for readers, in time for memory.
@@ -235,9 +280,8 @@ impl Arrangement {
     ) -> Result<(), OperatorError> {
         assert!(self.upper == 0, "only an empty arrangement can be restored");
         let fits = |snapshot: &Snapshot| {
-            let mut blocks = snapshot.runs.iter().flat_map(|run| run.blocks.iter());
-            snapshot.kind == self.shape.kind
-                && blocks.all(|block| block.values.schema_ref() == &self.shape.values)
+            let mut parts = snapshot.runs.iter().flat_map(|run| run.parts.iter());
+            snapshot.kind == self.shape.kind && parts.all(|part| part.values() == self.shape.values)
         };
         if !snapshots.iter().all(fits) {
             let text = "a snapshot to restore from holds the state of another operator";
@@ -246,27 +290,31 @@ impl Arrangement {
         let (worker, peers) = (ownership.worker, ownership.peers);
         let same = |snapshot: &&Snapshot| snapshot.worker == worker && snapshot.peers == peers;
         match snapshots.iter().find(same) {
-            Some(own) => {
-                self.restore_own(own);
-                Ok(())
-            }
+            Some(own) => self.restore_own(own),
             None => self.restore_part(snapshots, ownership),
         }
     }
 
-    fn restore_own(&mut self, own: &Snapshot) {
+    fn restore_own(&mut self, own: &Snapshot) -> Result<(), OperatorError> {
         self.forget_below(&own.floor);
+        self.shape.live.set(own.live);
         for run in &own.runs {
+            let mut parts = run.parts.to_vec();
+            if self.shape.budget.is_none() {
+                // Without a budget there is no cache either: everything is read now, once.
+                for part in &mut parts {
+                    *part = Part::Resident(part.block(None)?);
+                }
+            }
             // Where empty runs were left out of the snapshot, the next one covers their epochs too.
             let description = self.description(run.upper);
-            let shape = Some(Rc::clone(&self.shape));
-            let blocks = run.blocks.to_vec();
-            let restored = Run::new(shape, blocks, description);
-            self.insert_run(run.upper - 1, Rc::new(restored));
+            let restored = Run::new(Some(Rc::clone(&self.shape)), parts, description);
+            self.insert_run(run.upper - 1, Rc::new(restored))?;
         }
         if self.upper < own.upper {
-            self.advance(own.upper - 1);
+            self.advance(own.upper - 1)?;
         }
+        Ok(())
     }
 
     fn restore_part(
@@ -279,29 +327,40 @@ impl Arrangement {
             let text = "snapshots to restore from are of different epochs";
             return Err(OperatorError::Other(text.into()));
         }
+        let budget = self.shape.budget.clone();
         // Workers own disjoint keys, so their runs may be put together in any order that keeps each worker's own.
         let mut runs = Vec::new();
         for snapshot in snapshots {
             self.forget_below(&snapshot.floor);
             for run in &snapshot.runs {
-                let mut blocks = Vec::new();
-                for block in run.blocks.iter() {
-                    blocks.extend(gather::keep(block, &ownership.of(block)?)?.map(Arc::new));
+                let mut output = Output::new(&self.shape, false);
+                for part in run.parts.iter() {
+                    let block = part.block(budget.as_ref())?;
+                    if let Some(kept) = gather::keep(&block, &ownership.of(&block)?)? {
+                        output.push(kept)?;
+                        output.spill_if_full();
+                    }
                 }
+                let parts = output.finish(run.lower, run.upper)?;
                 let description = self.description(self.upper + 1);
                 let shape = Some(Rc::clone(&self.shape));
-                runs.push(Rc::new(Run::new(shape, blocks, description)));
+                runs.push(Rc::new(Run::new(shape, parts, description)));
             }
         }
-        let mut scan = Scan::new(&self.shape, runs, &[], None);
-        let mut blocks = Vec::new();
-        while let Some(chunk) = scan.next_chunk(self.shape.limits.rows)? {
-            blocks.push(Arc::new(chunk.into_block()));
+        if upper == 0 {
+            return Ok(());
         }
-        if upper > 0 {
-            self.insert_blocks(upper - 1, blocks);
+        let mut scan = Scan::new(&self.shape, runs, &[], None)?;
+        let mut output = Output::new(&self.shape, false);
+        let mut live = 0;
+        while let Some(chunk) = scan.next_chunk(output.limits().rows)? {
+            live += chunk.len() as u64;
+            output.push(chunk.into_block())?;
+            output.spill_if_full();
         }
-        Ok(())
+        self.set_live(live);
+        let parts = output.finish(0, upper)?;
+        self.insert_parts(upper - 1, parts)
     }
 }
 

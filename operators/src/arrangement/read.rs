@@ -10,7 +10,9 @@ use arrow::record_batch::RecordBatch;
 
 use super::block::{Block, prefix};
 use super::gather::Picks;
+use super::part::{Part, Reader};
 use super::run::{Kind, Place, Run, Shape};
+use crate::OperatorError;
 
 /// Rows found by [`probe`]: each with the number of the key that found it.
 #[derive(Default)]
@@ -50,6 +52,44 @@ impl Found {
     }
 }
 
+/// Rows found in blocks that lie in files. The blocks cannot all be held, so their rows are copied as they are found.
+#[derive(Default)]
+struct Gathered {
+    blocks: Vec<Arc<Block>>,
+    picks: Picks,
+}
+
+/// In a place, what is added to the index of a gathered block.
+const GATHERED: usize = usize::MAX / 2;
+
+/// Rows of one gathered block.
+const GATHERED_ROWS: usize = 16 << 10;
+
+impl Gathered {
+    /// Copies a row; returns its place.
+    fn add(&mut self, block: &Arc<Block>, row: usize, shape: &Shape) -> Result<Place, ArrowError> {
+        let place = Place {
+            block: GATHERED + self.blocks.len(),
+            row: self.picks.rows(),
+        };
+        self.picks.add_row(block, row, block.diff(row));
+        if self.picks.rows() == GATHERED_ROWS {
+            self.flush(shape)?;
+        } else {
+            self.picks.compact(&shape.values)?;
+        }
+        Ok(place)
+    }
+
+    fn flush(&mut self, shape: &Shape) -> Result<(), ArrowError> {
+        if self.picks.rows() > 0 {
+            let block = self.picks.take_block(&shape.values)?;
+            self.blocks.push(Arc::new(block));
+        }
+        Ok(())
+    }
+}
+
 /// Looks up ascending `keys` in `runs`, oldest first. A key finds all rows whose key starts with it: a whole key finds
 /// its row, the encoding of some leading columns finds the rows that agree in them. Row encodings delimit themselves,
 /// so no key of the same columns is a prefix of another.
@@ -59,24 +99,37 @@ pub fn probe<'a>(
     shape: &Shape,
     runs: &[Rc<Run>],
     keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
-) -> Found {
+) -> Result<Found, OperatorError> {
+    shape.check()?;
     let floor = shape.floor.borrow();
     let latest = shape.kind == Kind::Latest;
     let mut found = Found::default();
-    // For the kind Latest: where the newest row of each key is, if one has been seen.
-    let mut newest: Vec<Option<(usize, usize)>> = vec![None; if latest { keys.len() } else { 0 }];
+    let mut gathered = Gathered::default();
+    // For the kind Latest: where the newest row of each key is, if one has been seen, and its diff.
+    let mut newest: Vec<Option<(Place, bool)>> = vec![None; if latest { keys.len() } else { 0 }];
     for run in runs.iter().rev() {
+        let mut reader = run.reader(true, None);
+        let count = reader.parts.len();
         let base = found.blocks.len();
-        found.blocks.extend(run.blocks.iter().map(Arc::clone));
-        let mut place = run.first_at(&floor);
+        found
+            .blocks
+            .extend(reader.parts.iter().filter_map(Part::resident));
+        // Where the resident blocks before the one in use end: files and memory may take turns.
+        let mut resident = (0, base);
+        let mut place = reader.first_at(&floor)?;
         for (index, key) in keys.clone().enumerate() {
             if latest && newest[index].is_some() {
                 continue;
             }
             let number = prefix(key);
-            place = run.seek(place, number, key);
+            place = reader.seek(place, number, key)?;
             let mut hit = place;
-            while let Some(block) = run.blocks.get(hit.block) {
+            while hit.block < count {
+                if reader.may_skip(hit, key, latest) {
+                    break;
+                }
+                reader.load(hit.block)?;
+                let block = reader.loaded(hit.block);
                 if latest && block.prefixes[hit.row] != number {
                     break;
                 }
@@ -84,34 +137,57 @@ pub fn probe<'a>(
                 if stored != key && (latest || !stored.starts_with(key)) {
                     break;
                 }
-                let at = (base + hit.block, hit.row);
+                let lives = block.diff(hit.row) != 0;
+                let at = match &reader.parts[hit.block] {
+                    // A tombstone is not worth a copy.
+                    Part::Stored(_) if latest && !lives => Place::default(),
+                    Part::Stored(_) => gathered.add(block, hit.row, shape)?,
+                    Part::Resident(_) => {
+                        while resident.0 < hit.block {
+                            resident.1 += usize::from(reader.parts[resident.0].is_resident());
+                            resident.0 += 1;
+                        }
+                        Place {
+                            block: resident.1,
+                            row: hit.row,
+                        }
+                    }
+                };
                 if latest {
-                    newest[index] = Some(at);
+                    newest[index] = Some((at, lives));
                     break;
                 }
                 found.keys.push(index as u32);
-                found.places.push(at);
-                next(&mut hit, block);
+                found.places.push((at.block, at.row));
+                next(&mut hit, block.len());
             }
-            if place.block == run.blocks.len() {
+            if place.block == count {
                 break;
             }
         }
     }
     for (index, at) in newest.into_iter().enumerate() {
-        if let Some((block, row)) = at
-            && found.blocks[block].diff(row) != 0
-        {
+        if let Some((place, true)) = at {
             found.keys.push(index as u32);
-            found.places.push((block, row));
+            found.places.push((place.block, place.row));
         }
     }
-    found
+    gathered.flush(shape)?;
+    if !gathered.blocks.is_empty() {
+        let base = found.blocks.len();
+        for (block, _) in &mut found.places {
+            if *block >= GATHERED {
+                *block = *block - GATHERED + base;
+            }
+        }
+        found.blocks.append(&mut gathered.blocks);
+    }
+    Ok(found)
 }
 
-fn next(place: &mut Place, block: &Block) {
+fn next(place: &mut Place, rows: usize) {
     place.row += 1;
-    if place.row == block.len() {
+    if place.row == rows {
         *place = Place {
             block: place.block + 1,
             row: 0,
@@ -122,8 +198,21 @@ fn next(place: &mut Place, block: &Block) {
 /// The rows of a key range in key order, the runs merged and consolidated.
 pub struct Scan {
     shape: Rc<Shape>,
-    /// Oldest first, each with where it stands and where it ends.
-    runs: Vec<(Rc<Run>, Place, Place)>,
+    /// Oldest first.
+    runs: Vec<Standing>,
+}
+
+/// Where a scan stands in a run, and where it ends.
+struct Standing {
+    reader: Reader,
+    place: Place,
+    end: Place,
+}
+
+impl Standing {
+    fn block(&self) -> &Arc<Block> {
+        self.reader.loaded(self.place.block)
+    }
 }
 
 /// Some rows of a scan, in key order.
@@ -162,48 +251,62 @@ impl Chunk {
 
 impl Scan {
     /// The keys from `from` on that are below `until` (to the end if `None`), without those below the floor.
-    pub fn new(shape: &Rc<Shape>, runs: Vec<Rc<Run>>, from: &[u8], until: Option<&[u8]>) -> Self {
+    pub fn new(
+        shape: &Rc<Shape>,
+        runs: Vec<Rc<Run>>,
+        from: &[u8],
+        until: Option<&[u8]>,
+    ) -> Result<Self, OperatorError> {
+        shape.check()?;
         let floor = shape.floor.borrow();
         let from = from.max(floor.as_slice());
-        let runs = runs
-            .into_iter()
-            .map(|run| {
-                let start = run.first_at(from);
-                let end = match until {
-                    Some(until) => run.first_at(until),
-                    None => Place {
-                        block: run.blocks.len(),
-                        row: 0,
-                    },
-                };
-                (run, start, end)
-            })
-            .filter(|(_, start, end)| start < end)
-            .collect();
-        Scan {
-            shape: Rc::clone(shape),
-            runs,
+        let mut standing = Vec::with_capacity(runs.len());
+        for run in runs {
+            // A scan of everything would only drive what is wanted again out of the cache.
+            let mut reader = run.reader(false, None);
+            let end = match until {
+                Some(until) => reader.first_at(until)?,
+                None => Place {
+                    block: reader.parts.len(),
+                    row: 0,
+                },
+            };
+            let place = reader.first_at(from)?;
+            if place < end {
+                standing.push(Standing { reader, place, end });
+            }
         }
+        Ok(Scan {
+            shape: Rc::clone(shape),
+            runs: standing,
+        })
     }
 
     /// The next rows, about `rows` of them; `None` at the end.
-    pub fn next_chunk(&mut self, rows: usize) -> Result<Option<Chunk>, ArrowError> {
+    pub fn next_chunk(&mut self, rows: usize) -> Result<Option<Chunk>, OperatorError> {
         let mut picks = Picks::default();
         while picks.rows() < rows && !self.runs.is_empty() {
-            self.step(&mut picks, rows);
+            self.step(&mut picks, rows)?;
+            if self.shape.budget.is_some() {
+                picks.compact(&self.shape.values)?;
+            }
         }
+        self.shape.check()?;
         if picks.rows() == 0 {
             return Ok(None);
         }
-        picks.take_block(&self.shape.values).map(Chunk).map(Some)
+        Ok(Some(Chunk(picks.take_block(&self.shape.values)?)))
     }
 
     /// Takes the stretch of the smallest keys that only one run has, or the one key that several have.
-    fn step(&mut self, picks: &mut Picks, rows: usize) {
+    fn step(&mut self, picks: &mut Picks, rows: usize) -> Result<(), OperatorError> {
+        for run in &mut self.runs {
+            run.reader.load(run.place.block)?;
+        }
         let key = |index: usize| {
-            let (run, place, _) = &self.runs[index];
-            let block = &run.blocks[place.block];
-            (block.prefixes[place.row], block.key(place.row))
+            let run = &self.runs[index];
+            let block = run.block();
+            (block.prefixes[run.place.row], block.key(run.place.row))
         };
         let mut smallest = 0;
         let mut rival: Option<usize> = None;
@@ -218,8 +321,8 @@ impl Scan {
         match rival {
             Some(rival) if key(rival) == key(smallest) => self.combine(smallest, picks),
             _ => {
-                let (run, place, end) = &self.runs[smallest];
-                let block = Arc::clone(&run.blocks[place.block]);
+                let Standing { place, end, .. } = &self.runs[smallest];
+                let block = Arc::clone(self.runs[smallest].block());
                 let mut stop = if end.block == place.block {
                     end.row
                 } else {
@@ -241,19 +344,20 @@ impl Scan {
                 self.advance(smallest, stop);
             }
         }
-        self.runs.retain(|(_, place, end)| place < end);
+        self.runs.retain(|run| run.place < run.end);
+        Ok(())
     }
 
     /// All runs that stand at the key of run `first` move on; the newest says what the row is.
     fn combine(&mut self, first: usize, picks: &mut Picks) {
-        let (run, place, _) = &self.runs[first];
-        let block = Arc::clone(&run.blocks[place.block]);
-        let (prefix, key) = (block.prefixes[place.row], block.key(place.row));
+        let row = self.runs[first].place.row;
+        let block = Arc::clone(self.runs[first].block());
+        let (prefix, key) = (block.prefixes[row], block.key(row));
         let mut sum = 0;
         let mut newest = None;
         for index in 0..self.runs.len() {
-            let (run, place, _) = &self.runs[index];
-            let (other, row) = (Arc::clone(&run.blocks[place.block]), place.row);
+            let row = self.runs[index].place.row;
+            let other = Arc::clone(self.runs[index].block());
             if other.compare(row, prefix, key).is_eq() {
                 sum = match self.shape.kind {
                     Kind::Latest => other.diff(row),
@@ -269,9 +373,10 @@ impl Scan {
     }
 
     fn advance(&mut self, index: usize, row: usize) {
-        let (run, place, _) = &mut self.runs[index];
+        let rows = self.runs[index].block().len();
+        let place = &mut self.runs[index].place;
         place.row = row;
-        if row == run.blocks[place.block].len() {
+        if row == rows {
             *place = Place {
                 block: place.block + 1,
                 row: 0,

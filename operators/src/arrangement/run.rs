@@ -1,6 +1,6 @@
 //! A run: sorted rows in blocks, immutable, of a stretch of epochs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,9 +13,12 @@ use differential_dataflow::trace::{Batch as TraceBatch, BatchReader, Description
 use timely::progress::Antichain;
 
 use super::block::{Block, Limits, prefix};
+use super::budget::Budget;
 use super::merge::RunMerger;
+use super::output::Output;
+use super::part::{Current, Part, Reader};
 use crate::keys::Encoded;
-use crate::memory;
+use crate::{OperatorError, memory};
 
 /// What the rows of an arrangement mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +30,6 @@ pub enum Kind {
 }
 
 /// What all runs of an arrangement have in common.
-#[derive(Debug)]
 pub struct Shape {
     /// What the rows mean.
     pub kind: Kind,
@@ -37,6 +39,13 @@ pub struct Shape {
     pub limits: Limits,
     /// Keys below it are forgotten: readers skip them, merges drop them.
     pub(crate) floor: RefCell<Vec<u8>>,
+    /// How many keys there are, where the operator counts them.
+    pub(crate) live: Cell<Option<u64>>,
+    /// The memory its runs share with others; without one, all stays in memory.
+    pub(crate) budget: Option<Arc<Budget>>,
+    /// What went wrong where nobody could be told: a merge that could not read or write. What the arrangement holds
+    /// since then is wrong.
+    broken: RefCell<Option<String>>,
 }
 
 impl Shape {
@@ -47,7 +56,29 @@ impl Shape {
             values,
             limits,
             floor: RefCell::default(),
+            live: Cell::new(None),
+            budget: None,
+            broken: RefCell::default(),
         }
+    }
+
+    /// The same within a budget: what is too much for it goes to files.
+    pub fn within(mut self, budget: Option<Arc<Budget>>) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// The first error of a merge, again and again.
+    pub(crate) fn check(&self) -> Result<(), OperatorError> {
+        match &*self.broken.borrow() {
+            Some(text) => Err(OperatorError::Other(text.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn broke(&self, error: &OperatorError) {
+        let mut broken = self.broken.borrow_mut();
+        broken.get_or_insert_with(|| error.chain());
     }
 }
 
@@ -55,9 +86,9 @@ impl Shape {
 pub struct Run {
     /// `None` in an empty run that differential made up.
     pub(crate) shape: Option<Rc<Shape>>,
-    pub(crate) blocks: Arc<[Arc<Block>]>,
+    /// Replaced by the same rows in a file when memory runs short.
+    parts: RefCell<Arc<[Part]>>,
     rows: usize,
-    bytes: u64,
     description: Description<u64>,
 }
 
@@ -85,64 +116,59 @@ impl TraceBatch for Run {
 impl Run {
     pub(crate) fn new(
         shape: Option<Rc<Shape>>,
-        blocks: Vec<Arc<Block>>,
+        parts: Vec<Part>,
         description: Description<u64>,
     ) -> Self {
         Run {
             shape,
-            rows: blocks.iter().map(|block| block.len()).sum(),
-            bytes: blocks.iter().map(|block| block.size() as u64).sum(),
-            blocks: blocks.into(),
+            rows: parts.iter().map(Part::rows).sum(),
+            parts: RefCell::new(parts.into()),
             description,
         }
     }
 
-    /// About how many bytes its rows take.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    /// The blocks, in key order, wherever they are.
+    pub fn parts(&self) -> Arc<[Part]> {
+        Arc::clone(&self.parts.borrow())
     }
 
-    /// The blocks, in key order.
-    pub fn blocks(&self) -> &Arc<[Arc<Block>]> {
-        &self.blocks
+    /// Reads the run; blocks from files stay in the cache if `keep`.
+    pub(crate) fn reader(&self, keep: bool, current: Current) -> Reader {
+        let budget = self.shape.as_ref().and_then(|shape| shape.budget.as_ref());
+        Reader::new(self.parts(), budget, keep, current)
     }
 
-    /// The first place from `from` on whose key is at least the one given.
-    pub(crate) fn seek(&self, from: Place, prefix: u64, key: &[u8]) -> Place {
-        let before = |block: usize| {
-            let block = &self.blocks[block];
-            block.compare(block.len() - 1, prefix, key).is_lt()
-        };
-        let Place { mut block, mut row } = from;
-        if block < self.blocks.len() && before(block) {
-            // Gallop over blocks by their last keys.
-            let mut step = 1;
-            while block + step < self.blocks.len() && before(block + step) {
-                block += step;
-                step *= 2;
-            }
-            let mut high = (block + step).min(self.blocks.len());
-            block += 1;
-            while block < high {
-                let middle = block + (high - block) / 2;
-                if before(middle) {
-                    block = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            row = 0;
+    /// About how many bytes of memory it takes.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.parts.borrow().iter().map(Part::resident_bytes).sum()
+    }
+
+    /// Writes the blocks that are in memory to a file, and forgets them. Their number and bounds stay, so whoever
+    /// stands in the run still does.
+    pub(crate) fn move_out(&self) -> Result<(), OperatorError> {
+        let shape = self.shape.as_ref().expect("a run with blocks has a shape");
+        let mut output = Output::new(shape, true);
+        for part in self.parts().iter() {
+            output.push_part(part)?;
         }
-        if let Some(found) = self.blocks.get(block) {
-            row = found.seek(row, prefix, key);
-        }
-        Place { block, row }
+        let (lower, upper) = self.bounds();
+        *self.parts.borrow_mut() = output.finish(lower, upper)?.into();
+        Ok(())
     }
 
-    /// The first place whose key is at least `key`.
-    pub(crate) fn first_at(&self, key: &[u8]) -> Place {
-        self.seek(Place::default(), prefix(key), key)
+    /// Its first epoch, and the one after its last.
+    pub(crate) fn bounds(&self) -> (u64, u64) {
+        bounds(&self.description)
     }
+}
+
+/// The first epoch of a description, and the one after its last.
+pub(crate) fn bounds(description: &Description<u64>) -> (u64, u64) {
+    let bound = |bound: &[u64]| bound.first().copied().unwrap_or(u64::MAX);
+    (
+        bound(description.lower().elements()),
+        bound(description.upper().elements()),
+    )
 }
 
 /// A row of a run. Past the last row of the last block, `block` is the number of blocks.
@@ -161,7 +187,7 @@ pub(crate) fn cut(
     values: &RecordBatch,
     picks: &UInt32Array,
     diffs: Option<&[i64]>,
-) -> Result<Vec<Arc<Block>>, ArrowError> {
+) -> Result<Vec<Part>, ArrowError> {
     let rows = order.len();
     let value_bytes = memory::size_of(values).div_ceil(rows.max(1)) + 12;
     let mut blocks = Vec::with_capacity(rows / shape.limits.rows + 1);
@@ -191,9 +217,9 @@ pub(crate) fn cut(
         let schema = SchemaRef::clone(&shape.values);
         let values = RecordBatch::try_new_with_options(schema, columns, &options)?;
         let diffs = diffs.map(|diffs| diffs[start..end].to_vec());
-        blocks.push(Arc::new(
-            block.finish(memory::collect_views(&values), diffs),
-        ));
+        let block = block.finish(memory::collect_views(&values), diffs);
+        let block = block.charged(shape.budget.as_ref());
+        blocks.push(Part::Resident(Arc::new(block)));
         start = end;
     }
     Ok(blocks)
@@ -248,6 +274,7 @@ impl KeysBuilder {
             bytes: self.bytes,
             values,
             diffs: diffs.filter(|diffs| diffs.iter().any(|diff| *diff != 1)),
+            charge: None,
         }
     }
 }

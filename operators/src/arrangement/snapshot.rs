@@ -1,4 +1,4 @@
-//! Snapshots: the runs of an arrangement at the end of an epoch, and their bytes.
+//! Snapshots: the runs of an arrangement at the end of an epoch, and their files.
 //!
 //! Taking one copies nothing but pointers; the blocks are immutable and may be written out by another thread. A run is
 //! identified by the worker and its epochs, so a checkpoint writes only the runs that the one before did not have.
@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
-use differential_dataflow::trace::BatchReader;
 
-use super::block::{Block, prefix};
+use super::format::{self, Layout};
+use super::part::{Part, StoredFile};
 use super::run::{Kind, Run};
-use crate::{OperatorError, failure, keys, memory, wire};
+use super::store::RunFile;
+use crate::OperatorError;
 
 /// One worker's part of an arrangement after an epoch.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub upper: u64,
     /// Keys below it are forgotten.
     pub floor: Vec<u8>,
+    /// How many keys there are, where that is known.
+    pub live: Option<u64>,
     /// The runs that hold rows, oldest first.
     pub runs: Vec<SnapshotRun>,
 }
@@ -40,8 +42,8 @@ pub struct SnapshotRun {
     pub lower: u64,
     /// The epoch after its last.
     pub upper: u64,
-    /// Its rows.
-    pub blocks: Arc<[Arc<Block>]>,
+    pub(crate) parts: Arc<[Part]>,
+    checksum: Option<u64>,
 }
 
 /// Where an operator leaves the snapshots that it was asked for.
@@ -81,155 +83,94 @@ impl Snapshots {
     }
 }
 
-/// First bytes of a written run: a name and the version of the format.
-const MAGIC: [u8; 8] = *b"hw-run\x00\x01";
+/// What was written of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// How long the file is.
+    pub bytes: u64,
+    /// Stands for all of it.
+    pub checksum: u64,
+}
 
 impl SnapshotRun {
     pub(crate) fn of(run: &Run) -> Self {
-        let bound = |bound: &[u64]| bound.first().copied().unwrap_or(u64::MAX);
+        let (lower, upper) = run.bounds();
         SnapshotRun {
-            lower: bound(run.lower().elements()),
-            upper: bound(run.upper().elements()),
-            blocks: Arc::clone(run.blocks()),
+            lower,
+            upper,
+            parts: run.parts(),
+            checksum: None,
         }
     }
 
     /// How many rows there are.
     pub fn rows(&self) -> usize {
-        self.blocks.iter().map(|block| block.len()).sum()
+        self.parts.iter().map(Part::rows).sum()
     }
 
-    /// The run as bytes: a header, the blocks, a checksum.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        let mut word = |word: u64| bytes.extend_from_slice(&word.to_le_bytes());
-        word(self.lower);
-        word(self.upper);
-        word(self.blocks.len() as u64);
-        for block in self.blocks.iter() {
-            write_block(block, &mut bytes);
-        }
-        let sum = keys::hash_bytes(0, &bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
-        bytes
+    /// About how many bytes they take in memory, or would.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(Part::size).sum()
     }
 
-    /// Reads what [`SnapshotRun::to_bytes`] wrote. `values` are the value columns of the arrangement.
-    pub fn from_bytes(bytes: &[u8], values: &SchemaRef) -> Result<Self, OperatorError> {
-        let Some((content, sum)) = bytes.split_last_chunk::<8>() else {
-            return Err(damaged("it is too short"));
+    /// The checksum that stands for the file that the run was opened from.
+    pub fn checksum(&self) -> Option<u64> {
+        self.checksum
+    }
+
+    /// The value columns.
+    pub fn values(&self) -> Option<SchemaRef> {
+        self.parts.first().map(Part::values)
+    }
+
+    /// Writes the run as a file, block by block. Blocks that are in files are copied as they are.
+    pub fn write_to(&self, out: &mut dyn std::io::Write) -> Result<Written, OperatorError> {
+        let (mut layout, header) = Layout::begin();
+        let mut length = 0;
+        let mut write = |bytes: &[u8]| {
+            length += bytes.len() as u64;
+            out.write_all(bytes).map_err(OperatorError::Write)
         };
-        if keys::hash_bytes(0, content) != u64::from_le_bytes(*sum) {
-            return Err(damaged("its checksum is wrong"));
+        write(header)?;
+        for part in self.parts.iter() {
+            match part {
+                Part::Resident(block) => write(&layout.block(block)?)?,
+                Part::Stored(stored) => {
+                    write(&stored.bytes()?)?;
+                    layout.add(stored.entry().clone());
+                }
+            }
         }
-        let mut reader = Reader(content);
-        if reader.bytes(MAGIC.len())? != MAGIC {
-            return Err(damaged("it is of another format"));
-        }
-        let (lower, upper) = (reader.word()?, reader.word()?);
-        if lower >= upper {
-            return Err(damaged("its epochs are out of order"));
-        }
-        let count = reader.word()?;
-        let mut blocks = Vec::new();
-        for _ in 0..count {
-            blocks.push(Arc::new(read_block(&mut reader, values)?));
+        let columns = self.values().map_or(0, |values| values.fields().len());
+        let (footer, checksum) = layout.finish(self.lower, self.upper, columns);
+        write(&footer)?;
+        Ok(Written {
+            bytes: length,
+            checksum,
+        })
+    }
+
+    /// The run of these epochs in `file`, of which only the end is read: blocks are read when they are wanted. `values`
+    /// are the value columns of the arrangement.
+    pub fn open(
+        lower: u64,
+        upper: u64,
+        file: Arc<dyn RunFile>,
+        values: &SchemaRef,
+    ) -> Result<Self, OperatorError> {
+        let footer = format::open(file.as_ref(), values.fields().len())?;
+        if (footer.lower, footer.upper) != (lower, upper) {
+            let why = format!(
+                "it holds the epochs from {} to {} instead of {lower} to {upper}",
+                footer.lower, footer.upper
+            );
+            return Err(format::damaged(file.as_ref(), &why));
         }
         Ok(SnapshotRun {
             lower,
             upper,
-            blocks: blocks.into(),
+            parts: StoredFile::parts(file, footer.entries, values, false).into(),
+            checksum: Some(footer.checksum),
         })
-    }
-}
-
-fn damaged(why: &str) -> OperatorError {
-    OperatorError::Other(format!("a stored run is damaged: {why}"))
-}
-
-fn write_block(block: &Block, bytes: &mut Vec<u8>) {
-    let word = |bytes: &mut Vec<u8>, word: usize| {
-        bytes.extend_from_slice(&(word as u64).to_le_bytes());
-    };
-    let values = wire::encode(&block.values);
-    word(bytes, block.len());
-    word(bytes, block.bytes.len());
-    word(bytes, usize::from(block.diffs.is_some()));
-    word(bytes, values.iter().map(|part| part.len()).sum());
-    for offset in &block.offsets {
-        bytes.extend_from_slice(&offset.to_le_bytes());
-    }
-    bytes.extend_from_slice(&block.bytes);
-    for diff in block.diffs.iter().flatten() {
-        bytes.extend_from_slice(&diff.to_le_bytes());
-    }
-    for part in values {
-        bytes.extend_from_slice(&part);
-    }
-}
-
-fn read_block(reader: &mut Reader<'_>, schema: &SchemaRef) -> Result<Block, OperatorError> {
-    let (rows, key_bytes) = (reader.length()?, reader.length()?);
-    let (signed, value_bytes) = (reader.word()? != 0, reader.length()?);
-    let words = |bytes: &[u8]| -> Vec<u32> {
-        let words = bytes.as_chunks::<4>().0.iter();
-        words.map(|word| u32::from_le_bytes(*word)).collect()
-    };
-    let offsets = words(reader.bytes(rows.saturating_add(1).saturating_mul(4))?);
-    let ascending = offsets.is_sorted();
-    if rows == 0 || offsets[0] != 0 || offsets[rows] as usize != key_bytes || !ascending {
-        return Err(damaged("its keys do not add up"));
-    }
-    let bytes = reader.bytes(key_bytes)?.to_vec();
-    let diffs = if signed {
-        let words = reader.bytes(rows.saturating_mul(8))?.as_chunks::<8>().0;
-        Some(words.iter().map(|word| i64::from_le_bytes(*word)).collect())
-    } else {
-        None
-    };
-    // A copy in a buffer of its own, aligned as arrow wants it.
-    let message = Buffer::from(reader.bytes(value_bytes)?);
-    let values = wire::decode_buffer(message, rows as u64, schema)?;
-    // The columns share the message; on their own, each block's columns can be freed apart.
-    let values = failure::guard(|| Ok(memory::own(&values)))?;
-    let key = |row: usize| &bytes[offsets[row] as usize..offsets[row + 1] as usize];
-    if (1..rows).any(|row| key(row - 1) >= key(row)) {
-        return Err(damaged("its keys are out of order"));
-    }
-    Ok(Block {
-        prefixes: (0..rows).map(|row| prefix(key(row))).collect(),
-        row_bytes: 12 + (bytes.len() + memory::size_of(&values)) / rows,
-        offsets,
-        bytes,
-        values,
-        diffs,
-    })
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn bytes(&mut self, count: usize) -> Result<&'a [u8], OperatorError> {
-        let (head, rest) = self
-            .0
-            .split_at_checked(count)
-            .ok_or_else(|| damaged("it ends early"))?;
-        self.0 = rest;
-        Ok(head)
-    }
-
-    fn word(&mut self) -> Result<u64, OperatorError> {
-        let bytes = self.bytes(8)?.first_chunk::<8>();
-        bytes
-            .map(|word| u64::from_le_bytes(*word))
-            .ok_or_else(|| damaged("it ends early"))
-    }
-
-    fn length(&mut self) -> Result<usize, OperatorError> {
-        let length = usize::try_from(self.word()?).unwrap_or(usize::MAX);
-        if length > self.0.len() {
-            return Err(damaged("it ends early"));
-        }
-        Ok(length)
     }
 }

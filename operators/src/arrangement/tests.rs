@@ -1,5 +1,6 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
@@ -36,8 +37,13 @@ fn schema() -> SchemaRef {
 use arrow::datatypes::SchemaRef;
 
 fn arrangement(kind: Kind, limits: Limits) -> Arrangement {
+    within(kind, limits, None)
+}
+
+fn within(kind: Kind, limits: Limits, budget: Option<&Arc<Budget>>) -> Arrangement {
     let info = OperatorInfo::new(0, 0, vec![0].into());
-    Arrangement::new(Shape::new(kind, schema(), limits), info)
+    let shape = Shape::new(kind, schema(), limits).within(budget.cloned());
+    Arrangement::new(shape, info)
 }
 
 fn encoded(keys: &[Vec<u8>]) -> Encoded {
@@ -85,9 +91,18 @@ fn key(random: &mut Random) -> Vec<u8> {
 }
 
 fn read_all(arrangement: &Arrangement, from: &[u8], until: Option<&[u8]>, rows: usize) -> Model {
-    let mut scan = arrangement.scan(from, until);
+    try_read_all(arrangement, from, until, rows).unwrap()
+}
+
+fn try_read_all(
+    arrangement: &Arrangement,
+    from: &[u8],
+    until: Option<&[u8]>,
+    rows: usize,
+) -> Result<Model, OperatorError> {
+    let mut scan = arrangement.scan(from, until)?;
     let mut model = Model::new();
-    while let Some(chunk) = scan.next_chunk(rows).unwrap() {
+    while let Some(chunk) = scan.next_chunk(rows)? {
         assert!(chunk.len() <= rows);
         let numbers = chunk.values().column(0).as_primitive::<Int64Type>().clone();
         let text = chunk.values().column(1).as_string::<i32>().clone();
@@ -103,15 +118,18 @@ fn read_all(arrangement: &Arrangement, from: &[u8], until: Option<&[u8]>, rows: 
             model.insert(key.to_vec(), (n, chunk.diff(row)));
         }
     }
-    model
+    Ok(model)
 }
 
 fn check_blocks(arrangement: &Arrangement, limits: Limits) {
     for run in arrangement.runs() {
-        for pair in run.blocks().windows(2) {
+        let budget = arrangement.shape().budget.as_ref();
+        let blocks = run.parts().to_vec().into_iter();
+        let blocks: Vec<_> = blocks.map(|part| part.block(budget).unwrap()).collect();
+        for pair in blocks.windows(2) {
             assert!(pair[0].key(pair[0].len() - 1) < pair[1].key(0));
         }
-        for block in run.blocks().iter() {
+        for block in blocks {
             assert!(!block.is_empty() && block.len() <= limits.rows);
             assert!(
                 block.size() <= 2 * limits.bytes || block.len() == 1,
@@ -123,10 +141,20 @@ fn check_blocks(arrangement: &Arrangement, limits: Limits) {
     }
 }
 
-/// Random epochs against a map: scans, ranges, probes, floors, after every epoch.
 fn check_against_map(kind: Kind, limits: Limits, per_epoch: u64, seed: u64) {
+    check_within(kind, limits, per_epoch, seed, None);
+}
+
+/// Random epochs against a map: scans, ranges, probes, floors, after every epoch, and a restart now and then.
+fn check_within(
+    kind: Kind,
+    limits: Limits,
+    per_epoch: u64,
+    seed: u64,
+    budget: Option<&Arc<Budget>>,
+) {
     let mut random = Random(seed * 7919 + 1);
-    let mut arrangement = arrangement(kind, limits);
+    let mut arrangement = within(kind, limits, budget);
     let mut model = Model::new();
     let mut floor = Vec::new();
     for epoch in 0..60 {
@@ -164,7 +192,7 @@ fn check_against_map(kind: Kind, limits: Limits, per_epoch: u64, seed: u64) {
             .collect();
         flat.reverse();
         if flat.is_empty() {
-            arrangement.advance(epoch);
+            arrangement.advance(epoch).unwrap();
         } else {
             insert(&mut arrangement, epoch, &flat);
         }
@@ -174,6 +202,9 @@ fn check_against_map(kind: Kind, limits: Limits, per_epoch: u64, seed: u64) {
             model.retain(|key, _| *key >= floor);
         }
         model.retain(|key, _| *key >= floor);
+        if random.below(12) == 0 {
+            arrangement = restarted(&arrangement, limits);
+        }
         check_blocks(&arrangement, limits);
         assert_eq!(read_all(&arrangement, &[], None, 5), model, "epoch {epoch}");
         let (from, until) = (key(&mut random), key(&mut random));
@@ -201,7 +232,7 @@ fn check_probe(arrangement: &Arrangement, model: &Model, random: &mut Random) {
     }
     keys.sort();
     keys.dedup();
-    let found = arrangement.probe(keys.iter().map(Vec::as_slice));
+    let found = arrangement.probe(keys.iter().map(Vec::as_slice)).unwrap();
     let numbers = found.column(0).unwrap();
     let mut got: BTreeMap<(u32, Vec<u8>), (i64, i64)> = BTreeMap::new();
     let rows = found
@@ -279,15 +310,15 @@ fn a_block_untouched_by_a_merge_is_shared() {
             .collect()
     };
     insert(&mut arrangement, 0, &rows(0));
-    let first = Arc::clone(&arrangement.runs()[0].blocks()[0]);
+    let first = arrangement.runs()[0].parts()[0].block(None).unwrap();
     insert(&mut arrangement, 1, &rows(1 << 20));
     for epoch in 2..40 {
         insert(&mut arrangement, epoch, &rows((2 << 20) + epoch)[..2000]);
     }
     let runs = arrangement.runs();
-    let blocks = runs.iter().flat_map(|run| run.blocks().iter());
-    assert!(blocks.into_iter().any(|block| Arc::ptr_eq(block, &first)));
-    assert!(runs[0].blocks().len() > 3, "merged");
+    let mut parts = runs.iter().flat_map(|run| run.parts().to_vec());
+    assert!(parts.any(|part| Arc::ptr_eq(&part.block(None).unwrap(), &first)));
+    assert!(runs[0].parts().len() > 3, "merged");
 }
 
 #[test]
@@ -311,7 +342,7 @@ fn values_without_columns_are_allowed() {
         };
         arrangement.insert(epoch, &changes).unwrap();
     }
-    let mut scan = arrangement.scan(&[3], Some(&[5]));
+    let mut scan = arrangement.scan(&[3], Some(&[5])).unwrap();
     let chunk = scan.next_chunk(100).unwrap().unwrap();
     assert_eq!(chunk.len(), 8);
     assert!(
@@ -336,19 +367,7 @@ fn a_snapshot_survives_its_bytes() {
         insert(&mut arrangement, epoch, &rows);
     }
     arrangement.forget_below(&[60]);
-    let mut snapshot = arrangement.snapshot(0, 1);
-    for run in &mut snapshot.runs {
-        *run = SnapshotRun::from_bytes(&run.to_bytes(), &schema()).unwrap();
-    }
-    let mut restored = super::tests::arrangement(Kind::Latest, SMALL);
-    let codec = Codec::new(vec![]).unwrap();
-    let ownership = Ownership {
-        codec: &codec,
-        columns: 0,
-        worker: 0,
-        peers: 1,
-    };
-    restored.restore(&[snapshot], &ownership).unwrap();
+    let mut restored = restarted(&arrangement, SMALL);
     assert_eq!(restored.upper(), 20);
     let wanted = read_all(&arrangement, &[], None, 100);
     assert_eq!(read_all(&restored, &[], None, 100), wanted);
@@ -360,10 +379,16 @@ fn a_snapshot_survives_its_bytes() {
 /// Rows of a multiset belong together by the first column of their keys, whatever the others hold.
 #[test]
 fn rows_find_their_owners_among_another_number_of_workers() {
+    check_owners(None);
+}
+
+fn check_owners(budget: Option<&Arc<Budget>>) {
     let codec = Codec::new(vec![DataType::Int64, DataType::Utf8]).unwrap();
     let mut random = Random(5);
     let mut model: BTreeMap<(i64, String), i64> = BTreeMap::new();
-    let mut arrangements: Vec<_> = (0..3).map(|_| arrangement(Kind::Multiset, SMALL)).collect();
+    let mut arrangements: Vec<_> = (0..3)
+        .map(|_| within(Kind::Multiset, SMALL, budget))
+        .collect();
     for epoch in 0..10 {
         for (worker, arrangement) in arrangements.iter_mut().enumerate() {
             let numbers = (0..20).map(|_| random.below(30) as i64 * 3 + worker as i64);
@@ -395,7 +420,7 @@ fn rows_find_their_owners_among_another_number_of_workers() {
         .collect();
     let mut owners: BTreeMap<i64, usize> = BTreeMap::new();
     for worker in 0..2 {
-        let mut restored = arrangement(Kind::Multiset, SMALL);
+        let mut restored = within(Kind::Multiset, SMALL, budget);
         let ownership = Ownership {
             codec: &codec,
             columns: 1,
@@ -403,7 +428,7 @@ fn rows_find_their_owners_among_another_number_of_workers() {
             peers: 2,
         };
         restored.restore(&snapshots, &ownership).unwrap();
-        let mut scan = restored.scan(&[], None);
+        let mut scan = restored.scan(&[], None).unwrap();
         while let Some(chunk) = scan.next_chunk(10).unwrap() {
             let columns = codec.decode(chunk.keys()).unwrap();
             for row in 0..chunk.len() {
@@ -433,36 +458,133 @@ fn a_snapshot_of_another_operator_is_refused() {
     assert!(error.unwrap_err().to_string().contains("another operator"));
 }
 
-#[test]
-fn damaged_bytes_are_an_error() {
+/// What comes back from a checkpoint.
+fn restarted(arrangement: &Arrangement, limits: Limits) -> Arrangement {
+    let mut snapshot = arrangement.snapshot(0, 1);
+    for run in &mut snapshot.runs {
+        *run = through_a_file(run);
+    }
+    let shape = arrangement.shape();
+    let mut restored = within(shape.kind, limits, shape.budget.as_ref());
+    let codec = Codec::new(vec![]).unwrap();
+    let ownership = Ownership {
+        codec: &codec,
+        columns: 0,
+        worker: 0,
+        peers: 1,
+    };
+    restored.restore(&[snapshot], &ownership).unwrap();
+    restored
+}
+
+/// Written, and opened again.
+fn through_a_file(run: &SnapshotRun) -> SnapshotRun {
+    let mut bytes = Vec::new();
+    let written = run.write_to(&mut bytes).unwrap();
+    assert_eq!(written.bytes, bytes.len() as u64);
+    let file = Arc::new(RunBytes::new("a run", bytes));
+    let opened = SnapshotRun::open(run.lower, run.upper, file, &schema()).unwrap();
+    assert_eq!(opened.checksum(), Some(written.checksum));
+    opened
+}
+
+/// Opens a file and reads all of it.
+fn open_all(bytes: Vec<u8>, epochs: (u64, u64)) -> Result<usize, OperatorError> {
+    let file = Arc::new(RunBytes::new("state/run-7", bytes));
+    let run = SnapshotRun::open(epochs.0, epochs.1, file, &schema())?;
+    let mut rows = 0;
+    for part in run.parts.iter() {
+        rows += part.block(None)?.len();
+    }
+    Ok(rows)
+}
+
+fn a_file() -> (Vec<u8>, (u64, u64)) {
     let mut arrangement = arrangement(Kind::Latest, SMALL);
     let rows: Vec<_> = (0..30_u8)
-        .map(|k| (vec![k, 1, 2], i64::from(k), 1))
+        .map(|k| (vec![k, 1, 2], i64::from(k), i64::from(k % 5 > 0)))
         .collect();
     insert(&mut arrangement, 0, &rows);
-    let bytes = arrangement.snapshot(0, 1).runs[0].to_bytes();
+    let mut bytes = Vec::new();
+    let run = arrangement.snapshot(0, 1).runs.remove(0);
+    run.write_to(&mut bytes).unwrap();
+    (bytes, (run.lower, run.upper))
+}
+
+#[test]
+fn a_damaged_file_is_an_error_that_names_it() {
+    let (bytes, epochs) = a_file();
+    assert_eq!(open_all(bytes.clone(), epochs).unwrap(), 30);
+    let check = |damaged: Vec<u8>, how: String| {
+        let error = open_all(damaged, epochs).expect_err(&how).to_string();
+        assert!(
+            error.starts_with("file of state \"state/run-7\" is damaged: "),
+            "{how}: {error}"
+        );
+    };
     for at in 0..bytes.len() {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 0x10;
-        assert!(
-            SnapshotRun::from_bytes(&damaged, &schema()).is_err(),
-            "byte {at}"
-        );
-        assert!(
-            SnapshotRun::from_bytes(&bytes[..at], &schema()).is_err(),
-            "length {at}"
-        );
+        for flip in [1, 0x10, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= flip;
+            check(damaged, format!("byte {at} ^ {flip}"));
+        }
+        check(bytes[..at].to_vec(), format!("length {at}"));
     }
-    // Even with a checksum that fits, lengths that do not are an error.
+    let mut longer = bytes.clone();
+    longer.extend_from_slice(&[0; 8]);
+    check(longer, "longer".into());
+}
+
+/// What a checksum cannot tell: the file of other epochs, of other columns, of another build.
+#[test]
+fn another_file_is_refused() {
+    let (bytes, epochs) = a_file();
+    let error = open_all(bytes.clone(), (3, 9)).unwrap_err().to_string();
+    assert!(
+        error.contains("the epochs from 0 to 1 instead of 3 to 9"),
+        "{error}"
+    );
+    let file = Arc::new(RunBytes::new("f", bytes.clone()));
+    let none = Arc::new(Schema::empty());
+    let error = SnapshotRun::open(epochs.0, epochs.1, file, &none).unwrap_err();
+    assert!(error.to_string().contains("2 value columns instead of 0"));
+    let mut newer = bytes;
+    newer[7] += 1;
+    let error = open_all(newer, epochs).unwrap_err().to_string();
+    assert!(error.contains("version 3 of the format"), "{error}");
+}
+
+/// With checksums that fit, contents that do not are an error all the same.
+#[test]
+fn a_wrong_file_with_right_checksums_is_no_panic() {
+    let (bytes, epochs) = a_file();
+    let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    for at in 0..bytes.len() - 8 {
-        let mut damaged = bytes[..bytes.len() - 8].to_vec();
-        damaged[at] ^= 0xff;
-        let sum = crate::keys::hash_bytes(0, &damaged);
-        damaged.extend(sum.to_le_bytes());
-        let _ = SnapshotRun::from_bytes(&damaged, &schema());
+    let word = |bytes: &[u8], at: usize| {
+        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize
+    };
+    let trailer = bytes.len() - 32;
+    let footer = word(&bytes, trailer);
+    for at in 8..trailer {
+        for flip in [1, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= flip;
+            if at < footer {
+                // The first block's entry begins after the four words of the footer.
+                let mut entry = footer + 32;
+                while word(&bytes, entry) + word(&bytes, entry + 8) <= at {
+                    entry += 64 + word(&bytes, entry + 48) + word(&bytes, entry + 56);
+                }
+                let (start, length) = (word(&bytes, entry), word(&bytes, entry + 8));
+                let sum = crate::keys::hash_bytes(0, &damaged[start..start + length]);
+                damaged[entry + 16..entry + 24].copy_from_slice(&sum.to_le_bytes());
+            }
+            let sum = crate::keys::hash_bytes(0, &damaged[footer..trailer]);
+            damaged[trailer + 16..trailer + 24].copy_from_slice(&sum.to_le_bytes());
+            let _ = open_all(damaged, epochs);
+        }
     }
-    let _ = std::panic::take_hook();
+    std::panic::set_hook(hook);
 }
 
 /// The second dataflow sees what is there when it comes and what is added later, and holds nothing back.
@@ -551,3 +673,5 @@ fn a_second_dataflow_imports_the_arrangement() {
         worker.step_while(|| !second.done());
     });
 }
+
+mod spill;

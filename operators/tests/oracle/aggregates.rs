@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_operators::Edge;
-use highwater_operators::aggregate::{Emit, aggregate, needs_order};
+use highwater_operators::aggregate::{Emit, State, aggregate, aggregate_with_state, needs_order};
 
-use crate::cluster::{CLUSTERS, Cluster, run};
+use crate::cluster::{CLUSTERS, Cluster, run, tiny_budget};
 use crate::data::{Epochs, Random, schema};
 use crate::reference::{CLOSE, Case, Close, ROUGH, Reference, Table, put, same};
 
@@ -126,16 +126,26 @@ fn check_as(
             table
         })
         .collect();
-    for cluster in CLUSTERS {
-        let context = |what: &str| format!("{case:?} on {cluster:?}, seed {seed}, {what}");
-        let aggregation = aggregation.clone();
+    for (index, cluster) in CLUSTERS.into_iter().enumerate() {
+        let budget = tiny_budget(seed + index as u64);
+        let context = |what: &str| {
+            let limit = budget.as_ref().map(|budget| budget.bytes_max());
+            format!("{case:?} on {cluster:?} within {limit:?}, seed {seed}, {what}")
+        };
+        let (aggregation, within) = (aggregation.clone(), budget.clone());
         let output = run(
             cluster,
             &epochs,
             0,
             edge.clone(),
             seed,
-            move |rows, failure| aggregate(rows, aggregation.clone(), failure),
+            move |rows, failure| {
+                let state = State {
+                    budget: within.clone(),
+                    ..State::default()
+                };
+                aggregate_with_state(rows, aggregation.clone(), state, failure).rows
+            },
         );
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", context("run")));
         let mut table = Table::new();

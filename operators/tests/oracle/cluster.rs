@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
+use highwater_operators::arrangement::{Budget, HeapStore};
 use highwater_operators::{BatchBuilder, Edge, Failure, Rows};
 use timely::WorkerConfig;
 use timely::communication::allocator::ProcessBuilder;
@@ -115,6 +116,13 @@ impl Cluster {
             .map(|result| result.unwrap())
             .collect()
     }
+}
+
+/// Every other time a memory limit that sends all state, or most of it, to files.
+pub(crate) fn tiny_budget(number: u64) -> Option<Arc<Budget>> {
+    let limits = [None, Some(0), None, Some(30_000), None, Some(3_000)];
+    let limit = limits[number as usize % limits.len()];
+    limit.map(|bytes| Budget::new(bytes, HeapStore::default()))
 }
 
 /// What a dataflow put out on all workers: batches by epoch, or the first failure.

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use highwater_operators::aggregate::{Aggregation, Emit, State, aggregate_with_state, needs_order};
-use highwater_operators::arrangement::{Snapshot, SnapshotRun, Snapshots};
+use highwater_operators::arrangement::{RunBytes, Snapshot, SnapshotRun, Snapshots};
 use highwater_operators::{BatchBuilder, Edge, Rows};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
-use crate::cluster::{CLUSTERS, Cluster, Output, run};
+use crate::cluster::{CLUSTERS, Cluster, Output, run, tiny_budget};
 use crate::data::{Epochs, Random, schema};
 use crate::reference::{CLOSE, Case, Reference, Table, put, same};
 
@@ -64,12 +64,15 @@ fn save<'s>(
     }
 }
 
-/// Through bytes and back, as a checkpoint would.
+/// Through files and back, as a checkpoint would.
 fn stored(snapshot: &Snapshot) -> Snapshot {
     let mut snapshot = snapshot.clone();
     for run in &mut snapshot.runs {
-        let values = run.blocks[0].values().schema();
-        *run = SnapshotRun::from_bytes(&run.to_bytes(), &values).unwrap();
+        let values = run.values().unwrap();
+        let mut bytes = Vec::new();
+        run.write_to(&mut bytes).unwrap();
+        let file = Arc::new(RunBytes::new("a run", bytes));
+        *run = SnapshotRun::open(run.lower, run.upper, file, &values).unwrap();
     }
     snapshot
 }
@@ -91,6 +94,7 @@ impl Job {
     ) -> (Output, Vec<Snapshot>) {
         let saved = Arc::new(Mutex::new(Vec::new()));
         let (aggregation, keep) = (self.aggregation.clone(), Arc::clone(&saved));
+        let budget = tiny_budget(self.seed + u64::from(first > 0));
         let output = run(
             cluster,
             &self.epochs,
@@ -104,6 +108,7 @@ impl Job {
                     start: 0,
                     restore: restore.clone(),
                     snapshots: snapshots.clone(),
+                    budget: budget.clone(),
                     ..State::default()
                 };
                 let aggregated = aggregate_with_state(rows, aggregation.clone(), state, failure);

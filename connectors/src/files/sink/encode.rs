@@ -11,6 +11,7 @@ use orc_rust::compression::CompressionType as OrcCompression;
 use orc_rust::{ArrowWriter as OrcWriter, ArrowWriterBuilder as OrcWriterBuilder};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::error::FileSinkError;
@@ -20,7 +21,9 @@ use crate::time::Zone;
 use crate::view::{JsonStyle, TextStyle, View, push_json_object};
 
 /// A row group is closed when so many bytes are buffered: it bounds the memory of a writer.
-const ROW_GROUP_BYTES: usize = 64 << 20;
+pub(super) const ROW_GROUP_BYTES: usize = 64 << 20;
+
+const LINES_BUFFER_BYTES: usize = 64 << 10;
 
 /// Writes rows to one file.
 pub(super) enum Encoder {
@@ -72,23 +75,27 @@ impl Target {
 }
 
 impl Encoder {
+    /// ORC, which does not tell what it buffers, gets stripes of `stripe_bytes`.
     pub(super) fn create(
         path: &Path,
         schema: &SchemaRef,
         format: &OutFormat,
         zone: Zone,
+        stripe_bytes: usize,
     ) -> Result<Encoder, FileSinkError> {
         let file = File::create(path).map_err(|source| FileSinkError::write(path, source))?;
         let gzip = match format {
             OutFormat::Parquet(compression) => {
                 return parquet_writer(path, file, schema, *compression);
             }
-            OutFormat::Orc(compression) => return orc_writer(path, file, schema, *compression),
+            OutFormat::Orc(compression) => {
+                return orc_writer(path, file, schema, *compression, stripe_bytes);
+            }
             OutFormat::Json { gzip, .. }
             | OutFormat::Text { gzip, .. }
             | OutFormat::Csv { gzip, .. } => *gzip,
         };
-        let file = BufWriter::with_capacity(64 << 10, file);
+        let file = BufWriter::with_capacity(LINES_BUFFER_BYTES, file);
         let mut target = match gzip {
             true => Target::Gzip(GzEncoder::new(file, flate2::Compression::default())),
             false => Target::Plain(file),
@@ -119,11 +126,11 @@ impl Encoder {
     pub(super) fn write(&mut self, path: &Path, rows: &RecordBatch) -> Result<(), FileSinkError> {
         match self {
             Encoder::Parquet(writer) => {
-                writer.write(rows).map_err(|source| encode(path, source))?;
-                if writer.in_progress_size() > ROW_GROUP_BYTES {
-                    writer.flush().map_err(|source| encode(path, source))?;
+                writer.write(rows).map_err(|e| encode_parquet(path, e))?;
+                match writer.in_progress_size() > ROW_GROUP_BYTES {
+                    true => self.flush(path),
+                    false => Ok(()),
                 }
-                Ok(())
             }
             Encoder::Orc(writer, _) => writer.write(rows).map_err(|source| encode(path, source)),
             Encoder::Lines(lines) => {
@@ -139,23 +146,38 @@ impl Encoder {
         }
     }
 
-    /// Writes the rest, and makes sure that it is on the disk.
+    /// Writes the rest. That it is on the disk is for whoever stages the file to see to.
     pub(super) fn finish(self, path: &Path) -> Result<(), FileSinkError> {
-        let file = match self {
-            Encoder::Parquet(writer) => {
-                writer.into_inner().map_err(|source| encode(path, source))?
-            }
+        match self {
+            Encoder::Parquet(writer) => writer.into_inner().map_err(|e| encode_parquet(path, e)),
             Encoder::Orc(writer, file) => {
                 writer.close().map_err(|source| encode(path, source))?;
-                file
+                Ok(file)
             }
             Encoder::Lines(lines) => lines
                 .target
                 .finish()
-                .map_err(|source| FileSinkError::write(path, source))?,
-        };
-        file.sync_all()
-            .map_err(|source| FileSinkError::write(path, source))
+                .map_err(|source| FileSinkError::write(path, source)),
+        }?;
+        Ok(())
+    }
+
+    /// About how many bytes wait in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Encoder::Parquet(writer) => writer.memory_size(),
+            // It does not tell; `stripe_bytes` bounds it.
+            Encoder::Orc(..) => 0,
+            Encoder::Lines(lines) => lines.text.capacity() + LINES_BUFFER_BYTES,
+        }
+    }
+
+    /// Ends a row group, if there are such and rows are in it.
+    pub(super) fn flush(&mut self, path: &Path) -> Result<(), FileSinkError> {
+        match self {
+            Encoder::Parquet(writer) => writer.flush().map_err(|e| encode_parquet(path, e)),
+            Encoder::Orc(..) | Encoder::Lines(_) => Ok(()),
+        }
     }
 }
 
@@ -170,8 +192,19 @@ fn parquet_writer(
         .set_created_by("highwater".into())
         .build();
     let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties))
-        .map_err(|source| encode(path, source))?;
+        .map_err(|e| encode_parquet(path, e))?;
     Ok(Encoder::Parquet(Box::new(writer)))
+}
+
+/// The disk's own errors stay what they are.
+fn encode_parquet(path: &Path, error: ParquetError) -> FileSinkError {
+    match error {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(source) => FileSinkError::write(path, *source),
+            Err(other) => encode(path, other),
+        },
+        other => encode(path, other),
+    }
 }
 
 fn encode(
@@ -199,6 +232,7 @@ fn orc_writer(
     file: File,
     schema: &SchemaRef,
     compression: Option<OrcCompression>,
+    stripe_bytes: usize,
 ) -> Result<Encoder, FileSinkError> {
     let kept = file
         .try_clone()
@@ -208,7 +242,7 @@ fn orc_writer(
         Some(compression) => builder.with_compression(compression),
         None => builder,
     };
-    let writer = builder.with_stripe_byte_size(ROW_GROUP_BYTES).try_build();
+    let writer = builder.with_stripe_byte_size(stripe_bytes).try_build();
     let writer = writer.map_err(|source| encode(path, source))?;
     Ok(Encoder::Orc(Box::new(writer), kept))
 }

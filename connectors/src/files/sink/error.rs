@@ -1,9 +1,12 @@
 //! What can go wrong when files are written.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use highwater_engine::sink::SinkError;
 use highwater_engine::source::Retry;
+
+use crate::files::log::LogError;
 
 /// What can go wrong when files are written.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +18,7 @@ pub enum FileSinkError {
         path: String,
     },
     /// A file or directory cannot be written (the disk is full, a permission is missing).
-    #[error("could not write \"{path}\"")]
+    #[error("could not write \"{path}\"{}", hint(.source))]
     Write {
         /// The path.
         path: String,
@@ -23,8 +26,17 @@ pub enum FileSinkError {
         #[source]
         source: io::Error,
     },
+    /// What was written before cannot be read.
+    #[error("could not read \"{path}\"{}", hint(.source))]
+    Read {
+        /// The path.
+        path: String,
+        /// How it failed.
+        #[source]
+        source: io::Error,
+    },
     /// Rows could not be encoded.
-    #[error("could not write rows to \"{path}\"")]
+    #[error("could not write rows to \"{path}\"{}", hint_below(.source.as_ref()))]
     Encode {
         /// The file.
         path: String,
@@ -34,7 +46,8 @@ pub enum FileSinkError {
     },
     /// A staged file was taken away before its commit.
     #[error(
-        "staged file \"{path}\" is gone before it was committed; nothing else may touch hidden files of the output directory"
+        "staged file \"{path}\" is gone or changed before it was committed; nothing else may touch hidden files of the \
+         output directory, and only one run of a query may write"
     )]
     Lost {
         /// The file.
@@ -46,22 +59,130 @@ pub enum FileSinkError {
         /// What was found.
         body: String,
     },
+    /// The commit log is not as it was written.
+    #[error("commit log \"{path}\" {reason}")]
+    Log {
+        /// The file of the log.
+        path: String,
+        /// What is wrong, and the fix.
+        reason: String,
+    },
+    /// Another run of the query was faster.
+    #[error(
+        "commit log \"{path}\" was written by another run of this query; only one may run at a time"
+    )]
+    OtherWriter {
+        /// The file of the log.
+        path: String,
+    },
+    /// A run was cut elsewhere than the one that is committed.
+    #[error(
+        "output directory \"{path}\" has the epochs up to {committed} of this query, so epochs {first} to {last} cannot be \
+         committed as one; the checkpoint directory is older than the output: restore both from one copy"
+    )]
+    Overlap {
+        /// The output directory.
+        path: String,
+        /// The run's first epoch.
+        first: u64,
+        /// The run's last epoch.
+        last: u64,
+        /// The newest epoch that is committed.
+        committed: u64,
+    },
+    /// A batch is not to be added to what is there.
+    #[error(
+        "path \"{path}\" already exists; .mode(SaveMode::Append) adds to it, Overwrite replaces it, Ignore leaves it"
+    )]
+    Exists {
+        /// The path.
+        path: String,
+    },
+    /// A batch would replace what a query writes.
+    #[error(
+        "path \"{path}\" holds the output of a query, which a batch cannot overwrite; remove the directory or write \
+         elsewhere"
+    )]
+    OverwritesQuery {
+        /// The path.
+        path: String,
+    },
+}
+
+/// What whoever sees the error can do.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            ": the disk is full; free space, then start again"
+        }
+        ErrorKind::FileTooLarge => ": the file is longer than the system allows; raise the limit",
+        ErrorKind::PermissionDenied => {
+            ": permission is denied; grant it to the user who runs the query, then start again"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            ": the file system is read-only; mount it for writing, then start again"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            ": a file is where a directory must be; move it away, then start again"
+        }
+        ErrorKind::IsADirectory => {
+            ": a directory is where a file must be; move it away, then start again"
+        }
+        _ => "",
+    }
+}
+
+/// The same if a disk's error is below another one.
+fn hint_below(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut below = Some(error);
+    while let Some(error) = below {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return hint(error);
+        }
+        below = error.source();
+    }
+    ""
 }
 
 impl FileSinkError {
-    pub(super) fn write(path: &std::path::Path, source: io::Error) -> Self {
+    pub(super) fn write(path: &Path, source: io::Error) -> Self {
         FileSinkError::Write {
             path: path.display().to_string(),
             source,
         }
     }
 
+    /// An error while rows are written. What is half written cannot be gone on with: the query starts again from its
+    /// log.
     pub(super) fn of_sink(self, connector: &'static str) -> SinkError {
         SinkError {
             connector,
-            // What is half written cannot be gone on with: the query starts again from its log.
             retry: Retry::Never,
             source: Box::new(self),
+        }
+    }
+
+    /// An error while a run is committed, which may be asked again if the system may come round.
+    pub(super) fn of_commit(self, connector: &'static str) -> SinkError {
+        let retry = match self {
+            FileSinkError::Write { .. } | FileSinkError::Read { .. } => Retry::Later,
+            _ => Retry::Never,
+        };
+        SinkError {
+            connector,
+            retry,
+            source: Box::new(self),
+        }
+    }
+}
+
+impl From<LogError> for FileSinkError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Read { path, source } => FileSinkError::Read { path, source },
+            LogError::Write { path, source } => FileSinkError::Write { path, source },
+            LogError::Damaged { path, reason } => FileSinkError::Log { path, reason },
+            LogError::OtherWriter { path } => FileSinkError::OtherWriter { path },
         }
     }
 }

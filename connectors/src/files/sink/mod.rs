@@ -1,10 +1,20 @@
 //! Files as sinks: text, JSON lines, CSV, Parquet and ORC, appended to a directory.
 //!
-//! Commit: by renaming, idempotent by the names; see `writer`.
+//! Commit: by a line in a log, then by renaming; idempotent by the epochs in the log. See `commit`.
+//!
+//! What a query stages waits in `_highwater_staged/<query>/` below the output directory, on the same file system; its log
+//! is in `_highwater_log/<query>/`. Several queries may write into one directory.
 
+mod batch;
+mod commit;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod directory_tests;
 mod encode;
 mod error;
 mod lines;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -15,7 +25,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use highwater_engine::options::{OptionError, Options};
 use highwater_engine::sink::{
-    OutputMode, Placement, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest, SinkWriter,
+    OutputMode, Placement, SaveMode, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest,
+    SinkWriter,
 };
 use highwater_engine::source::FormatError;
 use orc_rust::compression::CompressionType as OrcCompression;
@@ -25,9 +36,10 @@ pub use error::FileSinkError;
 use lines::LineStyle;
 
 use super::nullable;
-use crate::options::{character, flag, flag_or, invalid};
+use crate::options::{character, duration_us, flag, flag_or, invalid, positive};
 use crate::time::Zone;
-use writer::{FileSink, FileWriter};
+use commit::FileSink;
+use writer::FileWriter;
 
 /// What the files hold.
 #[derive(Debug, Clone)]
@@ -78,6 +90,10 @@ struct SinkConfig {
     /// The others, which are in the files.
     data_columns: Vec<usize>,
     data_schema: SchemaRef,
+    /// Runs that are older are forgotten: readers that honour the log see them no more.
+    retention_us: Option<i64>,
+    /// No file has more rows.
+    file_rows_max: Option<u64>,
 }
 
 /// The formats of files that can be written, by name.
@@ -105,8 +121,6 @@ const CSV_KNOWN: &[&str] = &[
 ];
 
 const NOT_BUILT: &[&str] = &[
-    "retention",
-    "maxRecordsPerFile",
     "charToEscapeQuoteEscaping",
     "extension",
     "mergeSchema",
@@ -134,10 +148,11 @@ impl FileFormat {
             let (compression, ending) = match codec.as_deref() {
                 None | Some("snappy") => (Compression::SNAPPY, ".snappy"),
                 Some("none" | "uncompressed") => (Compression::UNCOMPRESSED, ""),
+                Some("gzip") => (Compression::GZIP(Default::default()), ".gz"),
                 Some("zstd") => (Compression::ZSTD(Default::default()), ".zstd"),
                 Some("lz4" | "lz4_raw") => (Compression::LZ4_RAW, ".lz4raw"),
                 Some(codec) => {
-                    let reason = "it is snappy, zstd, lz4_raw or none";
+                    let reason = "it is snappy, gzip, zstd, lz4_raw or none";
                     return Err(refused(codec, reason).into());
                 }
             };
@@ -237,7 +252,10 @@ impl CsvStyle {
 impl SinkFormat for FileFormat {
     fn sink(&self, request: SinkRequest) -> Result<Arc<dyn SinkFactory>, FormatError> {
         let owner = format!("the {} sink", self.name);
-        let mut known = vec!["path", "compression", "timeZone"];
+        let mut known = vec!["path", "compression", "timeZone", "maxRecordsPerFile"];
+        if request.streaming {
+            known.push("retention");
+        }
         if self.name == "csv" {
             known.extend(CSV_KNOWN);
         }
@@ -272,6 +290,12 @@ impl SinkFormat for FileFormat {
         })?;
         if directory.is_file() {
             return refuse(FileSinkError::NotADirectory { path }.to_string());
+        }
+        let retention_us = duration_us(&request.options, &owner, "retention")?;
+        if let (Some(value), Some(us)) = (request.options.get("retention"), retention_us)
+            && us <= 0
+        {
+            return Err(invalid(&owner, "retention", value, "it is a positive time").into());
         }
         let name = request
             .options
@@ -313,6 +337,8 @@ impl SinkFormat for FileFormat {
                 partitions,
                 data_columns,
                 data_schema,
+                retention_us,
+                file_rows_max: positive(&request.options, &owner, "maxRecordsPerFile")?,
             }),
         }))
     }
@@ -333,6 +359,15 @@ struct FileSinkFactory {
 impl SinkFactory for FileSinkFactory {
     fn placement(&self) -> Placement {
         Placement::EveryWorker
+    }
+
+    fn groups_epochs(&self) -> bool {
+        true
+    }
+
+    fn open_batch(&self, mode: Option<SaveMode>) -> Result<Option<Box<dyn Sink>>, SinkError> {
+        batch::open(Arc::clone(&self.config), mode)
+            .map_err(|error| error.of_sink(self.config.connector))
     }
 
     fn open(&self) -> Result<Box<dyn Sink>, SinkError> {

@@ -12,25 +12,28 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::conformance;
+use crate::files::committed::CommittedLister;
+use crate::files::listing::Directory;
+use crate::files::options::FileOptions;
 use crate::json::{JsonDecoder, JsonOptions};
 
 fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
+pub(super) fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
     Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
 }
 
-fn rows(schema: &SchemaRef, json: &str) -> RecordBatch {
+pub(super) fn rows(schema: &SchemaRef, json: &str) -> RecordBatch {
     let all: Vec<usize> = (0..schema.fields().len()).collect();
     let mut decoder = JsonDecoder::new(schema, &all, JsonOptions::default()).unwrap();
     decoder.decode_lines(json.as_bytes(), usize::MAX).unwrap();
     decoder.flush().unwrap()
 }
 
-fn request(path: &Path, schema: &SchemaRef, options: &[(&str, &str)]) -> SinkRequest {
+pub(super) fn request(path: &Path, schema: &SchemaRef, options: &[(&str, &str)]) -> SinkRequest {
     let mut request = SinkRequest {
         options: Options::default(),
         path: Some(path.to_str().unwrap().into()),
@@ -50,7 +53,7 @@ fn request(path: &Path, schema: &SchemaRef, options: &[(&str, &str)]) -> SinkReq
     request
 }
 
-fn factory(name: &'static str, request: SinkRequest) -> Arc<dyn SinkFactory> {
+pub(super) fn factory(name: &'static str, request: SinkRequest) -> Arc<dyn SinkFactory> {
     FileFormat { name }.sink(request).unwrap()
 }
 
@@ -58,8 +61,17 @@ fn refusal(name: &'static str, request: SinkRequest) -> String {
     FileFormat { name }.sink(request).err().unwrap().to_string()
 }
 
+/// Lists what the log of a directory says.
+pub(super) fn lister(directory: &Path) -> CommittedLister {
+    let directory = Directory {
+        path: directory.to_str().unwrap().into(),
+        partition: Vec::new(),
+    };
+    CommittedLister::new(Arc::new(directory), &FileOptions::default())
+}
+
 /// Names of visible files below, in order.
-fn visible(directory: &Path) -> Vec<String> {
+pub(super) fn visible(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(directory) else {
         return found;
@@ -67,13 +79,16 @@ fn visible(directory: &Path) -> Vec<String> {
     for entry in entries {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
+        if name.starts_with(['.', '_']) && !name.contains('=') {
+            continue;
+        }
         if entry.path().is_dir() {
             found.extend(
                 visible(&entry.path())
                     .iter()
                     .map(|below| format!("{name}/{below}")),
             );
-        } else if !name.starts_with('.') {
+        } else {
             found.push(name);
         }
     }
@@ -106,7 +121,7 @@ fn text(name: &'static str, schema: &SchemaRef, json: &str, options: &[(&str, &s
 }
 
 /// How many rows a batch read of the directory sees.
-fn count(name: &str, directory: &Path, schema: &SchemaRef) -> usize {
+pub(super) fn count(name: &str, directory: &Path, schema: &SchemaRef) -> usize {
     let format = super::super::sources()
         .into_iter()
         .find(|(format, _)| *format == name)
@@ -185,28 +200,45 @@ fn every_format_conforms() {
 }
 
 #[test]
-fn a_run_that_was_half_visible_is_replaced_by_fewer_workers() {
+fn fewer_workers_take_over_from_more() {
     let one = schema(&[("s", DataType::Utf8)]);
     let dir = tempfile::tempdir().unwrap();
     let make = || factory("json", request(dir.path(), &one, &[]));
     let batch = rows(&one, "{\"s\":\"a\"}\n{\"s\":\"b\"}\n");
-    let (first, mut sink) = (make(), make().open().unwrap());
-    let mut receipts = Vec::new();
-    for worker in 0..2 {
-        let mut writer = first.writer(worker, "1f-2e").unwrap();
-        writer.write(0, &batch.slice(worker, 1)).unwrap();
-        receipts.push(writer.stage(0..=0).unwrap());
-    }
-    sink.commit(0..=0, &receipts).unwrap();
-    // The commit never got on record; now there is one worker, and it has all rows.
-    let again = make();
-    let mut sink = again.open().unwrap();
-    let mut writer = again.writer(0, "1f-2e").unwrap();
-    writer.write(0, &batch).unwrap();
-    let receipt = writer.stage(0..=0).unwrap();
-    sink.commit(0..=0, &[receipt]).unwrap();
-    assert_eq!(count("json", dir.path(), &one), 2);
-    assert_eq!(visible(dir.path()), ["part-00000-0-1f-2e.json"]);
+    let stage = |epoch: u64| {
+        let two = (0..2).map(|worker| {
+            let mut writer = make().writer(worker, "1f-2e").unwrap();
+            writer.write(epoch, &batch.slice(worker, 1)).unwrap();
+            writer.stage(epoch..=epoch).unwrap()
+        });
+        two.collect::<Vec<_>>()
+    };
+    let mut sink = make().open().unwrap();
+    sink.commit(0..=0, &stage(0)).unwrap();
+    stage(1);
+    // They died, and came back as one.
+    let mut sink = make().open().unwrap();
+    assert_eq!(sink.committed().unwrap(), Some(0));
+    let staged = dir.path().join("_highwater_staged/1f-2e");
+    assert_eq!(fs::read_dir(staged).unwrap().count(), 0);
+    let mut writer = make().writer(0, "1f-2e").unwrap();
+    writer.write(1, &batch).unwrap();
+    let receipt = writer.stage(1..=3).unwrap();
+    sink.commit(1..=3, &[receipt]).unwrap();
+    assert_eq!(count("json", dir.path(), &one), 4);
+    let expected = [
+        "part-00000-0-1f-2e.json",
+        "part-00000-1-1f-2e.json",
+        "part-00001-0-1f-2e.json",
+    ];
+    assert_eq!(visible(dir.path()), expected);
+    // A run that is cut elsewhere than what is there cannot be told from it.
+    let error = sink.commit(3..=4, &[]).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        cause.contains("has the epochs up to 3 of this query"),
+        "{cause}"
+    );
 }
 
 #[test]
@@ -251,6 +283,7 @@ fn what_is_compressed_can_be_read_back() {
         ("json", "gzip"),
         ("csv", "gzip"),
         ("parquet", "zstd"),
+        ("parquet", "gzip"),
         ("parquet", "lz4_raw"),
         ("parquet", "none"),
     ] {
@@ -404,7 +437,11 @@ fn a_full_disk_is_an_error_and_no_panic() {
         let factory = factory(name, request(dir.path(), &one, &[]));
         factory.open().unwrap();
         let mut writer = factory.writer(0, "1f-2e").unwrap();
-        std::os::unix::fs::symlink("/dev/full", dir.path().join(".open-0-1f-2e.0")).unwrap();
+        std::os::unix::fs::symlink(
+            "/dev/full",
+            dir.path().join("_highwater_staged/1f-2e/open-0.0"),
+        )
+        .unwrap();
         let written = writer.write(0, &rows(&one, "{\"s\":\"a\"}"));
         let error = written.and_then(|()| writer.stage(0..=0)).unwrap_err();
         let mut cause: &dyn std::error::Error = &error;
@@ -426,10 +463,13 @@ fn a_lost_part_is_told() {
     let mut writer = factory.writer(0, "1f-2e").unwrap();
     writer.write(0, &rows(&one, "{\"s\":\"a\"}")).unwrap();
     let receipt = writer.stage(0..=0).unwrap();
-    for entry in fs::read_dir(dir.path()).unwrap() {
+    for entry in fs::read_dir(dir.path().join("_highwater_staged/1f-2e")).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
     let error = sink.commit(0..=0, &[receipt]).unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("is gone before it was committed"), "{cause}");
+    assert!(
+        cause.contains("is gone or changed before it was committed"),
+        "{cause}"
+    );
 }

@@ -1,115 +1,270 @@
-//! Writes files under hidden names, and makes them visible by renaming.
+//! Writes the parts of one worker, and stages them where nobody reads.
 //!
-//! A part of a run of epochs has three names in its life: `.open-<worker>-<query>.<n>` while rows come,
-//! `.part-<first epoch>-<worker>-<query>.<n><ending>` once it is whole and on the disk, and without the dot, in its
-//! partition's directory, once the run is committed. All are functions of the run and the worker, so a replay writes
-//! over what died.
+//! A part is `open-<worker>.<n>` in `_highwater_staged/<query>/` while rows come, `<first epoch>-<worker>.<n>` once it is
+//! whole and on the disk, and `part-<first epoch>-<worker>-<query><ending>` in its partition's directory once the run is
+//! committed. All are functions of the run and the worker, so a replay writes over what died.
 //!
-//! The renames of one run are not one step: a crash between them leaves a part of the run visible until the restarted
-//! query commits it again. It then replaces what is there, and takes away what other workers left of the same run
-//! when there were more of them. So after recovery each row is there once, however many workers there are now; that
-//! the run is cut at the same epochs again, the engine's log sees to.
+//! Rows are encoded as they come. The first few partitions of a run have a file open each; rows of all others wait in
+//! a `Spill`, which brings them together by partition, and are written one file after the other when the run ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
-use highwater_engine::sink::{Receipt, Sink, SinkError, SinkWriter};
-use serde::{Deserialize, Serialize};
+use highwater_engine::failpoint::reach;
+use highwater_engine::sink::{Receipt, SinkError, SinkWriter};
 
 use super::SinkConfig;
-use super::encode::Encoder;
+use super::encode::{Encoder, ROW_GROUP_BYTES};
 use super::error::FileSinkError;
+use super::spill::Spill;
+use crate::files::log::{Part, create_directories, sync_directory};
 use crate::files::partition::NULL_VALUE;
 use crate::view::{TextStyle, TimePatterns, View};
 
-/// One staged file, as a receipt tells it. Names are relative to the output directory.
-#[derive(Debug, Serialize, Deserialize)]
-struct Part {
-    staged: String,
-    visible: String,
+/// So many partitions of a run have a file open while rows come: the first ones.
+const OPEN_MAX: usize = 16;
+
+/// All open files together keep at most about so many bytes in memory.
+const OPEN_BYTES_MAX: usize = 64 << 20;
+
+/// With so many runs on disk a spill is written to files, though more rows of its partitions may come.
+const SPILL_RUNS_MAX: usize = 64;
+
+/// So many threads bring files to the disk at a time.
+const SYNC_THREADS: usize = 8;
+
+/// A file that is being written.
+struct OpenPart {
+    encoder: Encoder,
+    written: WrittenPart,
 }
 
-struct OpenPart {
+/// A file that is whole, or will be.
+struct WrittenPart {
     path: PathBuf,
-    encoder: Encoder,
+    partition: u32,
+    /// Counts the files of a partition.
+    piece: u32,
+    rows: u64,
+}
+
+/// The partitions of a run.
+#[derive(Default)]
+struct Partitions {
+    /// By path.
+    numbers: HashMap<String, u32>,
+    paths: Vec<String>,
+    /// How many files each has.
+    pieces: Vec<u32>,
+}
+
+impl Partitions {
+    fn number(&mut self, path: &str) -> u32 {
+        if let Some(number) = self.numbers.get(path) {
+            return *number;
+        }
+        let number = self.paths.len() as u32;
+        self.numbers.insert(path.to_string(), number);
+        self.paths.push(path.to_string());
+        self.pieces.push(0);
+        number
+    }
 }
 
 /// Writes the parts of one worker.
 pub(super) struct FileWriter {
     config: Arc<SinkConfig>,
     worker: usize,
-    /// By partition: the path of its directory, empty if there are none.
-    open: BTreeMap<String, OpenPart>,
+    partitions: Partitions,
+    /// By partition.
+    open: BTreeMap<u32, OpenPart>,
+    written: Vec<WrittenPart>,
+    spill: Spill,
+    /// Counts the files of the run.
+    files: usize,
     rows: u64,
 }
 
 impl FileWriter {
     pub(super) fn new(config: Arc<SinkConfig>, worker: usize) -> Self {
+        let prefix = config.staged().join(format!("open-{worker}-spill"));
         FileWriter {
+            spill: Spill::new(prefix, Arc::clone(&config.data_schema)),
             config,
             worker,
+            partitions: Partitions::default(),
             open: BTreeMap::new(),
+            written: Vec::new(),
+            files: 0,
             rows: 0,
         }
     }
 
-    fn write_to(&mut self, partition: String, rows: &RecordBatch) -> Result<(), FileSinkError> {
+    fn create(&mut self, partition: u32) -> Result<OpenPart, FileSinkError> {
         let config = &self.config;
-        let count = self.open.len();
-        let part = match self.open.entry(partition) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let name = format!(".open-{}-{}.{count}", self.worker, config.query);
-                let path = config.directory.join(name);
-                let encoder =
-                    Encoder::create(&path, &config.data_schema, &config.format, config.zone)?;
-                entry.insert(OpenPart { path, encoder })
-            }
+        let staged = config.staged();
+        let path = staged.join(format!("open-{}.{}", self.worker, self.files));
+        if self.files == 0 && !staged.is_dir() {
+            create_directories(&staged).map_err(|source| FileSinkError::write(&staged, source))?;
+        }
+        self.files += 1;
+        let stripe_bytes = match config.partitions.is_empty() {
+            true => ROW_GROUP_BYTES,
+            false => OPEN_BYTES_MAX / OPEN_MAX,
         };
-        part.encoder.write(&part.path, rows)
+        let piece = &mut self.partitions.pieces[partition as usize];
+        *piece += 1;
+        Ok(OpenPart {
+            encoder: Encoder::create(
+                &path,
+                &config.data_schema,
+                &config.format,
+                config.zone,
+                stripe_bytes,
+            )?,
+            written: WrittenPart {
+                path,
+                partition,
+                piece: *piece - 1,
+                rows: 0,
+            },
+        })
+    }
+
+    /// Writes rows to the open file of their partition; makes one if need be, and the next one when it is full.
+    fn write_to(&mut self, partition: u32, rows: &RecordBatch) -> Result<(), FileSinkError> {
+        let mut from = 0;
+        while from < rows.num_rows() {
+            if !self.open.contains_key(&partition) {
+                let part = self.create(partition)?;
+                self.open.insert(partition, part);
+            }
+            let part = self.open.get_mut(&partition).expect("it is open");
+            let left = self.config.file_rows_max.unwrap_or(u64::MAX) - part.written.rows;
+            let length = usize::try_from(left).map_or(rows.num_rows() - from, |left| {
+                left.min(rows.num_rows() - from)
+            });
+            let piece = rows.slice(from, length);
+            part.encoder.write(&part.written.path, &piece)?;
+            part.written.rows += length as u64;
+            from += length;
+            if length as u64 == left {
+                self.close(partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, partition: u32) -> Result<(), FileSinkError> {
+        if let Some(part) = self.open.remove(&partition) {
+            part.encoder.finish(&part.written.path)?;
+            self.written.push(part.written);
+        }
+        Ok(())
     }
 
     fn write_rows(&mut self, rows: &RecordBatch) -> Result<(), FileSinkError> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let directory = self.config.directory.clone();
+        let config = Arc::clone(&self.config);
         let failed = |source: ArrowError| FileSinkError::Encode {
-            path: directory.display().to_string(),
+            path: config.path.clone(),
             source: source.into(),
         };
         // Batches may promise fewer nulls than the files do.
-        let columns = self.config.data_columns.iter();
+        let columns = config.data_columns.iter();
         let columns = columns.map(|at| Arc::clone(rows.column(*at))).collect();
-        let data = RecordBatch::try_new(Arc::clone(&self.config.data_schema), columns);
+        let data = RecordBatch::try_new(Arc::clone(&config.data_schema), columns);
         let data = data.map_err(failed)?;
-        if self.config.partitions.is_empty() {
-            self.write_to(String::new(), &data)?;
-        } else {
-            for (partition, indices) in self.by_partition(rows).map_err(failed)? {
-                let part = take_record_batch(&data, &UInt32Array::from(indices)).map_err(failed)?;
-                self.write_to(partition, &part)?;
+        self.rows += rows.num_rows() as u64;
+        if config.partitions.is_empty() {
+            let whole = self.partitions.number("");
+            self.write_to(whole, &data)?;
+            return self.bound_memory();
+        }
+        let of = self.partitions_of(rows).map_err(failed)?;
+        let mut direct: [Vec<u32>; OPEN_MAX] = Default::default();
+        let (mut others, mut others_of) = (Vec::new(), Vec::new());
+        for (row, partition) in (0u32..).zip(of) {
+            match direct.get_mut(partition as usize) {
+                Some(rows) => rows.push(row),
+                None => {
+                    others.push(row);
+                    others_of.push(partition);
+                }
             }
         }
-        self.rows += rows.num_rows() as u64;
+        let taken = |rows| take_record_batch(&data, &UInt32Array::from(rows)).map_err(failed);
+        for (partition, rows) in (0u32..).zip(direct) {
+            if !rows.is_empty() {
+                self.write_to(partition, &taken(rows)?)?;
+            }
+        }
+        if !others.is_empty() {
+            self.spill.push(taken(others)?, &others_of)?;
+            if self.spill.runs() >= SPILL_RUNS_MAX {
+                self.drain()?;
+            }
+        }
+        self.bound_memory()
+    }
+
+    /// Ends row groups early while all open files together keep too much.
+    fn bound_memory(&mut self) -> Result<(), FileSinkError> {
+        if self.open.len() < 2 {
+            return Ok(());
+        }
+        let bytes = |part: &OpenPart| part.encoder.memory_bytes();
+        while self.open.values().map(bytes).sum::<usize>() > OPEN_BYTES_MAX {
+            let Some(part) = self.open.values_mut().max_by_key(|part| bytes(part)) else {
+                break;
+            };
+            let before = bytes(part);
+            part.encoder.flush(&part.written.path)?;
+            if bytes(part) >= before {
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// The rows of each partition.
-    fn by_partition(&self, rows: &RecordBatch) -> Result<BTreeMap<String, Vec<u32>>, ArrowError> {
+    /// Writes what waits to files, one after the other.
+    fn drain(&mut self) -> Result<(), FileSinkError> {
+        let mut spill = std::mem::replace(
+            &mut self.spill,
+            Spill::new(PathBuf::new(), Arc::clone(&self.config.data_schema)),
+        );
+        let mut last = None;
+        let drained = spill.drain(&mut |partition, rows| {
+            if let Some(before) = last
+                .replace(partition)
+                .filter(|before| *before != partition)
+            {
+                self.close(before)?;
+            }
+            self.write_to(partition, &rows)
+        });
+        self.spill = spill;
+        drained?;
+        last.map_or(Ok(()), |partition| self.close(partition))
+    }
+
+    /// The number of each row's partition.
+    fn partitions_of(&mut self, rows: &RecordBatch) -> Result<Vec<u32>, ArrowError> {
+        let schema = rows.schema();
         let column = |at: &usize| {
             let array: &ArrayRef = rows.column(*at);
-            Ok((rows.schema().field(*at).name().clone(), View::new(array)?))
+            Ok((schema.field(*at).name().as_str(), View::new(array)?))
         };
         let columns = self.config.partitions.iter().map(column);
-        let columns: Vec<(String, View)> = columns.collect::<Result<_, ArrowError>>()?;
+        let columns: Vec<(&str, View)> = columns.collect::<Result<_, ArrowError>>()?;
         let style = TextStyle {
             zone: &self.config.zone,
             null: NULL_VALUE,
@@ -117,7 +272,7 @@ impl FileWriter {
             iso: false,
             times: &TimePatterns::NONE,
         };
-        let mut partitions: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        let mut of = Vec::with_capacity(rows.num_rows());
         let (mut path, mut value) = (String::new(), String::new());
         for row in 0..rows.num_rows() {
             path.clear();
@@ -134,33 +289,46 @@ impl FileWriter {
                 path.push('=');
                 push_path_name(&mut path, &value);
             }
-            match partitions.get_mut(&path) {
-                Some(indices) => indices.push(row as u32),
-                None => {
-                    partitions.insert(path.clone(), vec![row as u32]);
-                }
-            }
+            of.push(self.partitions.number(&path));
         }
-        Ok(partitions)
+        Ok(of)
     }
 
     fn stage_run(&mut self, first: u64) -> Result<Vec<Part>, FileSinkError> {
-        let config = Arc::clone(&self.config);
+        let open: Vec<u32> = self.open.keys().copied().collect();
+        for partition in open {
+            self.close(partition)?;
+        }
+        self.drain()?;
+        let written = std::mem::take(&mut self.written);
+        let partitions = std::mem::take(&mut self.partitions);
+        self.files = 0;
+        if written.is_empty() {
+            return Ok(Vec::new());
+        }
+        reach("sink.stage.before");
+        sync(&written)?;
+        let staged = self.config.staged();
         let mut parts = Vec::new();
-        for (at, (partition, part)) in std::mem::take(&mut self.open).into_iter().enumerate() {
-            part.encoder.finish(&part.path)?;
-            let name = config.part_name(first, self.worker);
-            let staged = format!(".{name}.{at}");
-            let visible = match partition.is_empty() {
-                true => name,
-                false => format!("{partition}/{name}"),
-            };
-            rename(&part.path, &config.directory.join(&staged))?;
-            parts.push(Part { staged, visible });
+        for (at, part) in written.iter().enumerate() {
+            let failed = |source| FileSinkError::write(&part.path, source);
+            let name = format!("{first:05}-{}.{at}", self.worker);
+            let bytes = fs::metadata(&part.path).map_err(failed)?.len();
+            fs::rename(&part.path, staged.join(&name)).map_err(failed)?;
+            let visible = self.config.part_name(first, self.worker, part.piece);
+            parts.push(Part {
+                path: match partitions.paths[part.partition as usize].as_str() {
+                    "" => visible,
+                    partition => format!("{partition}/{visible}"),
+                },
+                staged: name,
+                bytes,
+                rows: part.rows,
+                modified_us: None,
+            });
         }
-        if !parts.is_empty() {
-            sync_directory(&config.directory)?;
-        }
+        sync_directory(&staged).map_err(|source| FileSinkError::write(&staged, source))?;
+        reach("sink.stage.after");
         Ok(parts)
     }
 }
@@ -183,181 +351,52 @@ impl SinkWriter for FileWriter {
     }
 }
 
-/// Commits runs.
-pub(super) struct FileSink {
-    config: Arc<SinkConfig>,
-    /// No run was committed since it was opened: a crash may have left something of the first one.
-    fresh: bool,
-}
-
-impl FileSink {
-    pub(super) fn open(config: Arc<SinkConfig>) -> Result<Self, FileSinkError> {
-        let directory = &config.directory;
-        match fs::metadata(directory) {
-            Ok(metadata) if !metadata.is_dir() => {
-                return Err(FileSinkError::NotADirectory {
-                    path: directory.display().to_string(),
-                });
-            }
-            Ok(_) => {}
-            Err(_) => fs::create_dir_all(directory)
-                .map_err(|source| FileSinkError::write(directory, source))?,
+impl Drop for FileWriter {
+    /// Gives the disk back what was never promised to anybody.
+    fn drop(&mut self) {
+        let open = self.open.values().map(|part| &part.written);
+        for part in open.chain(&self.written) {
+            let _ = fs::remove_file(&part.path);
         }
-        // What was open when an earlier process died was never promised to anybody.
-        for name in names(directory)? {
-            let rest = name
-                .strip_prefix(".open-")
-                .and_then(|rest| rest.split_once('-'));
-            let query = rest.and_then(|(_, rest)| rest.rsplit_once('.'));
-            if query.is_some_and(|(query, _)| query == config.query) {
-                remove(&directory.join(name))?;
-            }
-        }
-        Ok(FileSink {
-            config,
-            fresh: true,
-        })
-    }
-
-    fn commit_run(&mut self, first: u64, receipts: &[Receipt]) -> Result<(), FileSinkError> {
-        let directory = self.config.directory.clone();
-        let mut parts = Vec::new();
-        for receipt in receipts {
-            let staged: Vec<Part> =
-                serde_json::from_str(&receipt.body).map_err(|_| FileSinkError::NotOurs {
-                    body: receipt.body.clone(),
-                })?;
-            parts.extend(staged);
-        }
-        if std::mem::take(&mut self.fresh) {
-            self.remove_leavings(&directory, first, &parts)?;
-        }
-        let mut changed = Vec::new();
-        for part in &parts {
-            let (staged, visible) = (directory.join(&part.staged), directory.join(&part.visible));
-            let parent = visible.parent().unwrap_or(&directory).to_path_buf();
-            if parent != directory && !parent.is_dir() {
-                fs::create_dir_all(&parent)
-                    .map_err(|source| FileSinkError::write(&parent, source))?;
-                changed.extend(
-                    parent
-                        .ancestors()
-                        .take_while(|at| *at != directory)
-                        .map(Path::to_path_buf),
-                );
-            }
-            match fs::rename(&staged, &visible) {
-                Ok(()) => changed.push(parent),
-                // Committed before.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && visible.exists() => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(FileSinkError::Lost {
-                        path: staged.display().to_string(),
-                    });
-                }
-                Err(source) => return Err(FileSinkError::write(&visible, source)),
-            }
-        }
-        changed.sort();
-        changed.dedup();
-        if !changed.is_empty() {
-            for at in &changed {
-                sync_directory(at)?;
-            }
-            sync_directory(&directory)?;
-        }
-        Ok(())
-    }
-
-    /// Removes what a crash left of the run that begins at `first` and what this commit does not bring again.
-    fn remove_leavings(
-        &self,
-        directory: &Path,
-        first: u64,
-        parts: &[Part],
-    ) -> Result<(), FileSinkError> {
-        for name in names(directory)? {
-            let path = directory.join(&name);
-            if path.is_dir() && !self.config.partitions.is_empty() && name.contains('=') {
-                self.remove_leavings(&path, first, parts)?;
-            } else if self.config.is_part_of(&name, first) {
-                let relative = path.strip_prefix(&self.config.directory).unwrap_or(&path);
-                let relative = relative.to_string_lossy();
-                let wanted = |part: &Part| part.visible == relative || part.staged == relative;
-                if !parts.iter().any(wanted) {
-                    remove(&path)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Sink for FileSink {
-    fn description(&self) -> String {
-        format!("FileSink[{}]", self.config.path)
-    }
-
-    fn commit(
-        &mut self,
-        epochs: RangeInclusive<u64>,
-        receipts: &[Receipt],
-    ) -> Result<(), SinkError> {
-        self.commit_run(*epochs.start(), receipts)
-            .map_err(|error| error.of_sink(self.config.connector))
     }
 }
 
 impl SinkConfig {
-    fn part_name(&self, first: u64, worker: usize) -> String {
-        format!("part-{first:05}-{worker}-{}{}", self.query, self.ending)
-    }
-
-    /// Whether a name, hidden or not, is that of a part of the run that begins at `first`.
-    fn is_part_of(&self, name: &str, first: u64) -> bool {
-        let plain = match name.strip_prefix('.') {
-            // Staged names end with the number of the partition.
-            Some(hidden) => hidden.rsplit_once('.').map_or(hidden, |(plain, _)| plain),
-            None => name,
+    fn part_name(&self, first: u64, worker: usize, piece: u32) -> String {
+        let piece = match piece {
+            0 => String::new(),
+            piece => format!("-{piece:03}"),
         };
-        plain
-            .strip_prefix(&format!("part-{first:05}-"))
-            .and_then(|rest| rest.split_once('-'))
-            .and_then(|(_, rest)| rest.strip_prefix(&self.query))
-            .is_some_and(|ending| ending == self.ending)
+        format!(
+            "part-{first:05}-{worker}-{}{piece}{}",
+            self.query, self.ending
+        )
     }
 }
 
-/// The names in a directory, as far as they are ours to care about.
-fn names(directory: &Path) -> Result<Vec<String>, FileSinkError> {
-    let failed = |source| FileSinkError::write(directory, source);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        names.extend(entry.map_err(failed)?.file_name().into_string());
-    }
-    Ok(names)
-}
-
-fn remove(path: &Path) -> Result<(), FileSinkError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(FileSinkError::write(path, source))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), FileSinkError> {
-    fs::rename(from, to).map_err(|source| FileSinkError::write(to, source))
-}
-
-/// A rename is durable once its directory is.
-fn sync_directory(path: &Path) -> Result<(), FileSinkError> {
-    let synced = match cfg!(unix) {
-        true => File::open(path).and_then(|directory| directory.sync_all()),
-        false => Ok(()),
+/// Brings files to the disk; several at a time, since the disk takes many in one go.
+fn sync(parts: &[WrittenPart]) -> Result<(), FileSinkError> {
+    let sync = |parts: &[WrittenPart]| {
+        parts.iter().try_for_each(|part| {
+            File::open(&part.path)
+                .and_then(|file| file.sync_all())
+                .map_err(|source| FileSinkError::write(&part.path, source))
+        })
     };
-    synced.map_err(|source| FileSinkError::write(path, source))
+    if parts.len() < 2 * SYNC_THREADS {
+        return sync(parts);
+    }
+    std::thread::scope(|scope| {
+        let shares = parts.chunks(parts.len().div_ceil(SYNC_THREADS));
+        let threads: Vec<_> = shares
+            .map(|share| scope.spawn(move || sync(share)))
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })
 }
 
 /// Appends a name so that it is one step of a path, as Hive does.

@@ -1,0 +1,252 @@
+//! The program is killed, at every place where it makes something durable and at random ones, and started again until
+//! it ends by itself. What it wrote must be what one uninterrupted run writes, row for row.
+//!
+//! A short form runs always. `HIGHWATER_CRASHES=all` kills at every place, `HIGHWATER_CRASHES=N` N times at random.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use highwater::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::common::canonical;
+
+const FILES: usize = 8;
+
+/// A directory with input, and the job over it.
+struct Job {
+    dir: tempfile::TempDir,
+}
+
+/// Rows that arrive out of order: within a file the event time wanders over half a minute, and the last file takes it
+/// far on, so that most windows close.
+fn rows(file: usize, random: &mut StdRng) -> String {
+    let mut text = String::new();
+    for _ in 0..60 {
+        let second = file * 12 + random.random_range(0..30);
+        let second = if file + 1 == FILES {
+            second + 400
+        } else {
+            second
+        };
+        let (minute, second) = (second / 60, second % 60);
+        let key = ["a", "b", "c"][random.random_range(0..3)];
+        text.push_str(&format!(
+            "{{\"k\":\"{key}\",\"v\":{},\"ts\":\"2024-01-01 00:{minute:02}:{second:02}\"}}\n",
+            random.random_range(0..40)
+        ));
+    }
+    text
+}
+
+impl Job {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut random = StdRng::seed_from_u64(7);
+        fs::create_dir(dir.path().join("in")).expect("made");
+        for file in 0..FILES {
+            let path = dir.path().join(format!("in/{file:02}.json"));
+            fs::write(path, rows(file, &mut random)).expect("written");
+        }
+        let job = "
+CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING json OPTIONS (path 'in', maxFilesPerTrigger '1');
+CREATE VIEW big AS SELECT * FROM ev WHERE v > 10;
+CREATE STREAMING TABLE etl USING parquet
+  OPTIONS (path 'out/etl', checkpointLocation 'ck/etl', trigger 'availableNow', checkpointInterval '0 seconds',
+           commitInterval '0 seconds')
+  PARTITIONED BY (k) AS SELECT k, v FROM STREAM big;
+CREATE STREAMING TABLE win USING parquet
+  OPTIONS (path 'out/win', checkpointLocation 'ck/win', outputMode 'append', trigger 'availableNow',
+           checkpointInterval '0 seconds', commitInterval '20 milliseconds')
+  AS SELECT window(ts, '10 seconds').start AS s, k, count(*) AS c, sum(v) AS t
+     FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 5 SECONDS GROUP BY window(ts, '10 seconds'), k;
+";
+        fs::write(dir.path().join("job.sql"), job).expect("written");
+        Job { dir }
+    }
+
+    /// Forgets what was written.
+    fn fresh(&self) {
+        for sub in ["out", "ck"] {
+            let _ = fs::remove_dir_all(self.dir.path().join(sub));
+        }
+    }
+
+    fn start(&self, flags: &[&str], crash_at: Option<&str>) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        command
+            .current_dir(self.dir.path())
+            .args(["run", "job.sql"])
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.dir.path().join("stderr")).expect("made"))
+            .env_remove("HIGHWATER_SECRET")
+            .env_remove("HIGHWATER_SOCKETS")
+            .env("HIGHWATER_CRASH_AT", crash_at.unwrap_or_default());
+        command.spawn().expect("the program starts")
+    }
+
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Runs to the end: false if the program was killed.
+    fn run(&self, flags: &[&str], crash_at: Option<&str>) -> bool {
+        let mut child = self.start(flags, crash_at);
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("waited") {
+                break status;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "the program hangs ({flags:?}, {crash_at:?}): {}",
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(3));
+        };
+        if status.success() {
+            return true;
+        }
+        assert!(
+            crash_at.is_some(),
+            "the program failed ({flags:?}): {}",
+            self.stderr()
+        );
+        false
+    }
+
+    /// What is in both outputs, by our reader; and that whoever lists the directories sees the same.
+    fn answer(&self, session: &Session) -> [Vec<String>; 2] {
+        ["etl", "win"].map(|table| {
+            let path = self.dir.path().join("out").join(table);
+            let columns = if table == "etl" { "v, k" } else { "s, k, c, t" };
+            let read = || {
+                let frame = session.read().format("parquet").path(&path).load()?;
+                frame.create_or_replace_temp_view(table)?;
+                session
+                    .sql(&format!("SELECT {columns} FROM {table}"))?
+                    .collect()
+            };
+            let rows: Vec<_> = read().unwrap_or_else(|error| panic!("{table}: {error}"));
+            let count: usize = rows.iter().map(|rows| rows.num_rows()).sum();
+            assert_eq!(listed(&path), count, "rows in the listed files of {table}");
+            canonical(&rows)
+        })
+    }
+}
+
+/// The rows of all Parquet files that a listing shows.
+fn listed(dir: &Path) -> usize {
+    use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
+    let mut rows = 0;
+    for entry in fs::read_dir(dir).expect("listed") {
+        let path: PathBuf = entry.expect("an entry").path();
+        let name = path
+            .file_name()
+            .expect("named")
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with(['_', '.']) {
+            continue;
+        }
+        if path.is_dir() {
+            rows += listed(&path);
+            continue;
+        }
+        let file = fs::File::open(&path).expect("opened");
+        let reader = SerializedFileReader::new(file).unwrap_or_else(|e| panic!("{name}: {e}"));
+        rows += reader.metadata().file_metadata().num_rows() as usize;
+    }
+    rows
+}
+
+fn budget() -> Option<String> {
+    std::env::var("HIGHWATER_CRASHES").ok()
+}
+
+/// Kills the program at the `n`th place for each `n` of `places`, and starts it again; on every third the second run
+/// is killed too. Ends when the program outlives a place. Returns how often it was killed.
+fn at_places(flags: &[&str], places: impl Iterator<Item = usize>) -> usize {
+    let session = Session::with_workers(2).expect("a session");
+    let job = Job::new();
+    assert!(job.run(flags, None));
+    let expected = job.answer(&session);
+    assert!(
+        expected[0].len() > 100 && expected[1].len() > 10,
+        "{expected:?}"
+    );
+    let mut kills = 0;
+    for n in places {
+        job.fresh();
+        if job.run(flags, Some(&format!("*:{n}"))) {
+            return kills;
+        }
+        kills += 1;
+        if n % 3 == 0 && !job.run(flags, Some(&format!("*:{}", n / 2 + 1))) {
+            kills += 1;
+        }
+        assert!(job.run(flags, None));
+        assert_eq!(job.answer(&session), expected, "killed at {n}, {flags:?}");
+    }
+    kills
+}
+
+/// Kills the program `count` times after random times, and lets it end.
+fn at_random(flags: &[&str], count: usize, seed: u64) {
+    let session = Session::with_workers(2).expect("a session");
+    let job = Job::new();
+    assert!(job.run(flags, None));
+    let expected = job.answer(&session);
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut kills = 0;
+    while kills < count {
+        job.fresh();
+        loop {
+            let mut child = job.start(flags, None);
+            std::thread::sleep(Duration::from_millis(random.random_range(20..900)));
+            let ended = child.try_wait().expect("waited").is_some();
+            let _ = child.kill();
+            let _ = child.wait();
+            if ended {
+                break;
+            }
+            kills += 1;
+        }
+        assert!(job.run(flags, None));
+        assert_eq!(
+            job.answer(&session),
+            expected,
+            "{kills} kills, seed {seed}, {flags:?}"
+        );
+    }
+}
+
+#[test]
+fn a_kill_at_any_durable_write_changes_nothing() {
+    let all = budget().as_deref() == Some("all");
+    // Places repeat from epoch to epoch: a step that shares no factor with their number meets all kinds of them.
+    let step = if all { 1 } else { 23 };
+    let kills = at_places(&["-w", "2"], (1..).step_by(step));
+    println!("killed {kills} times");
+    assert!(kills >= if all { 50 } else { 5 }, "only {kills} kills");
+}
+
+#[test]
+fn a_kill_of_two_processes_changes_nothing() {
+    let all = budget().as_deref() == Some("all");
+    let step = if all { 1 } else { 41 };
+    let kills = at_places(&["-w", "1", "-n", "2"], (1..).step_by(step));
+    println!("killed {kills} times");
+    assert!(kills >= if all { 50 } else { 2 }, "only {kills} kills");
+}
+
+#[test]
+fn a_kill_at_any_moment_changes_nothing() {
+    let count = budget().and_then(|text| text.parse().ok()).unwrap_or(4);
+    at_random(&["-w", "2"], count, 11);
+    at_random(&["-w", "1", "-n", "2"], count, 12);
+}
