@@ -15,7 +15,7 @@ use json::{cell, same_rows};
 use serde_json::Value;
 
 /// How many scenarios were the same when this was last raised.
-const SAME_AT_LEAST: usize = 67;
+const SAME_AT_LEAST: usize = 118;
 
 /// What the model refuses and an incremental engine answers; `tests/oracle.rs` checks that it answers rightly.
 const ANSWERED: &[&str] = &["count_distinct", "sum_distinct_complete"];
@@ -80,7 +80,12 @@ fn play(scenario: &Value, workers: usize) -> Outcome {
     let error = run(scenario, &session, dir.path(), &mut ran).err();
     let expected = scenario["expect"].as_array().cloned().unwrap_or_default();
     let ordered = scenario["ordered"].as_bool().unwrap_or(false);
-    for (step, (want, have)) in expected.iter().zip(&ran).enumerate() {
+    for (step, (want, (have, watermark))) in expected.iter().zip(&ran).enumerate() {
+        if want["watermark"] != *watermark {
+            let want = &want["watermark"];
+            let how = format!("step {step}: the watermark is {watermark}, not {want}");
+            return Outcome::Different(how);
+        }
         let want = want["rows"].as_array().cloned().unwrap_or_default();
         if !same_rows(&want, have, ordered) {
             return Outcome::Different(format!(
@@ -134,19 +139,14 @@ fn run(
     scenario: &Value,
     session: &Session,
     dir: &Path,
-    ran: &mut Vec<Vec<Value>>,
+    ran: &mut Vec<(Vec<Value>, Value)>,
 ) -> Result<(), Error> {
     let not_yet = |what: &str| Error::Refused {
         class: None,
         message: format!("{what} is not supported yet"),
     };
     for (option, value) in scenario["options"].as_object().into_iter().flatten() {
-        match option.as_str() {
-            "spark.sql.session.timeZone" => {
-                session.set_time_zone(value.as_str().unwrap_or_default())
-            }
-            other => return Err(not_yet(&format!("option {other}"))),
-        }
+        session.set_conf(option, value.as_str().unwrap_or_default())?;
     }
     let list = |name: &str| scenario[name].as_object().cloned().unwrap_or_default();
     for (name, stream) in list("streams") {
@@ -252,9 +252,19 @@ fn run(
             before = all.len();
             new
         };
-        ran.push(new);
+        let watermark = running.committed().watermark_ms.map(iso_text);
+        ran.push((new, Value::from(watermark)));
     }
     running.stop()
+}
+
+/// Milliseconds since 1970 as the recorded answers write them.
+fn iso_text(ms: i64) -> String {
+    use datafusion::arrow::array::{Array, TimestampMillisecondArray};
+    let time = TimestampMillisecondArray::from(vec![ms]);
+    let text = time.value_as_datetime(0).expect("in range");
+    assert!(time.is_valid(0));
+    text.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 fn schema_of(frame: &DataFrame) -> String {
@@ -312,6 +322,7 @@ fn query(session: &Session, what: &Value) -> Result<DataFrame, Error> {
             "select" => input().select_expr(texts(1))?,
             "where" => input().filter(text(1))?,
             "withColumn" => input().with_column(text(1), parse(text(2))?)?,
+            "withWatermark" => input().with_watermark(text(1), text(2))?,
             "groupBy" => {
                 let keys: Result<Vec<_>, _> = texts(1).map(parse).collect();
                 let calls: Result<Vec<_>, _> = op[2]

@@ -683,7 +683,7 @@ fn a_failed_query_leaves_the_others_their_say() {
     );
     assert!(said.contains("query \"bad\" failed"), "{said}");
     assert!(
-        said.contains("highwater: ") && said.contains("sql:3:"),
+        said.contains("highwater: ") && said.contains("sql:2:"),
         "{said}"
     );
 }
@@ -730,7 +730,7 @@ fn statements_come_from_standard_input_too() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let rows = rows(&output.stdout);
     for row in [
-        "|c|BOOLEAN|",
+        "|c|boolean|",
         "|n|streaming table|",
         "|t|table|",
         "|spark.sql.session.timeZone|Europe/Vienna|",

@@ -36,7 +36,10 @@ mod tests {
     fn every_format_has_one_name() {
         let names = |names: Vec<&'static str>| names.join(" ");
         let sources = names(super::sources().iter().map(|(name, _)| *name).collect());
-        assert_eq!(sources, "text json csv parquet orc avro socket rate");
+        assert_eq!(
+            sources,
+            "text json csv parquet orc avro socket rate rate-micro-batch"
+        );
         let sinks = names(super::sinks().iter().map(|(name, _)| *name).collect());
         assert_eq!(sinks, "text json csv parquet orc console noop");
     }

@@ -1,8 +1,46 @@
 //! Lines in bytes: a line ends with `\n`, `\r\n` or `\r`, as Hadoop's reader has it.
 
+/// What ends a line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum LineEnd {
+    /// `\n`, `\r\n` or `\r`.
+    #[default]
+    Any,
+    /// These bytes and nothing else.
+    Just(Vec<u8>),
+}
+
+impl LineEnd {
+    /// The lines of `text`.
+    pub(crate) fn lines<'a>(&'a self, text: &'a [u8]) -> Lines<'a> {
+        match self {
+            LineEnd::Any => Lines::new(text),
+            LineEnd::Just(end) => Lines {
+                rest: text,
+                returns: false,
+                end: Some(end),
+                consumed: 0,
+            },
+        }
+    }
+
+    /// How much of `text` is whole lines.
+    pub(crate) fn whole(&self, text: &[u8]) -> usize {
+        match self {
+            LineEnd::Any => whole_lines(text),
+            // From the front: ends that overlap are cut as reading cuts them.
+            LineEnd::Just(end) => memchr::memmem::find_iter(text, end)
+                .last()
+                .map_or(0, |at| at + end.len()),
+        }
+    }
+}
+
 /// The lines of `text` without their ends; a last one need not have one.
 pub(crate) struct Lines<'a> {
     rest: &'a [u8],
+    /// What ends a line, if that is something special.
+    end: Option<&'a [u8]>,
     /// Carriage returns are looked for only in text that has some.
     returns: bool,
     consumed: usize,
@@ -12,6 +50,7 @@ impl<'a> Lines<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Self {
         Lines {
             rest: text,
+            end: None,
             returns: memchr::memchr(b'\r', text).is_some(),
             consumed: 0,
         }
@@ -30,6 +69,15 @@ impl<'a> Iterator for Lines<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         if self.rest.is_empty() {
             return None;
+        }
+        if let Some(separator) = self.end {
+            let found = memchr::memmem::find(self.rest, separator);
+            let end = found.unwrap_or(self.rest.len());
+            let (line, behind) = self.rest.split_at(end);
+            let skipped = separator.len().min(behind.len());
+            self.consumed += end + skipped;
+            self.rest = &behind[skipped..];
+            return Some(line);
         }
         let end = match self.returns {
             false => memchr::memchr(b'\n', self.rest),
@@ -74,6 +122,17 @@ mod tests {
         check("a\n\n", &["a", ""]);
         check("\r\r\n", &["", ""]);
         check("", &[]);
+    }
+
+    #[test]
+    fn an_end_of_its_own_is_the_only_one() {
+        let end = LineEnd::Just(b"||".to_vec());
+        let lines: Vec<&[u8]> = end.lines(b"a\nb||c|||d").collect();
+        assert_eq!(lines, [&b"a\nb"[..], b"c", b"|d"]);
+        assert_eq!(end.whole(b"a\nb||c|||d"), 8);
+        assert_eq!(end.whole(b"a|||"), 3);
+        assert_eq!(end.whole(b"a\n"), 0);
+        assert_eq!(LineEnd::Any.whole(b"a\nb"), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Settings of a session, by the names that users of the model know.
 
-use highwater_query::{Conf, Functions, Plan};
+use highwater_query::{Conf, Functions, Plan, WatermarkPolicy};
 
 use crate::catalog::{Names, Views};
 use crate::error::Error;
@@ -16,7 +16,7 @@ struct Setting {
     values: &'static str,
 }
 
-const SETTINGS: [Setting; 2] = [
+const SETTINGS: [Setting; 4] = [
     Setting {
         key: "spark.sql.caseSensitive",
         get: |conf| conf.case_sensitive.to_string(),
@@ -38,6 +38,32 @@ const SETTINGS: [Setting; 2] = [
                 .is_ok()
         },
         values: "a time zone, such as Europe/Vienna or +02:00",
+    },
+    Setting {
+        key: "spark.sql.streaming.multipleWatermarkPolicy",
+        get: |conf| match conf.watermark_policy {
+            WatermarkPolicy::Min => "min".into(),
+            WatermarkPolicy::Max => "max".into(),
+        },
+        set: |conf, value| {
+            conf.watermark_policy = match value.to_lowercase().as_str() {
+                "min" => WatermarkPolicy::Min,
+                "max" => WatermarkPolicy::Max,
+                _ => return false,
+            };
+            true
+        },
+        values: "min or max",
+    },
+    Setting {
+        key: "spark.sql.streaming.noDataMicroBatches.enabled",
+        get: |conf| conf.no_data_epochs.to_string(),
+        set: |conf, value| {
+            let parsed = value.to_lowercase().parse();
+            conf.no_data_epochs = parsed.clone().unwrap_or(conf.no_data_epochs);
+            parsed.is_ok()
+        },
+        values: "true or false",
     },
 ];
 

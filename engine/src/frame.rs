@@ -11,7 +11,7 @@ use futures::StreamExt;
 use highwater_operators::Edge;
 use highwater_query::{
     Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan, functions,
-    schema_text,
+    node_of, schema_text, without_event_time,
 };
 
 use crate::catalog::Named;
@@ -151,6 +151,16 @@ impl DataFrame {
         })
     }
 
+    /// Makes `column` the event time of the rows, which may come late by `delay`, such as "10 seconds". State that a
+    /// later row could change is kept until the watermark, the largest event time so far minus the delay, has passed.
+    pub fn with_watermark(&self, column: &str, delay: &str) -> Result<DataFrame, Error> {
+        self.then(&Plan::Watermark {
+            input: self.input(),
+            column: highwater_query::col(column),
+            delay: highwater_query::lit(delay),
+        })
+    }
+
     /// Rows by key; say what to compute next.
     pub fn group_by<E: Into<Expr>>(
         &self,
@@ -233,7 +243,7 @@ impl DataFrame {
             metrics: metrics.into_iter().map(Into::into).collect(),
             observation,
         })?;
-        if let Some(node) = Observe::of(&frame.plan) {
+        if let Some(node) = node_of::<Observe>(&frame.plan) {
             // What cannot be observed says so now.
             Observed::new(node, Edge::plain(self.schema()))?;
         }
@@ -403,7 +413,7 @@ impl DataFrame {
         let context = self
             .session
             .batch_context(wants_order(&self.plan).unwrap_or(true), &observing);
-        let plan = self.plan.as_ref().clone();
+        let plan = without_event_time(self.plan.as_ref().clone()).map_err(Error::run)?;
         self.session.runtime().block_on(async {
             let frame = context
                 .execute_logical_plan(plan)

@@ -30,6 +30,8 @@ pub struct Committed {
     pub epochs: u64,
     /// Rows the sink was handed in them.
     pub rows: u64,
+    /// The watermark that the last of them ran with, in milliseconds since 1970, if the query has one.
+    pub watermark_ms: Option<i64>,
 }
 
 /// Who a query is.
@@ -169,6 +171,10 @@ impl QueryShared {
         state.committed.epochs += epochs;
         state.committed.rows += rows;
         self.changed.notify_all();
+    }
+
+    pub(crate) fn set_watermark(&self, ms: i64) {
+        lock(&self.state).committed.watermark_ms = Some(ms);
     }
 
     pub(crate) fn active(&self) -> bool {

@@ -12,12 +12,14 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_operators::arrangement::Budget;
 use highwater_operators::exact::{exact_avg, exact_sum};
-use highwater_query::{Conf, Functions, Plan};
+use highwater_operators::watermark::Policy;
+use highwater_query::{Conf, Functions, Plan, WatermarkPolicy};
 use tokio::runtime::Runtime;
 
 use crate::catalog::{Names, Views};
 use crate::checkpoint::ObjectStores;
 use crate::cluster::{ClusterConfig, Meeting, Sisters, connect};
+use crate::coordinator::EventTime;
 use crate::error::Error;
 use crate::foreach;
 use crate::formats::Formats;
@@ -26,6 +28,7 @@ use crate::manager::{StreamingQueryManager, Streams};
 use crate::memory::{MemorySink, MemorySource};
 use crate::observe::Observing;
 use crate::options::Options;
+use crate::plan::Compiled;
 use crate::reader::DataReader;
 use crate::spill;
 use crate::workers::{Workers, lock};
@@ -213,6 +216,18 @@ impl Session {
     /// Sets the session's time zone: how timestamps are written and read as text and cut into days.
     pub fn set_time_zone(&self, time_zone: &str) {
         write(&self.inner.conf).time_zone = time_zone.to_string();
+    }
+
+    /// How a query started now treats event time.
+    pub(crate) fn event_time(&self, compiled: &Compiled) -> EventTime {
+        let conf = read(&self.inner.conf);
+        EventTime {
+            no_data_epochs: compiled.waits_for_watermark && conf.no_data_epochs,
+            policy: match conf.watermark_policy {
+                WatermarkPolicy::Min => Policy::Min,
+                WatermarkPolicy::Max => Policy::Max,
+            },
+        }
     }
 
     /// True in the process that plans and commits; the only one of most sessions.

@@ -292,7 +292,17 @@ fn watch_panics() {
                     shared.fail(format!("the connection to process {peer} is lost"));
                 }
             } else if name.starts_with("timely:") || name.starts_with("highwater:") {
-                tracing::error!("{name}: {info}");
+                // A lost peer poisons what its connection shared with the workers: that has been told.
+                let mut clusters = lock(&CLUSTERS).clone().into_iter();
+                let told = clusters.any(|shared| {
+                    shared
+                        .upgrade()
+                        .is_some_and(|shared| shared.failed.load(Ordering::SeqCst))
+                });
+                match told {
+                    true => tracing::debug!("{name}: {info}"),
+                    false => tracing::error!("{name}: {info}"),
+                }
             } else {
                 usual(info);
             }

@@ -207,6 +207,7 @@ impl StreamWriter {
                 readers.push(used.factory.reader());
             }
         }
+        let event_time = session.event_time(&compiled);
         let operators = compiled.root.operators();
         let mut feed_input = None;
         let mut beginning = String::new();
@@ -261,6 +262,7 @@ impl StreamWriter {
                 processes,
                 observed: compiled.root.observed(),
                 planning_us,
+                event_time,
             })?;
             beginning = serde_json::to_string(&begin).expect("plain data");
         }
@@ -286,6 +288,7 @@ impl StreamWriter {
             feed: feed_input,
             coordinator,
             query: Arc::clone(&shared),
+            policy: event_time.policy,
             store,
             budget: Arc::clone(&session.inner.budget),
         };

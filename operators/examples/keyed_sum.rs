@@ -130,7 +130,7 @@ fn run(
             ..State::default()
         };
         let plan = aggregation(job, &schema);
-        let rows = aggregate_with_state(rows, plan, state, &failure).rows;
+        let rows = aggregate_with_state(rows, plan, None, state, &failure).rows;
         let (schema, wanted) = (rows.edge.physical(), wanted.clone());
         let watched = rows
             .stream
@@ -344,6 +344,8 @@ fn aggregation(job: Job, schema: &SchemaRef) -> Aggregation {
         calls: calls.map(call).to_vec(),
         schema: Arc::new(Schema::new(fields)),
         emit: Emit::Changed,
+        event_time: false,
+        panes: None,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
-use arrow::compute::cast;
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type, ToByteSlice,
 };
@@ -272,6 +272,22 @@ impl Codec {
     /// For normalised columns of these types; no columns give empty keys.
     pub fn new(types: Vec<DataType>) -> Result<Self, ArrowError> {
         let fields = types.iter().cloned().map(SortField::new).collect();
+        Codec::with_fields(types, fields)
+    }
+
+    /// The same with nulls of the first column after all other keys.
+    pub fn nulls_last(types: Vec<DataType>) -> Result<Self, ArrowError> {
+        let options = |index: usize| SortOptions {
+            descending: false,
+            nulls_first: index > 0,
+        };
+        let fields = types.iter().cloned().enumerate();
+        let fields = fields.map(|(index, t)| SortField::new_with_options(t, options(index)));
+        let fields = fields.collect();
+        Codec::with_fields(types, fields)
+    }
+
+    fn with_fields(types: Vec<DataType>, fields: Vec<SortField>) -> Result<Self, ArrowError> {
         let converter = if types.is_empty() {
             None
         } else {

@@ -24,8 +24,6 @@ pub struct WorkerMetrics {
     pub event_time: Option<EventTimes>,
     /// Partial aggregates of observed rows: the name, and a state row in bytes.
     pub observed: Vec<(String, Vec<u8>)>,
-    /// The watermark of the epoch, in milliseconds since 1970, if the query has one.
-    pub watermark_ms: Option<i64>,
 }
 
 /// What one stateful operator did in one epoch on one worker.
@@ -113,7 +111,6 @@ struct Open {
     rows_out: u64,
     operators: BTreeMap<usize, OperatorMetrics>,
     event_time: Option<EventTimes>,
-    watermark_ms: Option<i64>,
 }
 
 impl Meters {
@@ -150,12 +147,6 @@ impl Meters {
             Some(known) => known.add(times),
             none => *none = Some(*times),
         }
-    }
-
-    /// The watermark that `epoch` ran with.
-    pub fn watermark(&self, epoch: u64, ms: i64) {
-        let mut book = self.0.borrow_mut();
-        book.epochs.entry(epoch).or_default().watermark_ms = Some(ms);
     }
 
     /// The meter of one more stateful operator, which the model calls `name`.
@@ -199,7 +190,6 @@ impl Meters {
             rows_out: open.rows_out,
             operators,
             event_time: open.event_time,
-            watermark_ms: open.watermark_ms,
             observed: book.observers.iter_mut().filter_map(gather).collect(),
         }
     }

@@ -5,13 +5,11 @@
 //! same. So W depends on what the epochs hold and on nothing else: not on the number of workers, not on timing, not on
 //! how many epochs are in flight.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{cast, max};
+use arrow::array::{Array, AsArray};
+use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::exec_err;
@@ -22,9 +20,10 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
-use timely::dataflow::operators::{Capability, Concatenate, Operator};
+use timely::dataflow::operators::{Capability, Concatenate};
 
 use crate::failure::guard;
+use crate::metrics::{EventTimes, Meters};
 use crate::{Batch, BatchBuilder, Failure, OperatorError, Rows};
 
 /// The watermarks of one epoch, in milliseconds since 1970.
@@ -54,6 +53,17 @@ pub enum Policy {
     Max,
 }
 
+impl Policy {
+    /// One watermark of several.
+    pub fn combine(self, marks_ms: impl Iterator<Item = i64>) -> i64 {
+        let combined = match self {
+            Policy::Min => marks_ms.min(),
+            Policy::Max => marks_ms.max(),
+        };
+        combined.unwrap_or(0)
+    }
+}
+
 /// The watermark of a query: one or several marks under a policy.
 pub struct Watermarks<'s> {
     stream: Stream<'s, u64, Vec<(u32, i64)>>,
@@ -76,6 +86,7 @@ pub fn watermark<'s>(
     at: Arc<dyn PhysicalExpr>,
     delay_ms: i64,
     from_ms: i64,
+    meters: &Meters,
     failure: &Failure,
 ) -> (Rows<'s>, Watermark<'s>) {
     let schema = rows.edge.physical();
@@ -85,7 +96,7 @@ pub fn watermark<'s>(
     let (marks, mark_stream) = builder.new_output();
     let mut output = OutputBuilder::<u64, BatchBuilder>::from(output);
     let mut marks = OutputBuilder::<u64, CapacityContainerBuilder<Vec<i64>>>::from(marks);
-    let failure = failure.clone();
+    let (meters, failure) = (meters.clone(), failure.clone());
     builder.build(move |_| {
         let mut open: BTreeMap<u64, (Capability<u64>, i64)> = BTreeMap::new();
         move |frontiers| {
@@ -96,9 +107,11 @@ pub fn watermark<'s>(
                     return;
                 }
                 let batch = std::mem::take(batch);
-                match guard(|| largest_ms(batch, &schema, at.as_ref())) {
-                    Ok((rows, largest)) => {
-                        if let Some(largest) = largest {
+                match guard(|| event_times(batch, &schema, at.as_ref())) {
+                    Ok((rows, times)) => {
+                        if let Some(times) = times {
+                            meters.event_times(epoch, &times);
+                            let largest = times.max_us.div_euclid(1000);
                             let open = open
                                 .entry(epoch)
                                 .or_insert_with(|| (capability.retain(1), i64::MIN));
@@ -129,28 +142,34 @@ pub fn watermark<'s>(
     (Rows { stream, edge }, mark)
 }
 
-/// The largest event time of a batch, in milliseconds, rounded down; nulls do not count.
-fn largest_ms(
+/// The event times of a batch; nulls do not count.
+fn event_times(
     batch: Batch,
     schema: &SchemaRef,
     at: &dyn PhysicalExpr,
-) -> Result<(RecordBatch, Option<i64>), OperatorError> {
+) -> Result<(RecordBatch, Option<EventTimes>), OperatorError> {
     let rows = batch.into_rows(schema)?;
     let times = at.evaluate(&rows)?.into_array(rows.num_rows())?;
-    let largest = match times.data_type() {
-        DataType::Timestamp(_, _) => largest_us(&times)?.map(|us| us.div_euclid(1000)),
-        other => exec_err!("a watermark needs a timestamp, not {other}")?,
-    };
-    Ok((rows, largest))
-}
-
-fn largest_us(times: &ArrayRef) -> Result<Option<i64>, OperatorError> {
     let zone = match times.data_type() {
         DataType::Timestamp(_, zone) => zone.clone(),
-        _ => None,
+        other => exec_err!("a watermark needs a timestamp, not {other}")?,
     };
-    let micros = cast(times, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
-    Ok(max(micros.as_primitive::<TimestampMicrosecondType>()))
+    let micros = cast(&times, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
+    let micros = micros.as_primitive::<TimestampMicrosecondType>();
+    let (Some(min_us), Some(max_us)) = (min(micros), max(micros)) else {
+        return Ok((rows, None));
+    };
+    let sum_us = match micros.null_count() {
+        0 => micros.values().iter().map(|us| *us as f64).sum(),
+        _ => micros.iter().flatten().map(|us| us as f64).sum(),
+    };
+    let times = EventTimes {
+        min_us,
+        max_us,
+        sum_us,
+        rows: (micros.len() - micros.null_count()) as u64,
+    };
+    Ok((rows, Some(times)))
 }
 
 impl<'s> Watermarks<'s> {
@@ -180,36 +199,13 @@ impl<'s> Watermarks<'s> {
         }
     }
 
-    /// Keeps account of the single marks, for checkpoints.
-    pub fn ledger(&self) -> Ledger {
-        let book = Rc::new(RefCell::new(Book {
+    /// Each stream's marks as they arrive, the same on all workers, and what keeps account of them.
+    pub fn account(&self) -> (Stream<'s, u64, Vec<(u32, i64)>>, Account) {
+        let account = Account {
             marks_ms: self.tracker.marks_ms.clone(),
             delays_ms: self.tracker.delays_ms.clone(),
-            after: BTreeMap::new(),
-            next: 0,
-        }));
-        let ledger = Ledger(Rc::clone(&book));
-        type NoOutput = CapacityContainerBuilder<Vec<()>>;
-        let stream = self.stream.clone();
-        stream.unary_frontier::<NoOutput, _, _, _>(Pipeline, "Ledger", move |_, _| {
-            let mut waiting: BTreeMap<u64, Vec<(u32, i64)>> = BTreeMap::new();
-            move |(input, frontier), _output| {
-                input.for_each(|epoch, marks| {
-                    waiting.entry(*epoch.time()).or_default().append(marks);
-                });
-                let next = frontier.frontier().first().copied().unwrap_or(u64::MAX);
-                let mut book = book.borrow_mut();
-                while let Some(entry) = waiting.first_entry() {
-                    if *entry.key() >= next {
-                        break;
-                    }
-                    let (epoch, marks) = entry.remove_entry();
-                    book.enter(epoch, &marks);
-                }
-                book.next = next;
-            }
-        });
-        ledger
+        };
+        (self.stream.clone(), account)
     }
 
     pub(crate) fn into_parts(self) -> (Stream<'s, u64, Vec<(u32, i64)>>, Tracker) {
@@ -217,32 +213,19 @@ impl<'s> Watermarks<'s> {
     }
 }
 
-/// The watermark of each stream after each epoch, in milliseconds.
+/// The watermark of each stream, in milliseconds, for checkpoints and for whoever decides what runs next.
 ///
 /// A restart needs them one by one: their combination does not tell where a stream stood that was ahead of the others.
-#[derive(Clone)]
-pub struct Ledger(Rc<RefCell<Book>>);
-
-struct Book {
-    /// The marks after the epochs entered so far.
+pub struct Account {
     marks_ms: Vec<i64>,
     delays_ms: Vec<i64>,
-    /// The marks after an epoch that changed them.
-    after: BTreeMap<u64, Vec<i64>>,
-    /// The first epoch that may still bring marks.
-    next: u64,
 }
 
-impl Book {
-    fn enter(&mut self, epoch: u64, marks: &[(u32, i64)]) {
-        if self.after.is_empty() {
-            // What held until now is asked for as what held after the epoch before.
-            let before = epoch.checked_sub(1);
-            self.after
-                .extend(before.map(|e| (e, self.marks_ms.clone())));
-        }
+impl Account {
+    /// The watermark of each stream after an epoch with these marks. Epochs must come in order.
+    pub fn after(&mut self, marks: &[(u32, i64)]) -> Vec<i64> {
         raise(&mut self.marks_ms, &self.delays_ms, marks);
-        self.after.insert(epoch, self.marks_ms.clone());
+        self.marks_ms.clone()
     }
 }
 
@@ -251,29 +234,6 @@ fn raise(marks_ms: &mut [i64], delays_ms: &[i64], largest_ms: &[(u32, i64)]) {
         let stream = *stream as usize;
         let mark = largest.saturating_sub(delays_ms[stream]);
         marks_ms[stream] = marks_ms[stream].max(mark);
-    }
-}
-
-impl Ledger {
-    /// The watermark of each stream after `epoch`, once all workers are done with it. Epochs before it cannot be asked
-    /// for any more.
-    pub fn after(&self, epoch: u64) -> Option<Vec<i64>> {
-        let mut book = self.0.borrow_mut();
-        if book.next <= epoch {
-            return None;
-        }
-        let Some(last) = book
-            .after
-            .range(..=epoch)
-            .next_back()
-            .map(|(last, _)| *last)
-        else {
-            // Nothing has changed yet, or what has came later.
-            let first = book.after.first_key_value();
-            return Some(first.map_or(&book.marks_ms, |(_, marks)| marks).clone());
-        };
-        book.after = book.after.split_off(&last);
-        book.after.get(&last).cloned()
     }
 }
 
@@ -303,12 +263,8 @@ impl Tracker {
             raise(&mut self.marks_ms, &self.delays_ms, &entry.remove());
         }
         let marks = self.marks_ms.iter().copied();
-        let combined = match self.policy {
-            Policy::Min => marks.min(),
-            Policy::Max => marks.max(),
-        };
         let before = self.now.unwrap_or(self.before_ms);
-        let now = combined.unwrap_or(0).max(before);
+        let now = self.policy.combine(marks).max(before);
         self.now = Some(now);
         Marks { before, now }
     }
@@ -319,10 +275,8 @@ mod tests {
     use arrow::array::TimestampMicrosecondArray;
     use arrow::datatypes::{Field, Schema};
     use datafusion::physical_expr::expressions::col;
-    use timely::dataflow::operators::{Input, Probe};
 
     use super::*;
-    use crate::Edge;
 
     fn times(values: &[Option<i64>]) -> RecordBatch {
         let times = TimestampMicrosecondArray::from(values.to_vec());
@@ -331,53 +285,28 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_time_is_rounded_down_and_nulls_do_not_count() {
+    fn of_event_times_nulls_do_not_count() {
         let schema = times(&[]).schema();
         let at = col("at", &schema).unwrap();
-        let largest = |values: &[Option<i64>]| {
-            largest_ms(times(values).into(), &schema, at.as_ref())
-                .unwrap()
-                .1
+        let of = |values: &[Option<i64>]| {
+            let (_, times) = event_times(times(values).into(), &schema, at.as_ref()).unwrap();
+            times.map(|times| (times.min_us, times.max_us, times.sum_us, times.rows))
         };
-        assert_eq!(largest(&[Some(1999), None, Some(5)]), Some(1));
-        assert_eq!(largest(&[Some(-1), None]), Some(-1));
-        assert_eq!(largest(&[None]), None);
-        assert_eq!(largest(&[]), None);
+        assert_eq!(of(&[Some(1999), None, Some(5)]), Some((5, 1999, 2004.0, 2)));
+        assert_eq!(of(&[Some(-1), Some(-3)]), Some((-3, -1, -4.0, 2)));
+        assert_eq!(of(&[None]), None);
+        assert_eq!(of(&[]), None);
     }
 
     #[test]
-    fn the_ledger_knows_each_stream_after_each_epoch() {
-        timely::execute_directly(|worker| {
-            let schema = times(&[]).schema();
-            let failure = Failure::default();
-            let (mut inputs, ledger, probe) = worker.dataflow::<u64, _, _>(|scope| {
-                let mut inputs = Vec::new();
-                let mut marks = Vec::new();
-                for delay_ms in [0, 10] {
-                    let (input, stream) = scope.new_input_with_builder::<BatchBuilder>();
-                    inputs.push(input);
-                    let edge = Edge::plain(SchemaRef::clone(&schema));
-                    let at = col("at", &schema).unwrap();
-                    let rows = Rows { stream, edge };
-                    marks.push(watermark(rows, at, delay_ms, 3, &failure).1);
-                }
-                let marks = Watermarks::new(marks, Policy::Min, 0);
-                let ledger = marks.ledger();
-                let (probe, _) = marks.stream.probe();
-                (inputs, ledger, probe)
-            });
-            inputs.iter_mut().for_each(|input| input.advance_to(5));
-            inputs[0].send_batch(&mut times(&[Some(50_000)]).into());
-            inputs.iter_mut().for_each(|input| input.advance_to(6));
-            inputs[1].send_batch(&mut times(&[Some(70_000)]).into());
-            assert_eq!(ledger.after(5), None);
-            inputs.iter_mut().for_each(|input| input.advance_to(8));
-            worker.step_while(|| probe.less_than(&8));
-            assert_eq!(ledger.after(4), Some(vec![3, 3]));
-            assert_eq!(ledger.after(5), Some(vec![50, 3]));
-            assert_eq!(ledger.after(6), Some(vec![50, 60]));
-            assert_eq!(ledger.after(7), Some(vec![50, 60]));
-            assert_eq!(ledger.after(8), None);
-        });
+    fn the_account_knows_each_stream_after_each_epoch() {
+        let mut account = Account {
+            marks_ms: vec![3, 3],
+            delays_ms: vec![0, 10],
+        };
+        assert_eq!(account.after(&[]), [3, 3]);
+        assert_eq!(account.after(&[(0, 50)]), [50, 3]);
+        assert_eq!(account.after(&[(1, 70), (0, 20), (1, 30)]), [50, 60]);
+        assert_eq!(account.after(&[(1, 5)]), [50, 60]);
     }
 }

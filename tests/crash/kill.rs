@@ -141,7 +141,7 @@ CREATE STREAMING TABLE win USING parquet
 
 /// The rows of all Parquet files that a listing shows.
 fn listed(dir: &Path) -> usize {
-    use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::file::reader::{FileReader, SerializedFileReader};
     let mut rows = 0;
     for entry in fs::read_dir(dir).expect("listed") {
         let path: PathBuf = entry.expect("an entry").path();

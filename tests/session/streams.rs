@@ -3,6 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::TimestampMicrosecondArray;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::record_batch::RecordBatch;
 use highwater::functions::{avg, count as count_of, max, sum};
 use highwater::prelude::{col, lit};
 use highwater::{
@@ -132,6 +135,76 @@ fn progress_says_what_an_epoch_did() {
     query.stop().expect("stopped");
     assert_eq!(query.status().message, "Stopped");
     assert_eq!(query.recent_progress().len(), 2);
+}
+
+/// Rows `at` these seconds.
+fn clicks(rows: &MemorySource, seconds: &[i64]) {
+    let micros = seconds.iter().map(|second| second * 1_000_000);
+    let DataType::Timestamp(_, zone) = rows.schema().field(0).data_type().clone() else {
+        panic!("a timestamp");
+    };
+    let at = TimestampMicrosecondArray::from_iter_values(micros).with_timezone_opt(zone);
+    let rows_at = RecordBatch::try_new(rows.schema(), vec![Arc::new(at)]).expect("one column");
+    rows.add(rows_at).expect("it fits");
+}
+
+#[test]
+fn progress_has_event_times_late_rows_and_what_the_watermark_removed() {
+    for (workers, mode) in [
+        (1, OutputMode::Append),
+        (3, OutputMode::Append),
+        (1, OutputMode::Update),
+    ] {
+        let session = Session::with_workers(workers).expect("a session");
+        let (rows, frame) = session.memory_stream("at TIMESTAMP").expect("a stream");
+        let windows = frame
+            .with_watermark("at", "10 seconds")
+            .and_then(|frame| {
+                frame.group_by([highwater::functions::window(col("at"), "5 seconds")])
+            })
+            .and_then(|groups| groups.count())
+            .expect("a query");
+        let query = windows
+            .write_stream()
+            .output_mode(mode)
+            .format("noop")
+            .start()
+            .expect("started");
+        let epochs = |seconds: &[i64]| {
+            let before = query
+                .last_progress()
+                .map_or(0, |report| report.batch_id + 1);
+            clicks(&rows, seconds);
+            query.process_all_available().expect("processed");
+            let reports = query.recent_progress();
+            let new = reports
+                .into_iter()
+                .filter(|report| report.batch_id >= before);
+            new.collect::<Vec<_>>()
+        };
+        let first = epochs(&[10, 12, 25]);
+        let at = |name: &str| first[0].event_time[name].as_str();
+        assert_eq!(at("min"), "1970-01-01T00:00:10.000Z");
+        assert_eq!(at("max"), "1970-01-01T00:00:25.000Z");
+        assert_eq!(at("avg"), "1970-01-01T00:00:15.666Z");
+        assert_eq!(at("watermark"), "1970-01-01T00:00:00.000Z");
+        assert_eq!(first[0].state_operators[0].num_rows_total, 2);
+        // An epoch without rows follows, with the watermark of 15 seconds, which ends the first window.
+        let last = first.last().expect("reported");
+        assert_eq!(last.num_input_rows, 0);
+        assert_eq!(last.event_time["watermark"], "1970-01-01T00:00:15.000Z");
+        assert_eq!(last.event_time.len(), 1);
+        let state = &last.state_operators[0];
+        assert_eq!((state.num_rows_removed, state.num_rows_total), (1, 1));
+        let second = epochs(&[11, 13, 26]);
+        let state = &second[0].state_operators[0];
+        assert_eq!(
+            state.num_rows_dropped_by_watermark, 1,
+            "one group of late rows"
+        );
+        assert_eq!((state.num_rows_updated, state.num_rows_total), (1, 1));
+        query.stop().expect("stopped");
+    }
 }
 
 #[test]

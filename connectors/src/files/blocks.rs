@@ -3,14 +3,95 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use flate2::read::MultiGzDecoder;
+use highwater_engine::options::{OptionError, Options};
 
+use super::codec::Codec;
+use super::encoding::Encoding;
 use super::error::FileError;
 use super::listing::{inode, modified_us};
-use super::split::{FileSplit, codec};
-use crate::lines::whole_lines;
+use super::split::FileSplit;
+use crate::lines::{LineEnd, whole_lines};
+use crate::options::{flag, invalid};
 
 const BLOCK_BYTES: usize = 1 << 20;
+/// What the rows of a file are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Lines.
+    Lines(LineEnd),
+    /// Lines, of which several may be one row: the decoder finds out.
+    Records,
+    /// The whole file.
+    Whole,
+}
+
+/// How the text of a file is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TextRules {
+    pub(super) shape: Shape,
+    pub(super) encoding: Encoding,
+}
+
+impl Default for TextRules {
+    fn default() -> Self {
+        TextRules {
+            shape: Shape::Lines(LineEnd::Any),
+            encoding: Encoding::Utf8,
+        }
+    }
+}
+
+impl TextRules {
+    /// What the options of `format` say.
+    pub(super) fn parse(owner: &str, format: &str, options: &Options) -> Result<Self, OptionError> {
+        let whole = match format {
+            "text" => flag(options, owner, "wholetext")?,
+            "json" => flag(options, owner, "multiLine")?,
+            _ => false,
+        };
+        let records = format == "csv" && flag(options, owner, "multiLine")?;
+        let line_end = match options.get("lineSep") {
+            None => LineEnd::Any,
+            Some(value) if whole || records => {
+                let reason = "rows are not lines: remove it, or the option that says so";
+                return Err(invalid(owner, "lineSep", value, reason));
+            }
+            Some("") => {
+                return Err(invalid(
+                    owner,
+                    "lineSep",
+                    "",
+                    "it is at least one character",
+                ));
+            }
+            Some(value) => {
+                let plain = value.replace("\\n", "\n").replace("\\r", "\r");
+                LineEnd::Just(plain.replace("\\t", "\t").into_bytes())
+            }
+        };
+        let mut encoding = Encoding::Utf8;
+        for name in ["charset", "encoding"] {
+            if let Some(value) = options.get(name) {
+                encoding = Encoding::parse(value).ok_or_else(|| {
+                    let reason = "it is an encoding like UTF-8, UTF-16, ISO-8859-1 or windows-1252";
+                    invalid(owner, name, value, reason)
+                })?;
+            }
+        }
+        let shape = match (whole, records) {
+            (true, _) => Shape::Whole,
+            (_, true) => Shape::Records,
+            _ => Shape::Lines(line_end),
+        };
+        Ok(TextRules { shape, encoding })
+    }
+
+    /// Whether a part of a file can be read without what comes before it.
+    pub(super) fn can_be_cut(&self) -> bool {
+        *self == TextRules::default()
+    }
+}
+
 /// A line must fit in memory, and in an Arrow column.
 const LINE_BYTES_MAX: usize = 128 << 20;
 
@@ -18,7 +99,8 @@ const LINE_BYTES_MAX: usize = 128 << 20;
 pub(super) struct Blocks {
     path: String,
     input: Box<dyn Read + Send>,
-    compressed: bool,
+    shape: Shape,
+    codec: Option<Codec>,
     buffer: Vec<u8>,
     /// The unread bytes of the buffer; those up to `whole` are whole lines.
     from: usize,
@@ -71,24 +153,33 @@ fn read_error(split: &FileSplit, source: io::Error) -> FileError {
     }
 }
 
+fn damaged(path: &str, codec: Codec, source: io::Error) -> FileError {
+    FileError::Compressed {
+        path: path.into(),
+        codec: codec.name(),
+        source,
+    }
+}
+
 impl Blocks {
-    pub(super) fn new(mut file: File, split: &FileSplit) -> Result<Self, FileError> {
-        let mut compressed = false;
+    pub(super) fn new(
+        mut file: File,
+        split: &FileSplit,
+        rules: &TextRules,
+    ) -> Result<Self, FileError> {
+        let failed = |source| read_error(split, source);
         // An empty file has no header that could be damaged, whatever it is called.
-        let codec = codec(&split.path).filter(|_| split.size > 0);
+        let codec = Codec::of(&split.path).filter(|_| split.size > 0);
         let input: Box<dyn Read + Send> = match codec {
-            Some("gz") => {
-                compressed = true;
-                Box::new(MultiGzDecoder::new(file.take(split.size)))
-            }
             Some(codec) => {
-                return Err(FileError::Codec {
+                let input = codec.open(file.take(split.size));
+                let input = input.map_err(|source| damaged(&split.path, codec, source))?;
+                input.ok_or_else(|| FileError::Codec {
                     path: split.path.clone(),
-                    codec: codec.into(),
-                });
+                    codec: codec.name().into(),
+                })?
             }
             None => {
-                let failed = |source| read_error(split, source);
                 let from = line_start(&mut file, split.from, split.size).map_err(failed)?;
                 let to = line_start(&mut file, split.to, split.size).map_err(failed)?;
                 file.seek(SeekFrom::Start(from)).map_err(failed)?;
@@ -97,8 +188,9 @@ impl Blocks {
         };
         let mut blocks = Blocks {
             path: split.path.clone(),
-            input,
-            compressed,
+            input: rules.encoding.open(input),
+            shape: rules.shape.clone(),
+            codec,
             buffer: Vec::new(),
             from: 0,
             to: 0,
@@ -122,6 +214,22 @@ impl Blocks {
         Ok(&self.buffer[self.from.min(self.whole)..self.whole])
     }
 
+    /// The lines that `lines` gave, and whether they are the last.
+    pub(super) fn at_hand(&self) -> (&[u8], bool) {
+        (
+            &self.buffer[self.from.min(self.whole)..self.whole],
+            self.ended,
+        )
+    }
+
+    /// Reads on, though there are lines left: they are not enough for a row.
+    pub(super) fn more(&mut self) -> Result<(), FileError> {
+        match self.ended {
+            true => Ok(()),
+            false => self.fill(),
+        }
+    }
+
     /// The first `bytes` of `lines` are done with.
     pub(super) fn consume(&mut self, bytes: usize) {
         self.from += bytes;
@@ -139,10 +247,10 @@ impl Blocks {
                 bytes_max: LINE_BYTES_MAX,
             });
         }
-        let block = match self.compressed {
-            // A line longer than a block is searched again each time: read more, so that this stays linear.
-            false => BLOCK_BYTES.max(searched),
-            true => BLOCK_BYTES.max(searched) / 4,
+        // A line longer than a block is searched again each time: read more, so that this stays linear.
+        let block = match self.codec {
+            None => BLOCK_BYTES.max(searched),
+            Some(_) => BLOCK_BYTES.max(searched) / 4,
         };
         self.buffer.resize(searched + block, 0);
         while self.to < self.buffer.len() {
@@ -154,19 +262,25 @@ impl Blocks {
                 Ok(bytes) => self.to += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
-                    let path = self.path.clone();
                     self.ended = true;
                     self.whole = 0;
-                    return Err(match self.compressed {
-                        true => FileError::Gzip { path, source },
-                        false => FileError::Read { path, source },
+                    return Err(match self.codec {
+                        Some(codec) => damaged(&self.path, codec, source),
+                        None => FileError::Read {
+                            path: self.path.clone(),
+                            source,
+                        },
                     });
                 }
             }
         }
         self.whole = match self.ended {
             true => self.to,
-            false => whole_lines(&self.buffer[..self.to]),
+            false => match &self.shape {
+                Shape::Lines(end) => end.whole(&self.buffer[..self.to]),
+                Shape::Records => whole_lines(&self.buffer[..self.to]),
+                Shape::Whole => 0,
+            },
         };
         Ok(())
     }
@@ -224,7 +338,7 @@ mod tests {
                 partition: Vec::new(),
             };
             let file = open(&split, false).unwrap().unwrap();
-            let mut blocks = Blocks::new(file, &split).unwrap();
+            let mut blocks = Blocks::new(file, &split, &TextRules::default()).unwrap();
             loop {
                 let lines = blocks.lines().unwrap();
                 if lines.is_empty() {

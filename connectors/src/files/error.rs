@@ -113,17 +113,21 @@ pub enum FileError {
     },
     /// A compressed file is damaged.
     #[error(
-        "file \"{path}\" is no whole gzip file; option \"ignoreCorruptFiles\" skips what cannot be read"
+        "file \"{path}\" is no whole {codec} file; option \"ignoreCorruptFiles\" skips what cannot be read"
     )]
-    Gzip {
+    Compressed {
         /// The file.
         path: String,
+        /// What it should be.
+        codec: &'static str,
         /// How it failed.
         #[source]
         source: io::Error,
     },
     /// A file is compressed in a way that is not built.
-    #[error("file \"{path}\" is compressed as \"{codec}\", which is not supported yet; \"gz\" is")]
+    #[error(
+        "file \"{path}\" is compressed as \"{codec}\", which is not supported yet; gzip, zstd, bzip2, deflate, lz4 and snappy are"
+    )]
     Codec {
         /// The file.
         path: String,
@@ -131,7 +135,7 @@ pub enum FileError {
         codec: String,
     },
     /// A line does not fit in memory.
-    #[error("file \"{path}\" has a line of more than {bytes_max} bytes")]
+    #[error("file \"{path}\" has a row of more than {bytes_max} bytes")]
     LineTooLong {
         /// The file.
         path: String,
@@ -162,6 +166,25 @@ pub enum FileError {
         line: u64,
         /// What is wrong.
         reason: String,
+    },
+    /// The header of a CSV file names other columns than the schema, and `enforceSchema` is off.
+    #[error("the header of file \"{path}\" is \"{found}\", the schema says \"{wanted}\"")]
+    Header {
+        /// The file.
+        path: String,
+        /// Its header.
+        found: String,
+        /// The columns of the schema.
+        wanted: String,
+    },
+    /// What could not be read cannot be written down either.
+    #[error("could not write to \"{path}\", which option \"badRecordsPath\" says")]
+    BadRecords {
+        /// The directory.
+        path: String,
+        /// How it failed.
+        #[source]
+        source: io::Error,
     },
     /// A column of the schema is not what the format can hold.
     #[error("column \"{column}\" of type {data_type} cannot be read from {format}")]
@@ -256,7 +279,9 @@ impl FileError {
     /// Damage that `ignoreCorruptFiles` looks over.
     pub(super) fn is_corruption(&self) -> bool {
         match self {
-            FileError::Gzip { .. } | FileError::Parquet { .. } | FileError::Orc { .. } => true,
+            FileError::Compressed { .. } | FileError::Parquet { .. } | FileError::Orc { .. } => {
+                true
+            }
             FileError::Avro { source, .. } => source.is_corruption(),
             FileError::Read { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
             _ => false,

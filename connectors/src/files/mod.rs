@@ -6,10 +6,13 @@
 //! Sinks commit by a log and by renaming: see `sink`. A directory that has such a log is read by it: see `committed`.
 
 mod avro;
+mod bad;
 mod blocks;
 mod cleaner;
+mod codec;
 mod committed;
 mod csv;
+mod encoding;
 mod error;
 mod fit;
 mod listing;
@@ -43,9 +46,12 @@ pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
 pub use source::FileSource;
 
-use crate::json::{JsonDecoder, JsonInference, JsonOptions};
-use crate::options::{flag_or, invalid};
+use crate::json::{self, JsonDecoder, JsonInference, JsonOptions};
+use crate::lines::LineEnd;
+use crate::mode::ParseMode;
+use crate::options::invalid;
 use crate::time::Zone;
+use blocks::{Shape, TextRules};
 use csv::CsvOptions;
 use listing::Lister;
 use reader::FileReader;
@@ -69,6 +75,7 @@ struct FileConfig {
     path: String,
     options: FileOptions,
     format: Format,
+    rules: TextRules,
     schema: SchemaRef,
     streaming: bool,
     zone: Zone,
@@ -87,43 +94,11 @@ struct FileFormat {
     name: &'static str,
 }
 
-const JSON_KNOWN: &[&str] = &[
-    "mode",
-    "columnNameOfCorruptRecord",
-    "allowSingleQuotes",
-    "allowNonNumericNumbers",
-    "timeZone",
-];
+const TEXT_NOT_BUILT: &[&str] = &[];
 
-const JSON_NOT_BUILT: &[&str] = &[
-    "primitivesAsString",
-    "prefersDecimal",
-    "allowComments",
-    "allowUnquotedFieldNames",
-    "allowNumericLeadingZeros",
-    "allowBackslashEscapingAnyCharacter",
-    "allowUnquotedControlChars",
-    "dropFieldIfAllNull",
-    "timestampNTZFormat",
-    "timeFormat",
-    "samplingRatio",
-    "inferTimestamp",
-    "compression",
-    "singleVariantColumn",
-    "useUnsafeRow",
-    "enableDateTimeParsingFallback",
-];
+const PARQUET_NOT_BUILT: &[&str] = &["mergeSchema"];
 
-const TEXT_NOT_BUILT: &[&str] = &["compression"];
-
-const PARQUET_NOT_BUILT: &[&str] = &[
-    "mergeSchema",
-    "compression",
-    "datetimeRebaseMode",
-    "int96RebaseMode",
-];
-
-const ORC_NOT_BUILT: &[&str] = &["mergeSchema", "compression"];
+const ORC_NOT_BUILT: &[&str] = &["mergeSchema"];
 
 const AVRO_NOT_BUILT: &[&str] = &[
     "avroSchema",
@@ -137,18 +112,16 @@ const AVRO_NOT_BUILT: &[&str] = &[
     "enableStableIdentifiersForUnionType",
     "stableIdentifierPrefixForUnionType",
     "recursiveFieldMaxDepth",
-    "compression",
 ];
 
 /// Options of which only the values that say what we do anyway are built.
 const FIXED: &[(&str, &[&str])] = &[
-    ("wholetext", &["false"]),
-    ("multiLine", &["false"]),
-    ("lineSep", &["\n", "\\n"]),
-    ("encoding", &["utf-8", "utf8"]),
-    ("charset", &["utf-8", "utf8"]),
     ("inferSchema", &["false"]),
-    ("enforceSchema", &["true"]),
+    ("unescapedQuoteHandling", &["stop_at_delimiter"]),
+    // Whether a row is malformed is judged by all columns.
+    ("columnPruning", &["false"]),
+    ("datetimeRebaseMode", &["corrected"]),
+    ("int96RebaseMode", &["corrected"]),
     ("locale", &["en-us", "en_us"]),
     ("dateFormat", &["yyyy-mm-dd"]),
     ("timestampFormat", &["yyyy-mm-dd't'hh:mm:ss[.sss][xxx]"]),
@@ -172,7 +145,7 @@ impl FileFormat {
             }
         }
         let (known, not_built): (&[&str], &[&str]) = match self.name {
-            "json" => (JSON_KNOWN, JSON_NOT_BUILT),
+            "json" => (json::KNOWN, json::NOT_BUILT),
             "csv" => (csv::KNOWN, csv::NOT_BUILT),
             "parquet" => (&[], PARQUET_NOT_BUILT),
             "orc" => (&["timeZone"], ORC_NOT_BUILT),
@@ -181,29 +154,23 @@ impl FileFormat {
         };
         let mut known = [options::KNOWN, known].concat();
         let fixed: &[&str] = match self.name {
-            "text" => &["wholetext", "lineSep", "encoding"],
-            "json" => &[
-                "multiLine",
-                "lineSep",
-                "encoding",
-                "charset",
-                "locale",
-                "dateFormat",
-                "timestampFormat",
-            ],
+            "json" => &["locale", "dateFormat", "timestampFormat"],
             "csv" => &[
-                "multiLine",
-                "lineSep",
-                "encoding",
-                "charset",
                 "locale",
                 "inferSchema",
-                "enforceSchema",
+                "unescapedQuoteHandling",
+                "columnPruning",
                 "dateFormat",
                 "timestampFormat",
             ],
+            "parquet" => &["datetimeRebaseMode", "int96RebaseMode"],
             _ => &[],
         };
+        known.extend(match self.name {
+            "text" => &["wholetext", "lineSep", "encoding"][..],
+            "json" | "csv" => &["multiLine", "lineSep", "encoding", "charset"],
+            _ => &[],
+        });
         known.extend(fixed);
         options.only(owner, &known, not_built)?;
         for name in fixed {
@@ -224,17 +191,8 @@ impl FileFormat {
     }
 
     fn format(&self, owner: &str, options: &Options, zone: Zone) -> Result<Format, FormatError> {
-        let defaults = JsonOptions::default();
         Ok(match self.name {
-            "json" => Format::Json(JsonOptions {
-                mode: options.parse(owner, "mode")?.unwrap_or_default(),
-                column_name_of_corrupt_record: options
-                    .get("columnNameOfCorruptRecord")
-                    .map_or(defaults.column_name_of_corrupt_record, str::to_string),
-                zone,
-                allow_single_quotes: flag_or(options, owner, "allowSingleQuotes", true)?,
-                allow_non_numeric_numbers: flag_or(options, owner, "allowNonNumericNumbers", true)?,
-            }),
+            "json" => Format::Json(JsonOptions::parse(owner, options, zone)?),
             "csv" => Format::Csv(CsvOptions::parse(owner, options, zone)?),
             "parquet" => Format::Parquet,
             "orc" => Format::Orc,
@@ -250,6 +208,7 @@ impl FileFormat {
         path: &str,
         options: &FileOptions,
         format: &Format,
+        rules: &TextRules,
     ) -> Result<Schema, FormatError> {
         let mut inference = match format {
             Format::Json(options) => Some(JsonInference::new(options.clone())),
@@ -267,7 +226,7 @@ impl FileFormat {
                 Format::Avro => return Ok(avro::schema_of(file, split)?),
                 Format::Text | Format::Json(_) | Format::Csv(_) => {}
             }
-            let mut blocks = blocks::Blocks::new(file, split)?;
+            let mut blocks = blocks::Blocks::new(file, split, rules)?;
             if let Format::Csv(csv) = format
                 && let Some(schema) = csv.schema_of(blocks.lines()?)
             {
@@ -282,12 +241,17 @@ impl FileFormat {
                     break;
                 }
                 let bytes = lines.len();
-                inference
-                    .look_at(lines)
-                    .map_err(|source| FormatError::Invalid {
-                        message: format!("file \"{}\": {source}", split.path),
-                        class: None,
-                    })?;
+                let looked = match &rules.shape {
+                    Shape::Lines(LineEnd::Any) => inference.look_at(lines),
+                    Shape::Lines(end) => end
+                        .lines(lines)
+                        .try_for_each(|line| inference.look_at_text(line)),
+                    Shape::Records | Shape::Whole => inference.look_at_text(lines),
+                };
+                looked.map_err(|source| FormatError::Invalid {
+                    message: format!("file \"{}\": {source}", split.path),
+                    class: None,
+                })?;
                 blocks.consume(bytes);
             }
         }
@@ -329,11 +293,29 @@ impl SourceFormat for FileFormat {
             .unwrap_or(&request.time_zone);
         let zone = Zone::parse(name)
             .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
-        let format = self.format(&owner, &request.options, zone)?;
+        let rules = TextRules::parse(&owner, self.name, &request.options)?;
+        let format = match self.format(&owner, &request.options, zone)? {
+            Format::Csv(csv) => {
+                Format::Csv(csv.shaped(&rules.shape, options.bad_records.is_some()))
+            }
+            // Bad rows are told by the errors of this mode.
+            Format::Json(json) if options.bad_records.is_some() => Format::Json(JsonOptions {
+                mode: ParseMode::FailFast,
+                ..json
+            }),
+            other => other,
+        };
         // Told before the schema is: a wrong path is the likelier mistake.
         let mut lister = Lister::new(&path, &options)?;
         if request.streaming {
             cleaner::check(&options.clean, &path, &lister)?;
+        }
+        if let Some(directory) = &options.bad_records
+            && lister.meets(directory)
+        {
+            let (name, value) = ("badRecordsPath", directory.display().to_string());
+            let reason = "it lies where files are read from";
+            return Err(invalid(&owner, name, &value, reason).into());
         }
         let schema = match (&request.schema, &format) {
             (Some(schema), Format::Text) => {
@@ -359,7 +341,7 @@ impl SourceFormat for FileFormat {
                     class: Some("_LEGACY_ERROR_TEMP_2048"),
                 });
             }
-            (None, format) => nullable(&self.look_into(&path, &options, format)?),
+            (None, format) => nullable(&self.look_into(&path, &options, format, &rules)?),
         };
         // Columns that directories tell come behind; a stream knows those that are there when it is described.
         let directories = lister.directories()?;
@@ -388,6 +370,7 @@ impl SourceFormat for FileFormat {
                 path,
                 options,
                 format,
+                rules,
                 schema,
                 streaming: request.streaming,
                 zone,

@@ -1,5 +1,7 @@
 //! Options that all file formats share.
 
+use std::path::PathBuf;
+
 use glob::Pattern;
 use highwater_engine::options::{OptionError, Options};
 use highwater_engine::source::{FormatError, SourceRequest};
@@ -44,6 +46,8 @@ pub struct FileOptions {
     pub discard_ratio: f64,
     /// What happens to files that were read.
     pub clean: Clean,
+    /// Where rows and files that cannot be read are told; they are left out then.
+    pub bad_records: Option<PathBuf>,
 }
 
 impl Default for FileOptions {
@@ -64,6 +68,7 @@ impl Default for FileOptions {
             cached_files_max: None,
             discard_ratio: 0.2,
             clean: Clean::Off,
+            bad_records: None,
         }
     }
 }
@@ -87,6 +92,7 @@ pub(super) const KNOWN: &[&str] = &[
     "discardCachedInputRatio",
     "cleanSource",
     "sourceArchiveDir",
+    "badRecordsPath",
 ];
 
 /// Options of the model that have no place here, and why.
@@ -95,6 +101,17 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
         "archivePathFilter",
         "it selects files within tar archives, and archives are not read",
     ),
+    (
+        "compression",
+        "the ending of a file's name tells how it is compressed, and Parquet, ORC and Avro files tell it themselves",
+    ),
+    (
+        "extension",
+        "it names files that are written; option \"pathGlobFilter\" chooses those that are read",
+    ),
+    ("quoteAll", "it says how cells are written"),
+    ("escapeQuotes", "it says how cells are written"),
+    ("inputBufferSize", "files are read in blocks of one size"),
     (
         "basePath",
         "columns are told by the directories below the path that is read; read the base path, and filter by the column",
@@ -129,6 +146,7 @@ impl FileOptions {
                 }
             },
             clean: clean(options, owner)?,
+            bad_records: bad_records(options, owner)?,
         };
         if parsed.files_per_trigger_max.is_some() && parsed.bytes_per_trigger_max.is_some() {
             return Err(FormatError::Invalid {
@@ -189,6 +207,26 @@ fn ignored_names(options: &Options, owner: &str) -> Result<Option<Regex>, Option
             Err(invalid(owner, name, pattern, &reason))
         }
     }
+}
+
+fn bad_records(options: &Options, owner: &str) -> Result<Option<PathBuf>, FormatError> {
+    let Some(directory) = options.get("badRecordsPath") else {
+        return Ok(None);
+    };
+    if options.get("mode").is_some() {
+        return Err(FormatError::Invalid {
+            message: format!(
+                "{owner} takes option \"badRecordsPath\" or \"mode\", not both: bad rows are left out and kept there"
+            ),
+            class: None,
+        });
+    }
+    let absolute = std::path::absolute(local(directory)?);
+    let absolute = absolute.map_err(|source| FormatError::Outside {
+        what: format!("option \"badRecordsPath\" of {owner}: \"{directory}\""),
+        source: Box::new(source),
+    })?;
+    Ok(Some(absolute))
 }
 
 fn clean(options: &Options, owner: &str) -> Result<Clean, FormatError> {

@@ -428,6 +428,7 @@ impl Source for FileSource {
 impl FileConfig {
     /// Whether a part of a file can be read without what comes before it.
     fn can_be_cut(&self) -> bool {
-        matches!(self.format, Format::Text | Format::Json(_) | Format::Csv(_))
+        let of_lines = matches!(self.format, Format::Text | Format::Json(_) | Format::Csv(_));
+        of_lines && self.rules.can_be_cut()
     }
 }

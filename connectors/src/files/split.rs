@@ -5,6 +5,7 @@ use std::sync::Arc;
 use highwater_engine::source::Split;
 use serde::{Deserialize, Serialize};
 
+use super::codec::Codec;
 use super::error::FileError;
 use super::listing::{Directory, Found};
 
@@ -46,7 +47,7 @@ impl FileSplit {
             to,
             partition: file.directory.partition.clone(),
         };
-        if !can_be_cut || file.size <= RANGE_BYTES || codec(&file.name).is_some() {
+        if !can_be_cut || file.size <= RANGE_BYTES || Codec::of(&file.name).is_some() {
             return vec![part(0, file.size)];
         }
         let cuts = (0..file.size).step_by(RANGE_BYTES as usize);
@@ -103,12 +104,4 @@ impl FileSplit {
             from => format!(", counting lines from byte {from}"),
         }
     }
-}
-
-/// The compression that the name of a file tells, among those Hadoop knows.
-pub(super) fn codec(path: &str) -> Option<&str> {
-    let (_, ending) = path.rsplit_once('.')?;
-    ["gz", "bz2", "deflate", "lz4", "snappy", "zst", "xz"]
-        .contains(&ending)
-        .then_some(ending)
 }

@@ -13,6 +13,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use highwater_engine::source::{Offset, Planned, Resume, Waker};
 use tempfile::TempDir;
 
+mod formats;
 mod restart;
 mod scale;
 
@@ -284,6 +285,7 @@ fn a_restarted_source_knows_what_was_logged() {
             path: dir.path().to_str().unwrap().into(),
             options: FileOptions::default(),
             format: Format::Text,
+            rules: TextRules::default(),
             schema: Arc::new(Schema::empty()),
             streaming: true,
             zone: Zone::UTC,
@@ -368,11 +370,11 @@ fn compressed_files_are_read_and_damaged_ones_told() {
     );
     assert!(read("json", skipping).is_ok());
 
-    write(&dir, "b.zst", b"x", 1);
+    write(&dir, "b.xz", b"x", 1);
     fs::remove_file(dir.path().join("a.json.gz")).unwrap();
     let error = read("text", batch(&dir)).unwrap_err();
     assert!(
-        error.contains("b.zst\" is compressed as \"zst\", which is not supported yet"),
+        error.contains("b.xz\" is compressed as \"xz\", which is not supported yet"),
         "{error}"
     );
 }
@@ -592,6 +594,93 @@ fn a_batch_of_json_finds_its_schema() {
 }
 
 #[test]
+fn json_options_reach_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "{'a':007, /* b */ s:\"\\q\t\", f:\"NaN\"}\n";
+    write(&dir, "rows.json", line, 0);
+    let fields = [
+        ("a", DataType::Int64),
+        ("s", DataType::Utf8),
+        ("f", DataType::Float64),
+    ];
+    let options = [
+        ("allowNumericLeadingZeros", "true"),
+        ("allowComments", "TRUE"),
+        ("allowUnquotedFieldNames", "true"),
+        ("allowBackslashEscapingAnyCharacter", "true"),
+        ("allowUnquotedControlChars", "true"),
+    ];
+    let rows = |options: &[(&str, &str)]| {
+        show(&read("json", with(typed(batch(&dir), &fields), options)).unwrap())
+    };
+    assert_eq!(rows(&options), ["7|q\t|NaN"]);
+    for left_out in 0..options.len() {
+        let mut fewer = options.to_vec();
+        fewer.remove(left_out);
+        assert_eq!(rows(&fewer), ["null|null|null"], "{fewer:?}");
+    }
+    let strict = [&options[..], &[("allowSingleQuotes", "false")]].concat();
+    assert_eq!(rows(&strict), ["null|null|null"]);
+    let strict = [&options[..], &[("allowNonNumericNumbers", "false")]].concat();
+    assert_eq!(rows(&strict), ["7|q\t|null"]);
+}
+
+#[test]
+fn json_options_reach_the_schema() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = r#"{"a":1,"b":1.5,"c":"2024-01-05T10:00:00","d":null}"#;
+    write(&dir, "rows.json", line, 0);
+    let types = |options: &[(&str, &str)]| {
+        let schema = factory("json", with(batch(&dir), options))
+            .unwrap()
+            .schema();
+        let types = schema
+            .fields()
+            .iter()
+            .map(|field| field.data_type().to_string());
+        types.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(types(&[]), "Int64 Float64 Utf8 Utf8");
+    assert_eq!(
+        types(&[("primitivesAsString", "true")]),
+        "Utf8 Utf8 Utf8 Utf8"
+    );
+    assert_eq!(
+        types(&[("prefersDecimal", "true")]),
+        "Int64 Decimal128(2, 1) Utf8 Utf8"
+    );
+    assert_eq!(
+        types(&[("dropFieldIfAllNull", "true")]),
+        "Int64 Float64 Utf8"
+    );
+    let found = types(&[("inferTimestamp", "true")]);
+    assert_eq!(found, "Int64 Float64 Timestamp(µs, \"UTC\") Utf8");
+    assert_eq!(types(&[("samplingRatio", "1.0")]), types(&[]));
+    for wrong in ["0", "2", "x"] {
+        let message = refusal("json", with(batch(&dir), &[("samplingRatio", wrong)]));
+        assert!(
+            message.contains("it is a number above 0 and up to 1"),
+            "{message}"
+        );
+    }
+    for name in json::NOT_BUILT {
+        let message = refusal("json", with(batch(&dir), &[(name, "1")]));
+        assert!(message.contains("is not supported yet"), "{message}");
+    }
+    for name in [
+        "multiLine",
+        "lineSep",
+        "encoding",
+        "locale",
+        "dateFormat",
+        "timestampFormat",
+    ] {
+        let message = refusal("json", with(batch(&dir), &[(name, "other")]));
+        assert!(message.contains("is supported yet"), "{message}");
+    }
+}
+
+#[test]
 fn wrong_requests_are_told_at_once() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir, "a", "x", 1);
@@ -609,10 +698,10 @@ fn wrong_requests_are_told_at_once() {
         error.starts_with("unknown option \"haeder\" of the csv stream; it takes path,"),
         "{error}"
     );
-    let error = refusal("csv", with(stream(&dir), &[("multiLine", "true")]));
+    let error = refusal("csv", with(stream(&dir), &[("inferSchema", "true")]));
     assert_eq!(
         error,
-        "option \"multiLine\" of the csv stream cannot be \"true\": only \"false\" is supported yet"
+        "option \"inferSchema\" of the csv stream cannot be \"true\": only \"false\" is supported yet"
     );
     let error = refusal("csv", with(stream(&dir), &[("mode", "STRICT")]));
     assert!(

@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use super::FileError;
+use super::blocks::Shape;
 use super::reader::LineDecoder;
-use crate::lines::Lines;
 
 /// Batches are cut near so many bytes, however few rows that is.
 const BATCH_BYTES: usize = 16 << 20;
@@ -21,17 +21,19 @@ pub(super) struct TextDecoder {
     offsets: Vec<i32>,
     bytes: Vec<u8>,
     rows: usize,
+    shape: Shape,
 }
 
 impl TextDecoder {
     /// `schema` is what is read: one string column, or none to count rows.
-    pub(super) fn new(schema: SchemaRef, path: String) -> Self {
+    pub(super) fn new(schema: SchemaRef, path: String, shape: Shape) -> Self {
         TextDecoder {
             schema,
             path,
             offsets: vec![0],
             bytes: Vec::new(),
             rows: 0,
+            shape,
         }
     }
 
@@ -55,8 +57,18 @@ impl TextDecoder {
 }
 
 impl LineDecoder for TextDecoder {
-    fn decode(&mut self, text: &[u8], rows_max: usize) -> Result<usize, FileError> {
-        let mut lines = Lines::new(text);
+    fn decode(&mut self, text: &[u8], rows_max: usize, _: bool) -> Result<usize, FileError> {
+        let end = match &self.shape {
+            Shape::Lines(end) => end.clone(),
+            Shape::Records | Shape::Whole => {
+                self.bytes.extend_from_slice(text);
+                // A file is far from 2 GiB: blocks see to it.
+                self.offsets.push(self.bytes.len() as i32);
+                self.rows += 1;
+                return Ok(text.len());
+            }
+        };
+        let mut lines = end.lines(text);
         if self.schema.fields().is_empty() {
             self.rows += lines.by_ref().take(rows_max - self.rows).count();
             return Ok(lines.consumed());

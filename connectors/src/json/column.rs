@@ -36,6 +36,8 @@ pub(super) struct BadValue {
 /// What reading a value needs besides the text.
 pub(super) struct Context {
     pub(super) zone: Zone,
+    /// Strings like `"NaN"` are numbers.
+    pub(super) not_finite: bool,
     /// The first bad value of the row.
     pub(super) bad: Option<BadValue>,
     /// Where strings with escapes are spelled out before they are understood.
@@ -102,9 +104,19 @@ impl Bytes {
     #[inline(always)]
     fn push_text(&mut self, cursor: &Cursor<'_>, text: Text) {
         let raw = &cursor.text[text.start..text.end];
-        match text.escaped {
-            false => self.bytes.extend_from_slice(raw),
-            true => unescape(raw, &mut self.bytes),
+        // A copy of fixed length, of which too much is cut off again, takes no call and no branch on the length.
+        let len = self.bytes.len() + raw.len();
+        let rest = &cursor.text[text.start..];
+        if text.escaped {
+            unescape(raw, &mut self.bytes);
+        } else if let (..=32, Some(block)) = (raw.len(), rest.first_chunk::<32>()) {
+            self.bytes.extend_from_slice(block);
+            self.bytes.truncate(len);
+        } else if let (..=64, Some(block)) = (raw.len(), rest.first_chunk::<64>()) {
+            self.bytes.extend_from_slice(block);
+            self.bytes.truncate(len);
+        } else {
+            self.bytes.extend_from_slice(raw);
         }
         self.end();
     }
@@ -116,7 +128,7 @@ impl Bytes {
 
     /// Hands over what was built and starts anew with as much room.
     fn take(&mut self) -> (OffsetBuffer<i32>, arrow::buffer::Buffer) {
-        let room = (self.offsets.len(), self.bytes.len());
+        let room = (room_for(self.offsets.len()), room_for(self.bytes.len()));
         let offsets = std::mem::replace(&mut self.offsets, Vec::with_capacity(room.0));
         self.offsets.push(0);
         let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(room.1));
@@ -126,8 +138,29 @@ impl Bytes {
 
 /// Takes a vector out and leaves one with as much room.
 fn take<T>(values: &mut Vec<T>) -> Vec<T> {
-    let room = values.len();
+    let room = room_for(values.len());
     std::mem::replace(values, Vec::with_capacity(room))
+}
+
+/// The next batch has about as many values as this one; a little more must not double the room.
+fn room_for(len: usize) -> usize {
+    len + len / 8
+}
+
+/// Text is checked to be UTF-8 here, once for a batch. A value that is none gets U+FFFD for each bad sequence, as
+/// Java reads it.
+fn string_array(bytes: &mut Bytes, nulls: Option<NullBuffer>) -> StringArray {
+    let (offsets, bytes) = bytes.take();
+    match StringArray::try_new(offsets.clone(), bytes.clone(), nulls.clone()) {
+        Ok(array) => array,
+        Err(_) => {
+            let values = offsets
+                .windows(2)
+                .map(|ends| String::from_utf8_lossy(&bytes[ends[0] as usize..ends[1] as usize]));
+            let (offsets, bytes, _) = StringArray::from_iter_values(values).into_parts();
+            StringArray::new(offsets, bytes, nulls)
+        }
+    }
 }
 
 impl Column {
@@ -267,6 +300,24 @@ impl Column {
         self.read_other(cursor, context, depth)
     }
 
+    /// Reads the value at the cursor where there is one already, which stays if this one is of another type.
+    #[cold]
+    pub(super) fn read_again(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context,
+        depth: usize,
+    ) -> Scan<()> {
+        let from = cursor.pos;
+        let mut other = Column::new(&self.data_type).expect("this column has the type");
+        if other.read(cursor, context, depth)? {
+            self.truncate(self.len - 1);
+            cursor.pos = from;
+            self.read(cursor, context, depth)?;
+        }
+        Ok(())
+    }
+
     fn read_other(
         &mut self,
         cursor: &mut Cursor<'_>,
@@ -324,8 +375,7 @@ impl Column {
             Values::Timestamp(values) => {
                 let us = match start {
                     Start::String => {
-                        let zone = context.zone;
-                        parse_timestamp(string(cursor, context)?, &zone)
+                        parse_timestamp(string(cursor, &mut context.scratch)?, &context.zone)
                     }
                     Start::Number => {
                         let number = cursor.number()?;
@@ -337,7 +387,7 @@ impl Column {
             }
             Values::TimestampNtz(values) => {
                 let us = match start {
-                    Start::String => parse_timestamp_ntz(string(cursor, context)?),
+                    Start::String => parse_timestamp_ntz(string(cursor, &mut context.scratch)?),
                     _ => skip(cursor, depth)?,
                 };
                 push(values, us)
@@ -346,7 +396,7 @@ impl Column {
                 let days = match start {
                     // Spark 1.5 wrote dates as day numbers, and Spark still reads them.
                     Start::String => {
-                        let text = string(cursor, context)?;
+                        let text = string(cursor, &mut context.scratch)?;
                         parse_date(text)
                             .or_else(|| parse_i64(text).and_then(|days| days.try_into().ok()))
                     }
@@ -362,7 +412,18 @@ impl Column {
                         let text = &cursor.text[number.start..number.end];
                         parse_decimal(text, precision, scale)
                     }
-                    Start::String => parse_decimal(string(cursor, context)?, precision, scale),
+                    Start::String => {
+                        let text = string(cursor, &mut context.scratch)?;
+                        match memchr::memchr(b',', text) {
+                            None => parse_decimal(text, precision, scale),
+                            // Thousands may be grouped, wherever.
+                            Some(_) => {
+                                let ungrouped: Vec<u8> =
+                                    text.iter().copied().filter(|byte| *byte != b',').collect();
+                                parse_decimal(&ungrouped, precision, scale)
+                            }
+                        }
+                    }
                     _ => skip(cursor, depth)?,
                 };
                 push(values, unscaled)
@@ -381,7 +442,7 @@ impl Column {
                 _ => skip::<bool>(cursor, depth)?.is_some(),
             },
             Values::Binary(bytes) => match start {
-                Start::String => match BASE64.decode(string(cursor, context)?) {
+                Start::String => match BASE64.decode(string(cursor, &mut context.scratch)?) {
                     Ok(value) => {
                         bytes.bytes.extend_from_slice(&value);
                         bytes.end();
@@ -447,10 +508,7 @@ impl Column {
                 PrimitiveArray::<Decimal128Type>::new(take(values).into(), nulls)
                     .with_data_type(self.data_type.clone()),
             ),
-            Values::Utf8(bytes) => {
-                let (offsets, bytes) = bytes.take();
-                Arc::new(StringArray::try_new(offsets, bytes, nulls)?)
-            }
+            Values::Utf8(bytes) => Arc::new(string_array(bytes, nulls)),
             Values::Binary(bytes) => {
                 let (offsets, bytes) = bytes.take();
                 Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?)
@@ -489,8 +547,7 @@ impl Column {
                     unreachable!("the entries of a map are a struct");
                 };
                 let offsets = take_offsets(offsets);
-                let (key_offsets, key_bytes) = keys.take();
-                let keys = Arc::new(StringArray::try_new(key_offsets, key_bytes, None)?);
+                let keys = Arc::new(string_array(keys, None));
                 let entry =
                     StructArray::try_new(fields.clone(), vec![keys, values.finish()?], None)?;
                 let entries: &Arc<Field> = entries;
@@ -536,15 +593,15 @@ fn skip<T>(cursor: &mut Cursor<'_>, depth: usize) -> Scan<Option<T>> {
 
 /// Goes over a string and returns its content.
 #[inline(always)]
-fn string<'r, 'a: 'r>(cursor: &mut Cursor<'a>, context: &'r mut Context) -> Scan<&'r [u8]> {
+fn string<'r, 'a: 'r>(cursor: &mut Cursor<'a>, scratch: &'r mut Vec<u8>) -> Scan<&'r [u8]> {
     let text = cursor.string()?;
     let raw = &cursor.text[text.start..text.end];
     if !text.escaped {
         return Ok(raw);
     }
-    context.scratch.clear();
-    unescape(raw, &mut context.scratch);
-    Ok(&context.scratch)
+    scratch.clear();
+    unescape(raw, scratch);
+    Ok(scratch)
 }
 
 #[inline(always)]
@@ -591,9 +648,10 @@ fn float(
     Ok(match start {
         Start::Number => Some(Float::Number(cursor.number()?)),
         Start::NotFinite => Some(Float::Special(cursor.not_finite()?)),
-        Start::String => match string(cursor, context)? {
+        Start::String => match string(cursor, &mut context.scratch)? {
+            _ if !context.not_finite => None,
             b"NaN" => Some(Float::Special(f64::NAN)),
-            b"+INF" | b"+Infinity" | b"INF" | b"Infinity" => Some(Float::Special(f64::INFINITY)),
+            b"+INF" | b"+Infinity" | b"Infinity" => Some(Float::Special(f64::INFINITY)),
             b"-INF" | b"-Infinity" => Some(Float::Special(f64::NEG_INFINITY)),
             _ => None,
         },

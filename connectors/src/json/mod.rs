@@ -13,8 +13,12 @@
 //! corrupt rows is read) all columns are decoded, and elsewhere only the wanted ones.
 
 mod column;
+#[cfg(test)]
+mod fuzz;
 mod infer;
+mod names;
 mod object;
+mod options;
 mod plain;
 mod scan;
 #[cfg(test)]
@@ -28,44 +32,20 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 pub use infer::JsonInference;
+pub use options::JsonOptions;
+pub(crate) use options::{KNOWN, NOT_BUILT};
 pub(crate) use plain::plain_end;
 
-use crate::lines::Lines;
 use crate::mode::ParseMode;
-use crate::time::Zone;
 use column::{Column, Context};
 use object::Object;
-use scan::{Cursor, Dialect, Malformed, Start};
+use scan::{Cursor, Malformed, Start};
 
 /// Batches are cut near so many bytes of text, however few rows that is.
 const BATCH_BYTES: usize = 16 << 20;
-
-/// How JSON is read.
-#[derive(Debug, Clone)]
-pub struct JsonOptions {
-    /// What happens to bad rows.
-    pub mode: ParseMode,
-    /// The name of the column that gets the text of bad rows, if the schema has it.
-    pub column_name_of_corrupt_record: String,
-    /// Where timestamps without a zone were written.
-    pub zone: Zone,
-    /// Strings and names may be in single quotes.
-    pub allow_single_quotes: bool,
-    /// `NaN` and `Infinity` are numbers.
-    pub allow_non_numeric_numbers: bool,
-}
-
-impl Default for JsonOptions {
-    fn default() -> Self {
-        JsonOptions {
-            mode: ParseMode::Permissive,
-            column_name_of_corrupt_record: "_corrupt_record".into(),
-            zone: Zone::UTC,
-            allow_single_quotes: true,
-            allow_non_numeric_numbers: true,
-        }
-    }
-}
+/// A batch has no more, so that no column has more than its offsets can tell: bad UTF-8 grows to three times its
+/// length.
+const TEXT_BYTES_MAX: usize = i32::MAX as usize / 3;
 
 /// Why JSON cannot be decoded.
 #[derive(Debug, thiserror::Error)]
@@ -183,6 +163,7 @@ impl JsonDecoder {
             corrupt,
             context: Context {
                 zone: options.zone,
+                not_finite: options.allow_non_numeric_numbers,
                 bad: None,
                 scratch: Vec::new(),
             },
@@ -199,42 +180,38 @@ impl JsonDecoder {
 
     /// Decodes one text, wherever lines end in it. Blank text is no row.
     pub fn decode_line(&mut self, text: &[u8]) -> Result<(), JsonError> {
-        let valid = simdutf8::basic::from_utf8(text).is_ok();
-        self.decode_text(text, valid)
+        let before = self.begin();
+        let mut cursor = Cursor::new(text, self.options.dialect(true));
+        let outcome = self.read_rows(&mut cursor);
+        self.end(text, 0..text.len(), before, outcome)
     }
 
     /// Decodes lines until `rows_max` rows (or many bytes) are waiting. Answers how many bytes it took; the last line
-    /// of `text` counts as one, ended or not.
+    /// of `text` counts as one, ended or not. Lines end with `\n`, `\r\n` or `\r`.
+    ///
+    /// Reading a row finds the end of its line, so it is not looked for before: no value can go over it.
     pub fn decode_lines(&mut self, text: &[u8], rows_max: usize) -> Result<usize, JsonError> {
-        let valid = simdutf8::basic::from_utf8(text).is_ok();
-        if valid && memchr::memchr(b'\r', text).is_none() {
-            return self.decode_block(text, rows_max);
-        }
-        // Each line is judged by itself.
-        let mut lines = Lines::new(text);
-        while self.root.rows < rows_max && self.bytes < BATCH_BYTES {
-            let Some(line) = lines.next() else { break };
-            self.decode_text(line, valid || simdutf8::basic::from_utf8(line).is_ok())?;
-        }
-        Ok(lines.consumed())
-    }
-
-    /// The common case of lines that end with `\n`. Reading a row finds the end of its line, so it is not looked for
-    /// before: no value can go over it.
-    fn decode_block(&mut self, text: &[u8], rows_max: usize) -> Result<usize, JsonError> {
-        let mut cursor = Cursor::new(text, self.dialect(false));
+        let mut cursor = Cursor::new(text, self.options.dialect(false));
         while cursor.pos < text.len() && self.root.rows < rows_max && self.bytes < BATCH_BYTES {
             let start = cursor.pos;
             let before = self.begin();
             let outcome = self.read_rows(&mut cursor);
-            if text.get(cursor.pos) != Some(&b'\n') {
-                let end = memchr::memchr(b'\n', &text[start..]);
-                cursor.pos = end.map_or(text.len(), |end| start + end);
+            if text.get(cursor.pos) == Some(&b'\n') {
+                self.end(text, start..cursor.pos, before, outcome)?;
+                cursor.pos += 1;
+                continue;
             }
+            let from = if outcome.is_ok() { cursor.pos } else { start };
+            let end = memchr::memchr2(b'\n', b'\r', &text[from..]);
+            cursor.pos = end.map_or(text.len(), |end| from + end);
             self.end(text, start..cursor.pos, before, outcome)?;
-            cursor.pos += 1;
+            cursor.pos += match text[cursor.pos..] {
+                [b'\r', b'\n', ..] => 2,
+                [] => 0,
+                _ => 1,
+            };
         }
-        Ok(cursor.pos.min(text.len()))
+        Ok(cursor.pos)
     }
 
     /// The rows decoded since the last batch.
@@ -257,24 +234,6 @@ impl JsonDecoder {
         )?)
     }
 
-    fn dialect(&self, many_lines: bool) -> Dialect {
-        Dialect {
-            single_quotes: self.options.allow_single_quotes,
-            not_finite: self.options.allow_non_numeric_numbers,
-            many_lines,
-        }
-    }
-
-    fn decode_text(&mut self, text: &[u8], valid: bool) -> Result<(), JsonError> {
-        let before = self.begin();
-        let mut cursor = Cursor::new(text, self.dialect(true));
-        let outcome = match valid {
-            true => self.read_rows(&mut cursor),
-            false => Err(Malformed("it is not UTF-8")),
-        };
-        self.end(text, 0..text.len(), before, outcome)
-    }
-
     /// Before a text is read. Answers how many rows there are.
     #[inline]
     fn begin(&mut self) -> usize {
@@ -293,7 +252,7 @@ impl JsonDecoder {
         outcome: Result<(), Malformed>,
     ) -> Result<(), JsonError> {
         self.bytes += range.len();
-        if self.bytes > i32::MAX as usize {
+        if self.bytes > TEXT_BYTES_MAX {
             return Err(JsonError::TooLong {
                 line: self.lines,
                 bytes: range.len(),
@@ -327,6 +286,15 @@ impl JsonDecoder {
                 }
                 if let Some(corrupt) = &mut self.corrupt {
                     let text = String::from_utf8_lossy(&text[range]);
+                    // Each row of an array gets the whole text.
+                    let copies = self.root.rows.saturating_sub(before);
+                    self.bytes = self.bytes.saturating_add(copies.saturating_mul(text.len()));
+                    if self.bytes > TEXT_BYTES_MAX {
+                        return Err(JsonError::TooLong {
+                            line: self.lines,
+                            bytes: text.len(),
+                        });
+                    }
                     (before..self.root.rows).for_each(|_| corrupt.append_text(&text));
                 }
                 Ok(())
@@ -350,7 +318,15 @@ impl JsonDecoder {
     }
 
     /// Reads the rows of one text: an object is one, an array of objects several.
+    #[inline]
     fn read_rows(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        match cursor.peek() {
+            b'{' => self.root.read(cursor, &mut self.context, 0),
+            _ => self.read_odd_rows(cursor),
+        }
+    }
+
+    fn read_odd_rows(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         if cursor.rest().starts_with(b"\xef\xbb\xbf") {
             cursor.pos += 3;
         }

@@ -4,10 +4,30 @@
 //! Values that nobody wants are checked as strictly as wanted ones, so that whether a row is malformed does not
 //! depend on which columns a query reads.
 
+use wide::u8x16;
+
 use super::plain::plain_end;
 
-/// Deeper nesting than this is malformed: it bounds the stack.
-const DEPTH_MAX: usize = 500;
+/// Objects and arrays within one another, the outermost counted; more is malformed, as it is to Jackson. It bounds the
+/// stack of whoever reads values recursively.
+const DEPTH_MAX: usize = 1000;
+
+/// A longer number is malformed, as it is to Jackson.
+const NUMBER_BYTES_MAX: usize = 1000;
+
+const LOW: u64 = 0x0101_0101_0101_0101;
+
+const TENS: [u64; 9] = [
+    1,
+    10,
+    100,
+    1000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+];
 
 /// Why a text is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +81,18 @@ pub(super) struct Cursor<'a> {
 }
 
 /// What is taken for JSON besides JSON.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Dialect {
     pub(super) single_quotes: bool,
     /// `NaN`, `Infinity`
     pub(super) not_finite: bool,
+    /// `/* */` and `//`
+    pub(super) comments: bool,
+    pub(super) unquoted_names: bool,
+    pub(super) leading_zeros: bool,
+    /// A backslash before any character stands for that character.
+    pub(super) any_escape: bool,
+    pub(super) control_chars: bool,
     /// A line end is a blank; else nothing goes over it, and it is the end of the text.
     pub(super) many_lines: bool,
 }
@@ -85,21 +112,42 @@ impl<'a> Cursor<'a> {
         self.text.get(self.pos).copied().unwrap_or(0)
     }
 
-    /// Goes over blanks.
+    /// Goes over blanks, and comments if they are allowed.
     #[inline(always)]
     pub(super) fn blanks(&mut self) {
-        if self.peek() <= b' ' {
+        let byte = self.peek();
+        if byte <= b' ' || byte == b'/' {
             self.some_blanks();
         }
     }
 
+    // Not inlined, so that going on is a branch, which is guessed, and not a sum that the next load waits for.
+    #[inline(never)]
     fn some_blanks(&mut self) {
-        while match self.peek() {
-            b' ' | b'\t' | b'\r' => true,
-            b'\n' => self.dialect.many_lines,
-            _ => false,
-        } {
-            self.pos += 1;
+        loop {
+            match self.peek() {
+                b' ' | b'\t' => self.pos += 1,
+                b'\n' | b'\r' if self.dialect.many_lines => self.pos += 1,
+                b'/' if self.dialect.comments => match self.comment_end() {
+                    Some(end) => self.pos = end,
+                    None => return,
+                },
+                _ => return,
+            }
+        }
+    }
+
+    /// Where the comment here ends; it does not go over the end of the text.
+    fn comment_end(&self) -> Option<usize> {
+        let comment = &self.text[self.pos..];
+        let line_end = || memchr::memchr2(b'\n', b'\r', comment).unwrap_or(comment.len());
+        match comment.get(1)? {
+            b'/' => Some(self.pos + line_end()),
+            b'*' => {
+                let end = 4 + memchr::memmem::find(&comment[2..], b"*/")?;
+                (self.dialect.many_lines || end <= line_end()).then_some(self.pos + end)
+            }
+            _ => None,
         }
     }
 
@@ -114,7 +162,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn at_end(&self) -> bool {
         match self.text.get(self.pos) {
             None => true,
-            Some(byte) => *byte == b'\n' && !self.dialect.many_lines,
+            Some(byte) => matches!(byte, b'\n' | b'\r') && !self.dialect.many_lines,
         }
     }
 
@@ -176,6 +224,10 @@ impl<'a> Cursor<'a> {
                     escaped = true;
                     at += self.escape_len(at)?;
                 }
+                Some(b'\n' | b'\r') if !self.dialect.many_lines => {
+                    return Err(Malformed("a string does not end"));
+                }
+                Some(_) if self.dialect.control_chars => at += 1,
                 Some(_) => return Err(Malformed("a string holds a control character")),
             }
         }
@@ -186,62 +238,113 @@ impl<'a> Cursor<'a> {
         match self.text.get(at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
             Some(b'\'') if self.dialect.single_quotes => Ok(2),
-            Some(b'u') => match self.text.get(at + 2..at + 6) {
-                Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => Ok(6),
-                _ => Err(Malformed("an escape is not \\u and four hex digits")),
+            Some(b'u') => match hex4(&self.text[at + 2..]) {
+                Some(_) => Ok(6),
+                None => Err(Malformed("an escape is not \\u and four hex digits")),
             },
+            Some(b'\n' | b'\r') if !self.dialect.many_lines => {
+                Err(Malformed("a string does not end"))
+            }
+            Some(_) if self.dialect.any_escape => Ok(2),
             _ => Err(Malformed("a string has an unknown escape")),
         }
+    }
+
+    /// Goes over digits, which are appended to `mantissa`. Answers how many there were.
+    #[inline(always)]
+    fn digits(&mut self, mantissa: &mut u64) -> usize {
+        let from = self.pos;
+        while let Some(word) = self
+            .text
+            .get(self.pos..)
+            .and_then(|rest| rest.first_chunk())
+        {
+            // Digits become 0 to 9. What is more sets its high bit here; only the lowest such mark is exact.
+            let values = u64::from_le_bytes(*word) ^ (LOW * 0x30);
+            let marks = (values.wrapping_add(LOW * 0x76) | values) & (LOW * 0x80);
+            let count = (marks.trailing_zeros() / 8) as usize;
+            if count == 0 {
+                return self.pos - from;
+            }
+            // Leading zeros fill the word; then neighbours are joined three times.
+            let word = values << (64 - 8 * count);
+            let word = word.wrapping_mul(10).wrapping_add(word >> 8) & 0x00ff_00ff_00ff_00ff;
+            let word = word.wrapping_mul(100).wrapping_add(word >> 16) & 0x0000_ffff_0000_ffff;
+            let word = word.wrapping_mul(10_000).wrapping_add(word >> 32) & 0xffff_ffff;
+            *mantissa = mantissa.wrapping_mul(TENS[count]).wrapping_add(word);
+            self.pos += count;
+            if count < 8 {
+                return self.pos - from;
+            }
+        }
+        loop {
+            let digit = self.peek().wrapping_sub(b'0');
+            if digit > 9 {
+                return self.pos - from;
+            }
+            *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+            self.pos += 1;
+        }
+    }
+
+    /// Not inlined, for the reason that `some_blanks` is not.
+    #[inline(never)]
+    fn minus(&mut self) {
+        self.pos += 1;
     }
 
     /// Goes over a number.
     #[inline(always)]
     pub(super) fn number(&mut self) -> Scan<Number> {
         let start = self.pos;
-        let negative = self.eat(b'-');
+        let negative = self.peek() == b'-';
+        if negative {
+            self.minus();
+        }
         let first = self.pos;
         let mut mantissa = 0u64;
-        let digits = |cursor: &mut Self, mantissa: &mut u64| {
-            let from = cursor.pos;
-            loop {
-                let digit = cursor.peek().wrapping_sub(b'0');
-                if digit > 9 {
-                    return cursor.pos - from;
-                }
-                *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-                cursor.pos += 1;
-            }
-        };
-        let whole = digits(self, &mut mantissa);
+        let whole = self.digits(&mut mantissa);
         if whole == 0 {
             return Err(Malformed("a number has no digits"));
         }
-        let leading_zero = self.text[first] == b'0';
-        if leading_zero && whole > 1 {
-            return Err(Malformed("a number starts with a zero"));
+        let mut zeros = usize::from(self.text[first] == b'0');
+        if zeros > 0 && whole > 1 {
+            if !self.dialect.leading_zeros {
+                return Err(Malformed("a number starts with a zero"));
+            }
+            let digits = &self.text[first..self.pos];
+            zeros = digits.iter().take_while(|digit| **digit == b'0').count();
         }
         let mut number = Number {
             start,
             end: self.pos,
             negative,
             mantissa,
-            digits: whole as u32 - u32::from(leading_zero),
+            digits: (whole - zeros) as u32,
             exponent: 0,
             integer: true,
         };
-        if !matches!(self.peek(), b'.' | b'e' | b'E') {
-            return Ok(number);
+        if matches!(self.peek(), b'.' | b'e' | b'E') {
+            self.fraction(&mut number)?;
         }
+        match self.pos - start > NUMBER_BYTES_MAX {
+            true => Err(Malformed("a number has more than 1000 characters")),
+            false => Ok(number),
+        }
+    }
+
+    /// Goes over what follows the whole part of a number.
+    #[inline(always)]
+    fn fraction(&mut self, number: &mut Number) -> Scan<()> {
         number.integer = false;
         if self.eat(b'.') {
-            let fraction = digits(self, &mut mantissa);
+            let fraction = self.digits(&mut number.mantissa);
             if fraction == 0 {
                 return Err(Malformed("a number has no digits after its point"));
             }
             number.digits += fraction as u32;
             number.exponent = -(fraction.min(1 << 20) as i32);
         }
-        number.mantissa = mantissa;
         if matches!(self.peek(), b'e' | b'E') {
             self.pos += 1;
             let down = self.eat(b'-');
@@ -249,22 +352,21 @@ impl<'a> Cursor<'a> {
                 self.eat(b'+');
             }
             let mut power = 0u64;
-            let count = digits(self, &mut power);
+            let count = self.digits(&mut power);
             if count == 0 {
                 return Err(Malformed("a number has no digits in its exponent"));
             }
-            let power = if count > 9 {
-                1 << 20
-            } else {
-                power.min(1 << 20)
+            let power = match count > 9 {
+                true => 1 << 20,
+                false => power.min(1 << 20),
             } as i32;
             number.exponent += if down { -power } else { power };
         }
         number.end = self.pos;
-        Ok(number)
+        Ok(())
     }
 
-    /// Goes over `NaN`, `Infinity`, `INF`, signed or not.
+    /// Goes over `NaN`, `Infinity`, `+Infinity`, `-Infinity`, `+INF`, `-INF`.
     pub(super) fn not_finite(&mut self) -> Scan<f64> {
         let rest = self.rest();
         let (sign, word) = match rest {
@@ -280,7 +382,11 @@ impl<'a> Cursor<'a> {
         ] {
             if self.dialect.not_finite
                 && word.starts_with(name.as_bytes())
-                && (signed == 0 || value > 0.0)
+                && match name {
+                    "NaN" => signed == 0,
+                    "INF" => signed == 1,
+                    _ => true,
+                }
             {
                 self.pos += signed + name.len();
                 return Ok(sign * value);
@@ -304,51 +410,56 @@ impl<'a> Cursor<'a> {
     pub(super) fn skip(&mut self, depth: usize) -> Scan<()> {
         match self.peek() {
             b'"' => self.string_in::<b'"'>().map(drop),
+            b'0'..=b'9' => self.number().map(drop),
             _ => self.skip_other(depth),
         }
     }
 
+    /// Without recursion: values that nobody wants may be nested as deeply as is allowed.
     #[inline(never)]
     fn skip_other(&mut self, depth: usize) -> Scan<()> {
-        match self.start()? {
-            Start::String => self.string().map(drop),
-            Start::Number => self.number().map(drop),
-            Start::Null => self.literal("null"),
-            Start::True => self.literal("true"),
-            Start::False => self.literal("false"),
-            Start::NotFinite => self.not_finite().map(drop),
-            Start::Object => self.skip_object(depth),
-            Start::Array => self.skip_array(depth),
-        }
-    }
-
-    fn skip_object(&mut self, depth: usize) -> Scan<()> {
-        self.deeper(depth)?;
-        self.pos += 1;
-        self.blanks();
-        if self.eat(b'}') {
-            return Ok(());
-        }
+        // One bit for each open bracket: whether it is that of an object.
+        let mut objects = [0u64; DEPTH_MAX.div_ceil(64)];
+        let mut open = 0;
         loop {
-            self.key()?;
-            self.skip(depth + 1)?;
-            if !self.more(b'}')? {
-                return Ok(());
+            match self.start()? {
+                Start::String => drop(self.string()?),
+                Start::Number => drop(self.number()?),
+                Start::Null => self.literal("null")?,
+                Start::True => self.literal("true")?,
+                Start::False => self.literal("false")?,
+                Start::NotFinite => drop(self.not_finite()?),
+                start => {
+                    self.deeper(depth + open)?;
+                    self.pos += 1;
+                    self.blanks();
+                    let object = start == Start::Object;
+                    if !self.eat(if object { b'}' } else { b']' }) {
+                        let (word, bit) = (open / 64, 1 << (open % 64));
+                        match object {
+                            true => objects[word] |= bit,
+                            false => objects[word] &= !bit,
+                        }
+                        open += 1;
+                        if object {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                }
             }
-        }
-    }
-
-    fn skip_array(&mut self, depth: usize) -> Scan<()> {
-        self.deeper(depth)?;
-        self.pos += 1;
-        self.blanks();
-        if self.eat(b']') {
-            return Ok(());
-        }
-        loop {
-            self.skip(depth + 1)?;
-            if !self.more(b']')? {
-                return Ok(());
+            loop {
+                if open == 0 {
+                    return Ok(());
+                }
+                let object = objects[(open - 1) / 64] >> ((open - 1) % 64) & 1 == 1;
+                if self.more(if object { b'}' } else { b']' })? {
+                    if object {
+                        self.key()?;
+                    }
+                    break;
+                }
+                open -= 1;
             }
         }
     }
@@ -362,17 +473,47 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes over a key and its colon, to the value.
+    #[inline(always)]
     pub(super) fn key(&mut self) -> Scan<Text> {
-        if self.start()? != Start::String {
-            return Err(Malformed("a field has no quoted name"));
-        }
-        let name = self.string()?;
-        self.blanks();
+        let name = match self.peek() {
+            b'"' => self.string_in::<b'"'>()?,
+            _ => self.odd_name()?,
+        };
         if !self.eat(b':') {
-            return Err(Malformed("a field name is not followed by a colon"));
+            self.blanks();
+            if !self.eat(b':') {
+                return Err(Malformed("a field name is not followed by a colon"));
+            }
         }
         self.blanks();
         Ok(name)
+    }
+
+    /// Goes over a name that is not in double quotes.
+    #[cold]
+    fn odd_name(&mut self) -> Scan<Text> {
+        if self.peek() == b'\'' && self.dialect.single_quotes {
+            return self.string_in::<b'\''>();
+        }
+        let start = self.pos;
+        if self.dialect.unquoted_names {
+            // As Jackson has it: what Java allows in names, and some more.
+            let is_part = |byte: u8| {
+                byte.is_ascii_alphanumeric() || b"_$@#*-+".contains(&byte) || byte >= 0x80
+            };
+            while is_part(self.peek()) {
+                self.pos += 1;
+            }
+        }
+        match self.pos > start {
+            true => Ok(Text {
+                start,
+                end: self.pos,
+                escaped: false,
+            }),
+            false if self.at_end() => Err(Malformed("the text ends within an object or array")),
+            false => Err(Malformed("a field has no quoted name")),
+        }
     }
 
     /// Behind a value: false at the closing bracket, true before the next value.
@@ -395,45 +536,73 @@ impl<'a> Cursor<'a> {
 
 /// Appends the content of a string that has escapes. A lone surrogate becomes `?`, as it does when Java writes one.
 pub(super) fn unescape(mut text: &[u8], out: &mut Vec<u8>) {
-    while let Some(at) = memchr::memchr(b'\\', text) {
-        out.extend_from_slice(&text[..at]);
-        let plain = |byte: u8| (byte, 2);
-        let (byte, len) = match text[at + 1] {
-            b'b' => plain(8),
-            b'f' => plain(12),
-            b'n' => plain(b'\n'),
-            b'r' => plain(b'\r'),
-            b't' => plain(b'\t'),
-            b'u' => {
-                let first = hex4(&text[at + 2..]);
-                let pair = match text.get(at + 6..at + 8) {
-                    Some(b"\\u") if (0xd800..0xdc00).contains(&first) => hex4(&text[at + 8..]),
-                    _ => 0,
-                };
-                let (code, len) = match (0xdc00..0xe000).contains(&pair) {
-                    true => (0x10000 + ((first - 0xd800) << 10) + (pair - 0xdc00), 12),
-                    false => (first, 6),
-                };
-                let mut buffer = [0; 4];
-                let c = char::from_u32(code).unwrap_or('?');
-                out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
-                text = &text[at + len..];
+    loop {
+        while let Some((block, behind)) = text.split_first_chunk::<16>() {
+            out.extend_from_slice(block);
+            let backslashes = u8x16::new(*block).simd_eq(u8x16::splat(b'\\')).to_bitmask();
+            if backslashes == 0 {
+                text = behind;
                 continue;
             }
-            other => plain(other),
-        };
-        out.push(byte);
-        text = &text[at + len..];
+            let plain = backslashes.trailing_zeros() as usize;
+            out.truncate(out.len() - 16 + plain);
+            text = unescape_one(&text[plain..], out);
+        }
+        let plain = text.iter().position(|byte| *byte == b'\\');
+        out.extend_from_slice(&text[..plain.unwrap_or(text.len())]);
+        match plain {
+            Some(plain) => text = unescape_one(&text[plain..], out),
+            None => return,
+        }
     }
-    out.extend_from_slice(text);
 }
 
-/// Four hex digits, checked before.
-fn hex4(text: &[u8]) -> u32 {
-    text[..4].iter().fold(0, |n, digit| {
-        n * 16
-            + (*digit as char)
-                .to_digit(16)
-                .expect("escapes are checked by the scan")
-    })
+/// Appends what the escape at the start of `text` stands for. Answers what is behind it.
+#[inline(always)]
+fn unescape_one<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    let byte = match text[1] {
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'u' => return unescape_code(text, out),
+        other => other,
+    };
+    out.push(byte);
+    &text[2..]
+}
+
+fn unescape_code<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    let first = hex4(&text[2..]).unwrap_or_default();
+    let pair = match text.get(6..8) {
+        // What follows a backslash and a u was checked by the scan too.
+        Some(b"\\u") if (0xd800..0xdc00).contains(&first) => hex4(&text[8..]).unwrap_or_default(),
+        _ => 0,
+    };
+    let (code, len) = match (0xdc00..0xe000).contains(&pair) {
+        true => (0x10000 + ((first - 0xd800) << 10) + (pair - 0xdc00), 12),
+        false => (first, 6),
+    };
+    let c = char::from_u32(code).unwrap_or('?');
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    &text[len..]
+}
+
+/// The number of four hex digits.
+#[inline]
+fn hex4(text: &[u8]) -> Option<u32> {
+    const VALUES: [u8; 256] = {
+        let mut values = [0xff; 256];
+        let mut digit = 0;
+        while digit < 16 {
+            values[b"0123456789abcdef"[digit] as usize] = digit as u8;
+            values[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
+            digit += 1;
+        }
+        values
+    };
+    let digits = text.first_chunk::<4>()?;
+    let [a, b, c, d] = digits.map(|digit| u32::from(VALUES[usize::from(digit)]));
+    (a | b | c | d < 16).then_some(a << 12 | b << 8 | c << 4 | d)
 }

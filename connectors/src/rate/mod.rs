@@ -5,6 +5,7 @@
 //! the number, so that it does not matter how epochs cut them; a restarted query goes on with the start of its
 //! checkpoint, and what time passed meanwhile comes at once.
 
+mod micro;
 mod source;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use highwater_engine::source::{
     FormatError, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
 };
 
+pub use micro::MicroBatchOptions;
 pub use source::RateError;
 
 use crate::options::{duration_us, positive};
@@ -21,7 +23,39 @@ use source::{RateReader, RateSource};
 
 /// The formats that make up numbers.
 pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
-    vec![("rate", Arc::new(RateFormat))]
+    vec![
+        ("rate", Arc::new(RateFormat)),
+        ("rate-micro-batch", Arc::new(micro::MicroBatchFormat)),
+    ]
+}
+
+/// Refuses what both of them refuse.
+fn check_request(name: &str, request: &SourceRequest) -> Result<(), FormatError> {
+    let message = match request {
+        SourceRequest {
+            streaming: false, ..
+        } => {
+            format!("{name} can only be read as a stream: use read_stream()")
+        }
+        SourceRequest {
+            schema: Some(_), ..
+        } => format!(
+            "the {name} stream has its own schema, \"timestamp\" and \"value\"; remove .schema(..)"
+        ),
+        _ => return Ok(()),
+    };
+    Err(FormatError::Invalid {
+        message,
+        class: None,
+    })
+}
+
+fn rate_schema() -> SchemaRef {
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("timestamp", instant, true),
+        Field::new("value", DataType::Int64, true),
+    ]))
 }
 
 struct RateFormat;
@@ -46,34 +80,16 @@ impl SourceFormat for RateFormat {
             &["rowsPerSecond", "rampUpTime", "numPartitions"],
             &[],
         )?;
-        let refuse = |message: &str| {
-            Err(FormatError::Invalid {
-                message: message.into(),
-                class: None,
-            })
-        };
-        if !request.streaming {
-            return refuse("rate can only be read as a stream: use read_stream()");
-        }
-        if request.schema.is_some() {
-            return refuse(
-                "the rate stream has its own schema, \"timestamp\" and \"value\"; remove .schema(..)",
-            );
-        }
+        check_request("rate", &request)?;
         let rate = RateOptions {
             rows_per_second: positive(options, owner, "rowsPerSecond")?.unwrap_or(1),
             ramp_up_us: duration_us(options, owner, "rampUpTime")?.unwrap_or(0),
             partitions: positive(options, owner, "numPartitions")?.unwrap_or(1),
         };
-        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let schema = Schema::new(vec![
-            Field::new("timestamp", instant, true),
-            Field::new("value", DataType::Int64, true),
-        ]);
         Ok(Arc::new(RateFactory {
             reader: Arc::new(RateReader {
                 rate,
-                schema: Arc::new(schema),
+                schema: rate_schema(),
             }),
         }))
     }

@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::SchemaRef;
 use highwater_engine::source::{
-    Admitted, Batches, Offset, Reader, Retry, Source, SourceError, Split, Waker, Watch,
+    Admitted, Batches, Offset, Reader, Resume, Retry, Source, SourceError, Split, Waker, Watch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +170,11 @@ impl Source for RateSource {
 
     fn watch(&mut self, _: Waker) -> Result<Watch, SourceError> {
         Ok(Watch::PollEveryMs(POLL_MS))
+    }
+
+    fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {
+        self.start = Position::parse(from.at)?.start;
+        Ok(())
     }
 
     fn initial(&mut self) -> Result<Offset, SourceError> {
@@ -343,6 +348,21 @@ mod tests {
         let end = Position::parse(&admitted.end).unwrap();
         assert!(end.start == start && end.rows >= 5000, "{end:?}");
         assert!(Position::parse(&source.latest().unwrap()).unwrap().start == start);
+    }
+
+    #[test]
+    fn a_resumed_query_has_its_start_before_it_asks() {
+        let factory = factory(&[("rowsPerSecond", "1000")]);
+        let mut source = factory.open().unwrap();
+        let start = now_us() - 5_000_000;
+        let resume = Resume {
+            at: &position(start, 4000),
+            memory: &mut std::iter::empty(),
+            planned: &[],
+        };
+        source.resume(resume).unwrap();
+        let latest = Position::parse(&source.latest().unwrap()).unwrap();
+        assert!(latest.start == start && latest.rows >= 5000, "{latest:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use highwater_engine::source::{
 pub use error::SocketError;
 pub use source::SocketSource;
 
-use crate::options::{flag, invalid};
+use crate::options::{flag, invalid, positive};
 use source::NotHere;
 
 /// The formats that read from a socket.
@@ -40,6 +40,8 @@ pub struct SocketOptions {
     pub port: u16,
     /// Each row also tells when its line arrived.
     pub include_timestamp: bool,
+    /// Into so many splits the lines of an epoch are cut.
+    pub partitions: u64,
 }
 
 impl SourceFormat for SocketFormat {
@@ -72,6 +74,7 @@ impl SourceFormat for SocketFormat {
                 _ => return Err(invalid(owner, "port", port, "it is a number up to 65535").into()),
             },
             include_timestamp: flag(options, owner, "includeTimestamp")?,
+            partitions: positive(options, owner, "numPartitions")?.unwrap_or(1),
         };
         let mut fields = vec![Field::new("value", DataType::Utf8, true)];
         if options.include_timestamp {

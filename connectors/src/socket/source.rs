@@ -164,6 +164,7 @@ pub struct SocketSource {
     shared: Arc<Shared>,
     schema: SchemaRef,
     address: String,
+    partitions: u64,
     /// To end the receiving thread.
     stream: TcpStream,
     thread: Option<JoinHandle<()>>,
@@ -195,6 +196,7 @@ impl SocketSource {
             shared,
             schema,
             address,
+            partitions: options.partitions,
             stream,
             thread: Some(thread),
         })
@@ -226,13 +228,19 @@ fn number(offset: &Offset) -> Result<u64, SocketError> {
         })
 }
 
-/// The split that is a range of lines.
-fn split(from: u64, to: u64, bytes: u64) -> Split {
-    Split {
-        descriptor: format!("{from}..{to}"),
-        bytes,
-        process: Some(0),
-    }
+/// The splits that are a range of lines, of about the same number of them.
+fn splits(from: u64, to: u64, bytes: u64, partitions: u64) -> Vec<Split> {
+    let rows = to - from;
+    let parts = partitions.min(rows);
+    let cut = |part: u64| from + (u128::from(rows) * u128::from(part) / u128::from(parts)) as u64;
+    (0..parts)
+        .map(|part| (cut(part), cut(part + 1)))
+        .map(|(from, to)| Split {
+            descriptor: format!("{from}..{to}"),
+            bytes: bytes * (to - from) / rows,
+            process: Some(0),
+        })
+        .collect()
 }
 
 fn range(split: &Split) -> Result<(u64, u64), SocketError> {
@@ -328,7 +336,7 @@ impl Source for SocketSource {
         }
         Ok(Some(Admitted {
             end: offset(end),
-            splits: vec![split(from, end, bytes)],
+            splits: splits(from, end, bytes, self.partitions),
         }))
     }
 
@@ -337,7 +345,7 @@ impl Source for SocketSource {
         let state = self.shared.lock();
         let bytes = state.lines(from, to)?.map(|(line, _)| line.len() as u64);
         Ok(match from < to {
-            true => vec![split(from, to, bytes.sum())],
+            true => splits(from, to, bytes.sum(), self.partitions),
             false => Vec::new(),
         })
     }
@@ -477,7 +485,13 @@ mod tests {
             peer.write_all(b"one\ntwo\r\n\nfour\n").unwrap();
             peer // open until the check is over
         });
-        let rows = conformance::source(factory(port, &[("includeTimestamp", "true")]).as_ref());
+        let rows = conformance::source(
+            factory(
+                port,
+                &[("includeTimestamp", "true"), ("numPartitions", "3")],
+            )
+            .as_ref(),
+        );
         let sent = ["one", "two", "", "four"];
         assert_eq!(values(&rows), sent[..rows.num_rows()]);
         sender.join().unwrap();
@@ -553,6 +567,7 @@ mod tests {
             host: "localhost".into(),
             port,
             include_timestamp: false,
+            partitions: 1,
         };
         let schema = factory(port, &[]).schema();
         let mut source = SocketSource::connect(&options, schema).unwrap();

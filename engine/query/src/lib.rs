@@ -9,6 +9,7 @@ mod coerce;
 mod error;
 mod expr;
 pub mod functions;
+mod nodes;
 mod observe;
 mod plan;
 mod resolve;
@@ -23,8 +24,14 @@ pub use expr::{
 };
 pub use functions::Functions;
 pub use functions::can_fail;
+pub use nodes::{
+    Form, Grid, TimeWindow, Watermark, node_of, same_event_time, window_end, window_of_end,
+    window_width, without_event_time,
+};
 pub use observe::{Observation, Observe};
-pub use plan::{Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement};
+pub use plan::{
+    Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement, WatermarkPolicy,
+};
 pub use resolve::Resolver;
 pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
 pub use types::{parse_schema, schema_text, type_text};

@@ -117,14 +117,6 @@ impl Observe {
         })
     }
 
-    /// The node that `plan` is, if it is one.
-    pub fn of(plan: &LogicalPlan) -> Option<&Observe> {
-        match plan {
-            LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
-            _ => None,
-        }
-    }
-
     /// The aggregation that observes.
     pub fn aggregate(&self) -> Result<Aggregate> {
         Aggregate::try_new(Arc::clone(&self.input), Vec::new(), self.calls.clone())
@@ -175,9 +167,9 @@ impl UserDefinedLogicalNodeCore for Observe {
         let schema = self.input.schema();
         let mut columns = outputs.to_vec();
         for call in &self.calls {
-            for column in call.column_refs() {
-                columns.push(schema.maybe_index_of_column(column)?);
-            }
+            let used = call.column_refs().into_iter();
+            let used = used.map(|column| schema.maybe_index_of_column(column));
+            columns.extend(used.collect::<Option<Vec<usize>>>()?);
         }
         columns.sort_unstable();
         columns.dedup();

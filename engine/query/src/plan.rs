@@ -172,8 +172,8 @@ pub enum Plan {
         input: Box<Plan>,
         /// The event time.
         column: Expr,
-        /// By how much rows may be late, as interval text.
-        delay: String,
+        /// By how much rows may be late: a constant interval, or text that says one.
+        delay: Expr,
     },
 }
 
@@ -335,6 +335,19 @@ pub struct Conf {
     pub time_zone: String,
     /// Whether `A` and `a` are two columns.
     pub case_sensitive: bool,
+    /// Whether an epoch without rows follows the last one with rows, if the watermark moved.
+    pub no_data_epochs: bool,
+    /// How the watermarks of several streams combine.
+    pub watermark_policy: WatermarkPolicy,
+}
+
+/// How the watermarks of several streams combine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatermarkPolicy {
+    /// The smallest counts.
+    Min,
+    /// The largest counts.
+    Max,
 }
 
 impl Default for Conf {
@@ -342,6 +355,8 @@ impl Default for Conf {
         Conf {
             time_zone: "UTC".to_string(),
             case_sensitive: false,
+            no_data_epochs: true,
+            watermark_policy: WatermarkPolicy::Min,
         }
     }
 }

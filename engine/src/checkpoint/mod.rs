@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use inspect::{CheckpointSummary, inspect};
 pub(crate) use log::{CommitRecord, EpochRecord, Log, Logged};
-pub(crate) use manifest::{Manifest, Shelf, SourceState, load, read_segment};
+pub(crate) use manifest::{Manifest, MarksRecord, Shelf, SourceState, load, read_segment};
 pub(crate) use store::{ObjectStores, Store, open};
 pub(crate) use upload::{Uploaded, Uploader, restore};
 

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use highwater_operators::watermark::Policy;
 
 use self::assign::assign;
 pub(crate) use self::runs::Grouping;
 use self::runs::Runs;
 use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Log, Recovered, Shelf, Uploaded};
-use crate::checkpoint::{SourceState, read_segment};
+use crate::checkpoint::{MarksRecord, SourceState, read_segment};
 use crate::dataflow::{Beginning, Feed, Order, Report, Staged};
 use crate::error::{Error, error_chain};
 use crate::plan::{Observed, merger};
@@ -52,6 +53,8 @@ pub(crate) enum Event {
         epoch: u64,
         /// What each worker says of it.
         reports: Vec<Report>,
+        /// Where each watermark stands after it.
+        marks_ms: Vec<i64>,
     },
     /// A writer has staged a run.
     Staged(Staged),
@@ -104,6 +107,16 @@ pub(crate) struct Coordination {
     pub(crate) observed: Vec<Observed>,
     /// How long it took to plan the query.
     pub(crate) planning_us: u64,
+    pub(crate) event_time: EventTime,
+}
+
+/// What a coordinator needs to know of a query's event time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventTime {
+    /// True if an epoch without rows is due when the watermark has moved.
+    pub(crate) no_data_epochs: bool,
+    /// How the watermarks of several streams combine.
+    pub(crate) policy: Policy,
 }
 
 struct Position {
@@ -143,6 +156,11 @@ struct Coordinator {
     replay: VecDeque<EpochRecord>,
     /// Where the sources stood after each epoch that a checkpoint or a commit may still ask for.
     ends: BTreeMap<u64, Vec<Offset>>,
+    event_time: EventTime,
+    /// The watermarks after the last epoch that is over, if there are any.
+    marks: Option<MarksRecord>,
+    /// The same after each epoch that a checkpoint may still ask for.
+    marks_after: BTreeMap<u64, MarksRecord>,
     writers: Vec<usize>,
     stateful: bool,
     workers: usize,
@@ -186,6 +204,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         processes,
         observed,
         planning_us,
+        event_time,
     } = coordination;
     let (sender, receiver) = events;
     let mut beginning = Beginning {
@@ -194,6 +213,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         first_epoch: 0,
         first_written: 0,
         checkpoint: None,
+        marks: None,
     };
     let polls = watch(&mut sources, &sender)?;
     let mut replay = VecDeque::new();
@@ -276,6 +296,9 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
                 replay.len()
             );
         }
+        beginning.marks = manifest
+            .as_ref()
+            .and_then(|manifest| manifest.marks.clone());
         let from = manifest.map(|manifest| manifest.sources);
         ledger = Some((
             Ledger {
@@ -339,6 +362,9 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         merge_observed: merger(observed).map_err(Error::run)?,
     });
     let coordinator = Coordinator {
+        event_time,
+        marks: beginning.marks.clone(),
+        marks_after: BTreeMap::new(),
         query,
         meter,
         sources: positions,
@@ -366,6 +392,9 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         looking: Duration::ZERO,
         waiting: Vec::new(),
     };
+    if let Some(marks) = &beginning.marks {
+        coordinator.query.set_watermark(marks.before_ms);
+    }
     let run = move || coordinator.run(&receiver);
     std::thread::Builder::new()
         .name("highwater:coordinator".into())
@@ -494,7 +523,11 @@ impl Coordinator {
     fn hear(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Wake => self.maybe_more = true,
-            Event::Complete { epoch, reports } => self.complete(epoch, reports)?,
+            Event::Complete {
+                epoch,
+                reports,
+                marks_ms,
+            } => self.complete(epoch, reports, marks_ms)?,
             Event::Staged(Staged { last, receipt }) => match receipt {
                 Ok(receipt) => self.runs.staged(last, receipt),
                 Err(text) => self.fail(last, text),
@@ -697,14 +730,36 @@ impl Coordinator {
             }
             sources.push(planned);
         }
-        Ok(found.then(|| EpochRecord {
+        let due = found || self.no_data_is_due();
+        Ok(due.then(|| EpochRecord {
             epoch: self.next_epoch,
             clock_us: now_us(),
             sources,
         }))
     }
 
-    fn complete(&mut self, epoch: u64, reports: Vec<Report>) -> Result<(), String> {
+    /// The watermark that the epoch after the last one that is over runs with.
+    fn watermark_ms(&self) -> i64 {
+        self.marks.as_ref().map_or(0, |marks| {
+            let streams = marks.streams_ms.iter().copied();
+            self.event_time.policy.combine(streams).max(marks.before_ms)
+        })
+    }
+
+    /// Whether an epoch without rows is due: all others are over, and the watermark has moved since the last one ran.
+    fn no_data_is_due(&self) -> bool {
+        let before_ms = self.marks.as_ref().map(|marks| marks.before_ms);
+        let moved = before_ms.is_some_and(|before_ms| self.watermark_ms() > before_ms);
+        let once = self.trigger == Trigger::Once && self.last_start.is_some();
+        moved && self.event_time.no_data_epochs && self.in_flight.is_empty() && !once
+    }
+
+    fn complete(
+        &mut self,
+        epoch: u64,
+        reports: Vec<Report>,
+        marks_ms: Vec<i64>,
+    ) -> Result<(), String> {
         if self
             .failure
             .as_ref()
@@ -717,12 +772,21 @@ impl Coordinator {
             return Ok(());
         }
         let counted = reports.into_iter().map(|report| report.metrics).collect();
-        self.meter.counted(epoch, counted);
+        let watermark_ms = (!marks_ms.is_empty()).then(|| self.watermark_ms());
+        self.meter.counted(epoch, counted, watermark_ms);
         self.in_flight.remove(&epoch);
-        self.runs.completed = self.runs.completed.max(epoch + 1);
-        if epoch < self.recorded && self.recorded == self.next_epoch {
-            self.ends.retain(|kept, _| *kept >= epoch);
+        if !marks_ms.is_empty() {
+            let marks = MarksRecord {
+                before_ms: self.watermark_ms(),
+                streams_ms: marks_ms,
+            };
+            self.query.set_watermark(marks.before_ms);
+            self.marks_after.insert(epoch, marks.clone());
+            self.marks = Some(marks);
+            self.maybe_more |= self.no_data_is_due();
         }
+        self.runs.completed = self.runs.completed.max(epoch + 1);
+        self.forget_ends();
         Ok(())
     }
 
@@ -806,11 +870,10 @@ impl Coordinator {
             .and_then(|ledger| ledger.pending.as_ref())
             .map(|pending| pending.epoch);
         // A checkpoint without rows asks for the last one.
-        let keep = self
-            .recorded
-            .saturating_sub(1)
-            .min(pending.unwrap_or(u64::MAX));
+        let last = self.recorded.min(self.next_epoch).saturating_sub(1);
+        let keep = last.min(pending.unwrap_or(u64::MAX));
         self.ends.retain(|epoch, _| *epoch >= keep);
+        self.marks_after.retain(|epoch, _| *epoch >= keep);
     }
 
     fn checkpoint_is_due(&self) -> bool {
@@ -894,7 +957,8 @@ impl Coordinator {
             }
             let written: u64 = pending.uploads.iter().map(|u| u.bytes_written).sum();
             let parts = pending.uploads.into_iter().flat_map(|u| u.parts).collect();
-            ledger.shelf.publish(pending.epoch, states, None, parts)?;
+            let marks = self.marks_after.get(&pending.epoch).cloned();
+            ledger.shelf.publish(pending.epoch, states, marks, parts)?;
             tracing::debug!(
                 query = self.query.id,
                 epoch = pending.epoch,

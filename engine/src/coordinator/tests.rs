@@ -96,6 +96,10 @@ fn endless(bytes: u64) -> Bench {
         processes: 1,
         observed: Vec::new(),
         planning_us: 0,
+        event_time: EventTime {
+            no_data_epochs: false,
+            policy: Policy::Min,
+        },
     })
     .expect("started");
     Bench {
@@ -158,6 +162,7 @@ fn a_commit_lets_the_next_epoch_in() {
         .send(Event::Complete {
             epoch: 0,
             reports: vec![report(None)],
+            marks_ms: Vec::new(),
         })
         .expect("it listens");
     assert_eq!(bench.committed.recv(), Ok(0));
@@ -169,6 +174,7 @@ fn a_commit_lets_the_next_epoch_in() {
         .send(Event::Complete {
             epoch: 1,
             reports: vec![report(Some("bad row"))],
+            marks_ms: Vec::new(),
         })
         .expect("it listens");
     while bench.query.active() {

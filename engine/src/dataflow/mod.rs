@@ -5,6 +5,8 @@ mod read;
 mod save;
 mod write;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use datafusion::error::DataFusionError;
 use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::Budget;
 use highwater_operators::metrics::Meters;
+use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
 use highwater_operators::{Failure, OperatorError, Rows, exchange, observe, stage};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
@@ -24,7 +27,7 @@ use timely::worker::Worker;
 pub(crate) use orders::{Feed, FeedInput, Order, feed};
 pub(crate) use write::{Report, Staged};
 
-use crate::checkpoint::{self, Manifest, Store, Uploader};
+use crate::checkpoint::{self, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
 use crate::plan::{Compiled, Node};
@@ -48,6 +51,8 @@ pub(crate) struct Blueprint {
     pub(crate) store: Option<Arc<dyn Store>>,
     /// The memory that state may take.
     pub(crate) budget: Arc<Budget>,
+    /// How the watermarks of several streams combine.
+    pub(crate) policy: Policy,
 }
 
 /// Where a query begins: decided in the coordinator's process, told to all workers as text.
@@ -63,6 +68,8 @@ pub(crate) struct Beginning {
     pub(crate) first_written: u64,
     /// The epoch of the checkpoint to load.
     pub(crate) checkpoint: Option<u64>,
+    /// Where the watermarks stand after that epoch.
+    pub(crate) marks: Option<MarksRecord>,
 }
 
 impl Blueprint {
@@ -101,8 +108,11 @@ impl Blueprint {
                     }
                 },
             );
-            let render = Render {
+            let mut render = Render {
                 blueprint: self,
+                marks: beginning.marks.clone(),
+                followed: RefCell::default(),
+                watermarks: None,
                 orders: orders.clone(),
                 failure: failure.clone(),
                 meters: meters.clone(),
@@ -111,7 +121,9 @@ impl Blueprint {
                 manifest: manifest.clone(),
                 place: (index, peers),
             };
+            render.follow_watermarks(&self.compiled.root);
             let rows = render.node(&self.compiled.root);
+            let marks = render.watermarks.as_ref().map(Watermarks::account);
             let (rows, has_writer) = match self.sink.placement() {
                 Placement::EveryWorker => (rows, true),
                 Placement::OneWorker => (exchange::gather(rows, &failure), index == 0),
@@ -144,7 +156,7 @@ impl Blueprint {
                 let said = sayings.clone();
                 save::save(scope, orders, said, registry, uploader, coordinator.clone());
             }
-            write::collect(sayings, first_epoch, coordinator)
+            write::collect(sayings, marks, first_epoch, coordinator)
         })
     }
 }
@@ -158,11 +170,66 @@ struct Render<'a, 's> {
     registry: save::Registry,
     first_epoch: u64,
     manifest: Option<Rc<Manifest>>,
+    marks: Option<MarksRecord>,
+    followed: RefCell<Followed<'s>>,
+    /// All watermarks together, once all are followed.
+    watermarks: Option<Watermarks<'s>>,
     /// This worker, and how many there are.
     place: (usize, usize),
 }
 
+/// Watermarks, and the rows that have passed them: rendered before the operators that all of them together drive.
+#[derive(Default)]
+struct Followed<'s> {
+    rows: BTreeMap<usize, Rows<'s>>,
+    marks: BTreeMap<usize, Watermark<'s>>,
+}
+
 impl<'s> Render<'_, 's> {
+    /// Renders the plan up to its watermarks, and combines them.
+    fn follow_watermarks(&mut self, root: &Node) {
+        let mut found = Vec::new();
+        root.for_each(&mut |node| {
+            if let Node::Watermark { watermark, .. } = node {
+                found.push((node, *watermark));
+            }
+        });
+        // The lowest come last: one over another, where no state hangs on either, is rendered with it.
+        for (node, index) in found {
+            if self.followed.borrow().marks.contains_key(&index) {
+                continue;
+            }
+            let rows = self.node(node);
+            self.followed.borrow_mut().rows.insert(index, rows);
+        }
+        let marks = std::mem::take(&mut self.followed.borrow_mut().marks);
+        let marks: Vec<Watermark<'s>> = marks.into_values().collect();
+        if !marks.is_empty() {
+            let before_ms = self.marks.as_ref().map_or(0, |marks| marks.before_ms);
+            self.watermarks = Some(Watermarks::new(marks, self.blueprint.policy, before_ms));
+        }
+    }
+
+    fn watermark(&self, input: &Node, index: usize) -> Rows<'s> {
+        if let Some(rows) = self.followed.borrow_mut().rows.remove(&index) {
+            return rows;
+        }
+        let rows = self.node(input);
+        let used = &self.blueprint.compiled.watermarks[index];
+        let marks = self.marks.as_ref();
+        let from_ms = marks.and_then(|marks| marks.streams_ms.get(index));
+        let (rows, mark) = watermark(
+            rows,
+            Arc::clone(&used.at),
+            used.delay_ms,
+            from_ms.copied().unwrap_or(0),
+            &self.meters,
+            &self.failure,
+        );
+        self.followed.borrow_mut().marks.insert(index, mark);
+        rows
+    }
+
     /// The state of an operator: where it is read from and left.
     fn state(&self, name: &str) -> State {
         let read = match (&self.manifest, &self.blueprint.store) {
@@ -205,6 +272,7 @@ impl<'s> Render<'_, 's> {
             Node::Stage { input, steps } => {
                 stage::stage(self.node(input), "Stage", steps.clone(), failure)
             }
+            Node::Watermark { input, watermark } => self.watermark(input, *watermark),
             Node::Aggregate { input, aggregation } => {
                 let state = State {
                     meter: self.meters.operator("stateStoreSave"),
@@ -214,6 +282,7 @@ impl<'s> Render<'_, 's> {
                 let aggregated = aggregate::aggregate_with_state(
                     self.node(input),
                     aggregation.as_ref().clone(),
+                    self.watermarks.clone(),
                     state,
                     failure,
                 );

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossbeam_channel::Sender;
 use highwater_operators::metrics::{Meters, WorkerMetrics};
+use highwater_operators::watermark::Account;
 use highwater_operators::{Batch, Failure, OperatorError, Rows};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Operator, Probe};
 use timely::dataflow::{ProbeHandle, Stream};
 
@@ -37,6 +39,12 @@ pub(crate) struct Staged {
     /// What was staged, unless that failed.
     pub(crate) receipt: Result<Receipt, String>,
 }
+
+/// Reports and marks of one epoch.
+type Arrived = (Vec<Report>, Vec<(u32, i64)>);
+
+/// Each watermark's marks as they arrive, and what keeps account of them.
+pub(crate) type Marks<'s> = (Stream<'s, u64, Vec<(u32, i64)>>, Account);
 
 /// What a worker tells the coordinator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -206,31 +214,43 @@ impl Desk {
 
 /// Brings what the workers say to worker 0 and tells the coordinator: runs at once, epochs when all workers are done
 /// with them, in order.
-pub(crate) fn collect(
-    sayings: Stream<'_, u64, Vec<Said>>,
+pub(crate) fn collect<'s>(
+    sayings: Stream<'s, u64, Vec<Said>>,
+    marks: Option<Marks<'s>>,
     first_epoch: u64,
     coordinator: Option<Sender<Event>>,
 ) -> ProbeHandle<u64> {
     let probe = ProbeHandle::new();
+    let (marks, mut account) = match marks {
+        Some((marks, account)) => (marks, Some(account)),
+        None => (empty(sayings.scope()), None),
+    };
     let pact = Exchange::new(|_: &Said| 0);
     sayings
-        .unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
+        .binary_frontier::<_, CapacityContainerBuilder<Vec<()>>, _, _, _, _>(
+            marks,
             pact,
+            Pipeline,
             "Collect",
             move |_, _| {
                 let mut next = first_epoch;
-                let mut arrived: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
+                let mut arrived: BTreeMap<u64, Arrived> = BTreeMap::new();
                 let tell = move |event: Event| {
                     if let Some(coordinator) = &coordinator {
                         let _ = coordinator.send(event);
                     }
                 };
-                move |(input, frontier), _output| {
+                move |(input, frontier), (marks, marks_frontier), _output| {
+                    marks.for_each(|epoch, marks| {
+                        let arrived = arrived.entry(*epoch.time()).or_default();
+                        arrived.1.append(marks);
+                    });
                     input.for_each(|epoch, sayings| {
                         for said in sayings.drain(..) {
                             match said {
                                 Said::Epoch(report) => {
-                                    arrived.entry(*epoch.time()).or_default().push(report);
+                                    let arrived = arrived.entry(*epoch.time()).or_default();
+                                    arrived.0.push(report);
                                 }
                                 Said::Staged(staged) => tell(Event::Staged(staged)),
                             }
@@ -238,13 +258,15 @@ pub(crate) fn collect(
                     });
                     loop {
                         let ended = frontier.is_empty() && arrived.is_empty();
-                        if ended || frontier.less_equal(&next) {
+                        if ended || frontier.less_equal(&next) || marks_frontier.less_equal(&next) {
                             break;
                         }
-                        let reports = arrived.remove(&next).unwrap_or_default();
+                        let (reports, marks) = arrived.remove(&next).unwrap_or_default();
+                        let marks_ms = account.as_mut().map(|account| account.after(&marks));
                         tell(Event::Complete {
                             epoch: next,
                             reports,
+                            marks_ms: marks_ms.unwrap_or_default(),
                         });
                         next += 1;
                     }

@@ -14,11 +14,11 @@ use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
-use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
+use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes, needs_order};
 use highwater_operators::stage::Step;
-use highwater_query::Observe;
+use highwater_query::{Observe, TimeWindow, Watermark, node_of};
 
-use super::{Node, Observed, SourceUse, modes};
+use super::{Node, Observed, SourceUse, WatermarkUse, event_time, modes, pushdown};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::OutputMode;
@@ -28,6 +28,9 @@ use crate::sink::OutputMode;
 pub(crate) struct Compiled {
     pub(crate) root: Node,
     pub(crate) sources: Vec<SourceUse>,
+    pub(crate) watermarks: Vec<WatermarkUse>,
+    /// True if some operator does something when the watermark moves, rows or not.
+    pub(crate) waits_for_watermark: bool,
     /// What the sink gets.
     pub(crate) schema: SchemaRef,
     /// The columns that tell rows apart in update mode.
@@ -59,19 +62,31 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
     let optimizer = Optimizer::with_rules(vec![Arc::new(OptimizeProjections::new())]);
     let context = OptimizerContext::new().with_skip_failing_rules(false);
     let optimized = optimizer
-        .optimize(plan.clone(), &context, |_, _| {})
+        .optimize(
+            pushdown::below_watermarks(plan.clone())
+                .and_then(event_time::by_event_time)
+                .map_err(Error::run)?,
+            &context,
+            |_, _| {},
+        )
         .map_err(Error::run)?;
     let mut compiler = Compiler {
         mode,
         sources: Vec::new(),
+        watermarks: Vec::new(),
         ordered: wants_order(&optimized)?,
         aggregations: 0,
         observed: Vec::new(),
     };
     let root = compiler.node(&optimized)?;
+    let stateful = compiler.aggregations > 0;
     Ok(Compiled {
         root,
+        waits_for_watermark: stateful
+            && mode != OutputMode::Complete
+            && !compiler.watermarks.is_empty(),
         sources: compiler.sources,
+        watermarks: compiler.watermarks,
         schema,
         key: key_columns(plan),
     })
@@ -101,7 +116,7 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
             LogicalPlan::Filter(filter) => keys(&filter.input),
             LogicalPlan::SubqueryAlias(alias) => keys(&alias.input),
             LogicalPlan::Extension(_) => {
-                Observe::of(plan).map_or_else(Vec::new, |o| keys(&o.input))
+                node_of::<Observe>(plan).map_or_else(Vec::new, |o| keys(&o.input))
             }
             LogicalPlan::Projection(projection) => {
                 let below = keys(&projection.input);
@@ -130,6 +145,7 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
 struct Compiler {
     mode: OutputMode,
     sources: Vec<SourceUse>,
+    watermarks: Vec<WatermarkUse>,
     ordered: bool,
     aggregations: usize,
     /// The names of the observations so far.
@@ -138,6 +154,15 @@ struct Compiler {
 
 impl Compiler {
     fn node(&mut self, plan: &LogicalPlan) -> Result<Node, Error> {
+        if let Some(watermark) = node_of::<Watermark>(plan) {
+            return self.watermark(watermark);
+        }
+        if let Some(window) = node_of::<TimeWindow>(plan) {
+            return self.node(&window.lowered().map_err(Error::run)?);
+        }
+        if let Some(observe) = node_of::<Observe>(plan) {
+            return self.observe(observe);
+        }
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let Some(stream) = scan.source.downcast_ref::<StreamRelation>() else {
@@ -189,25 +214,6 @@ impl Compiler {
                 Ok(stage(node, Step::Project { exprs, schema }))
             }
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
-            LogicalPlan::Extension(_) if Observe::of(plan).is_some() => {
-                let observe = Observe::of(plan).expect("it is one");
-                let input = self.node(&observe.input)?;
-                let observed = Observed::new(observe, input.edge())?;
-                if self.observed.iter().any(|known| known == observed.name()) {
-                    return Err(Error::refused(
-                        "DUPLICATED_METRICS_NAME",
-                        format!(
-                            "two observations of one query are called \"{}\"",
-                            observed.name()
-                        ),
-                    ));
-                }
-                self.observed.push(observed.name().to_string());
-                Ok(Node::Observe {
-                    input: Box::new(input),
-                    observed: Box::new(observed),
-                })
-            }
             LogicalPlan::Projection(projection) => {
                 let input = self.node(&projection.input)?;
                 let exprs = physical(&projection.expr, projection.input.schema())?;
@@ -265,12 +271,17 @@ impl Compiler {
             LogicalPlan::Aggregate(aggregate) => {
                 let input = self.node(&aggregate.input)?;
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
-                self.aggregate(
-                    input,
-                    keys,
-                    calls(aggregate)?,
-                    arrow_schema(&aggregate.schema),
-                )
+                let schema = arrow_schema(&aggregate.schema);
+                let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema);
+                // By then the event time is the first key, if it is one.
+                aggregation.event_time = event_time::event_keys(plan).first() == Some(&0);
+                aggregation.panes = event_time::panes_of(aggregate).map(|(windows, pane)| Panes {
+                    width_us: windows.width_us,
+                    slide_us: windows.slide_us,
+                    start_us: windows.start_us,
+                    pane_us: pane.width_us,
+                });
+                Ok(aggregated(input, aggregation))
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let schema = arrow_schema(input.schema());
@@ -278,7 +289,8 @@ impl Compiler {
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))
                     .collect();
-                self.aggregate(node, keys, Vec::new(), schema)
+                let aggregation = self.aggregation(keys, Vec::new(), schema);
+                Ok(aggregated(node, aggregation))
             }
             LogicalPlan::Sort(_) => Err(Error::not_yet("ORDER BY on a streaming query")),
             LogicalPlan::Limit(_) => Err(Error::not_yet("LIMIT on a streaming query")),
@@ -292,30 +304,68 @@ impl Compiler {
         }
     }
 
-    fn aggregate(
+    fn observe(&mut self, observe: &Observe) -> Result<Node, Error> {
+        let input = self.node(&observe.input)?;
+        let observed = Observed::new(observe, input.edge())?;
+        if self.observed.iter().any(|known| known == observed.name()) {
+            return Err(Error::refused(
+                "DUPLICATED_METRICS_NAME",
+                format!(
+                    "two observations of one query are called \"{}\"",
+                    observed.name()
+                ),
+            ));
+        }
+        self.observed.push(observed.name().to_string());
+        Ok(Node::Observe {
+            input: Box::new(input),
+            observed: Box::new(observed),
+        })
+    }
+
+    fn watermark(&mut self, node: &Watermark) -> Result<Node, Error> {
+        let input = self.node(&node.input)?;
+        let column = [Expr::Column(node.column.clone())];
+        let mut at = physical(&column, node.input.schema())?;
+        let watermark = self.watermarks.len();
+        self.watermarks.push(WatermarkUse {
+            at: at.remove(0),
+            delay_ms: node.delay_ms,
+        });
+        Ok(Node::Watermark {
+            input: Box::new(input),
+            watermark,
+        })
+    }
+
+    fn aggregation(
         &mut self,
-        input: Node,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
-    ) -> Result<Node, Error> {
-        let emit = if self.mode == OutputMode::Complete {
-            Emit::All
-        } else {
-            Emit::Changed
-        };
+    ) -> Aggregation {
         let name = format!("aggregate-{}", self.aggregations);
         self.aggregations += 1;
-        Ok(Node::Aggregate {
-            input: Box::new(input),
-            aggregation: Box::new(Aggregation {
-                name,
-                keys,
-                calls,
-                schema,
-                emit,
-            }),
-        })
+        Aggregation {
+            name,
+            keys,
+            calls,
+            schema,
+            emit: match self.mode {
+                OutputMode::Append => Emit::Closed,
+                OutputMode::Update => Emit::Changed,
+                OutputMode::Complete => Emit::All,
+            },
+            event_time: false,
+            panes: None,
+        }
+    }
+}
+
+fn aggregated(input: Node, aggregation: Aggregation) -> Node {
+    Node::Aggregate {
+        input: Box::new(input),
+        aggregation: Box::new(aggregation),
     }
 }
 

@@ -1,15 +1,18 @@
 //! The incremental plan: what a query's dataflow is made of.
 
 mod compile;
+mod event_time;
 mod modes;
 mod observe;
+mod pushdown;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
+use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
-use highwater_operators::aggregate::Aggregation;
+use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
@@ -25,6 +28,15 @@ pub(crate) struct SourceUse {
     pub(crate) factory: Arc<dyn SourceFactory>,
     /// The columns that are read, ascending.
     pub(crate) columns: Vec<usize>,
+}
+
+/// One watermark of a query.
+#[derive(Clone)]
+pub(crate) struct WatermarkUse {
+    /// The event time.
+    pub(crate) at: Arc<dyn PhysicalExpr>,
+    /// How late rows may be.
+    pub(crate) delay_ms: i64,
 }
 
 /// One node of an incremental plan.
@@ -58,6 +70,13 @@ pub(crate) enum Node {
         /// What is observed.
         observed: Box<Observed>,
     },
+    /// Rows whose event times move watermark number `watermark`.
+    Watermark {
+        /// The rows.
+        input: Box<Node>,
+        /// Index into `Compiled::watermarks`.
+        watermark: usize,
+    },
     /// The rows of all inputs.
     Union {
         /// The inputs, all with the same columns.
@@ -74,6 +93,19 @@ impl fmt::Display for Node {
 }
 
 impl Node {
+    /// Visits this node and those below, from the top.
+    pub(crate) fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
+        visit(self);
+        match self {
+            Node::Source { .. } => {}
+            Node::Stage { input, .. }
+            | Node::Watermark { input, .. }
+            | Node::Observe { input, .. }
+            | Node::Aggregate { input, .. } => input.for_each(visit),
+            Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
+        }
+    }
+
     /// Every operator with state below and here: its name, and in words what its state holds.
     pub(crate) fn operators(&self) -> Vec<OperatorShape> {
         let mut found = Vec::new();
@@ -87,6 +119,7 @@ impl Node {
             Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
             Node::Aggregate { aggregation, .. } => Edge::plain(Arc::clone(&aggregation.schema)),
             Node::Observe { observed, .. } => observed.edge.clone(),
+            Node::Watermark { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
@@ -103,22 +136,21 @@ impl Node {
 
     /// Every observation below and here.
     pub(crate) fn observed(&self) -> Vec<Observed> {
-        match self {
-            Node::Source { .. } => Vec::new(),
-            Node::Stage { input, .. } | Node::Aggregate { input, .. } => input.observed(),
-            Node::Union { inputs, .. } => inputs.iter().flat_map(Node::observed).collect(),
-            Node::Observe { input, observed } => {
-                let mut all = input.observed();
-                all.push(observed.as_ref().clone());
-                all
+        let mut found = Vec::new();
+        self.for_each(&mut |node| {
+            if let Node::Observe { observed, .. } = node {
+                found.push(observed.as_ref().clone());
             }
-        }
+        });
+        found
     }
 
     fn collect_operators(&self, found: &mut Vec<OperatorShape>) {
         match self {
             Node::Source { .. } => {}
-            Node::Stage { input, .. } | Node::Observe { input, .. } => {
+            Node::Stage { input, .. }
+            | Node::Watermark { input, .. }
+            | Node::Observe { input, .. } => {
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
@@ -174,10 +206,16 @@ impl Node {
                     .iter()
                     .map(|c| c.function.name().to_string())
                     .collect();
-                // Nothing but a watermark makes a group final: until one is asked for, each stays.
+                let bound = match (aggregation.event_time, aggregation.emit) {
+                    (false, _) => "one row a group, never forgotten",
+                    (true, Emit::All) => "one row a group, never forgotten in complete mode",
+                    (true, _) => {
+                        "one row a group, forgotten when the watermark reaches its first key"
+                    }
+                };
                 writeln!(
                     f,
-                    "{pad}Aggregate by [{}]: {}; emits {:?}; state: one row a group, never forgotten",
+                    "{pad}Aggregate by [{}]: {}; emits {:?}; state: {bound}",
                     keys.join(", "),
                     calls.join(", "),
                     aggregation.emit
@@ -186,6 +224,10 @@ impl Node {
             }
             Node::Observe { input, observed } => {
                 writeln!(f, "{pad}Observe as {}", observed.name())?;
+                input.write(f, depth + 1)
+            }
+            Node::Watermark { input, watermark } => {
+                writeln!(f, "{pad}Watermark {watermark}")?;
                 input.write(f, depth + 1)
             }
             Node::Union { inputs, .. } => {

@@ -67,6 +67,8 @@ impl Observed {
                 calls,
                 schema: arrow_schema(&aggregate.schema),
                 emit: Emit::Changed,
+                event_time: false,
+                panes: None,
             },
             values: names.into_iter().zip(exprs).collect(),
         })

@@ -123,6 +123,7 @@ struct Open {
     /// Start, end and latest offset of each source.
     offsets: Vec<[Value; 3]>,
     counted: Vec<WorkerMetrics>,
+    watermark_ms: Option<i64>,
 }
 
 impl Meter {
@@ -174,6 +175,7 @@ impl Meter {
             spent: look.spent,
             offsets: sources.iter().enumerate().map(offsets).collect(),
             counted: Vec::new(),
+            watermark_ms: None,
         };
         self.last_us = Some(open.begun_us);
         self.epochs.insert(epoch, open);
@@ -187,10 +189,16 @@ impl Meter {
         self.reached(last, Phase::WalCommit);
     }
 
-    /// All workers are done with `epoch`, and counted.
-    pub(crate) fn counted(&mut self, epoch: u64, mut counted: Vec<WorkerMetrics>) {
+    /// All workers are done with `epoch`, which ran with this watermark, and counted.
+    pub(crate) fn counted(
+        &mut self,
+        epoch: u64,
+        mut counted: Vec<WorkerMetrics>,
+        watermark_ms: Option<i64>,
+    ) {
         counted.sort_by_key(|worker| worker.worker);
         if let Some(open) = self.epochs.get_mut(&epoch) {
+            open.watermark_ms = watermark_ms;
             open.counted = counted;
         }
     }
@@ -274,7 +282,7 @@ impl Meter {
             duration_ms: phases
                 .map(|(name, us)| (name.to_string(), us / 1000))
                 .collect(),
-            event_time: event_time(counted),
+            event_time: event_time(counted, open.watermark_ms),
             state_operators: self.state_operators(counted),
             sources,
             sink: SinkProgress {
@@ -352,7 +360,7 @@ impl Meter {
     }
 }
 
-fn event_time(counted: &[WorkerMetrics]) -> BTreeMap<String, String> {
+fn event_time(counted: &[WorkerMetrics], watermark_ms: Option<i64>) -> BTreeMap<String, String> {
     let mut all: Option<EventTimes> = None;
     for times in counted.iter().filter_map(|worker| worker.event_time) {
         match &mut all {
@@ -367,7 +375,7 @@ fn event_time(counted: &[WorkerMetrics]) -> BTreeMap<String, String> {
         put("max", times.max_us);
         put("avg", (times.sum_us / times.rows.max(1) as f64) as i64);
     }
-    if let Some(ms) = counted.iter().find_map(|worker| worker.watermark_ms) {
+    if let Some(ms) = watermark_ms {
         put("watermark", ms.saturating_mul(1000));
     }
     report
@@ -422,13 +430,12 @@ mod tests {
                 sum_us: 6e6,
                 rows: 2,
             }),
-            watermark_ms: Some(4_000),
             ..WorkerMetrics::default()
         }
     }
 
     fn finish(meter: &mut Meter, epoch: u64, counted: Vec<WorkerMetrics>) {
-        meter.counted(epoch, counted);
+        meter.counted(epoch, counted, Some(4_000));
         meter.added(epoch);
         meter.committed(epoch);
     }

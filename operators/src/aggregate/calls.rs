@@ -1,5 +1,6 @@
 //! An aggregation made ready to run: its calls, its types, its state columns.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
@@ -12,7 +13,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
 
 use super::canonical::{self, Canonical};
-use super::{AggregateCall, Aggregation, Emit, needs_order, nth};
+use super::{AggregateCall, Aggregation, Emit, Panes, closing, needs_order, nth};
 use crate::keys::Codec;
 use crate::{Edge, OperatorError, wire};
 
@@ -32,6 +33,11 @@ pub(crate) struct Plan {
     /// True if some call takes rows in source order.
     pub(crate) ordered: bool,
     pub(crate) codec: Codec,
+    /// True if the first key is event time.
+    pub(crate) event_time: bool,
+    pub(crate) panes: Option<Panes>,
+    /// The keys that say who owns a group.
+    pub(crate) routed: Range<usize>,
 }
 
 /// One call made ready to run.
@@ -58,6 +64,8 @@ impl Plan {
             calls,
             schema: output,
             emit,
+            event_time,
+            panes,
         } = aggregation;
         if input.signed {
             let text = "aggregation over rows that can be retracted is not supported yet";
@@ -72,14 +80,25 @@ impl Plan {
             )));
         }
         let ordered = calls.iter().any(|call| needs_order(&call.function));
-        let mut key_fields = Vec::with_capacity(keys.len());
+        let key_count = keys.len();
+        let mut key_fields = Vec::with_capacity(key_count);
         for (index, key) in keys.iter().enumerate() {
             let data_type = key.data_type(&input.rows)?;
             let data_type = wire::flat_type(&data_type).unwrap_or(data_type);
             key_fields.push(Field::new(format!("key{index}"), data_type, true));
         }
         let types = key_fields.iter().map(|f| f.data_type().clone()).collect();
-        let codec = Codec::new(types)?;
+        let codec = if event_time {
+            Codec::nulls_last(types)?
+        } else {
+            Codec::new(types)?
+        };
+        let by_time = key_fields.first().map(|first| first.data_type());
+        let needs_time = event_time || panes.is_some();
+        if needs_time && !by_time.is_some_and(closing::is_event_time) {
+            let text = "the first key of an aggregation by event time is a timestamp";
+            return Err(OperatorError::Other(text.into()));
+        }
         let mut state_fields = Vec::new();
         let mut prepared = Vec::with_capacity(calls.len());
         for (index, call) in calls.into_iter().enumerate() {
@@ -102,6 +121,10 @@ impl Plan {
             state_schema: Arc::new(Schema::new(state_fields)),
             ordered,
             codec,
+            event_time,
+            // All panes of a window go to one worker, which takes them together.
+            routed: usize::from(panes.is_some())..key_count,
+            panes,
         })
     }
 

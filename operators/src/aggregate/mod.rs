@@ -11,6 +11,7 @@
 
 mod calls;
 mod canonical;
+mod closing;
 mod groups;
 mod nth;
 mod order;
@@ -29,12 +30,14 @@ use timely::dataflow::operators::Operator;
 use crate::arrangement::{Budget, Shared, Snapshot, Snapshots};
 use crate::epoch::{Input, Travel, run_inputs};
 use crate::metrics::OperatorMeter;
+use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
 pub(crate) use calls::Plan;
 pub(crate) use groups::{Groups, evaluate};
 use owner::Owner;
 
+pub use closing::Panes;
 pub use order::needs_order;
 
 /// One aggregate of a grouped aggregation.
@@ -53,6 +56,8 @@ pub enum Emit {
     Changed,
     /// All groups.
     All,
+    /// The groups that the watermark closes, each once.
+    Closed,
 }
 
 /// What to aggregate.
@@ -68,6 +73,11 @@ pub struct Aggregation {
     pub schema: SchemaRef,
     /// Which groups come out.
     pub emit: Emit,
+    /// True if the first key is event time (a window by its end): unless all groups come out, late rows are dropped and
+    /// closed groups forgotten.
+    pub event_time: bool,
+    /// Windows that overlap; then the first key is the end of a pane.
+    pub panes: Option<Panes>,
 }
 
 /// Reads the snapshots to start from; the state has these value columns.
@@ -108,13 +118,14 @@ pub struct Aggregated<'s> {
 
 /// Aggregates `rows`; needs an ordered edge if a call's answer depends on order.
 pub fn aggregate<'s>(rows: Rows<'s>, aggregation: Aggregation, failure: &Failure) -> Rows<'s> {
-    aggregate_with_state(rows, aggregation, State::default(), failure).rows
+    aggregate_with_state(rows, aggregation, None, State::default(), failure).rows
 }
 
-/// Like [`aggregate`], with a state that can be saved and restored.
+/// Like [`aggregate`], by watermarks and with a state that can be saved and restored.
 pub fn aggregate_with_state<'s>(
     rows: Rows<'s>,
     aggregation: Aggregation,
+    watermarks: Option<Watermarks<'s>>,
     state: State,
     failure: &Failure,
 ) -> Aggregated<'s> {
@@ -136,7 +147,7 @@ pub fn aggregate_with_state<'s>(
     let (stream, travel) = if peers == 1 {
         (rows.stream, Travel::Stay)
     } else if plan.ordered {
-        let by_key = exchange::route_by_keys(plan.keys.clone());
+        let by_key = exchange::route_by_keys(plan.keys[plan.routed.clone()].to_vec());
         let stream = exchange::address(rows.stream, &rows.edge, &name, failure, by_key);
         (stream, Travel::Addressed)
     } else {
@@ -145,7 +156,7 @@ pub fn aggregate_with_state<'s>(
     };
     let input = Input { stream, travel };
     let mut arrangement = None;
-    let stream = run_inputs(&name, vec![input], None, start, failure, |info| {
+    let stream = run_inputs(&name, vec![input], watermarks, start, failure, |info| {
         let (owner, restored) = Owner::new(plan, state, info, worker, peers);
         if let Err(error) = restored {
             failure.set(start, error);

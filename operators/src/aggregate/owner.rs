@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 
 use super::calls::{Call, Plan, conform};
 use super::groups::{Groups, Spare, accumulators, evaluate, states};
-use super::{Emit, State, partial};
+use super::{Emit, State, closing, partial};
 use crate::arrangement::{
     Arrangement, Changes, Found, Kind, Limits, Ownership, Shape, Shared, Snapshots,
 };
@@ -71,7 +71,7 @@ impl Owner {
         let restored = guard(|| {
             let ownership = Ownership {
                 codec: &plan.codec,
-                columns: plan.keys.len(),
+                columns: plan.routed.clone(),
                 worker,
                 peers,
             };
@@ -133,7 +133,7 @@ impl Kernel for Owner {
     fn run(
         &mut self,
         epoch: u64,
-        _: Marks,
+        marks: Marks,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
         let plan = Rc::clone(&self.plan);
@@ -160,15 +160,35 @@ impl Kernel for Owner {
             }
             other => other,
         };
+        let closes = plan.event_time && plan.emit != Emit::All;
+        let before_us = closes.then(|| marks.before.saturating_mul(1_000));
         let meter = self.meter.clone();
         let (done, update_us) = meter.timed(|| match touched {
             None => self.arrangement.advance(epoch),
-            Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, out),
-            Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, out),
+            Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, before_us, out),
+            Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, before_us, out),
         });
         done?;
         if plan.emit == Emit::All {
-            self.emit_all(out)?;
+            self.emit_below(None, out)?;
+        }
+        if closes {
+            let bound = closing::bound(&plan, marks.now.saturating_mul(1_000))?;
+            let (removed, remove_us) = meter.timed(|| {
+                let removed = match plan.emit {
+                    Emit::Closed => self.emit_below(Some(&bound), out)?,
+                    _ => self.count_below(&bound)?,
+                };
+                self.arrangement.forget_below(&bound);
+                Ok::<_, OperatorError>(removed)
+            });
+            let removed = removed?;
+            self.live -= removed;
+            self.arrangement.set_live(self.live);
+            meter.count(epoch, |counts| {
+                counts.rows_removed += removed;
+                counts.remove_us += remove_us;
+            });
         }
         let (worker, peers) = (self.worker, self.peers);
         let ((), commit_us) = meter.timed(|| {
@@ -266,10 +286,19 @@ impl Owner {
         &mut self,
         epoch: u64,
         mut groups: Groups,
+        before_us: Option<i64>,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
         let plan = Rc::clone(&self.plan);
-        let keys = groups.take_keys()?;
+        let mut keys = groups.take_keys()?;
+        if let Some(settled) = closing::settle(&plan, &keys, before_us)? {
+            self.meter.late(epoch, settled.late);
+            let states = groups.take_states(&plan)?;
+            let states = take_rows(&states, &settled.rows)?;
+            groups.intern(&settled.keys, settled.rows.len())?;
+            groups.merge_interned(&plan, states.columns())?;
+            keys = groups.take_keys()?;
+        }
         let len = groups.len();
         let lookup = self.look_up(keys, len)?;
         if !lookup.stored_groups.is_empty() {
@@ -285,10 +314,18 @@ impl Owner {
         &mut self,
         epoch: u64,
         rows: &RecordBatch,
+        before_us: Option<i64>,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
         let plan = Rc::clone(&self.plan);
-        let keys = evaluate_keys(&plan.keys, rows)?;
+        let mut keys = evaluate_keys(&plan.keys, rows)?;
+        let mut settled_rows = None;
+        if let Some(settled) = closing::settle(&plan, &keys, before_us)? {
+            self.meter.late(epoch, settled.late);
+            settled_rows = Some(take_rows(rows, &settled.rows)?);
+            keys = settled.keys;
+        }
+        let rows = settled_rows.as_ref().unwrap_or(rows);
         let mut table = Groups::new(&plan)?;
         table.intern(&keys, rows.num_rows())?;
         let count = table.len();
@@ -341,7 +378,7 @@ impl Owner {
         self.arrangement.set_live(self.live);
         self.meter
             .count(epoch, |counts| counts.rows_updated += groups);
-        if self.plan.emit == Emit::All {
+        if self.plan.emit != Emit::Changed {
             return Ok(());
         }
         let mut columns = lookup.keys;
@@ -354,15 +391,31 @@ impl Owner {
         self.emit(columns, states.num_rows(), out)
     }
 
-    /// Emits all groups, in key order.
-    fn emit_all(&mut self, out: &mut dyn FnMut(RecordBatch)) -> Result<(), OperatorError> {
-        let mut scan = self.arrangement.scan(&[], None)?;
+    /// How many groups there are below `bound`.
+    fn count_below(&self, bound: &[u8]) -> Result<u64, OperatorError> {
+        let mut scan = self.arrangement.scan(&[], Some(bound))?;
+        let mut groups = 0;
         while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+            groups += chunk.len() as u64;
+        }
+        Ok(groups)
+    }
+
+    /// Emits the groups below `bound`, or all, in key order. How many they are.
+    fn emit_below(
+        &mut self,
+        bound: Option<&[u8]>,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<u64, OperatorError> {
+        let mut scan = self.arrangement.scan(&[], bound)?;
+        let mut groups = 0;
+        while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+            groups += chunk.len() as u64;
             let mut columns = self.plan.codec.decode(chunk.keys())?;
             columns.extend(evaluate(&self.plan, chunk.values())?);
             self.emit(columns, chunk.len(), out)?;
         }
-        Ok(())
+        Ok(groups)
     }
 
     fn emit(

@@ -97,7 +97,7 @@ fn finish(
 ) -> Result<(RecordBatch, Vec<u64>), OperatorError> {
     let rows = groups.len();
     let mut columns: Vec<ArrayRef> = groups.take_keys()?;
-    let hashes = keys::hash(&columns, rows)?;
+    let hashes = keys::hash(&columns[plan.routed.clone()], rows)?;
     columns.extend_from_slice(groups.take_states(plan)?.columns());
     columns.push(Arc::new(UInt32Array::from(vec![worker as u32; rows])));
     Ok((

@@ -21,6 +21,7 @@ mod snapshot;
 mod store;
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use arrow::array::{ArrayRef, UInt32Array};
@@ -368,8 +369,8 @@ impl Arrangement {
 pub struct Ownership<'a> {
     /// Decodes the keys.
     pub codec: &'a Codec,
-    /// How many leading columns of a key its owner is a function of.
-    pub columns: usize,
+    /// The columns of a key that its owner is a function of.
+    pub columns: Range<usize>,
     /// The worker.
     pub worker: usize,
     /// How many workers there are.
@@ -381,7 +382,7 @@ impl Ownership<'_> {
     fn of(&self, block: &Block) -> Result<Vec<bool>, OperatorError> {
         let keys = (0..block.len()).map(|row| block.key(row));
         let columns: Vec<ArrayRef> = self.codec.decode(keys)?;
-        let hashes = keys::hash(&columns[..self.columns], block.len())?;
+        let hashes = keys::hash(&columns[self.columns.clone()], block.len())?;
         let owned = |hash: u64| keys::owner(hash, self.peers) == self.worker;
         Ok(hashes.into_iter().map(owned).collect())
     }

@@ -423,7 +423,7 @@ fn check_owners(budget: Option<&Arc<Budget>>) {
         let mut restored = within(Kind::Multiset, SMALL, budget);
         let ownership = Ownership {
             codec: &codec,
-            columns: 1,
+            columns: 0..1,
             worker,
             peers: 2,
         };
@@ -450,7 +450,7 @@ fn a_snapshot_of_another_operator_is_refused() {
     let codec = Codec::new(vec![]).unwrap();
     let ownership = Ownership {
         codec: &codec,
-        columns: 0,
+        columns: 0..0,
         worker: 0,
         peers: 1,
     };
@@ -469,7 +469,7 @@ fn restarted(arrangement: &Arrangement, limits: Limits) -> Arrangement {
     let codec = Codec::new(vec![]).unwrap();
     let ownership = Ownership {
         codec: &codec,
-        columns: 0,
+        columns: 0..0,
         worker: 0,
         peers: 1,
     };

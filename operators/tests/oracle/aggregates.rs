@@ -144,7 +144,7 @@ fn check_as(
                     budget: within.clone(),
                     ..State::default()
                 };
-                aggregate_with_state(rows, aggregation.clone(), state, failure).rows
+                aggregate_with_state(rows, aggregation.clone(), None, state, failure).rows
             },
         );
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", context("run")));

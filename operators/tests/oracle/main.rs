@@ -9,3 +9,4 @@ mod data;
 mod movement;
 mod reference;
 mod restore;
+mod windows;

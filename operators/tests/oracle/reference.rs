@@ -118,6 +118,8 @@ impl Reference {
             calls: calls.collect(),
             schema,
             emit,
+            event_time: false,
+            panes: None,
         }
     }
 }

@@ -111,7 +111,8 @@ impl Job {
                     budget: budget.clone(),
                     ..State::default()
                 };
-                let aggregated = aggregate_with_state(rows, aggregation.clone(), state, failure);
+                let aggregated =
+                    aggregate_with_state(rows, aggregation.clone(), None, state, failure);
                 save(aggregated.rows, snapshots, stop, Arc::clone(&keep))
             },
         );

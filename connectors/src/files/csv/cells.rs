@@ -10,8 +10,68 @@ pub(super) struct Dialect {
     pub(super) separator: u8,
     pub(super) quote: Option<u8>,
     pub(super) escape: Option<u8>,
+    /// What escapes the escape; not given, that is the escape itself if it is another character than the quote.
+    pub(super) escape_of_escape: Option<Option<u8>>,
     pub(super) trim_start: bool,
     pub(super) trim_end: bool,
+}
+
+impl Dialect {
+    /// Where the quote is that closes a cell, looked for from `at` on. Tells of each escaping character on the way.
+    fn closing(
+        &self,
+        line: &[u8],
+        mut at: usize,
+        quote: u8,
+        mut escaping: impl FnMut(usize),
+    ) -> Option<usize> {
+        let escape = self.escape.unwrap_or(quote);
+        let above = match self.escape_of_escape {
+            Some(above) => above,
+            None => (escape != quote).then_some(escape),
+        };
+        let third = above.unwrap_or(quote);
+        loop {
+            let next = at + memchr::memchr3(quote, escape, third, line.get(at..)?)?;
+            let (found, follows) = (line[next], line.get(next + 1).copied());
+            let escapes = (found == escape && follows == Some(quote))
+                || (above == Some(found) && follows == Some(escape));
+            if escapes {
+                escaping(next);
+                at = next + 2;
+            } else if found == quote {
+                return Some(next);
+            } else {
+                at = next + 1;
+            }
+        }
+    }
+}
+
+/// Where the line end is that ends the first row of `text`, where quoted cells may hold line ends; none if it is not
+/// there. Walks as `Cells::cut` does.
+pub(super) fn record_end(text: &[u8], dialect: &Dialect) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let mut open = at;
+        if dialect.trim_start {
+            while text
+                .get(open)
+                .is_some_and(|byte| *byte <= b' ' && *byte != dialect.separator && *byte != b'\n')
+            {
+                open += 1;
+            }
+        }
+        if let Some(quote) = dialect.quote.filter(|quote| text.get(open) == Some(quote)) {
+            at = dialect.closing(text, open + 1, quote, |_| {})? + 1;
+        }
+        // The rest of the cell, be it blanks or what makes it plain text.
+        at += memchr::memchr2(dialect.separator, b'\n', text.get(at..)?)?;
+        match text[at] {
+            b'\n' => return Some(at),
+            _ => at += 1,
+        }
+    }
 }
 
 /// A cell of the line cut last.
@@ -100,31 +160,16 @@ impl Cells {
         let Some(quote) = dialect.quote.filter(|quote| line.get(open) == Some(quote)) else {
             return self.plain(line, start, start, dialect);
         };
-        let escape = dialect.escape.unwrap_or(quote);
         let scratch = self.scratch.len();
         let mut copied = open + 1;
-        let mut at = open + 1;
         // Until something is left out, the cell is a piece of the line.
         let mut changed = false;
-        let end = loop {
-            let Some(next) = memchr::memchr2(quote, escape, &line[at..]).map(|next| at + next)
-            else {
-                break line.len(); // never closed: the line ends the cell
-            };
-            let follows = line.get(next + 1).copied();
-            let escapes = line[next] == escape
-                && (follows == Some(quote) || (escape != quote && follows == Some(escape)));
-            if escapes {
-                self.scratch.extend_from_slice(&line[copied..next]);
-                changed = true;
-                copied = next + 1;
-                at = next + 2;
-            } else if line[next] == quote {
-                break next;
-            } else {
-                at = next + 1;
-            }
-        };
+        let end = dialect.closing(line, open + 1, quote, |next| {
+            self.scratch.extend_from_slice(&line[copied..next]);
+            changed = true;
+            copied = next + 1;
+        });
+        let end = end.unwrap_or(line.len()); // never closed: the line ends the cell
         let mut behind = (end + 1).min(line.len());
         while behind < line.len() && line[behind] <= b' ' && line[behind] != dialect.separator {
             behind += 1;
@@ -156,6 +201,7 @@ mod tests {
             separator: b',',
             quote: Some(b'"'),
             escape: Some(b'\\'),
+            escape_of_escape: None,
             trim_start: false,
             trim_end: false,
         }
@@ -205,6 +251,29 @@ mod tests {
             ..spark()
         };
         check_as(&dialect, r#""say ""hi""",x"#, &[r#"say "hi""#, "x"]);
+    }
+
+    #[test]
+    fn another_character_can_escape_the_escape() {
+        let dialect = |above| Dialect {
+            escape_of_escape: Some(above),
+            ..spark()
+        };
+        check_as(&dialect(Some(b'#')), r#""a#\",x"#, &[r"a\", "x"]);
+        check_as(&dialect(Some(b'#')), r#""a\\",x"#, &[r#"a\",x"#]);
+        check_as(&dialect(None), r#""a\\"b",x"#, &[r#"a\"b"#, "x"]);
+    }
+
+    #[test]
+    fn quoted_line_ends_do_not_end_a_row() {
+        let end = |text: &str| record_end(text.as_bytes(), &spark());
+        assert_eq!(end("a,b\nc"), Some(3));
+        assert_eq!(end("\"a\nb\",c\nd"), Some(7));
+        assert_eq!(end("x,\"a\\\"\nb\"\n"), Some(9));
+        assert_eq!(end("\"a\nb\"c,d\n"), Some(8));
+        assert_eq!(end("a\"b\nc"), Some(3));
+        assert_eq!(end("\"a\nb"), None);
+        assert_eq!(end(""), None);
     }
 
     #[test]

@@ -14,11 +14,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_engine::options::{OptionError, Options};
 
 use super::FileError;
+use super::bad::BadRecord;
+use super::blocks::Shape;
 use super::reader::LineDecoder;
 use super::split::FileSplit;
-use crate::lines::Lines;
+use crate::lines::{LineEnd, Lines};
 use crate::mode::ParseMode;
-use crate::options::{character, flag};
+use crate::options::{character, flag, flag_or, invalid, positive};
 use crate::time::Zone;
 use cells::{Cells, Dialect};
 pub(super) use column::Column;
@@ -40,6 +42,13 @@ pub(super) struct CsvOptions {
     mode: ParseMode,
     column_name_of_corrupt_record: String,
     zone: Zone,
+    enforce_schema: bool,
+    max_columns: usize,
+    max_cell_chars: Option<usize>,
+    line_end: LineEnd,
+    multi_line: bool,
+    /// Bad rows are handed out instead of being read.
+    keep_bad: bool,
 }
 
 /// The names, for `Options::only`.
@@ -60,25 +69,20 @@ pub(super) const KNOWN: &[&str] = &[
     "ignoreLeadingWhiteSpace",
     "ignoreTrailingWhiteSpace",
     "timeZone",
+    "charToEscapeQuoteEscaping",
+    "enforceSchema",
+    "maxColumns",
+    "maxCharsPerColumn",
+    "multiLine",
 ];
 
 /// Names of the model that are not built.
 pub(super) const NOT_BUILT: &[&str] = &[
-    "charToEscapeQuoteEscaping",
-    "unescapedQuoteHandling",
     "timestampNTZFormat",
     "timeFormat",
     "enableDateTimeParsingFallback",
     "preferDate",
-    "maxColumns",
-    "maxCharsPerColumn",
-    "inputBufferSize",
     "samplingRatio",
-    "columnPruning",
-    "compression",
-    "extension",
-    "quoteAll",
-    "escapeQuotes",
 ];
 
 impl CsvOptions {
@@ -93,6 +97,7 @@ impl CsvOptions {
                 separator: separator.flatten().unwrap_or(b','),
                 quote: character(options, owner, "quote")?.unwrap_or(Some(b'"')),
                 escape: character(options, owner, "escape")?.unwrap_or(Some(b'\\')),
+                escape_of_escape: character(options, owner, "charToEscapeQuoteEscaping")?,
                 trim_start: flag(options, owner, "ignoreLeadingWhiteSpace")?,
                 trim_end: flag(options, owner, "ignoreTrailingWhiteSpace")?,
             },
@@ -106,7 +111,62 @@ impl CsvOptions {
             mode: options.parse(owner, "mode")?.unwrap_or_default(),
             column_name_of_corrupt_record: text("columnNameOfCorruptRecord", "_corrupt_record"),
             zone,
+            enforce_schema: flag_or(options, owner, "enforceSchema", true)?,
+            max_columns: positive(options, owner, "maxColumns")?.map_or(20_480, |n| n as usize),
+            max_cell_chars: match options.parse::<i64>(owner, "maxCharsPerColumn")? {
+                None | Some(-1) => None,
+                Some(chars) if chars > 0 => Some(chars as usize),
+                Some(chars) => {
+                    let reason = "it is a positive whole number, or -1 for no limit";
+                    return Err(invalid(
+                        owner,
+                        "maxCharsPerColumn",
+                        &chars.to_string(),
+                        reason,
+                    ));
+                }
+            },
+            line_end: LineEnd::Any,
+            multi_line: flag(options, owner, "multiLine")?,
+            keep_bad: false,
         })
+    }
+
+    /// Rows end as `shape` says.
+    pub(super) fn shaped(mut self, shape: &Shape, keep_bad: bool) -> Self {
+        if let Shape::Lines(end) = shape {
+            self.line_end = end.clone();
+        }
+        self.keep_bad = keep_bad;
+        if keep_bad {
+            self.mode = ParseMode::DropMalformed;
+        }
+        self
+    }
+
+    /// Whether a header agrees with the schema, if it is asked to.
+    fn check_header(&self, line: &[u8], names: &[String], path: &str) -> Result<(), FileError> {
+        if self.enforce_schema {
+            return Ok(());
+        }
+        let mut cells = Cells::default();
+        cells.cut(line, &self.dialect);
+        let found: Vec<String> = (0..cells.len())
+            .map(|at| String::from_utf8_lossy(cells.get(line, at).0).into_owned())
+            .collect();
+        let agrees = found.len() == names.len()
+            && found
+                .iter()
+                .zip(names)
+                .all(|(a, b)| a.eq_ignore_ascii_case(b));
+        match agrees {
+            true => Ok(()),
+            false => Err(FileError::Header {
+                path: path.into(),
+                found: found.join(", "),
+                wanted: names.join(", "),
+            }),
+        }
     }
 
     /// How single values are read that are no cells.
@@ -161,6 +221,7 @@ pub(super) struct CsvDecoder {
     lines: u64,
     path: String,
     place: String,
+    bad: Vec<BadRecord>,
 }
 
 impl CsvDecoder {
@@ -206,8 +267,53 @@ impl CsvDecoder {
             lines: 0,
             path: split.path.clone(),
             place: split.place(),
+            bad: Vec::new(),
             options,
         })
+    }
+
+    /// Rows that may reach over several lines. Takes none of a row that is not whole yet.
+    fn decode_records(
+        &mut self,
+        text: &[u8],
+        rows_max: usize,
+        last: bool,
+    ) -> Result<usize, FileError> {
+        let mut taken = 0;
+        while self.rows < rows_max && self.bytes < BATCH_BYTES && taken < text.len() {
+            let rest = &text[taken..];
+            // A comment ends with its line, whatever quotes are in it.
+            let plain = self
+                .options
+                .comment
+                .is_some_and(|comment| rest[0] == comment);
+            let end = match plain {
+                true => memchr::memchr(b'\n', rest),
+                false => cells::record_end(rest, &self.options.dialect),
+            };
+            let (end, behind) = match end {
+                Some(end) => (end, end + 1),
+                None if last => (rest.len(), rest.len()),
+                None => break,
+            };
+            let record = &rest[..end];
+            self.line(record.strip_suffix(b"\r").unwrap_or(record))?;
+            taken += behind;
+        }
+        Ok(taken)
+    }
+
+    /// A line, or what counts as one.
+    fn line(&mut self, line: &[u8]) -> Result<(), FileError> {
+        self.lines += 1;
+        if !self.options.is_row(line) {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.header_ahead) {
+            return self.options.check_header(line, &self.names, &self.path);
+        }
+        self.bytes += line.len();
+        self.row(line)
     }
 
     fn row(&mut self, line: &[u8]) -> Result<(), FileError> {
@@ -226,6 +332,22 @@ impl CsvDecoder {
             true => None,
             false => Some(format!("it has {found} cells, not {wanted}")),
         };
+        let (most, longest) = (self.options.max_columns, self.options.max_cell_chars);
+        let mut found = found;
+        if found > most {
+            bad = Some(format!("it has more cells than maxColumns, {most}"));
+            found = 0;
+        } else if let Some(longest) = longest
+            && (0..found).any(|at| {
+                let cell = self.cells.get(line, at).0;
+                cell.len() > longest && String::from_utf8_lossy(cell).chars().count() > longest
+            })
+        {
+            bad = Some(format!(
+                "a cell is longer than maxCharsPerColumn, {longest}"
+            ));
+            found = 0;
+        }
         for (at, column) in self.columns.iter_mut().enumerate() {
             let Some(column) = column else { continue };
             if at >= found {
@@ -260,6 +382,12 @@ impl CsvDecoder {
             let line = std::str::from_utf8(line).expect("it was made UTF-8 above");
             corrupt.append_option(bad.as_ref().map(|_| line));
         }
+        if let (true, Some(reason)) = (self.options.keep_bad, &bad) {
+            self.bad.push(BadRecord {
+                reason: reason.clone(),
+                record: String::from_utf8_lossy(line).into_owned(),
+            });
+        }
         match bad {
             Some(reason) if self.options.mode == ParseMode::FailFast => Err(FileError::Csv {
                 path: self.path.clone(),
@@ -273,25 +401,25 @@ impl CsvDecoder {
 }
 
 impl LineDecoder for CsvDecoder {
-    fn decode(&mut self, text: &[u8], rows_max: usize) -> Result<usize, FileError> {
-        let mut lines = Lines::new(text);
+    fn decode(&mut self, text: &[u8], rows_max: usize, last: bool) -> Result<usize, FileError> {
+        if self.options.multi_line {
+            return self.decode_records(text, rows_max, last);
+        }
+        let end = self.options.line_end.clone();
+        let mut lines = end.lines(text);
         while self.rows < rows_max && self.bytes < BATCH_BYTES {
             let Some(line) = lines.next() else { break };
-            self.lines += 1;
-            if !self.options.is_row(line) {
-                continue;
-            }
-            if std::mem::take(&mut self.header_ahead) {
-                continue;
-            }
-            self.bytes += line.len();
-            self.row(line)?;
+            self.line(line)?;
         }
         Ok(lines.consumed())
     }
 
     fn rows(&self) -> usize {
         self.rows
+    }
+
+    fn take_bad(&mut self) -> Vec<BadRecord> {
+        std::mem::take(&mut self.bad)
     }
 
     fn flush(&mut self) -> Result<RecordBatch, FileError> {

@@ -191,6 +191,31 @@ pub fn date_format(time: impl Into<Expr>, pattern: &str) -> Expr {
     Expr::call("date_format", vec![time.into(), lit(pattern)])
 }
 
+/// The window of `width`, such as "10 minutes", that a moment is in: a struct of start and end. A column of a select
+/// list or a key of a grouping.
+pub fn window(time: impl Into<Expr>, width: &str) -> Expr {
+    Expr::call("window", vec![time.into(), lit(width)])
+}
+
+/// The windows of `width` that a moment is in, if one starts every `slide`.
+pub fn sliding_window(time: impl Into<Expr>, width: &str, slide: &str) -> Expr {
+    Expr::call("window", vec![time.into(), lit(width), lit(slide)])
+}
+
+/// The same, where one starts at `start` after midnight of 1970-01-01.
+pub fn window_from(time: impl Into<Expr>, width: &str, slide: &str, start: &str) -> Expr {
+    let durations = [width, slide, start].map(lit);
+    Expr::call(
+        "window",
+        [time.into()].into_iter().chain(durations).collect(),
+    )
+}
+
+/// The last microsecond in a window: its event time.
+pub fn window_time(window: impl Into<Expr>) -> Expr {
+    Expr::call("window_time", vec![window.into()])
+}
+
 /// A timestamp cut to a unit.
 pub fn date_trunc(unit: &str, time: impl Into<Expr>) -> Expr {
     Expr::call("date_trunc", vec![lit(unit), time.into()])

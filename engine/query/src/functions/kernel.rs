@@ -140,6 +140,13 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// What it was made with besides its arguments.
+    pub(crate) fn params(&self) -> &str {
+        &self.params
+    }
+}
+
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}({:?}; {})", self.name, self.args, self.params)

@@ -25,6 +25,7 @@ pub(crate) mod pattern;
 mod split;
 mod string;
 pub(crate) mod text;
+pub(crate) mod window;
 
 pub use builders::*;
 pub use conditional::can_fail;
@@ -175,6 +176,7 @@ pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Opti
         array::build,
         map::build,
         codec::build,
+        window::build,
     ];
     for build in families {
         if let Some(found) = build(name, &args)? {

@@ -25,6 +25,19 @@ impl Env<'_> {
         outputs: &[Expr],
         having: Option<&Expr>,
     ) -> Result<Relation> {
+        let exprs = keys.iter().chain(outputs).chain(having);
+        self.with_windows(input, exprs, |input| {
+            self.aggregate_rows(input, keys, outputs, having)
+        })
+    }
+
+    fn aggregate_rows(
+        &self,
+        input: Relation,
+        keys: &[Expr],
+        outputs: &[Expr],
+        having: Option<&Expr>,
+    ) -> Result<Relation> {
         let aliases = named(outputs);
         let mut grouped: Vec<Key> = vec![];
         for key in keys {

@@ -262,8 +262,13 @@ impl<'r> Exprs<'r> {
             Some(found) => Ok(found),
             None => match alias() {
                 Some(found) => found,
-                None => keyword(name, self)
-                    .unwrap_or_else(|| Err(unknown_column(self.columns, name, place))),
+                None => match self.env.named_window(&name[0]) {
+                    Some(window) => name[1..].iter().try_fold(window, |value, field| {
+                        nested::field(value, field, self.case_sensitive()).map_err(|e| e.at(place))
+                    }),
+                    None => keyword(name, self)
+                        .unwrap_or_else(|| Err(unknown_column(self.columns, name, place))),
+                },
             },
         }
     }
@@ -380,6 +385,9 @@ impl<'r> Exprs<'r> {
         }
         if let Some(udf) = self.env.functions.scalars.get(&name) {
             return functions::registered_scalar(udf, self.all(&call.args)?);
+        }
+        if super::window::is_window_call(call) {
+            return self.env.window_column(*self, call);
         }
         if self.env.functions.is_aggregate(&name) {
             return self.aggregate(&name, call);

@@ -7,6 +7,7 @@ mod name;
 mod observe;
 mod project;
 mod scope;
+mod window;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -57,6 +58,7 @@ impl<'a> Resolver<'a> {
             conf,
             ctes: RefCell::new(vec![]),
             made: Cell::new(0),
+            windows: RefCell::new(None),
         };
         let zone = Zone::named(&conf.time_zone).ok_or_else(|| {
             QueryError::new(
@@ -77,6 +79,8 @@ struct Env<'a> {
     ctes: RefCell<Vec<(String, Relation)>>,
     /// How many names were made up, so that each is new.
     made: Cell<usize>,
+    /// What `window` stands for in the clause being resolved.
+    windows: RefCell<Option<window::Windows>>,
 }
 
 impl Env<'_> {
@@ -204,7 +208,11 @@ impl Env<'_> {
                 name,
                 columns,
             } => self.lateral_view(self.relation(input)?, generator, *outer, name, columns),
-            Plan::Watermark { .. } => Err(QueryError::unsupported("WATERMARK")),
+            Plan::Watermark {
+                input,
+                column,
+                delay,
+            } => self.watermark(self.relation(input)?, column, delay),
         }
     }
 

@@ -148,6 +148,9 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
 
 fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
     let name = call.name.to_lowercase();
+    if super::window::is_window_call(call) {
+        return name;
+    }
     let mut args: Vec<String> = call.args.iter().map(|arg| pretty(arg, column)).collect();
     match (name.as_str(), args.len()) {
         ("count", 1) if args[0] == "*" => args[0] = "1".into(),

@@ -55,6 +55,12 @@ impl Env<'_> {
         if outputs.iter().any(|output| output.any(&is_aggregate)) {
             return self.aggregate(input, &[], outputs, None);
         }
+        self.with_windows(input, outputs.iter(), |input| {
+            self.project_rows(input, outputs)
+        })
+    }
+
+    fn project_rows(&self, input: Relation, outputs: &[Expr]) -> Result<Relation> {
         let (input, outputs) = self.generators(input, outputs)?;
         let aliases = named(&outputs);
         let mut resolved: Vec<Output> = vec![];

@@ -8,6 +8,7 @@ mod dialect;
 mod expression;
 mod literal;
 mod query;
+mod relation;
 mod split;
 mod tokens;
 mod words;
@@ -21,6 +22,7 @@ use crate::error::{Place, QueryError};
 use crate::expr::Expr;
 use crate::plan::{Plan, Statement};
 
+pub(crate) use literal::parse_interval;
 pub use split::{StatementText, split_statements};
 
 /// The statement that `sql` says.
@@ -31,9 +33,6 @@ pub fn parse_statement(sql: &str) -> Result<Statement, QueryError> {
 fn statement_of(tokens: Vec<TokenWithSpan>) -> Result<Statement, QueryError> {
     if let Some(command) = command::command(&tokens) {
         return command;
-    }
-    if let Some(place) = tokens::watermark_clause(&tokens) {
-        return Err(QueryError::unsupported("a WATERMARK clause").at(Some(place)));
     }
     known_beginning(&tokens)?;
     let mut parser = parser_over(tokens);

@@ -6,6 +6,7 @@ use sqlparser::ast::{self, Spanned};
 use super::expression::{
     all, descend, lower, object_name, select_item, sort_keys, start, unsupported,
 };
+use super::relation;
 use super::tokens::STREAM;
 use crate::error::QueryError;
 use crate::expr::{Expr, Literal};
@@ -394,7 +395,7 @@ fn table_with_joins(item: ast::TableWithJoins) -> Result<Plan> {
         relation: first,
         joins,
     } = item;
-    let mut plan = relation(first)?;
+    let mut plan = table_factor(first)?;
     for ast::Join {
         relation: right,
         global,
@@ -429,16 +430,16 @@ fn table_with_joins(item: ast::TableWithJoins) -> Result<Plan> {
             ast::JoinConstraint::Natural => JoinCondition::Natural,
             ast::JoinConstraint::None => JoinCondition::None,
         };
-        plan = joined(plan, relation(right)?, kind, condition);
+        plan = joined(plan, table_factor(right)?, kind, condition);
     }
     Ok(plan)
 }
 
-fn relation(factor: ast::TableFactor) -> Result<Plan> {
-    descend(|| relation_inner(factor))
+fn table_factor(factor: ast::TableFactor) -> Result<Plan> {
+    descend(|| table_factor_inner(factor))
 }
 
-fn relation_inner(factor: ast::TableFactor) -> Result<Plan> {
+fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
     let span = factor.span();
     match factor {
         ast::TableFactor::Table {
@@ -500,11 +501,7 @@ fn relation_inner(factor: ast::TableFactor) -> Result<Plan> {
 fn aliased(input: Plan, alias: Option<ast::TableAlias>) -> Result<Plan> {
     let Some(alias) = alias else { return Ok(input) };
     let (name, columns) = table_alias(alias)?;
-    Ok(Plan::Alias {
-        input: Box::new(input),
-        name,
-        columns,
-    })
+    relation::aliased(input, name, columns)
 }
 
 fn table_alias(alias: ast::TableAlias) -> Result<(String, Vec<String>)> {

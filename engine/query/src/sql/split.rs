@@ -35,13 +35,15 @@ impl StatementText {
 /// The statements of a text, cut at semicolons that stand in no string, name or comment.
 pub fn split_statements(sql: &str) -> Result<Vec<StatementText>, QueryError> {
     let tokens = tokens::tokenize(sql)?;
-    let offset = Offsets::new(sql);
+    let offset = tokens::Offsets::new(sql);
     let mut statements = Vec::new();
     let mut first: Option<&TokenWithSpan> = None;
     let mut cut = |first: &mut Option<&TokenWithSpan>, end: usize, ended: bool| {
         let Some(token) = first.take() else { return };
         statements.push(StatementText {
-            text: sql[offset.of(token)..end].trim_end().to_string(),
+            text: sql[offset.byte(token.span.start)..end]
+                .trim_end()
+                .to_string(),
             place: Place {
                 line: token.span.start.line,
                 column: token.span.start.column,
@@ -51,39 +53,13 @@ pub fn split_statements(sql: &str) -> Result<Vec<StatementText>, QueryError> {
     };
     for token in &tokens {
         match token.token {
-            Token::SemiColon => cut(&mut first, offset.of(token), true),
+            Token::SemiColon => cut(&mut first, offset.byte(token.span.start), true),
             Token::Whitespace(_) | Token::EOF => {}
             _ => first = first.or(Some(token)),
         }
     }
     cut(&mut first, sql.len(), false);
     Ok(statements)
-}
-
-/// Where lines start, in bytes.
-struct Offsets<'a> {
-    sql: &'a str,
-    lines: Vec<usize>,
-}
-
-impl<'a> Offsets<'a> {
-    fn new(sql: &'a str) -> Self {
-        let lines = std::iter::once(0)
-            .chain(sql.match_indices('\n').map(|(at, _)| at + 1))
-            .collect();
-        Offsets { sql, lines }
-    }
-
-    /// Columns count characters, from 1.
-    fn of(&self, token: &TokenWithSpan) -> usize {
-        let start = token.span.start;
-        let line = self.lines[(start.line as usize).clamp(1, self.lines.len()) - 1];
-        let column = (start.column as usize).saturating_sub(1);
-        self.sql[line..]
-            .char_indices()
-            .nth(column)
-            .map_or(self.sql.len(), |(at, _)| line + at)
-    }
 }
 
 #[cfg(test)]

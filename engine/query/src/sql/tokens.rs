@@ -1,12 +1,14 @@
 //! Text to tokens, as Spark's lexer cuts them.
 //!
 //! The tokenizer of `sqlparser` does nearly all of it. What Spark reads differently is repaired here, between
-//! tokenizer and parser: escapes in strings, suffixes of numbers (`100S`), `0x1F` (a name), `FROM STREAM t`.
+//! tokenizer and parser: escapes in strings, suffixes of numbers (`100S`), `0x1F` (a name), and what belongs to a
+//! relation of a stream (see `relation`).
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::dialect::Spark;
+use super::relation;
 use crate::error::{Place, QueryError};
 
 /// A run of tokens without a comma longer than this is refused: it would nest deeper than a stack holds.
@@ -92,8 +94,7 @@ pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
         }
         repaired.push(token);
     }
-    refuse_watermark(&repaired)?;
-    Ok(mark_streams(repaired))
+    relation::marked(sql, mark_streams(repaired))
 }
 
 fn unexpected(text: &str, at: Location) -> QueryError {
@@ -102,19 +103,6 @@ fn unexpected(text: &str, at: Location) -> QueryError {
         format!("syntax error at or near '{text}'"),
     )
     .at(place(at))
-}
-
-/// Where `DELAY OF` stands, the part of a watermark clause that is no query of any other kind.
-pub(super) fn watermark_clause(tokens: &[TokenWithSpan]) -> Option<Place> {
-    let is = |token: &TokenWithSpan, keyword: &str| matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(keyword));
-    let solid: Vec<&TokenWithSpan> = tokens
-        .iter()
-        .filter(|token| !matches!(token.token, Token::Whitespace(_)))
-        .collect();
-    let found = solid
-        .windows(2)
-        .find(|pair| is(pair[0], "delay") && is(pair[1], "of"))?;
-    place(found[0].span.start)
 }
 
 /// A place in the text, if it is known.
@@ -179,22 +167,45 @@ fn unescape(text: &str, quote: char) -> String {
     out
 }
 
-/// `WATERMARK column DELAY OF interval` is understood and not built; the parser would take it for an alias.
-fn refuse_watermark(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
-    let is = |token: &TokenWithSpan, wanted: &str| matches!(&token.token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(wanted));
-    let Some(at) = tokens.iter().position(|t| is(t, "watermark")) else {
-        return Ok(());
-    };
-    let words: Vec<&TokenWithSpan> = tokens[at..]
-        .iter()
-        .filter(|t| !matches!(t.token, Token::Whitespace(_)))
-        .collect();
-    match words
-        .windows(2)
-        .any(|two| is(two[0], "delay") && is(two[1], "of"))
-    {
-        true => Err(QueryError::unsupported("WATERMARK").at(place(tokens[at].span.start))),
-        false => Ok(()),
+/// Where lines begin in a text, to find tokens in it.
+pub(super) struct Offsets<'s> {
+    sql: &'s str,
+    starts: Vec<usize>,
+}
+
+impl<'s> Offsets<'s> {
+    pub(super) fn new(sql: &'s str) -> Self {
+        let starts = std::iter::once(0).chain(sql.match_indices('\n').map(|(at, _)| at + 1));
+        Offsets {
+            sql,
+            starts: starts.collect(),
+        }
+    }
+
+    /// The byte at which a location is. Columns count characters, from 1.
+    pub(super) fn byte(&self, location: Location) -> usize {
+        let line = self.starts[(location.line as usize).clamp(1, self.starts.len()) - 1];
+        let column = (location.column as usize).saturating_sub(1);
+        self.sql[line..]
+            .char_indices()
+            .nth(column)
+            .map_or(self.sql.len(), |(at, _)| line + at)
+    }
+
+    /// The text between two tokens (to the end if there is no second one), at the place where it stands: behind as many
+    /// lines and spaces.
+    pub(super) fn padded(&self, from: Option<Location>, until: Option<Location>) -> String {
+        let Some(from) = from else {
+            return String::new();
+        };
+        let end = match until {
+            Some(until) if until.line > 0 => self.byte(until),
+            _ => self.sql.len(),
+        };
+        let text = self.sql.get(self.byte(from)..end).unwrap_or_default();
+        let lines = "\n".repeat((from.line as usize).saturating_sub(1));
+        let spaces = " ".repeat((from.column as usize).saturating_sub(1));
+        format!("{lines}{spaces}{}", text.trim_end())
     }
 }
 
@@ -236,7 +247,8 @@ fn mark_streams(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     tokens
 }
 
-fn ends_relation(keyword: Keyword) -> bool {
+/// Whether a word of this keyword is no alias of the relation before it.
+pub(super) fn ends_relation(keyword: Keyword) -> bool {
     use Keyword::*;
     matches!(
         keyword,
@@ -264,6 +276,11 @@ fn ends_relation(keyword: Keyword) -> bool {
             | CLUSTER
             | DISTRIBUTE
             | SORT
+            | SEMI
+            | ANTI
+            | PIVOT
+            | UNPIVOT
+            | TABLESAMPLE
     )
 }
 

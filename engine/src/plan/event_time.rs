@@ -1,0 +1,327 @@
+//! Event time in a plan: which columns carry a watermark, and aggregations by it.
+//!
+//! A group by a window is a group by the window's end: [`by_event_time`] makes it the first key of its aggregation and
+//! puts the window back above. So closing groups is reading a range, whatever the key looks like in the query.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DataFusionError, Result};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
+};
+use highwater_query::{
+    Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, window_end,
+    window_of_end, window_width,
+};
+
+/// Which columns of a plan's output are event time under a watermark.
+pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
+    let width = plan.schema().fields().len();
+    let all_of = |input: &LogicalPlan, exprs: &[Expr]| -> Vec<bool> {
+        let below = watermarked(input);
+        exprs
+            .iter()
+            .map(|expr| is_event_time(expr, input, &below))
+            .collect()
+    };
+    if let Some(watermark) = node_of::<Watermark>(plan) {
+        let mut columns = watermarked(&watermark.input);
+        if let Some(index) = plan.schema().maybe_index_of_column(&watermark.column) {
+            columns[index] = true;
+        }
+        return columns;
+    }
+    if let Some(observe) = node_of::<Observe>(plan) {
+        return watermarked(&observe.input);
+    }
+    if let Some(window) = node_of::<TimeWindow>(plan) {
+        let mut columns = watermarked(&window.input);
+        columns.push(is_event_time(&window.time, &window.input, &columns));
+        return columns;
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => all_of(&projection.input, &projection.expr),
+        LogicalPlan::Aggregate(aggregate) => {
+            let mut columns = all_of(&aggregate.input, &aggregate.group_expr);
+            columns.resize(width, false);
+            columns
+        }
+        LogicalPlan::Union(union) => union
+            .inputs
+            .first()
+            .map_or_else(Vec::new, |input| watermarked(input)),
+        LogicalPlan::Unnest(unnest) => {
+            let below = watermarked(&unnest.input);
+            let dependency = unnest.dependency_indices.iter();
+            let made: BTreeSet<usize> = unnest.list_type_columns.iter().map(|(i, _)| *i).collect();
+            dependency
+                .map(|index| below[*index] && !made.contains(index))
+                .collect()
+        }
+        LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_) => watermarked(plan.inputs()[0]),
+        _ => vec![false; width],
+    }
+}
+
+fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) -> bool {
+    let index = same_event_time(expr).and_then(|column| index_of(input, column));
+    index.is_some_and(|index| below[index])
+}
+
+fn index_of(plan: &LogicalPlan, column: &Column) -> Option<usize> {
+    plan.schema().maybe_index_of_column(column)
+}
+
+/// The keys of an aggregation that are event time under a watermark.
+pub(super) fn event_keys(plan: &LogicalPlan) -> Vec<usize> {
+    let count = match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.len(),
+        LogicalPlan::Distinct(_) => plan.schema().fields().len(),
+        _ => 0,
+    };
+    let columns = watermarked(plan);
+    (0..count).filter(|index| columns[*index]).collect()
+}
+
+/// True if some rows of the plan have a watermark.
+pub(super) fn has_watermark(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(node_of::<Watermark>(node).is_some()))
+        .unwrap_or(false)
+}
+
+/// The same plan with every aggregation by a window or an event time regrouped: the end of the window, or the time, is
+/// its first key.
+pub(super) fn by_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let regrouped = plan.transform_up(|node| {
+        let aggregate = match &node {
+            LogicalPlan::Aggregate(aggregate) => aggregate.clone(),
+            LogicalPlan::Distinct(Distinct::All(input)) if !event_keys(&node).is_empty() => {
+                let columns = (0..input.schema().fields().len()).map(|i| column(input, i));
+                Aggregate::try_new(Arc::clone(input), columns.collect(), vec![])?
+            }
+            _ => return Ok(Transformed::no(node)),
+        };
+        match regroup(&aggregate)? {
+            Some(plan) => Ok(Transformed::yes(plan)),
+            None => Ok(Transformed::no(node)),
+        }
+    });
+    Ok(regrouped?.data)
+}
+
+fn column(plan: &LogicalPlan, index: usize) -> Expr {
+    Expr::Column(Column::from(plan.schema().qualified_field(index)))
+}
+
+fn regroup(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
+    let input = &aggregate.input;
+    let types: Vec<DataType> = aggregate
+        .group_expr
+        .iter()
+        .map(|key| key.get_type(input.schema()))
+        .collect::<Result<_>>()?;
+    let width = |key: usize| window_of(&aggregate.group_expr[key], input);
+    let plan = LogicalPlan::Aggregate(aggregate.clone());
+    // Without a watermark a window is still grouped by faster as its end.
+    let windows = (0..types.len()).filter(|key| width(*key).is_some());
+    let Some(key) = event_keys(&plan).into_iter().chain(windows).next() else {
+        return Ok(None);
+    };
+    let made = &aggregate.group_expr[key];
+    let is_struct = matches!(types[key], DataType::Struct(_));
+    let mut below = Arc::clone(input);
+    let end = match (is_struct, ends_of(aggregate, key)?) {
+        (false, _) if key == 0 => return Ok(None),
+        (false, _) => made.clone(),
+        (true, Some((ends, column))) => {
+            below = Arc::new(ends);
+            // A name that a change elsewhere in the query does not change: it is part of the state's description.
+            Expr::Column(column).alias(END)
+        }
+        (true, None) => window_end(made.clone().unalias(), &types[key])?.alias(END),
+    };
+    let Some(width) = width(key).or((!is_struct).then_some(0)) else {
+        return Err(DataFusionError::NotImplemented(
+            "grouping by windows of different widths in one column".into(),
+        ));
+    };
+    let mut keys = vec![end];
+    let others = aggregate.group_expr.iter().enumerate();
+    keys.extend(others.filter(|(i, _)| *i != key).map(|(_, e)| e.clone()));
+    let regrouped = Aggregate::try_new(below, keys, aggregate.aggr_expr.clone())?;
+    let regrouped = LogicalPlan::Aggregate(regrouped);
+    // Above, the columns as they were.
+    let mut outputs = Vec::new();
+    for index in 0..aggregate.schema.fields().len() {
+        let (qualifier, field) = aggregate.schema.qualified_field(index);
+        outputs.push(match index.cmp(&key) {
+            std::cmp::Ordering::Less => column(&regrouped, index + 1),
+            std::cmp::Ordering::Greater => column(&regrouped, index),
+            std::cmp::Ordering::Equal if !is_struct => column(&regrouped, 0),
+            std::cmp::Ordering::Equal => {
+                let end = column(&regrouped, 0);
+                let end_type = regrouped.schema().field(0).data_type();
+                window_of_end(end, end_type, width)
+                    .alias_qualified(qualifier.cloned(), field.name().clone())
+            }
+        });
+    }
+    let plan = Projection::try_new(outputs, Arc::new(regrouped))?;
+    Ok(Some(LogicalPlan::Projection(plan)))
+}
+
+/// The name of a window's end where it is a key.
+const END: &str = "__window_end";
+
+/// The width of the windows that `expr` over `input` gives, if it gives windows.
+fn window_of(expr: &Expr, input: &LogicalPlan) -> Option<i64> {
+    window_width(expr).or_else(|| match expr {
+        Expr::Column(column) => width_below(input, index_of(input, column)?),
+        Expr::Alias(alias) => window_of(&alias.expr, input),
+        _ => None,
+    })
+}
+
+fn width_below(plan: &LogicalPlan, index: usize) -> Option<i64> {
+    if let Some(window) = node_of::<TimeWindow>(plan) {
+        let own = window.input.schema().fields().len();
+        return match window.form {
+            Form::Struct if index == own => Some(window.grid.width_us),
+            _ if index < own => width_below(&window.input, index),
+            _ => None,
+        };
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            window_of(&projection.expr[index], &projection.input)
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            window_of(aggregate.group_expr.get(index)?, &aggregate.input)
+        }
+        LogicalPlan::Union(union) => {
+            let mut widths = union.inputs.iter().map(|input| width_below(input, index));
+            let first = widths.next()??;
+            widths.all(|width| width == Some(first)).then_some(first)
+        }
+        LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::Extension(_) => width_below(plan.inputs()[0], index),
+        _ => None,
+    }
+}
+
+/// The input of an aggregation with only the ends of the windows (or of their panes) that key number `key` is, and the
+/// column in which they are; `None` if anything but the key uses the windows.
+fn ends_of(aggregate: &Aggregate, key: usize) -> Result<Option<(LogicalPlan, Column)>> {
+    let Expr::Column(windows) = aggregate.group_expr[key].clone().unalias() else {
+        return Ok(None);
+    };
+    let Some(index) = index_of(&aggregate.input, &windows) else {
+        return Ok(None);
+    };
+    let others = aggregate.group_expr.iter().enumerate();
+    let mut others = others.filter(|(i, _)| *i != key).map(|(_, expr)| expr);
+    if others.any(|expr| uses(expr, &windows))
+        || aggregate.aggr_expr.iter().any(|expr| uses(expr, &windows))
+    {
+        return Ok(None);
+    }
+    let ends = ends_below(&aggregate.input, index)?;
+    Ok(ends.map(|ends| (ends, windows)))
+}
+
+fn uses(expr: &Expr, column: &Column) -> bool {
+    expr.column_refs().contains(column)
+}
+
+fn ends_below(plan: &LogicalPlan, index: usize) -> Result<Option<LogicalPlan>> {
+    let below = |input: &LogicalPlan, index: usize| -> Result<Option<Arc<LogicalPlan>>> {
+        Ok(ends_below(input, index)?.map(Arc::new))
+    };
+    let own = Column::from(plan.schema().qualified_field(index));
+    if let Some(window) = node_of::<TimeWindow>(plan) {
+        if index < window.input.schema().fields().len() {
+            return Ok(None);
+        }
+        let (grid, form) = match window.grid.is_tumbling() {
+            true => (window.grid, Form::End),
+            false => (window.grid.panes(), Form::Pane(window.grid)),
+        };
+        let (input, time) = (Arc::clone(&window.input), window.time.clone());
+        let ends = TimeWindow::try_new(input, time, grid, window.name.clone(), form)?;
+        return Ok((window.form == Form::Struct).then(|| ends.into_plan()));
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let Expr::Column(windows) = projection.expr[index].clone().unalias() else {
+                return Ok(None);
+            };
+            let others = projection.expr.iter().enumerate();
+            let mut others = others.filter(|(i, _)| *i != index).map(|(_, expr)| expr);
+            let Some(at) = index_of(&projection.input, &windows) else {
+                return Ok(None);
+            };
+            if others.any(|expr| uses(expr, &windows)) {
+                return Ok(None);
+            }
+            let Some(input) = below(&projection.input, at)? else {
+                return Ok(None);
+            };
+            let projection = Projection::try_new(projection.expr.clone(), input)?;
+            Ok(Some(LogicalPlan::Projection(projection)))
+        }
+        LogicalPlan::Filter(filter) if !uses(&filter.predicate, &own) => {
+            let Some(input) = below(&filter.input, index)? else {
+                return Ok(None);
+            };
+            let filter = Filter::try_new(filter.predicate.clone(), input)?;
+            Ok(Some(LogicalPlan::Filter(filter)))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let Some(input) = below(&alias.input, index)? else {
+                return Ok(None);
+            };
+            let alias = SubqueryAlias::try_new(input, alias.alias.clone())?;
+            Ok(Some(LogicalPlan::SubqueryAlias(alias)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The overlapping windows whose panes' ends are the first key of an aggregation.
+pub(super) fn panes_of(aggregate: &Aggregate) -> Option<(Grid, Grid)> {
+    let Expr::Column(column) = aggregate.group_expr.first()?.clone().unalias() else {
+        return None;
+    };
+    panes_below(&aggregate.input, index_of(&aggregate.input, &column)?)
+}
+
+fn panes_below(plan: &LogicalPlan, index: usize) -> Option<(Grid, Grid)> {
+    if let Some(window) = node_of::<TimeWindow>(plan) {
+        let own = window.input.schema().fields().len();
+        return match window.form {
+            Form::Pane(of) if index == own => Some((of, window.grid)),
+            _ => None,
+        };
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let Expr::Column(column) = projection.expr[index].clone().unalias() else {
+                return None;
+            };
+            panes_below(&projection.input, index_of(&projection.input, &column)?)
+        }
+        LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
+            panes_below(plan.inputs()[0], index)
+        }
+        _ => None,
+    }
+}

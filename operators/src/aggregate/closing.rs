@@ -1,0 +1,195 @@
+//! Event time in the key: which groups are late, which the watermark closes, and the panes of windows that overlap.
+//!
+//! Where event time is part of the key it is the first key, a window by its end. Row encodings compare as keys do, so the
+//! groups that a watermark closes are one range at the front of the arrangement, and forgetting them is a floor. A null
+//! event time sorts last: it is never late and never closed.
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use datafusion::common::exec_err;
+use datafusion::physical_plan::aggregates::group_values::new_group_values;
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use super::calls::Plan;
+use crate::OperatorError;
+use crate::keys::Codec;
+
+type Micros = TimestampMicrosecondType;
+
+/// Overlapping windows, in microseconds. Rows are aggregated by panes, of which each window is made of several: the
+/// first key is the end of a pane below, and of a window above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Panes {
+    /// From a window's start to its end.
+    pub width_us: i64,
+    /// From a window's start to the next one's.
+    pub slide_us: i64,
+    /// Where a window starts.
+    pub start_us: i64,
+    /// From a pane's start to its end: divides width and slide.
+    pub pane_us: i64,
+}
+
+impl Panes {
+    /// The ends of the windows that have a pane with this end, ascending.
+    fn windows(self, pane_end: i64) -> impl Iterator<Item = i64> {
+        let start = pane_end.saturating_sub(self.pane_us);
+        let into = start
+            .saturating_sub(self.start_us)
+            .rem_euclid(self.slide_us);
+        let last = start.saturating_sub(into).saturating_add(self.width_us);
+        // The first window that ends after the pane's start.
+        let count = (last.saturating_sub(start) - 1) / self.slide_us;
+        (0..=count)
+            .rev()
+            .map(move |back| last.saturating_sub(back.saturating_mul(self.slide_us)))
+    }
+}
+
+/// Rows of one epoch under the keys that they are stored by.
+pub(crate) struct Settled {
+    /// Which rows, some of them several times.
+    pub(crate) rows: UInt32Array,
+    /// Their keys.
+    pub(crate) keys: Vec<ArrayRef>,
+    /// How many groups were late.
+    pub(crate) late: u64,
+}
+
+/// The rows with these `keys`, panes exploded to windows and late ones left out; `None` if that changes nothing.
+/// `before_us` is the watermark that judges, if any does.
+pub(crate) fn settle(
+    plan: &Plan,
+    keys: &[ArrayRef],
+    before_us: Option<i64>,
+) -> Result<Option<Settled>, OperatorError> {
+    let by_time = plan.event_time || plan.panes.is_some();
+    let Some(times) = keys.first().filter(|_| by_time) else {
+        return Ok(None);
+    };
+    let times = micros(times)?;
+    let is_late = |time: i64| before_us.is_some_and(|before| time <= before);
+    let any_late = || {
+        let valid = (0..times.len()).filter(|row| times.is_valid(*row));
+        valid.map(|row| times.value(row)).any(is_late)
+    };
+    if plan.panes.is_none() && !any_late() {
+        return Ok(None);
+    }
+    let (mut rows, mut ends) = (Vec::new(), Vec::new());
+    let (mut late_rows, mut late_ends) = (Vec::new(), Vec::new());
+    for row in 0..times.len() {
+        let mut put = |end: Option<i64>| {
+            let (rows, ends) = if end.is_some_and(is_late) {
+                (&mut late_rows, &mut late_ends)
+            } else {
+                (&mut rows, &mut ends)
+            };
+            rows.push(row as u32);
+            ends.push(end);
+        };
+        match (plan.panes, times.is_valid(row)) {
+            (_, false) => put(None),
+            (None, true) => put(Some(times.value(row))),
+            (Some(panes), true) => panes
+                .windows(times.value(row))
+                .for_each(|end| put(Some(end))),
+        }
+    }
+    let with_keys = |rows: Vec<u32>, ends: Vec<Option<i64>>| {
+        let rows = UInt32Array::from(rows);
+        let ends = PrimitiveArray::<Micros>::from(ends).with_data_type(times.data_type().clone());
+        let mut columns: Vec<ArrayRef> = vec![std::sync::Arc::new(ends)];
+        for key in &keys[1..] {
+            columns.push(take(key, &rows, None)?);
+        }
+        Ok::<_, OperatorError>((rows, columns))
+    };
+    let (_, late) = with_keys(late_rows, late_ends)?;
+    let (rows, keys) = with_keys(rows, ends)?;
+    Ok(Some(Settled {
+        rows,
+        keys,
+        late: distinct(plan, &late)?,
+    }))
+}
+
+/// How many different keys there are.
+fn distinct(plan: &Plan, keys: &[ArrayRef]) -> Result<u64, OperatorError> {
+    if keys[0].is_empty() {
+        return Ok(0);
+    }
+    let schema = arrow::datatypes::SchemaRef::clone(&plan.key_schema);
+    let mut values = new_group_values(schema, &GroupOrdering::None)?;
+    values.intern(keys, &mut Vec::new())?;
+    Ok(values.len() as u64)
+}
+
+/// The bytes below which the keys are that a watermark closes.
+pub(crate) fn bound(plan: &Plan, now_us: i64) -> Result<Vec<u8>, OperatorError> {
+    let first = plan.key_schema.field(0).data_type().clone();
+    let next = PrimitiveArray::<Micros>::from(vec![now_us.saturating_add(1)]);
+    let next: ArrayRef = std::sync::Arc::new(next.with_data_type(first.clone()));
+    let encoded = Codec::nulls_last(vec![first])?.encode(&[next], 1)?;
+    Ok(encoded.key(0).to_vec())
+}
+
+fn micros(times: &ArrayRef) -> Result<&PrimitiveArray<Micros>, OperatorError> {
+    match times.as_primitive_opt::<Micros>() {
+        Some(times) => Ok(times),
+        None => exec_err!(
+            "event time in a key is a timestamp in microseconds, not {}",
+            times.data_type()
+        )?,
+    }
+}
+
+/// True if keys of this type can be event time.
+pub(crate) fn is_event_time(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(width_us: i64, slide_us: i64, start_us: i64, pane_end: i64, expected: &[i64]) {
+        let pane_us = (1..=slide_us)
+            .rev()
+            .find(|n| width_us % n == 0 && slide_us % n == 0)
+            .unwrap_or(1);
+        let panes = Panes {
+            width_us,
+            slide_us,
+            start_us,
+            pane_us,
+        };
+        assert_eq!(panes.windows(pane_end).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_pane_is_in_width_by_slide_windows() {
+        check(10, 5, 0, 5, &[5, 10]);
+        check(10, 5, 0, 10, &[10, 15]);
+        check(6, 2, 0, 2, &[2, 4, 6]);
+        check(6, 2, 0, 0, &[0, 2, 4]);
+    }
+
+    #[test]
+    fn where_the_slide_does_not_divide_the_width_panes_differ_in_windows() {
+        check(10, 4, 0, 2, &[2, 6, 10]);
+        check(10, 4, 0, 4, &[6, 10]);
+        check(10, 4, 0, 6, &[6, 10, 14]);
+    }
+
+    #[test]
+    fn panes_follow_the_start_of_the_grid() {
+        check(10, 5, 1, 6, &[6, 11]);
+        check(10, 5, -2, 3, &[3, 8]);
+    }
+}
