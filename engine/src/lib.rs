@@ -12,9 +12,13 @@ pub mod failpoint;
 mod foreach;
 mod formats;
 mod frame;
+mod listener;
+mod manager;
 mod memory;
+mod observe;
 pub mod options;
 mod plan;
+mod progress;
 mod query;
 mod reader;
 mod relation;
@@ -34,8 +38,16 @@ pub use cluster::{ClusterConfig, ClusterError};
 pub use error::Error;
 pub use foreach::{CodeError, ForeachWriter, Row};
 pub use formats::{DrawTable, Formats};
-pub use frame::{DataFrame, GroupedData};
+pub use frame::{DataFrame, GroupedData, ObserveAs};
+pub use listener::{
+    QueryIdle, QueryProgress, QueryStarted, QueryTerminated, StreamingQueryListener,
+};
+pub use manager::StreamingQueryManager;
 pub use memory::MemorySource;
+pub use progress::{
+    SinkProgress, SourceProgress, StateOperatorProgress, StreamingQueryProgress,
+    StreamingQueryStatus,
+};
 pub use query::{Committed, StreamingQuery};
 pub use reader::DataReader;
 pub use session::{Session, SessionBuilder};

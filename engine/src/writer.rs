@@ -21,7 +21,8 @@ use crate::foreach::{self, CodeError, CodeFormat, ForeachWriter};
 use crate::frame::DataFrame;
 use crate::options::{OptionError, Options};
 use crate::plan::compile;
-use crate::query::{QueryShared, StreamingQuery};
+use crate::progress::stopwatch_us;
+use crate::query::{About, QueryShared, StreamingQuery};
 use crate::sink::{OutputMode, Placement, SaveMode, SinkFactory, SinkFormat, SinkRequest};
 use crate::source::Source;
 use crate::trigger::{Trigger, parse_interval};
@@ -131,25 +132,14 @@ impl StreamWriter {
         if let Some(reason) = session.inner.workers.failure() {
             return Err(Error::SessionEnded(reason));
         }
+        let planning = stopwatch_us();
         let compiled = compile(self.frame.plan(), self.mode)?;
+        let planning_us = stopwatch_us() - planning;
         let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
             self.name = Some(name);
         }
-        if let Some(name) = &self.name
-            && session
-                .active_queries()
-                .iter()
-                .any(|query| query.name() == Some(name))
-        {
-            let message = format!(
-                "a query named \"{name}\" is running already; stop it or choose another name"
-            );
-            return Err(Error::Refused {
-                class: None,
-                message,
-            });
-        }
+        let starting = session.inner.streams.begin(self.name.as_deref())?;
         let first = session.inner.process == 0;
         let store = match self.options.take("checkpointLocation") {
             Some(location) => Some(checkpoint::open(&location, &session.inner.stores)?),
@@ -190,12 +180,22 @@ impl StreamWriter {
             let cluster = &session.inner.cluster;
             (cluster.workers, cluster.processes)
         };
-        let shared = Arc::new(QueryShared::new(
+        let run_id = uuid::Uuid::new_v4().to_string();
+        let about = About {
             id,
-            self.name.clone(),
-            workers,
-            coordinator.clone(),
-        ));
+            run_id: run_id.clone(),
+            name: self.name.clone(),
+            incremental_plan: format!(
+                "== Incremental plan ({} mode) ==\n{}",
+                self.mode, compiled.root
+            ),
+            resolved_plan: format!(
+                "== Resolved plan ==\n{}\n",
+                self.frame.plan().display_indent()
+            ),
+            streams: Arc::clone(&session.inner.streams),
+        };
+        let shared = Arc::new(QueryShared::new(about, workers, coordinator.clone()));
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         let mut readers = Vec::new();
         for used in &compiled.sources {
@@ -222,7 +222,6 @@ impl StreamWriter {
                         sources: sources.iter().map(|source| kind(source.as_ref())).collect(),
                         operators: operators.clone(),
                     };
-                    let run_id = uuid::Uuid::new_v4().to_string();
                     let recovered = checkpoint.recover(&shape, &run_id, workers, processes)?;
                     if !sink.recovers() && recovered.has_epochs() {
                         return Err(Error::refused(
@@ -261,6 +260,8 @@ impl StreamWriter {
                 stateful: !operators.is_empty(),
                 workers,
                 processes,
+                observed: compiled.root.observed(),
+                planning_us,
                 event_time,
             })?;
             beginning = serde_json::to_string(&begin).expect("plain data");
@@ -292,14 +293,14 @@ impl StreamWriter {
             budget: Arc::clone(&session.inner.budget),
         };
         let ended = Arc::clone(&shared);
+        let query = StreamingQuery { shared };
+        starting.started(&query);
         session.inner.workers.install(Installation {
             key,
             beginning,
             build: Arc::new(move |worker, beginning| blueprint.build(worker, beginning)),
             ended: Arc::new(move |reason| ended.worker_ended(reason)),
         });
-        let query = StreamingQuery { shared };
-        lock(&session.inner.queries).push(query.clone());
         Ok(query)
     }
 

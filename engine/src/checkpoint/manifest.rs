@@ -94,6 +94,9 @@ pub(crate) struct Part {
     pub(crate) upper: u64,
     /// Keys below it are forgotten: bytes in hexadecimal.
     pub(crate) floor: String,
+    /// How many keys there are, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) live: Option<u64>,
     pub(crate) runs: Vec<RunRecord>,
 }
 

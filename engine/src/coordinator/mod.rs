@@ -22,6 +22,8 @@ use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Log, Recovered, S
 use crate::checkpoint::{MarksRecord, SourceState, read_segment};
 use crate::dataflow::{Beginning, Feed, Order, Report, Staged};
 use crate::error::{Error, error_chain};
+use crate::plan::{Observed, merger};
+use crate::progress::{Measured, Meter, Phase};
 use crate::query::QueryShared;
 use crate::sink::{Sink, SinkError};
 use crate::source::{Offset, Planned, Resume, Retry, Source, SourceError, Split, Waker, Watch};
@@ -101,6 +103,10 @@ pub(crate) struct Coordination {
     pub(crate) stateful: bool,
     pub(crate) workers: usize,
     pub(crate) processes: usize,
+    /// What progress reports hold besides.
+    pub(crate) observed: Vec<Observed>,
+    /// How long it took to plan the query.
+    pub(crate) planning_us: u64,
     pub(crate) event_time: EventTime,
 }
 
@@ -139,6 +145,7 @@ struct Ledger {
 
 struct Coordinator {
     query: Arc<QueryShared>,
+    meter: Meter,
     sources: Vec<Position>,
     sinks: Vec<Box<dyn Sink>>,
     trigger: Trigger,
@@ -195,6 +202,8 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         stateful,
         workers,
         processes,
+        observed,
+        planning_us,
         event_time,
     } = coordination;
     let (sender, receiver) = events;
@@ -341,11 +350,23 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         Some(_) => beginning.first_epoch + replay.len() as u64,
         None => u64::MAX,
     };
+    let meter = Meter::new(Measured {
+        query: Arc::clone(&query),
+        sources: positions
+            .iter()
+            .map(|position| position.source.description())
+            .collect(),
+        sink: sinks.iter().map(|sink| sink.description()).collect(),
+        peers: workers * processes,
+        planning_us,
+        merge_observed: merger(observed).map_err(Error::run)?,
+    });
     let coordinator = Coordinator {
         event_time,
         marks: beginning.marks.clone(),
         marks_after: BTreeMap::new(),
         query,
+        meter,
         sources: positions,
         sinks,
         trigger,
@@ -469,7 +490,11 @@ impl Coordinator {
             self.advance()?;
         }
         let settled = self.runs.is_empty() && self.recorded == self.next_epoch;
+        if self.maybe_more && self.until_due().is_some() {
+            self.meter.waits_for_trigger();
+        }
         if dry && settled {
+            self.meter.idle();
             for waiting in self.waiting.drain(..) {
                 let _ = waiting.send(());
             }
@@ -502,13 +527,16 @@ impl Coordinator {
                 epoch,
                 reports,
                 marks_ms,
-            } => self.complete(epoch, &reports, marks_ms)?,
+            } => self.complete(epoch, reports, marks_ms)?,
             Event::Staged(Staged { last, receipt }) => match receipt {
                 Ok(receipt) => self.runs.staged(last, receipt),
                 Err(text) => self.fail(last, text),
             },
             Event::Uploaded(uploaded) => self.uploaded(uploaded)?,
-            Event::Planned(epoch) => self.runs.planned = self.runs.planned.max(epoch + 1),
+            Event::Planned(epoch) => {
+                self.runs.planned = self.runs.planned.max(epoch + 1);
+                self.meter.logged(epoch);
+            }
             Event::Recorded(epoch) => self.recorded(epoch)?,
             Event::LogFailed(text) => return Err(text),
             Event::Stop => self.stopping = true,
@@ -568,7 +596,8 @@ impl Coordinator {
             let left = ledger.interval.saturating_sub(ledger.last.elapsed());
             left.max(Duration::from_millis(1))
         });
-        [run, checkpoint, self.until_asked()]
+        let idle = self.meter.until_idle_event();
+        [run, checkpoint, self.until_asked(), idle]
             .into_iter()
             .flatten()
             .min()
@@ -603,6 +632,7 @@ impl Coordinator {
 
     /// Opens one epoch if there is something to read.
     fn open_next(&mut self) -> Result<bool, String> {
+        self.meter.begin();
         let again = self.replay.pop_front();
         let replayed = again.is_some();
         let record = match again {
@@ -635,7 +665,9 @@ impl Coordinator {
             position.at = end.clone();
         }
         self.ends.insert(epoch, ends);
-        let mut orders = assign(&record.sources, self.workers, self.processes, epoch);
+        let mut orders = self.meter.time(Phase::GetBatch, || {
+            assign(&record.sources, self.workers, self.processes, epoch)
+        });
         if self.runs.open(epoch, bytes, started) {
             orders.extend(self.stage_orders(epoch));
         }
@@ -645,6 +677,7 @@ impl Coordinator {
             self.begin_pending(epoch);
         }
         self.feed.open(orders);
+        self.meter.opened(epoch, record.clock_us, &record.sources);
         self.in_flight.insert(epoch, bytes);
         if !replayed && let Some(ledger) = &self.ledger {
             ledger.log.plan(record);
@@ -668,7 +701,8 @@ impl Coordinator {
         let once = self.trigger == Trigger::Once;
         let mut sources = Vec::new();
         let mut found = false;
-        for position in &mut self.sources {
+        let meter = &mut self.meter;
+        for (index, position) in self.sources.iter_mut().enumerate() {
             let start = position.at.clone();
             let mut planned = Planned {
                 start: start.clone(),
@@ -679,9 +713,12 @@ impl Coordinator {
                 let admitted = retried(|| {
                     let to = match &position.end {
                         Some(end) => end.clone(),
-                        None => position.source.latest()?,
+                        None => meter.time(Phase::LatestOffset, || position.source.latest())?,
                     };
-                    position.source.admit(&planned.end, &to, share)
+                    meter.latest(index, &to);
+                    meter.time(Phase::GetOffset, || {
+                        position.source.admit(&planned.end, &to, share)
+                    })
                 })?;
                 let Some(admitted) = admitted else { break };
                 found = true;
@@ -720,7 +757,7 @@ impl Coordinator {
     fn complete(
         &mut self,
         epoch: u64,
-        reports: &[Report],
+        reports: Vec<Report>,
         marks_ms: Vec<i64>,
     ) -> Result<(), String> {
         if self
@@ -734,6 +771,9 @@ impl Coordinator {
             self.fail(epoch, text);
             return Ok(());
         }
+        let counted = reports.into_iter().map(|report| report.metrics).collect();
+        let watermark_ms = (!marks_ms.is_empty()).then(|| self.watermark_ms());
+        self.meter.counted(epoch, counted, watermark_ms);
         self.in_flight.remove(&epoch);
         if !marks_ms.is_empty() {
             let marks = MarksRecord {
@@ -791,6 +831,7 @@ impl Coordinator {
             for sink in &mut self.sinks {
                 retried(|| sink.commit(run.first..=run.last, &run.receipts))?;
             }
+            self.meter.added(run.last);
             crate::failpoint::reach("commit.after");
             let rows = run.receipts.iter().map(|receipt| receipt.rows).sum();
             self.query.add_committed(run.last + 1 - run.first, rows);
@@ -810,6 +851,7 @@ impl Coordinator {
     /// when no checkpoint that is kept would read it again.
     fn recorded(&mut self, epoch: u64) -> Result<(), String> {
         self.recorded = self.recorded.max(epoch + 1);
+        self.meter.committed(epoch);
         if self.ledger.is_none()
             && let Some(ends) = self.ends.get(&epoch)
         {

@@ -14,6 +14,7 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::{
     AggregateCall, Aggregation, Emit, Panes, State, aggregate_with_state,
 };
+use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermarks, watermark};
 
 use crate::cluster::{CLUSTERS, Cluster, run};
@@ -182,7 +183,8 @@ impl Case {
             seed,
             move |rows, failure| {
                 let at = col("at", &schema()).unwrap();
-                let (rows, mark) = watermark(rows, at, case.delay_ms, 0, failure);
+                let (rows, mark) =
+                    watermark(rows, at, case.delay_ms, 0, &Meters::default(), failure);
                 let marks = Some(Watermarks::new(vec![mark], Policy::Min, 0));
                 let state = State::default();
                 aggregate_with_state(rows, case.aggregation(), marks, state, failure).rows
