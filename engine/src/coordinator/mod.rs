@@ -6,7 +6,10 @@
 //! Today a group has one query; a second one adds an entry to `sinks`, its own commit record, nothing else.
 
 mod assign;
+mod ledger;
+mod retry;
 mod runs;
+mod start;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,17 +19,20 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use highwater_operators::watermark::Policy;
 
 use self::assign::assign;
+use self::ledger::Ledger;
+use self::retry::retried;
 pub(crate) use self::runs::Grouping;
 use self::runs::Runs;
-use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Log, Recovered, Shelf, Uploaded};
-use crate::checkpoint::{MarksRecord, SourceState, read_segment};
-use crate::dataflow::{Beginning, Feed, Order, Report, Staged};
-use crate::error::{Error, error_chain};
-use crate::plan::{Observed, merger};
-use crate::progress::{Measured, Meter, Phase};
+pub(crate) use self::start::start;
+use crate::checkpoint::MarksRecord;
+use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Recovered, Uploaded};
+use crate::dataflow::{Feed, Order, Report, Staged};
+use crate::error::error_chain;
+use crate::plan::Observed;
+use crate::progress::{Meter, Phase};
 use crate::query::QueryShared;
-use crate::sink::{Sink, SinkError};
-use crate::source::{Offset, Planned, Resume, Retry, Source, SourceError, Split, Waker, Watch};
+use crate::sink::Sink;
+use crate::source::{Offset, Planned, Source, Split};
 use crate::trigger::Trigger;
 
 /// Input bytes an epoch admits at most: more only adds latency.
@@ -127,22 +133,6 @@ struct Position {
     poll: Option<Duration>,
 }
 
-/// A checkpoint in the making.
-struct Pending {
-    epoch: u64,
-    uploads: Vec<Uploaded>,
-}
-
-/// The durable half of a coordinator.
-struct Ledger {
-    log: Log,
-    shelf: Shelf,
-    _checkpoint: Checkpoint,
-    pending: Option<Pending>,
-    interval: Duration,
-    last: Instant,
-}
-
 struct Coordinator {
     query: Arc<QueryShared>,
     meter: Meter,
@@ -183,243 +173,6 @@ struct Coordinator {
     /// How long it took the sources to say that there is nothing more.
     looking: Duration,
     waiting: Vec<Sender<()>>,
-}
-
-/// Takes up the sources and the sink where the checkpoint left them, and starts the thread. The beginning is what the
-/// workers must know.
-pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
-    let Coordination {
-        query,
-        mut sources,
-        mut sinks,
-        trigger,
-        grouping,
-        checkpoint_interval,
-        feed,
-        events,
-        durable,
-        writers,
-        stateful,
-        workers,
-        processes,
-        observed,
-        planning_us,
-        event_time,
-    } = coordination;
-    let (sender, receiver) = events;
-    let mut beginning = Beginning {
-        query_id: query.id.clone(),
-        generation: 0,
-        first_epoch: 0,
-        first_written: 0,
-        checkpoint: None,
-        marks: None,
-    };
-    let polls = watch(&mut sources, &sender)?;
-    let mut replay = VecDeque::new();
-    let mut ledger = None;
-    let mut resumed = false;
-    if let Some(Durable {
-        checkpoint,
-        recovered,
-    }) = durable
-    {
-        let Recovered {
-            generation,
-            manifest,
-            logged,
-        } = recovered;
-        let first_epoch = manifest.as_ref().map_or(0, |manifest| manifest.epoch + 1);
-        let mut committed = logged.committed.map_or(0, |epoch| epoch + 1);
-        for sink in &mut sinks {
-            committed = committed.max(sink.committed()?.map_or(0, |epoch| epoch + 1));
-        }
-        let planned = first_epoch + logged.plans.len() as u64;
-        if committed > planned {
-            return Err(Error::Refused {
-                class: None,
-                message: format!(
-                    "the sink holds epoch {} of this query, but checkpoint \"{}\" knows only {planned} epochs: it was \
-                     replaced by an older one; use the newest, or a new checkpoint and a new output",
-                    committed - 1,
-                    checkpoint.store.location()
-                ),
-            });
-        }
-        resumed = manifest.is_some() || !logged.plans.is_empty();
-        if resumed {
-            let store = checkpoint.store.as_ref();
-            for (index, source) in sources.iter_mut().enumerate() {
-                let planned: Vec<Planned> = logged
-                    .plans
-                    .iter()
-                    .map(|plan| plan.sources[index].clone())
-                    .collect();
-                let before = manifest.as_ref().map(|manifest| &manifest.sources[index]);
-                let at = match (before, planned.first()) {
-                    (Some(before), _) => before.at.clone(),
-                    (None, Some(first)) => first.start.clone(),
-                    (None, None) => source.initial()?,
-                };
-                let mut memory = Vec::new();
-                for segment in before.iter().flat_map(|before| &before.memory) {
-                    memory.extend(read_segment(store, segment)?);
-                }
-                source.resume(Resume {
-                    at: &at,
-                    memory: &mut memory.into_iter(),
-                    planned: &planned,
-                })?;
-            }
-        }
-        let shelf = Shelf::open(
-            Arc::clone(&checkpoint.store),
-            generation,
-            manifest.as_ref(),
-            sources.len(),
-        )?;
-        let log = Log::start(
-            Arc::clone(&checkpoint.store),
-            generation,
-            &logged,
-            sender.clone(),
-        );
-        beginning.generation = generation;
-        beginning.first_epoch = first_epoch;
-        beginning.first_written = committed.max(first_epoch);
-        beginning.checkpoint = manifest.as_ref().map(|manifest| manifest.epoch);
-        replay.extend(logged.plans);
-        if resumed {
-            tracing::info!(
-                query = query.id,
-                "going on from epoch {first_epoch}, replaying {} epochs",
-                replay.len()
-            );
-        }
-        beginning.marks = manifest
-            .as_ref()
-            .and_then(|manifest| manifest.marks.clone());
-        let from = manifest.map(|manifest| manifest.sources);
-        ledger = Some((
-            Ledger {
-                log,
-                shelf,
-                _checkpoint: checkpoint,
-                pending: None,
-                interval: checkpoint_interval,
-                last: now(),
-            },
-            from,
-        ));
-    }
-    let mut positions = Vec::new();
-    let (ledger, from) = match ledger {
-        Some((ledger, from)) => (Some(ledger), from),
-        None => (None, None),
-    };
-    for (index, (mut source, poll)) in sources.into_iter().zip(polls).enumerate() {
-        let planned = replay
-            .front()
-            .map(|plan: &EpochRecord| &plan.sources[index].start);
-        let at = match (planned, &from) {
-            (Some(start), _) => start.clone(),
-            (None, Some(from)) => from[index].at.clone(),
-            (None, None) => {
-                debug_assert!(!resumed, "a query that goes on has a position");
-                source.initial()?
-            }
-        };
-        let end = match trigger {
-            Trigger::AvailableNow | Trigger::Once => Some(source.latest()?),
-            _ => None,
-        };
-        positions.push(Position {
-            source,
-            at,
-            end,
-            poll,
-        });
-    }
-    let mut runs = Runs::new(
-        grouping,
-        writers.len(),
-        beginning.first_written,
-        beginning.first_epoch,
-    );
-    runs.planned = match &ledger {
-        Some(_) => beginning.first_epoch + replay.len() as u64,
-        None => u64::MAX,
-    };
-    let meter = Meter::new(Measured {
-        query: Arc::clone(&query),
-        sources: positions
-            .iter()
-            .map(|position| position.source.description())
-            .collect(),
-        sink: sinks.iter().map(|sink| sink.description()).collect(),
-        peers: workers * processes,
-        planning_us,
-        merge_observed: merger(observed).map_err(Error::run)?,
-    });
-    let coordinator = Coordinator {
-        event_time,
-        marks: beginning.marks.clone(),
-        marks_after: BTreeMap::new(),
-        query,
-        meter,
-        sources: positions,
-        sinks,
-        trigger,
-        feed,
-        ledger,
-        runs,
-        replay,
-        ends: BTreeMap::new(),
-        writers,
-        stateful,
-        workers,
-        processes,
-        next_epoch: beginning.first_epoch,
-        recorded: beginning.first_written,
-        in_flight: BTreeMap::new(),
-        maybe_more: true,
-        paused: false,
-        stopping: false,
-        failure: None,
-        last_start: None,
-        due_us: 0,
-        begun: now(),
-        looking: Duration::ZERO,
-        waiting: Vec::new(),
-    };
-    if let Some(marks) = &beginning.marks {
-        coordinator.query.set_watermark(marks.before_ms);
-    }
-    let run = move || coordinator.run(&receiver);
-    std::thread::Builder::new()
-        .name("highwater:coordinator".into())
-        .spawn(run)
-        .expect("the system can start a thread");
-    Ok(beginning)
-}
-
-/// Tells each source whom to ring; how often those that cannot are asked.
-fn watch(
-    sources: &mut [Box<dyn Source>],
-    events: &Sender<Event>,
-) -> Result<Vec<Option<Duration>>, SourceError> {
-    let mut polls = Vec::new();
-    for source in sources {
-        let ring = events.clone();
-        let watch = source.watch(Waker::new(move || {
-            let _ = ring.send(Event::Wake);
-        }))?;
-        polls.push(match watch {
-            Watch::Rings => None,
-            Watch::PollEveryMs(ms) => Some(Duration::from_millis(ms.max(1))),
-        });
-    }
-    Ok(polls)
 }
 
 impl Coordinator {
@@ -879,147 +632,6 @@ impl Coordinator {
         let keep = last.min(pending.unwrap_or(u64::MAX));
         self.ends.retain(|epoch, _| *epoch >= keep);
         self.marks_after.retain(|epoch, _| *epoch >= keep);
-    }
-
-    fn checkpoint_is_due(&self) -> bool {
-        let due = |ledger: &Ledger| ledger.last.elapsed() >= ledger.interval;
-        self.ledger.as_ref().is_some_and(due)
-    }
-
-    fn checkpoint_orders(&self, epoch: u64, settled: bool) -> Vec<Order> {
-        let peers = if self.stateful {
-            self.workers * self.processes
-        } else {
-            0
-        };
-        let order = |worker| Order::Checkpoint {
-            worker,
-            epoch,
-            settled,
-        };
-        (0..peers).map(order).collect()
-    }
-
-    fn begin_pending(&mut self, epoch: u64) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.last = now();
-            ledger.pending = Some(Pending {
-                epoch,
-                uploads: Vec::new(),
-            });
-        }
-    }
-
-    /// Asks for a checkpoint after `epoch`, which is over.
-    fn begin_checkpoint(&mut self, epoch: u64, settled: bool) {
-        let orders = self.checkpoint_orders(epoch, settled);
-        if !orders.is_empty() {
-            self.feed.note(orders);
-        }
-        self.begin_pending(epoch);
-    }
-
-    fn uploaded(&mut self, mut uploaded: Uploaded) -> Result<(), String> {
-        if let Some(text) = uploaded.failure.take() {
-            return Err(text);
-        }
-        let pending = self.ledger.as_mut().and_then(|l| l.pending.as_mut());
-        if let Some(pending) = pending
-            && pending.epoch == uploaded.epoch
-        {
-            pending.uploads.push(uploaded);
-        }
-        Ok(())
-    }
-
-    /// Publishes the pending checkpoint once every worker has left its state and the sink has the epoch.
-    fn publish(&mut self) -> Result<(), String> {
-        let Some(ledger) = &mut self.ledger else {
-            return Ok(());
-        };
-        let expected = if self.stateful {
-            self.workers * self.processes
-        } else {
-            0
-        };
-        let recorded = self.recorded;
-        let whole =
-            |pending: &mut Pending| pending.uploads.len() == expected && pending.epoch < recorded;
-        let over = |pending: &Pending| pending.epoch < self.runs.completed;
-        let Some(mut pending) = ledger.pending.take_if(|p| whole(p) && over(p)) else {
-            return Ok(());
-        };
-        pending.uploads.sort_by_key(|uploaded| uploaded.worker);
-        let ends = self
-            .ends
-            .get(&pending.epoch)
-            .expect("kept for the checkpoint");
-        let publish = || {
-            let mut states: Vec<SourceState> = Vec::new();
-            for (index, (position, at)) in self.sources.iter_mut().zip(ends).enumerate() {
-                let source = position.source.as_mut();
-                states.push(ledger.shelf.remember(index, source, at)?);
-            }
-            let written: u64 = pending.uploads.iter().map(|u| u.bytes_written).sum();
-            let parts = pending.uploads.into_iter().flat_map(|u| u.parts).collect();
-            let marks = self.marks_after.get(&pending.epoch).cloned();
-            ledger.shelf.publish(pending.epoch, states, marks, parts)?;
-            tracing::debug!(
-                query = self.query.id,
-                epoch = pending.epoch,
-                written,
-                "checkpoint"
-            );
-            Ok(())
-        };
-        publish().map_err(|error: crate::CheckpointError| error_chain(&error))?;
-        if let Some(oldest) = ledger.shelf.oldest() {
-            ledger.log.forget(oldest.epoch);
-            for (position, state) in self.sources.iter_mut().zip(&oldest.sources) {
-                position
-                    .source
-                    .committed(&state.at)
-                    .map_err(|e| error_chain(&e))?;
-            }
-        }
-        self.forget_ends();
-        Ok(())
-    }
-}
-
-/// An error that may pass by itself.
-trait MayPass: std::error::Error {
-    fn retry(&self) -> Retry;
-}
-
-impl MayPass for SourceError {
-    fn retry(&self) -> Retry {
-        self.retry
-    }
-}
-
-impl MayPass for SinkError {
-    fn retry(&self) -> Retry {
-        self.retry
-    }
-}
-
-/// Asks again while the error says that it may pass.
-fn retried<T, E: MayPass>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, String> {
-    let mut tries = 0;
-    loop {
-        match attempt() {
-            Ok(value) => return Ok(value),
-            Err(error) if error.retry() == Retry::Later && tries < RETRIES => {
-                tries += 1;
-                tracing::warn!(
-                    "{}; trying again ({tries} of {RETRIES})",
-                    error_chain(&error)
-                );
-                std::thread::sleep(RETRY_PAUSE * tries);
-            }
-            Err(error) => return Err(error_chain(&error)),
-        }
     }
 }
 
