@@ -25,12 +25,15 @@ pub use highwater_connectors as connectors;
 pub use highwater_engine::checkpoint;
 pub use highwater_engine::{
     ClusterConfig, CodeError, Committed, DataFrame, DataReader, DataWriter, Error, ForeachWriter,
-    Formats, GroupedData, MemorySource, Outcome, OutputMode, Row, SaveMode, SessionBuilder,
-    StreamWriter, StreamingQuery, Trigger, options, sink, source,
+    Formats, GroupedData, MemorySource, ObserveAs, Outcome, OutputMode, QueryIdle, QueryProgress,
+    QueryStarted, QueryTerminated, Row, SaveMode, SessionBuilder, SinkProgress, SourceProgress,
+    StateOperatorProgress, StreamWriter, StreamingQuery, StreamingQueryListener,
+    StreamingQueryManager, StreamingQueryProgress, StreamingQueryStatus, Trigger, options, sink,
+    source,
 };
 pub use highwater_query::{
-    Expr, Functions, JoinKind, Place, QueryError, StatementText, functions, parse_schema,
-    schema_text, split_statements, type_text,
+    Expr, Functions, JoinKind, Observation, Place, QueryError, StatementText, functions,
+    parse_schema, schema_text, split_statements, type_text,
 };
 pub use session::Session;
 

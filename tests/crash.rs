@@ -1,11 +1,16 @@
 //! Restarts and crashes: whatever ends a query, the next start gives what an uninterrupted run gives.
 
 #![allow(clippy::disallowed_methods, reason = "a test gives up after a time")]
+#![allow(clippy::print_stdout, reason = "a test says loudly what it skips")]
 
 #[path = "crash/cluster.rs"]
 mod cluster;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "crash/faults.rs"]
+mod faults;
+#[path = "crash/formats.rs"]
+mod formats;
 #[path = "crash/kill.rs"]
 mod kill;
 

@@ -8,6 +8,8 @@ mod code;
 mod common;
 #[path = "session/spill.rs"]
 mod spill;
+#[path = "session/streams.rs"]
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +68,7 @@ fn queries_come_and_go_and_leave_nothing() {
         threads() <= before + 20
     });
     assert!(settled, "{} threads, {before} before 60 queries", threads());
-    assert!(session.active_queries().is_empty());
+    assert!(session.streams().active().is_empty());
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn queries_started_from_several_threads_run_side_by_side() {
             ["1500"]
         );
     }
-    assert_eq!(session.active_queries().len(), 6);
+    assert_eq!(session.streams().active().len(), 6);
     // Dropping the session stops them.
     drop(session);
     drop(frame);

@@ -8,14 +8,16 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
+use highwater_operators::Edge;
 use highwater_query::{
-    Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Plan, functions, schema_text,
-    without_event_time,
+    Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan, functions,
+    node_of, schema_text, without_event_time,
 };
 
 use crate::catalog::Named;
 use crate::error::Error;
-use crate::plan::{compile, is_streaming, wants_order};
+use crate::observe::Observing;
+use crate::plan::{Observed, compile, is_streaming, wants_order};
 use crate::relation::StreamRelation;
 use crate::session::Session;
 use crate::sink::OutputMode;
@@ -205,6 +207,49 @@ impl DataFrame {
         })
     }
 
+    /// The same rows. Aggregates over those that pass here are reported: of a stream in each epoch's progress, under the
+    /// name; of static rows to an [`Observation`], once.
+    pub fn observe<E: Into<Expr>>(
+        &self,
+        as_what: impl Into<ObserveAs>,
+        metrics: impl IntoIterator<Item = E>,
+    ) -> Result<DataFrame, Error> {
+        let (name, observation) = match as_what.into() {
+            ObserveAs::Name(name) => (name, None),
+            ObserveAs::Observation(observation) => {
+                if self.is_streaming() {
+                    return Err(Error::Refused {
+                        class: None,
+                        message: "an Observation is for static rows: a stream has values for every epoch; observe it \
+                                  under a name and read them in its progress reports"
+                            .into(),
+                    });
+                }
+                if !observation.take() {
+                    return Err(Error::Refused {
+                        class: None,
+                        message: format!(
+                            "Observation \"{}\" observes another frame already; make one for each",
+                            observation.name()
+                        ),
+                    });
+                }
+                (observation.name().to_string(), Some(observation))
+            }
+        };
+        let frame = self.then(&Plan::Observe {
+            input: self.input(),
+            name,
+            metrics: metrics.into_iter().map(Into::into).collect(),
+            observation,
+        })?;
+        if let Some(node) = node_of::<Observe>(&frame.plan) {
+            // What cannot be observed says so now.
+            Observed::new(node, Edge::plain(self.schema()))?;
+        }
+        Ok(frame)
+    }
+
     /// Rows of both sides that match.
     pub fn join(
         &self,
@@ -364,9 +409,10 @@ impl DataFrame {
                 message: "a batch query cannot run on a thread of an async runtime; call it from spawn_blocking".into(),
             });
         }
+        let observing = Observing::default();
         let context = self
             .session
-            .batch_context(wants_order(&self.plan).unwrap_or(true));
+            .batch_context(wants_order(&self.plan).unwrap_or(true), &observing);
         let plan = without_event_time(self.plan.as_ref().clone()).map_err(Error::run)?;
         self.session.runtime().block_on(async {
             let frame = context
@@ -377,8 +423,28 @@ impl DataFrame {
             while let Some(batch) = rows.next().await {
                 each(batch.map_err(Error::run)?)?;
             }
-            Ok(())
+            observing.finish()
         })
+    }
+}
+
+/// Where `observe` reports.
+pub enum ObserveAs {
+    /// In progress reports, under this name.
+    Name(String),
+    /// To this, when a batch query has run.
+    Observation(Observation),
+}
+
+impl From<&str> for ObserveAs {
+    fn from(name: &str) -> Self {
+        ObserveAs::Name(name.to_string())
+    }
+}
+
+impl From<&Observation> for ObserveAs {
+    fn from(observation: &Observation) -> Self {
+        ObserveAs::Observation(observation.clone())
     }
 }
 

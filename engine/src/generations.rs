@@ -251,7 +251,7 @@ impl Shared {
                 let over = match query.phase() {
                     Phase::Busy => return true,
                     Phase::Over => true,
-                    Phase::Between => match definition.launch(query, workers, None) {
+                    Phase::Between => match definition.launch(query, workers) {
                         Ok(()) => false,
                         Err(error) => {
                             query.give_up(&error_chain(&error));

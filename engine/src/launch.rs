@@ -27,6 +27,8 @@ pub(crate) struct Definition {
     pub(crate) trigger: Trigger,
     pub(crate) pacing: Pacing,
     pub(crate) event_time: EventTime,
+    /// How long it took to plan the query.
+    pub(crate) planning_us: u64,
     /// Where its checkpoint is, if it has one.
     pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) budget: Arc<Budget>,
@@ -49,22 +51,26 @@ impl Definition {
     }
 
     /// Opens checkpoint, sources and sink, starts the coordinator (in the first process), and has `workers` build the
-    /// dataflow. `taken` is the checkpoint if it was taken before.
-    pub(crate) fn launch(
-        &self,
-        query: &Arc<QueryShared>,
-        workers: &Workers,
-        taken: Option<Checkpoint>,
-    ) -> Result<(), Error> {
-        let installation = self.prepare(query, taken);
-        if installation.is_err() {
-            query.did_not_begin();
-        }
-        workers.install(installation?);
+    /// dataflow.
+    pub(crate) fn launch(&self, query: &Arc<QueryShared>, workers: &Workers) -> Result<(), Error> {
+        workers.install(self.prepare(query, None)?);
         Ok(())
     }
 
-    fn prepare(
+    /// The same but for the last step. `taken` is the checkpoint if it was taken before.
+    pub(crate) fn prepare(
+        &self,
+        query: &Arc<QueryShared>,
+        taken: Option<Checkpoint>,
+    ) -> Result<Installation, Error> {
+        let installation = self.open(query, taken);
+        if installation.is_err() {
+            query.did_not_begin();
+        }
+        installation
+    }
+
+    fn open(
         &self,
         query: &Arc<QueryShared>,
         taken: Option<Checkpoint>,
@@ -104,8 +110,8 @@ impl Definition {
                         sources: sources.iter().map(|source| kind(source.as_ref())).collect(),
                         operators: operators.clone(),
                     };
-                    let run_id = uuid::Uuid::new_v4().to_string();
-                    let recovered = checkpoint.recover(&shape, &run_id, workers, processes)?;
+                    let recovered =
+                        checkpoint.recover(&shape, &query.run_id, workers, processes)?;
                     if !self.sink.recovers() && recovered.has_epochs() {
                         return Err(Error::refused(
                             "_LEGACY_ERROR_TEMP_1299",
@@ -143,6 +149,8 @@ impl Definition {
                 stateful: !operators.is_empty(),
                 workers,
                 processes,
+                observed: self.compiled.root.observed(),
+                planning_us: self.planning_us,
                 event_time: self.event_time,
             })?;
             beginning = serde_json::to_string(&begin).expect("plain data");

@@ -14,9 +14,13 @@ mod formats;
 mod frame;
 mod generations;
 mod launch;
+mod listener;
+mod manager;
 mod memory;
+mod observe;
 pub mod options;
 mod plan;
+mod progress;
 mod query;
 mod reader;
 mod relation;
@@ -36,8 +40,16 @@ pub use cluster::{ClusterConfig, ClusterError};
 pub use error::Error;
 pub use foreach::{CodeError, ForeachWriter, Row};
 pub use formats::{DrawTable, Formats};
-pub use frame::{DataFrame, GroupedData};
+pub use frame::{DataFrame, GroupedData, ObserveAs};
+pub use listener::{
+    QueryIdle, QueryProgress, QueryStarted, QueryTerminated, StreamingQueryListener,
+};
+pub use manager::StreamingQueryManager;
 pub use memory::MemorySource;
+pub use progress::{
+    SinkProgress, SourceProgress, StateOperatorProgress, StreamingQueryProgress,
+    StreamingQueryStatus,
+};
 pub use query::{Committed, StreamingQuery};
 pub use reader::DataReader;
 pub use session::{Session, SessionBuilder};

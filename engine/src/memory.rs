@@ -51,7 +51,8 @@ struct LogState {
     /// What each open source has committed.
     committed: BTreeMap<u64, u64>,
     opened: u64,
-    wakers: Vec<Waker>,
+    /// What each open source rings.
+    wakers: BTreeMap<u64, Waker>,
 }
 
 impl LogState {
@@ -117,7 +118,7 @@ impl MemorySource {
             .map_err(Error::run)?;
         let mut state = lock(&self.log.state);
         state.batches.push_back(rows);
-        state.wakers.iter().for_each(Waker::wake);
+        state.wakers.values().for_each(Waker::wake);
         Ok(())
     }
 }
@@ -156,7 +157,9 @@ struct OpenMemory {
 
 impl Drop for OpenMemory {
     fn drop(&mut self) {
-        lock(&self.log.state).committed.remove(&self.id);
+        let mut state = lock(&self.log.state);
+        state.committed.remove(&self.id);
+        state.wakers.remove(&self.id);
     }
 }
 
@@ -174,7 +177,7 @@ impl Source for OpenMemory {
     }
 
     fn watch(&mut self, waker: Waker) -> Result<Watch, SourceError> {
-        lock(&self.log.state).wakers.push(waker);
+        lock(&self.log.state).wakers.insert(self.id, waker);
         Ok(Watch::Rings)
     }
 

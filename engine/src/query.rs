@@ -1,14 +1,21 @@
 //! The handle of a running query.
 
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
 use crate::coordinator::Event;
 use crate::error::Error;
 use crate::foreach;
+use crate::listener::QueryEvent;
+use crate::manager::Streams;
+use crate::progress::{StreamingQueryProgress, StreamingQueryStatus};
 use crate::workers::{Gone, lock};
+
+/// Progress reports that a query keeps.
+const RECENT: usize = 100;
 
 /// A running query: ask it, wait for it, stop it. Cloning gives another handle of the same query.
 #[derive(Clone)]
@@ -27,13 +34,37 @@ pub struct Committed {
     pub watermark_ms: Option<i64>,
 }
 
-pub(crate) struct QueryShared {
+/// Who a query is.
+#[derive(Default)]
+pub(crate) struct About {
+    /// The same after a restart from its checkpoint.
     pub(crate) id: String,
+    /// Another for every start.
+    pub(crate) run_id: String,
     pub(crate) name: Option<String>,
+    /// What `explain` says: what its dataflow is made of.
+    pub(crate) incremental_plan: String,
+    /// What `explain_extended` says besides: the plan as resolved.
+    pub(crate) resolved_plan: String,
+    /// Who hears of its progress and its end.
+    pub(crate) streams: Arc<Streams>,
     /// Why it ends when its workers are lost, if it does.
-    ends_with_workers: Option<&'static str>,
+    pub(crate) ends_with_workers: Option<&'static str>,
+}
+
+pub(crate) struct QueryShared {
+    about: About,
     state: Mutex<State>,
     changed: Condvar,
+    reports: Mutex<Reports>,
+}
+
+impl std::ops::Deref for QueryShared {
+    type Target = About;
+
+    fn deref(&self) -> &About {
+        &self.about
+    }
 }
 
 #[derive(Default)]
@@ -82,18 +113,38 @@ pub(crate) enum Phase {
     Over,
 }
 
+struct Reports {
+    status: StreamingQueryStatus,
+    recent: VecDeque<Arc<StreamingQueryProgress>>,
+}
+
+/// Why a query failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Failed {
+    query: String,
+    message: String,
+}
+
+impl Failed {
+    pub(crate) fn into_error(self) -> Error {
+        Error::QueryFailed {
+            query: self.query,
+            message: self.message,
+        }
+    }
+}
+
 impl QueryShared {
-    pub(crate) fn new(
-        id: String,
-        name: Option<String>,
-        ends_with_workers: Option<&'static str>,
-    ) -> Self {
+    pub(crate) fn new(about: About) -> Self {
+        let reports = Reports {
+            status: StreamingQueryStatus::new("Initializing sources", false, false),
+            recent: VecDeque::new(),
+        };
         QueryShared {
-            id,
-            name,
-            ends_with_workers,
+            about,
             state: Mutex::default(),
             changed: Condvar::new(),
+            reports: Mutex::new(reports),
         }
     }
 
@@ -150,13 +201,24 @@ impl QueryShared {
         });
     }
 
+    /// Changes the state; if that ends the query, says so.
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
+        let before = state.active();
         change(&mut state);
         if state.stopping && state.is_quiet() {
             state.between = false;
         }
+        let ended = before && !state.active();
         drop(state);
+        if ended {
+            let message = match self.failure() {
+                Some(failed) => format!("Terminated with exception: {}", failed.message),
+                None => "Stopped".into(),
+            };
+            self.set_status(&message, false, false);
+            self.streams.ended(self);
+        }
         self.changed.notify_all();
     }
 
@@ -204,12 +266,58 @@ impl QueryShared {
     pub(crate) fn active(&self) -> bool {
         lock(&self.state).active()
     }
+
+    /// Why it failed, if it did.
+    pub(crate) fn failure(&self) -> Option<Failed> {
+        let message = lock(&self.state).error.clone()?;
+        let query = self.name.clone().unwrap_or_else(|| self.id.clone());
+        Some(Failed { query, message })
+    }
+
+    pub(crate) fn set_status(&self, message: &str, is_data_available: bool, is_active: bool) {
+        let status = &mut lock(&self.reports).status;
+        if status.message != message {
+            *status = StreamingQueryStatus::new(message, is_data_available, is_active);
+        }
+    }
+
+    pub(crate) fn add_progress(&self, progress: Arc<StreamingQueryProgress>) {
+        let recent = &mut lock(&self.reports).recent;
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(progress);
+    }
+
+    pub(crate) fn last_progress(&self) -> Option<Arc<StreamingQueryProgress>> {
+        lock(&self.reports).recent.back().cloned()
+    }
+
+    pub(crate) fn recent_progress(&self) -> Vec<Arc<StreamingQueryProgress>> {
+        lock(&self.reports).recent.iter().cloned().collect()
+    }
+
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.streams.listeners.any()
+    }
+
+    /// Tells the listeners, if there are any.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> QueryEvent) {
+        if self.has_listeners() {
+            self.streams.listeners.post(event());
+        }
+    }
 }
 
 impl StreamingQuery {
-    /// Identifies the query.
+    /// Identifies the query; the same after a restart from its checkpoint.
     pub fn id(&self) -> &str {
         &self.shared.id
+    }
+
+    /// Identifies this run of it.
+    pub fn run_id(&self) -> &str {
+        &self.shared.run_id
     }
 
     /// The name given with `query_name`.
@@ -224,10 +332,7 @@ impl StreamingQuery {
 
     /// Why it failed, if it did.
     pub fn exception(&self) -> Option<Error> {
-        lock(&self.shared.state)
-            .error
-            .clone()
-            .map(|message| self.failure(message))
+        self.shared.failure().map(Failed::into_error)
     }
 
     /// What the sink holds so far.
@@ -235,64 +340,81 @@ impl StreamingQuery {
         lock(&self.shared.state).committed.clone()
     }
 
+    /// What it does at this moment. Known in the first process, as are progress reports.
+    pub fn status(&self) -> StreamingQueryStatus {
+        lock(&self.shared.reports).status.clone()
+    }
+
+    /// The report of the epoch committed last.
+    pub fn last_progress(&self) -> Option<Arc<StreamingQueryProgress>> {
+        self.shared.last_progress()
+    }
+
+    /// The reports of the last 100 epochs, oldest first.
+    pub fn recent_progress(&self) -> Vec<Arc<StreamingQueryProgress>> {
+        self.shared.recent_progress()
+    }
+
+    /// What its dataflow is made of, and what bounds its state.
+    pub fn explain(&self) -> String {
+        self.shared.incremental_plan.clone()
+    }
+
+    /// The plan as resolved, and what its dataflow is made of.
+    pub fn explain_extended(&self) -> String {
+        format!(
+            "{}{}",
+            self.shared.resolved_plan, self.shared.incremental_plan
+        )
+    }
+
     /// Waits until the query ends; an error if it failed.
     pub fn await_termination(&self) -> Result<(), Error> {
         self.not_within("await_termination()")?;
-        let mut state = lock(&self.shared.state);
-        while state.active() {
-            state = self
-                .shared
-                .changed
-                .wait(state)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        match state.error.clone() {
-            Some(message) => Err(self.failure(message)),
-            None => Ok(()),
-        }
+        let state = lock(&self.shared.state);
+        let woken = self
+            .shared
+            .changed
+            .wait_while(state, |state| state.active());
+        drop(woken.unwrap_or_else(PoisonError::into_inner));
+        self.exception().map_or(Ok(()), Err)
     }
 
     /// Waits until the query ends, or `limit` is over (false).
     pub fn await_termination_for(&self, limit: Duration) -> Result<bool, Error> {
         self.not_within("await_termination_for()")?;
-        // The wait is for the caller's own clock, not for anything an epoch holds.
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "a time-out for the caller; no row depends on it"
-        )]
-        let end = Instant::now() + limit;
-        let mut state = lock(&self.shared.state);
-        while state.active() {
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "a time-out for the caller; no row depends on it"
-            )]
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            let woken = self.shared.changed.wait_timeout(state, left);
-            state = woken.unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        }
-        match state.error.clone() {
-            Some(message) => Err(self.failure(message)),
-            None => Ok(true),
+        let state = lock(&self.shared.state);
+        let changed = &self.shared.changed;
+        let woken = changed.wait_timeout_while(state, limit, |state| state.active());
+        let ended = !woken.unwrap_or_else(PoisonError::into_inner).0.active();
+        match self.exception() {
+            Some(error) if ended => Err(error),
+            _ => Ok(ended),
         }
     }
 
     /// Opens no further epoch, commits those already open, and waits for the end.
     pub fn stop(&self) -> Result<(), Error> {
+        self.ask_to_stop();
+        // The end comes when the code that takes its rows returns, so that code cannot wait for it.
+        match foreach::is_within(self.id()) {
+            true => Ok(()),
+            false => self.await_termination(),
+        }
+    }
+
+    pub(crate) fn ask_to_stop(&self) {
         if self.is_coordinated_here() {
             self.shared.change(|state| {
                 state.stopping = true;
                 state.tell(Event::Stop);
             });
         }
-        // The end comes when the code that takes its rows returns, so that code cannot wait for it.
-        match foreach::is_within(self.id()) {
-            true => Ok(()),
-            false => self.await_termination(),
-        }
+    }
+
+    /// Has the coordinator look around.
+    pub(crate) fn wake(&self) {
+        lock(&self.shared.state).tell(Event::Wake);
     }
 
     /// Opens no further epoch until [`StreamingQuery::resume`]. Epochs that are open go on. In processes other than the
@@ -315,7 +437,7 @@ impl StreamingQuery {
         state.tell(Event::Resume);
     }
 
-    fn is_coordinated_here(&self) -> bool {
+    pub(crate) fn is_coordinated_here(&self) -> bool {
         lock(&self.shared.state).coordinator.is_some()
     }
 
@@ -334,11 +456,12 @@ impl StreamingQuery {
             // Where the coordinator ended because a process was lost, the next one is asked.
             while !idle && state.between {
                 let woken = self.shared.changed.wait(state);
-                state = woken.unwrap_or_else(std::sync::PoisonError::into_inner);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
             }
             idle |= !state.coordinated;
-            match state.error.clone() {
-                Some(message) => return Err(self.failure(message)),
+            drop(state);
+            match self.exception() {
+                Some(error) => return Err(error),
                 None if idle => return Ok(()),
                 None => {}
             }
@@ -349,17 +472,6 @@ impl StreamingQuery {
         match foreach::is_within(self.id()) {
             true => Err(foreach::waits_for_itself(call)),
             false => Ok(()),
-        }
-    }
-
-    fn failure(&self, message: String) -> Error {
-        Error::QueryFailed {
-            query: self
-                .shared
-                .name
-                .clone()
-                .unwrap_or_else(|| self.shared.id.clone()),
-            message,
         }
     }
 }

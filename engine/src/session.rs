@@ -25,10 +25,11 @@ use crate::foreach;
 use crate::formats::Formats;
 use crate::frame::DataFrame;
 use crate::generations::Generations;
+use crate::manager::{StreamingQueryManager, Streams};
 use crate::memory::{MemorySink, MemorySource};
+use crate::observe::Observing;
 use crate::options::Options;
 use crate::plan::Compiled;
-use crate::query::StreamingQuery;
 use crate::reader::DataReader;
 use crate::spill;
 use crate::workers::lock;
@@ -51,7 +52,7 @@ pub(crate) struct Inner {
     pub(crate) views: Views,
     pub(crate) functions: RwLock<Functions>,
     pub(crate) conf: RwLock<Conf>,
-    pub(crate) queries: Mutex<Vec<StreamingQuery>>,
+    pub(crate) streams: Arc<Streams>,
     runtime: OnceLock<Runtime>,
     args: Vec<String>,
     closed: AtomicBool,
@@ -128,7 +129,7 @@ impl SessionBuilder {
             views: Views::default(),
             functions: RwLock::new(functions()),
             conf: RwLock::new(Conf::default()),
-            queries: Mutex::default(),
+            streams: Arc::default(),
             runtime: OnceLock::new(),
             args: self.args,
             closed: AtomicBool::new(false),
@@ -232,11 +233,15 @@ impl Session {
         change(&mut write(&self.inner.functions));
     }
 
-    /// The queries that run.
-    pub fn active_queries(&self) -> Vec<StreamingQuery> {
-        let mut queries = lock(&self.inner.queries);
-        queries.retain(StreamingQuery::is_active);
-        queries.clone()
+    /// The queries of the session: which run, how they end, who listens.
+    pub fn streams(&self) -> StreamingQueryManager {
+        StreamingQueryManager::new(Arc::clone(&self.inner.streams))
+    }
+
+    /// Stops all queries: each opens no further epoch and commits those it opened. An error if a query failed; the
+    /// others are stopped all the same. What a program calls when it is asked to end.
+    pub fn stop_all(&self) -> Result<(), Error> {
+        self.inner.streams.stop_all()
     }
 
     /// Stops all queries and ends the workers. Happens by itself when the last handle is dropped.
@@ -268,7 +273,7 @@ impl Session {
     }
 
     /// DataFusion for static plans: as many partitions as workers, or one where the order of rows decides.
-    pub(crate) fn batch_context(&self, ordered: bool) -> SessionContext {
+    pub(crate) fn batch_context(&self, ordered: bool, observing: &Observing) -> SessionContext {
         let partitions = if ordered {
             1
         } else {
@@ -282,6 +287,7 @@ impl Session {
             SessionStateBuilder::new()
                 .with_config(config)
                 .with_default_features()
+                .with_query_planner(Arc::new(observing.clone()))
                 .build(),
         )
     }
@@ -302,12 +308,9 @@ impl Inner {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
-        for query in lock(&self.queries).drain(..) {
-            if query.is_active() && self.process == 0 {
-                let _ = query.stop();
-            }
-        }
+        let _ = self.streams.stop_all();
         self.generations.close();
+        self.streams.listeners.close();
     }
 }
 

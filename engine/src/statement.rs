@@ -355,7 +355,7 @@ impl Session {
             Some(NamedKind::StreamingTable) => {
                 let writer = self.inner.views.query_of(name);
                 let writes = |query: &StreamingQuery| query.name() == writer.as_deref();
-                if let Some(query) = self.active_queries().into_iter().find(writes) {
+                if let Some(query) = self.streams().active().into_iter().find(writes) {
                     query.stop()?;
                 }
             }
@@ -366,7 +366,7 @@ impl Session {
     }
 
     fn query_named(&self, name: &str) -> Result<StreamingQuery, Error> {
-        let active = self.active_queries();
+        let active = self.streams().active();
         let matches = |query: &&StreamingQuery| {
             query.id() == name || query.name().is_some_and(|q| q.eq_ignore_ascii_case(name))
         };
@@ -387,7 +387,7 @@ impl Session {
     }
 
     fn show_queries(&self) -> Result<Outcome, Error> {
-        let queries = self.active_queries();
+        let queries = self.streams().active();
         let column = |text: fn(&StreamingQuery) -> String| queries.iter().map(text).collect();
         self.answer(&[
             ("name", column(|q| q.name().unwrap_or_default().to_string())),

@@ -17,12 +17,13 @@ use crate::error::Error;
 use crate::foreach::{self, CodeError, CodeFormat, ForeachWriter};
 use crate::frame::DataFrame;
 use crate::launch::Definition;
+use crate::manager::Starting;
 use crate::options::{OptionError, Options};
 use crate::plan::{Compiled, compile};
-use crate::query::{QueryShared, StreamingQuery};
+use crate::progress::stopwatch_us;
+use crate::query::{About, QueryShared, StreamingQuery};
 use crate::sink::{OutputMode, SaveMode, SinkFactory, SinkFormat, SinkRequest};
 use crate::trigger::{Trigger, parse_interval};
-use crate::workers::lock;
 
 /// A query in the making: where its rows go and when; then `start`.
 #[must_use = "nothing runs before start()"]
@@ -128,28 +129,18 @@ impl StreamWriter {
         if let Some(reason) = session.inner.generations.failure() {
             return Err(Error::SessionEnded(reason));
         }
+        let planning = stopwatch_us();
         let compiled = compile(self.frame.plan(), self.mode)?;
+        let planning_us = stopwatch_us() - planning;
         let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
             self.name = Some(name);
         }
-        if let Some(name) = &self.name
-            && session
-                .active_queries()
-                .iter()
-                .any(|query| query.name() == Some(name))
-        {
-            let message = format!(
-                "a query named \"{name}\" is running already; stop it or choose another name"
-            );
-            return Err(Error::Refused {
-                class: None,
-                message,
-            });
-        }
+        let starting = session.inner.streams.begin(self.name.as_deref())?;
         // From here on what goes wrong may go wrong in one process only: the others must hear of it.
         let key = session.inner.generations.key(&self.kind());
-        let started = self.define_and_launch(&session, &key, compiled, pacing);
+        let started =
+            self.define_and_launch(&session, &key, compiled, planning_us, pacing, starting);
         if let Err(error) = &started {
             session.inner.generations.could_not_start(&key, error);
         }
@@ -161,7 +152,9 @@ impl StreamWriter {
         session: &crate::Session,
         key: &str,
         compiled: Compiled,
+        planning_us: u64,
         pacing: Pacing,
+        starting: Starting<'_>,
     ) -> Result<StreamingQuery, Error> {
         let first = session.inner.process == 0;
         let store = match self.options.take("checkpointLocation") {
@@ -205,33 +198,53 @@ impl StreamWriter {
             sink: Arc::clone(&sink),
             trigger: self.trigger,
             pacing,
+            planning_us,
             store,
             budget: Arc::clone(&session.inner.budget),
             first,
             workers: session.inner.cluster.workers,
             processes: session.inner.cluster.processes,
         });
-        let ends = definition.ends_with_workers();
-        let shared = Arc::new(QueryShared::new(id, self.name.clone(), ends));
+        let run_id = uuid::Uuid::new_v4().to_string();
+        let about = About {
+            id,
+            run_id,
+            name: self.name.clone(),
+            incremental_plan: format!(
+                "== Incremental plan ({} mode) ==\n{}",
+                self.mode, definition.compiled.root
+            ),
+            resolved_plan: format!(
+                "== Resolved plan ==\n{}\n",
+                self.frame.plan().display_indent()
+            ),
+            streams: Arc::clone(&session.inner.streams),
+            ends_with_workers: definition.ends_with_workers(),
+        };
+        let shared = Arc::new(QueryShared::new(about));
+        let query = StreamingQuery {
+            shared: Arc::clone(&shared),
+        };
         let generations = &session.inner.generations;
         generations.launch(&shared, &definition, |workers| {
-            definition.launch(&shared, workers, taken)
+            let installation = definition.prepare(&shared, taken)?;
+            if let (Some(table), Some(name)) = (sink.table(), &self.name) {
+                let plan = LogicalPlanBuilder::scan(
+                    name.as_str(),
+                    Arc::new(DefaultTableSource::new(table)),
+                    None,
+                )
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(Error::run)?;
+                session
+                    .inner
+                    .views
+                    .put(name, NamedKind::View, Named::Rows(Arc::new(plan)));
+            }
+            starting.started(&query);
+            workers.install(installation);
+            Ok(())
         })?;
-        if let (Some(table), Some(name)) = (sink.table(), &self.name) {
-            let plan = LogicalPlanBuilder::scan(
-                name.as_str(),
-                Arc::new(DefaultTableSource::new(table)),
-                None,
-            )
-            .and_then(LogicalPlanBuilder::build)
-            .map_err(Error::run)?;
-            session
-                .inner
-                .views
-                .put(name, NamedKind::View, Named::Rows(Arc::new(plan)));
-        }
-        let query = StreamingQuery { shared };
-        lock(&session.inner.queries).push(query.clone());
         Ok(query)
     }
 

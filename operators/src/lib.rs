@@ -14,6 +14,8 @@ pub mod exchange;
 pub mod failure;
 pub mod keys;
 pub mod memory;
+pub mod metrics;
+pub mod observe;
 pub mod stage;
 #[cfg(test)]
 mod testing;

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{cast, max};
+use arrow::array::{Array, AsArray};
+use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::exec_err;
@@ -23,6 +23,7 @@ use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Capability, Concatenate};
 
 use crate::failure::guard;
+use crate::metrics::{EventTimes, Meters};
 use crate::{Batch, BatchBuilder, Failure, OperatorError, Rows};
 
 /// The watermarks of one epoch, in milliseconds since 1970.
@@ -85,6 +86,7 @@ pub fn watermark<'s>(
     at: Arc<dyn PhysicalExpr>,
     delay_ms: i64,
     from_ms: i64,
+    meters: &Meters,
     failure: &Failure,
 ) -> (Rows<'s>, Watermark<'s>) {
     let schema = rows.edge.physical();
@@ -94,7 +96,7 @@ pub fn watermark<'s>(
     let (marks, mark_stream) = builder.new_output();
     let mut output = OutputBuilder::<u64, BatchBuilder>::from(output);
     let mut marks = OutputBuilder::<u64, CapacityContainerBuilder<Vec<i64>>>::from(marks);
-    let failure = failure.clone();
+    let (meters, failure) = (meters.clone(), failure.clone());
     builder.build(move |_| {
         let mut open: BTreeMap<u64, (Capability<u64>, i64)> = BTreeMap::new();
         move |frontiers| {
@@ -105,9 +107,11 @@ pub fn watermark<'s>(
                     return;
                 }
                 let batch = std::mem::take(batch);
-                match guard(|| largest_ms(batch, &schema, at.as_ref())) {
-                    Ok((rows, largest)) => {
-                        if let Some(largest) = largest {
+                match guard(|| event_times(batch, &schema, at.as_ref())) {
+                    Ok((rows, times)) => {
+                        if let Some(times) = times {
+                            meters.event_times(epoch, &times);
+                            let largest = times.max_us.div_euclid(1000);
                             let open = open
                                 .entry(epoch)
                                 .or_insert_with(|| (capability.retain(1), i64::MIN));
@@ -138,28 +142,34 @@ pub fn watermark<'s>(
     (Rows { stream, edge }, mark)
 }
 
-/// The largest event time of a batch, in milliseconds, rounded down; nulls do not count.
-fn largest_ms(
+/// The event times of a batch; nulls do not count.
+fn event_times(
     batch: Batch,
     schema: &SchemaRef,
     at: &dyn PhysicalExpr,
-) -> Result<(RecordBatch, Option<i64>), OperatorError> {
+) -> Result<(RecordBatch, Option<EventTimes>), OperatorError> {
     let rows = batch.into_rows(schema)?;
     let times = at.evaluate(&rows)?.into_array(rows.num_rows())?;
-    let largest = match times.data_type() {
-        DataType::Timestamp(_, _) => largest_us(&times)?.map(|us| us.div_euclid(1000)),
-        other => exec_err!("a watermark needs a timestamp, not {other}")?,
-    };
-    Ok((rows, largest))
-}
-
-fn largest_us(times: &ArrayRef) -> Result<Option<i64>, OperatorError> {
     let zone = match times.data_type() {
         DataType::Timestamp(_, zone) => zone.clone(),
-        _ => None,
+        other => exec_err!("a watermark needs a timestamp, not {other}")?,
     };
-    let micros = cast(times, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
-    Ok(max(micros.as_primitive::<TimestampMicrosecondType>()))
+    let micros = cast(&times, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
+    let micros = micros.as_primitive::<TimestampMicrosecondType>();
+    let (Some(min_us), Some(max_us)) = (min(micros), max(micros)) else {
+        return Ok((rows, None));
+    };
+    let sum_us = match micros.null_count() {
+        0 => micros.values().iter().map(|us| *us as f64).sum(),
+        _ => micros.iter().flatten().map(|us| us as f64).sum(),
+    };
+    let times = EventTimes {
+        min_us,
+        max_us,
+        sum_us,
+        rows: (micros.len() - micros.null_count()) as u64,
+    };
+    Ok((rows, Some(times)))
 }
 
 impl<'s> Watermarks<'s> {
@@ -275,18 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_time_is_rounded_down_and_nulls_do_not_count() {
+    fn of_event_times_nulls_do_not_count() {
         let schema = times(&[]).schema();
         let at = col("at", &schema).unwrap();
-        let largest = |values: &[Option<i64>]| {
-            largest_ms(times(values).into(), &schema, at.as_ref())
-                .unwrap()
-                .1
+        let of = |values: &[Option<i64>]| {
+            let (_, times) = event_times(times(values).into(), &schema, at.as_ref()).unwrap();
+            times.map(|times| (times.min_us, times.max_us, times.sum_us, times.rows))
         };
-        assert_eq!(largest(&[Some(1999), None, Some(5)]), Some(1));
-        assert_eq!(largest(&[Some(-1), None]), Some(-1));
-        assert_eq!(largest(&[None]), None);
-        assert_eq!(largest(&[]), None);
+        assert_eq!(of(&[Some(1999), None, Some(5)]), Some((5, 1999, 2004.0, 2)));
+        assert_eq!(of(&[Some(-1), Some(-3)]), Some((-3, -1, -4.0, 2)));
+        assert_eq!(of(&[None]), None);
+        assert_eq!(of(&[]), None);
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Watch {
             let every = if terminal { LINE_EVERY } else { LOG_EVERY };
             let mut last = String::new();
             while ended.recv_timeout(every) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-                let queries = session.active_queries();
+                let queries = session.streams().active();
                 let said = queries.iter().map(line).collect::<Vec<_>>().join("; ");
                 if said == last {
                     continue;

@@ -77,7 +77,7 @@ impl Stopping {
 /// Stops all queries, each after the epochs it has in flight. What one fails of is told where it is waited for.
 pub(super) fn stop_all(session: &Session) {
     std::thread::scope(|scope| {
-        for query in session.active_queries() {
+        for query in session.streams().active() {
             scope.spawn(move || query.stop());
         }
     });

@@ -10,6 +10,7 @@ mod error;
 mod expr;
 pub mod functions;
 mod nodes;
+mod observe;
 mod plan;
 mod resolve;
 mod sql;
@@ -27,6 +28,7 @@ pub use nodes::{
     Form, Grid, TimeWindow, Watermark, node_of, same_event_time, window_end, window_of_end,
     window_width, without_event_time,
 };
+pub use observe::{Observation, Observe};
 pub use plan::{
     Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement, WatermarkPolicy,
 };

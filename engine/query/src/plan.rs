@@ -7,6 +7,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 use crate::error::{Place, QueryError};
 use crate::expr::Expr;
+use crate::observe::Observation;
 
 /// A query as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,6 +154,17 @@ pub enum Plan {
         name: String,
         /// Its columns' names.
         columns: Vec<String>,
+    },
+    /// The rows, and aggregates over them on the side.
+    Observe {
+        /// The rows.
+        input: Box<Plan>,
+        /// What the values are reported under.
+        name: String,
+        /// The values: over aggregate functions.
+        metrics: Vec<Expr>,
+        /// Where a batch query leaves them.
+        observation: Option<Observation>,
     },
     /// `WATERMARK column DELAY OF delay`.
     Watermark {

@@ -65,13 +65,14 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
         *bytes += part.runs.iter().map(|run| run.file.bytes).sum::<u64>();
     }
     let sources = loaded.iter().flat_map(|manifest| &manifest.sources);
+    let checkpoint = loaded.as_ref().map(|manifest| manifest.epoch);
     let first = logged.plans.first().map(|plan| plan.epoch);
     let last = logged.plans.last().map(|plan| plan.epoch);
     Ok(CheckpointSummary {
         location: store.location().into(),
         id: metadata.id,
         generation: numbers.max().unwrap_or(0),
-        checkpoint: loaded.as_ref().map(|manifest| manifest.epoch),
+        checkpoint,
         offsets: sources
             .map(|source| (source.description.clone(), source.at.0.to_string()))
             .collect(),
@@ -81,7 +82,8 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
             .map(|marks| marks.before_ms),
         state,
         planned: first.zip(last),
-        committed: logged.committed,
+        // A checkpoint is made when the sink has its epoch.
+        committed: logged.committed.max(checkpoint),
         damaged,
     })
 }

@@ -94,6 +94,9 @@ pub(crate) struct Part {
     pub(crate) upper: u64,
     /// Keys below it are forgotten: bytes in hexadecimal.
     pub(crate) floor: String,
+    /// How many keys there are, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) live: Option<u64>,
     pub(crate) runs: Vec<RunRecord>,
 }
 
@@ -313,9 +316,9 @@ impl Shelf {
         files.map(|record| record.file.as_str()).collect()
     }
 
-    /// The epoch whose log entries, and all before, no kept manifest needs.
-    pub(crate) fn forgotten(&self) -> Option<u64> {
-        self.kept.front().map(|manifest| manifest.epoch)
+    /// The oldest manifest that is kept: nothing before it is read again.
+    pub(crate) fn oldest(&self) -> Option<&Manifest> {
+        self.kept.front()
     }
 
     /// The newest epoch a manifest holds.

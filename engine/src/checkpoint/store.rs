@@ -224,11 +224,13 @@ impl Store for Directory {
     fn lock(&self) -> Result<Option<File>, CheckpointError> {
         fs::create_dir_all(&self.root).map_err(|error| self.failed("", error))?;
         let path = self.root.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
+        // Held open for reading only: a file system that turns read-only can do so under a running query.
+        let made = match File::create_new(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other.map(|_| ()),
+        };
+        let file = made
+            .and_then(|()| File::open(&path))
             .map_err(|error| self.failed("lock", error))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),

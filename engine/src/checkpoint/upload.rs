@@ -142,6 +142,7 @@ fn upload(
             kind: snapshot.kind.into(),
             upper: snapshot.upper,
             floor: hex(&snapshot.floor),
+            live: snapshot.live,
             runs,
         });
     }
@@ -230,6 +231,7 @@ pub(crate) fn restore(
             kind: part.kind.into(),
             upper: part.upper,
             floor: unhex(&part.floor),
+            live: part.live,
             runs,
         });
     }

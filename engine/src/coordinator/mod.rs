@@ -6,7 +6,10 @@
 //! Today a group has one query; a second one adds an entry to `sinks`, its own commit record, nothing else.
 
 mod assign;
+mod ledger;
+mod retry;
 mod runs;
+mod start;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,15 +19,20 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use highwater_operators::watermark::Policy;
 
 use self::assign::assign;
+use self::ledger::Ledger;
+use self::retry::retried;
 pub(crate) use self::runs::Grouping;
 use self::runs::Runs;
-use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Log, Recovered, Shelf, Uploaded};
-use crate::checkpoint::{MarksRecord, SourceState, read_segment};
-use crate::dataflow::{Beginning, Feed, Order, Report, Staged};
-use crate::error::{Error, error_chain};
+pub(crate) use self::start::start;
+use crate::checkpoint::MarksRecord;
+use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Recovered, Uploaded};
+use crate::dataflow::{Feed, Order, Report, Staged};
+use crate::error::error_chain;
+use crate::plan::Observed;
+use crate::progress::{Meter, Phase};
 use crate::query::QueryShared;
-use crate::sink::{Sink, SinkError};
-use crate::source::{Offset, Planned, Resume, Retry, Source, SourceError, Split, Waker, Watch};
+use crate::sink::Sink;
+use crate::source::{Offset, Planned, Source, Split};
 use crate::trigger::Trigger;
 
 /// Input bytes an epoch admits at most: more only adds latency.
@@ -103,6 +111,10 @@ pub(crate) struct Coordination {
     pub(crate) stateful: bool,
     pub(crate) workers: usize,
     pub(crate) processes: usize,
+    /// What progress reports hold besides.
+    pub(crate) observed: Vec<Observed>,
+    /// How long it took to plan the query.
+    pub(crate) planning_us: u64,
     pub(crate) event_time: EventTime,
 }
 
@@ -123,24 +135,9 @@ struct Position {
     poll: Option<Duration>,
 }
 
-/// A checkpoint in the making.
-struct Pending {
-    epoch: u64,
-    uploads: Vec<Uploaded>,
-}
-
-/// The durable half of a coordinator.
-struct Ledger {
-    log: Log,
-    shelf: Shelf,
-    _checkpoint: Checkpoint,
-    pending: Option<Pending>,
-    interval: Duration,
-    last: Instant,
-}
-
 struct Coordinator {
     query: Arc<QueryShared>,
+    meter: Meter,
     sources: Vec<Position>,
     sinks: Vec<Box<dyn Sink>>,
     trigger: Trigger,
@@ -180,230 +177,6 @@ struct Coordinator {
     /// How long it took the sources to say that there is nothing more.
     looking: Duration,
     waiting: Vec<Sender<()>>,
-}
-
-/// Takes up the sources and the sink where the checkpoint left them, and starts the thread. The beginning is what the
-/// workers must know.
-pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
-    let Coordination {
-        query,
-        mut sources,
-        mut sinks,
-        trigger,
-        grouping,
-        checkpoint_interval,
-        feed,
-        events,
-        durable,
-        writers,
-        stateful,
-        workers,
-        processes,
-        event_time,
-    } = coordination;
-    let (sender, receiver) = events;
-    let mut beginning = Beginning {
-        query_id: query.id.clone(),
-        generation: 0,
-        first_epoch: 0,
-        first_written: 0,
-        checkpoint: None,
-        marks: None,
-    };
-    let polls = watch(&mut sources, &sender)?;
-    let mut replay = VecDeque::new();
-    let mut ledger = None;
-    let mut resumed = false;
-    if let Some(Durable {
-        checkpoint,
-        recovered,
-    }) = durable
-    {
-        let Recovered {
-            generation,
-            manifest,
-            logged,
-        } = recovered;
-        let first_epoch = manifest.as_ref().map_or(0, |manifest| manifest.epoch + 1);
-        let mut committed = logged.committed.map_or(0, |epoch| epoch + 1);
-        for sink in &mut sinks {
-            committed = committed.max(sink.committed()?.map_or(0, |epoch| epoch + 1));
-        }
-        let planned = first_epoch + logged.plans.len() as u64;
-        if committed > planned {
-            return Err(Error::Refused {
-                class: None,
-                message: format!(
-                    "the sink holds epoch {} of this query, but checkpoint \"{}\" knows only {planned} epochs: it was \
-                     replaced by an older one; use the newest, or a new checkpoint and a new output",
-                    committed - 1,
-                    checkpoint.store.location()
-                ),
-            });
-        }
-        resumed = manifest.is_some() || !logged.plans.is_empty();
-        if resumed {
-            let store = checkpoint.store.as_ref();
-            for (index, source) in sources.iter_mut().enumerate() {
-                let planned: Vec<Planned> = logged
-                    .plans
-                    .iter()
-                    .map(|plan| plan.sources[index].clone())
-                    .collect();
-                let before = manifest.as_ref().map(|manifest| &manifest.sources[index]);
-                let at = match (before, planned.first()) {
-                    (Some(before), _) => before.at.clone(),
-                    (None, Some(first)) => first.start.clone(),
-                    (None, None) => source.initial()?,
-                };
-                let mut memory = Vec::new();
-                for segment in before.iter().flat_map(|before| &before.memory) {
-                    memory.extend(read_segment(store, segment)?);
-                }
-                source.resume(Resume {
-                    at: &at,
-                    memory: &mut memory.into_iter(),
-                    planned: &planned,
-                })?;
-            }
-        }
-        let shelf = Shelf::open(
-            Arc::clone(&checkpoint.store),
-            generation,
-            manifest.as_ref(),
-            sources.len(),
-        )?;
-        let log = Log::start(
-            Arc::clone(&checkpoint.store),
-            generation,
-            &logged,
-            sender.clone(),
-        );
-        beginning.generation = generation;
-        beginning.first_epoch = first_epoch;
-        beginning.first_written = committed.max(first_epoch);
-        beginning.checkpoint = manifest.as_ref().map(|manifest| manifest.epoch);
-        replay.extend(logged.plans);
-        if resumed {
-            tracing::info!(
-                query = query.id,
-                "going on from epoch {first_epoch}, replaying {} epochs",
-                replay.len()
-            );
-        }
-        beginning.marks = manifest
-            .as_ref()
-            .and_then(|manifest| manifest.marks.clone());
-        let from = manifest.map(|manifest| manifest.sources);
-        ledger = Some((
-            Ledger {
-                log,
-                shelf,
-                _checkpoint: checkpoint,
-                pending: None,
-                interval: checkpoint_interval,
-                last: now(),
-            },
-            from,
-        ));
-    }
-    let mut positions = Vec::new();
-    let (ledger, from) = match ledger {
-        Some((ledger, from)) => (Some(ledger), from),
-        None => (None, None),
-    };
-    for (index, (mut source, poll)) in sources.into_iter().zip(polls).enumerate() {
-        let planned = replay
-            .front()
-            .map(|plan: &EpochRecord| &plan.sources[index].start);
-        let at = match (planned, &from) {
-            (Some(start), _) => start.clone(),
-            (None, Some(from)) => from[index].at.clone(),
-            (None, None) => {
-                debug_assert!(!resumed, "a query that goes on has a position");
-                source.initial()?
-            }
-        };
-        let end = match trigger {
-            Trigger::AvailableNow | Trigger::Once => Some(source.latest()?),
-            _ => None,
-        };
-        positions.push(Position {
-            source,
-            at,
-            end,
-            poll,
-        });
-    }
-    let mut runs = Runs::new(
-        grouping,
-        writers.len(),
-        beginning.first_written,
-        beginning.first_epoch,
-    );
-    runs.planned = match &ledger {
-        Some(_) => beginning.first_epoch + replay.len() as u64,
-        None => u64::MAX,
-    };
-    let coordinator = Coordinator {
-        event_time,
-        marks: beginning.marks.clone(),
-        marks_after: BTreeMap::new(),
-        query,
-        sources: positions,
-        sinks,
-        trigger,
-        feed,
-        ledger,
-        runs,
-        replay,
-        ends: BTreeMap::new(),
-        writers,
-        stateful,
-        workers,
-        processes,
-        next_epoch: beginning.first_epoch,
-        recorded: beginning.first_written,
-        in_flight: BTreeMap::new(),
-        maybe_more: true,
-        paused: false,
-        stopping: false,
-        suspended: false,
-        failure: None,
-        last_start: None,
-        due_us: 0,
-        begun: now(),
-        looking: Duration::ZERO,
-        waiting: Vec::new(),
-    };
-    if let Some(marks) = &beginning.marks {
-        coordinator.query.set_watermark(marks.before_ms);
-    }
-    let run = move || coordinator.run(&receiver);
-    std::thread::Builder::new()
-        .name("highwater:coordinator".into())
-        .spawn(run)
-        .expect("the system can start a thread");
-    Ok(beginning)
-}
-
-/// Tells each source whom to ring; how often those that cannot are asked.
-fn watch(
-    sources: &mut [Box<dyn Source>],
-    events: &Sender<Event>,
-) -> Result<Vec<Option<Duration>>, SourceError> {
-    let mut polls = Vec::new();
-    for source in sources {
-        let ring = events.clone();
-        let watch = source.watch(Waker::new(move || {
-            let _ = ring.send(Event::Wake);
-        }))?;
-        polls.push(match watch {
-            Watch::Rings => None,
-            Watch::PollEveryMs(ms) => Some(Duration::from_millis(ms.max(1))),
-        });
-    }
-    Ok(polls)
 }
 
 impl Coordinator {
@@ -476,7 +249,11 @@ impl Coordinator {
             self.advance()?;
         }
         let settled = self.runs.is_empty() && self.recorded == self.next_epoch;
+        if self.maybe_more && self.until_due().is_some() {
+            self.meter.waits_for_trigger();
+        }
         if dry && settled {
+            self.meter.idle();
             for waiting in self.waiting.drain(..) {
                 let _ = waiting.send(());
             }
@@ -509,13 +286,16 @@ impl Coordinator {
                 epoch,
                 reports,
                 marks_ms,
-            } => self.complete(epoch, &reports, marks_ms)?,
+            } => self.complete(epoch, reports, marks_ms)?,
             Event::Staged(Staged { last, receipt }) => match receipt {
                 Ok(receipt) => self.runs.staged(last, receipt),
                 Err(text) => self.fail(last, text),
             },
             Event::Uploaded(uploaded) => self.uploaded(uploaded)?,
-            Event::Planned(epoch) => self.runs.planned = self.runs.planned.max(epoch + 1),
+            Event::Planned(epoch) => {
+                self.runs.planned = self.runs.planned.max(epoch + 1);
+                self.meter.logged(epoch);
+            }
             Event::Recorded(epoch) => self.recorded(epoch)?,
             Event::LogFailed(text) => return Err(text),
             Event::Stop => self.stopping = true,
@@ -579,7 +359,8 @@ impl Coordinator {
             let left = ledger.interval.saturating_sub(ledger.last.elapsed());
             left.max(Duration::from_millis(1))
         });
-        [run, checkpoint, self.until_asked()]
+        let idle = self.meter.until_idle_event();
+        [run, checkpoint, self.until_asked(), idle]
             .into_iter()
             .flatten()
             .min()
@@ -614,6 +395,7 @@ impl Coordinator {
 
     /// Opens one epoch if there is something to read.
     fn open_next(&mut self) -> Result<bool, String> {
+        self.meter.begin();
         let again = self.replay.pop_front();
         let replayed = again.is_some();
         let record = match again {
@@ -646,7 +428,9 @@ impl Coordinator {
             position.at = end.clone();
         }
         self.ends.insert(epoch, ends);
-        let mut orders = assign(&record.sources, self.workers, self.processes, epoch);
+        let mut orders = self.meter.time(Phase::GetBatch, || {
+            assign(&record.sources, self.workers, self.processes, epoch)
+        });
         if self.runs.open(epoch, bytes, started) {
             orders.extend(self.stage_orders(epoch));
         }
@@ -656,6 +440,7 @@ impl Coordinator {
             self.begin_pending(epoch);
         }
         self.feed.open(orders);
+        self.meter.opened(epoch, record.clock_us, &record.sources);
         self.in_flight.insert(epoch, bytes);
         if !replayed && let Some(ledger) = &self.ledger {
             ledger.log.plan(record);
@@ -679,7 +464,8 @@ impl Coordinator {
         let once = self.trigger == Trigger::Once;
         let mut sources = Vec::new();
         let mut found = false;
-        for position in &mut self.sources {
+        let meter = &mut self.meter;
+        for (index, position) in self.sources.iter_mut().enumerate() {
             let start = position.at.clone();
             let mut planned = Planned {
                 start: start.clone(),
@@ -690,9 +476,12 @@ impl Coordinator {
                 let admitted = retried(|| {
                     let to = match &position.end {
                         Some(end) => end.clone(),
-                        None => position.source.latest()?,
+                        None => meter.time(Phase::LatestOffset, || position.source.latest())?,
                     };
-                    position.source.admit(&planned.end, &to, share)
+                    meter.latest(index, &to);
+                    meter.time(Phase::GetOffset, || {
+                        position.source.admit(&planned.end, &to, share)
+                    })
                 })?;
                 let Some(admitted) = admitted else { break };
                 found = true;
@@ -731,7 +520,7 @@ impl Coordinator {
     fn complete(
         &mut self,
         epoch: u64,
-        reports: &[Report],
+        reports: Vec<Report>,
         marks_ms: Vec<i64>,
     ) -> Result<(), String> {
         if self
@@ -745,6 +534,9 @@ impl Coordinator {
             self.fail(epoch, text);
             return Ok(());
         }
+        let counted = reports.into_iter().map(|report| report.metrics).collect();
+        let watermark_ms = (!marks_ms.is_empty()).then(|| self.watermark_ms());
+        self.meter.counted(epoch, counted, watermark_ms);
         self.in_flight.remove(&epoch);
         if !marks_ms.is_empty() {
             let marks = MarksRecord {
@@ -802,6 +594,7 @@ impl Coordinator {
             for sink in &mut self.sinks {
                 retried(|| sink.commit(run.first..=run.last, &run.receipts))?;
             }
+            self.meter.added(run.last);
             crate::failpoint::reach("commit.after");
             let rows = run.receipts.iter().map(|receipt| receipt.rows).sum();
             self.query.add_committed(run.last + 1 - run.first, rows);
@@ -817,11 +610,17 @@ impl Coordinator {
         self.publish()
     }
 
-    /// The sink has everything up to `epoch`, and a restart knows it.
+    /// The sink has everything up to `epoch`, and a restart knows it. With a checkpoint directory, sources hear of it
+    /// when no checkpoint that is kept would read it again.
     fn recorded(&mut self, epoch: u64) -> Result<(), String> {
         self.recorded = self.recorded.max(epoch + 1);
-        if let Some(ends) = self.ends.get(&epoch) {
+        self.meter.committed(epoch);
+        if self.ledger.is_none()
+            && let Some(ends) = self.ends.get(&epoch)
+        {
             for (position, end) in self.sources.iter_mut().zip(ends) {
+                // Nobody will ask for it: there is no restart.
+                drop(position.source.remember(end));
                 position
                     .source
                     .committed(end)
@@ -843,141 +642,6 @@ impl Coordinator {
         let keep = last.min(pending.unwrap_or(u64::MAX));
         self.ends.retain(|epoch, _| *epoch >= keep);
         self.marks_after.retain(|epoch, _| *epoch >= keep);
-    }
-
-    fn checkpoint_is_due(&self) -> bool {
-        let due = |ledger: &Ledger| ledger.last.elapsed() >= ledger.interval;
-        self.ledger.as_ref().is_some_and(due)
-    }
-
-    fn checkpoint_orders(&self, epoch: u64, settled: bool) -> Vec<Order> {
-        let peers = if self.stateful {
-            self.workers * self.processes
-        } else {
-            0
-        };
-        let order = |worker| Order::Checkpoint {
-            worker,
-            epoch,
-            settled,
-        };
-        (0..peers).map(order).collect()
-    }
-
-    fn begin_pending(&mut self, epoch: u64) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.last = now();
-            ledger.pending = Some(Pending {
-                epoch,
-                uploads: Vec::new(),
-            });
-        }
-    }
-
-    /// Asks for a checkpoint after `epoch`, which is over.
-    fn begin_checkpoint(&mut self, epoch: u64, settled: bool) {
-        let orders = self.checkpoint_orders(epoch, settled);
-        if !orders.is_empty() {
-            self.feed.note(orders);
-        }
-        self.begin_pending(epoch);
-    }
-
-    fn uploaded(&mut self, mut uploaded: Uploaded) -> Result<(), String> {
-        if let Some(text) = uploaded.failure.take() {
-            return Err(text);
-        }
-        let pending = self.ledger.as_mut().and_then(|l| l.pending.as_mut());
-        if let Some(pending) = pending
-            && pending.epoch == uploaded.epoch
-        {
-            pending.uploads.push(uploaded);
-        }
-        Ok(())
-    }
-
-    /// Publishes the pending checkpoint once every worker has left its state and the sink has the epoch.
-    fn publish(&mut self) -> Result<(), String> {
-        let Some(ledger) = &mut self.ledger else {
-            return Ok(());
-        };
-        let expected = if self.stateful {
-            self.workers * self.processes
-        } else {
-            0
-        };
-        let recorded = self.recorded;
-        let whole =
-            |pending: &mut Pending| pending.uploads.len() == expected && pending.epoch < recorded;
-        let over = |pending: &Pending| pending.epoch < self.runs.completed;
-        let Some(mut pending) = ledger.pending.take_if(|p| whole(p) && over(p)) else {
-            return Ok(());
-        };
-        pending.uploads.sort_by_key(|uploaded| uploaded.worker);
-        let ends = self
-            .ends
-            .get(&pending.epoch)
-            .expect("kept for the checkpoint");
-        let publish = || {
-            let mut states: Vec<SourceState> = Vec::new();
-            for (index, (position, at)) in self.sources.iter_mut().zip(ends).enumerate() {
-                let source = position.source.as_mut();
-                states.push(ledger.shelf.remember(index, source, at)?);
-            }
-            let written: u64 = pending.uploads.iter().map(|u| u.bytes_written).sum();
-            let parts = pending.uploads.into_iter().flat_map(|u| u.parts).collect();
-            let marks = self.marks_after.get(&pending.epoch).cloned();
-            ledger.shelf.publish(pending.epoch, states, marks, parts)?;
-            tracing::debug!(
-                query = self.query.id,
-                epoch = pending.epoch,
-                written,
-                "checkpoint"
-            );
-            Ok(())
-        };
-        publish().map_err(|error: crate::CheckpointError| error_chain(&error))?;
-        if let Some(epoch) = ledger.shelf.forgotten() {
-            ledger.log.forget(epoch);
-        }
-        self.forget_ends();
-        Ok(())
-    }
-}
-
-/// An error that may pass by itself.
-trait MayPass: std::error::Error {
-    fn retry(&self) -> Retry;
-}
-
-impl MayPass for SourceError {
-    fn retry(&self) -> Retry {
-        self.retry
-    }
-}
-
-impl MayPass for SinkError {
-    fn retry(&self) -> Retry {
-        self.retry
-    }
-}
-
-/// Asks again while the error says that it may pass.
-fn retried<T, E: MayPass>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, String> {
-    let mut tries = 0;
-    loop {
-        match attempt() {
-            Ok(value) => return Ok(value),
-            Err(error) if error.retry() == Retry::Later && tries < RETRIES => {
-                tries += 1;
-                tracing::warn!(
-                    "{}; trying again ({tries} of {RETRIES})",
-                    error_chain(&error)
-                );
-                std::thread::sleep(RETRY_PAUSE * tries);
-            }
-            Err(error) => return Err(error_chain(&error)),
-        }
     }
 }
 

@@ -2,6 +2,7 @@ use std::ops::RangeInclusive;
 
 use super::*;
 use crate::dataflow::feed;
+use crate::query::About;
 use crate::sink::{Receipt, SinkError};
 use crate::source::{Admitted, Reader};
 
@@ -78,7 +79,7 @@ fn endless(bytes: u64) -> Bench {
     let (events, receiver) = crossbeam_channel::unbounded();
     let (recorder, committed) = crossbeam_channel::unbounded();
     let (feed, opened) = feed();
-    let query = Arc::new(QueryShared::new("id".into(), None, None));
+    let query = Arc::new(QueryShared::new(About::default()));
     assert!(query.begin(0, Some(events.clone())));
     start(Coordination {
         query: Arc::clone(&query),
@@ -94,6 +95,8 @@ fn endless(bytes: u64) -> Bench {
         stateful: false,
         workers: 1,
         processes: 1,
+        observed: Vec::new(),
+        planning_us: 0,
         event_time: EventTime {
             no_data_epochs: false,
             policy: Policy::Min,
@@ -141,6 +144,7 @@ fn a_commit_lets_the_next_epoch_in() {
     let before = settled(&bench);
     let report = |failure: Option<&str>| Report {
         failure: failure.map(str::to_string),
+        ..Report::default()
     };
     let receipt = Receipt {
         worker: 0,

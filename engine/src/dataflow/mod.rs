@@ -16,8 +16,9 @@ use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
 use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::Budget;
+use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
-use highwater_operators::{Failure, OperatorError, Rows, exchange, stage};
+use highwater_operators::{Failure, OperatorError, Rows, exchange, observe, stage};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
@@ -30,6 +31,7 @@ use crate::checkpoint::{self, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
 use crate::plan::{Compiled, Node};
+use crate::progress::stopwatch_us;
 use crate::query::QueryShared;
 use crate::sink::{Placement, SinkFactory};
 use crate::source::Reader;
@@ -78,6 +80,7 @@ impl Blueprint {
         let (index, peers) = (worker.index(), worker.peers());
         worker.dataflow_named(&self.name, |scope| {
             let failure = Failure::default();
+            let meters = Meters::new(index, stopwatch_us);
             let first_epoch = beginning.first_epoch;
             let fail = |error: String| failure.set(first_epoch, OperatorError::Other(error));
             let manifest = match (&self.store, beginning.checkpoint) {
@@ -112,6 +115,7 @@ impl Blueprint {
                 watermarks: None,
                 orders: orders.clone(),
                 failure: failure.clone(),
+                meters: meters.clone(),
                 registry: Rc::clone(&registry),
                 first_epoch,
                 manifest: manifest.clone(),
@@ -137,7 +141,8 @@ impl Blueprint {
                 first_epoch,
                 first_written: beginning.first_written,
             };
-            let sayings = write::write(rows, orders.clone(), writer, begin, failure.clone());
+            let sayings =
+                write::write(rows, orders.clone(), writer, begin, failure.clone(), meters);
             let coordinator = self.coordinator.clone().filter(|_| index == 0);
             if let Some(store) = &self.store
                 && !registry.borrow().is_empty()
@@ -161,6 +166,7 @@ struct Render<'a, 's> {
     blueprint: &'a Blueprint,
     orders: Stream<'s, u64, Vec<Order>>,
     failure: Failure,
+    meters: Meters,
     registry: save::Registry,
     first_epoch: u64,
     manifest: Option<Rc<Manifest>>,
@@ -217,6 +223,7 @@ impl<'s> Render<'_, 's> {
             Arc::clone(&used.at),
             used.delay_ms,
             from_ms.copied().unwrap_or(0),
+            &self.meters,
             &self.failure,
         );
         self.followed.borrow_mut().marks.insert(index, mark);
@@ -259,6 +266,7 @@ impl<'s> Render<'_, 's> {
                     columns,
                     edge.clone(),
                     failure.clone(),
+                    self.meters.clone(),
                 )
             }
             Node::Stage { input, steps } => {
@@ -266,7 +274,10 @@ impl<'s> Render<'_, 's> {
             }
             Node::Watermark { input, watermark } => self.watermark(input, *watermark),
             Node::Aggregate { input, aggregation } => {
-                let state = self.state(&aggregation.name);
+                let state = State {
+                    meter: self.meters.operator("stateStoreSave"),
+                    ..self.state(&aggregation.name)
+                };
                 let snapshots = state.snapshots.clone();
                 let aggregated = aggregate::aggregate_with_state(
                     self.node(input),
@@ -282,6 +293,12 @@ impl<'s> Render<'_, 's> {
                 });
                 aggregated.rows
             }
+            Node::Observe { input, observed } => observe::observe(
+                self.node(input),
+                observed.aggregation.clone(),
+                &self.meters,
+                failure,
+            ),
             Node::Union { inputs, edge } => {
                 let inputs: Vec<_> = inputs.iter().map(|input| self.node(input).stream).collect();
                 let stream = self.orders.scope().concatenate(inputs);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, UInt64Array};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use highwater_operators::metrics::Meters;
 use highwater_operators::{Batch, BatchBuilder, Edge, Failure, OperatorError, Rows};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
@@ -41,6 +42,7 @@ pub(crate) fn read<'s>(
     columns: Vec<usize>,
     edge: Edge,
     failure: Failure,
+    meters: Meters,
 ) -> Rows<'s> {
     let scope = orders.scope();
     let out_edge = edge.clone();
@@ -80,6 +82,7 @@ pub(crate) fn read<'s>(
                         if failure.covers(epoch) || rows.num_rows() == 0 {
                             continue;
                         }
+                        meters.read(epoch, source, rows.num_rows() as u64);
                         match job.finish(rows, &edge) {
                             Ok(rows) => output
                                 .session_with_builder(&job.epoch)

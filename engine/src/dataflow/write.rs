@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crossbeam_channel::Sender;
+use highwater_operators::metrics::{Meters, WorkerMetrics};
 use highwater_operators::watermark::Account;
 use highwater_operators::{Batch, Failure, OperatorError, Rows};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ use crate::sink::{Receipt, SinkWriter};
 pub(crate) struct Report {
     /// The first failure on this worker so far, if it covers the epoch.
     pub(crate) failure: Option<String>,
+    /// What it counted.
+    pub(crate) metrics: WorkerMetrics,
 }
 
 /// What one worker's writer says of a run of epochs.
@@ -73,6 +76,7 @@ pub(crate) fn write<'s>(
     writer: Option<Box<dyn SinkWriter>>,
     begin: Begin,
     failure: Failure,
+    meters: Meters,
 ) -> Stream<'s, u64, Vec<Said>> {
     let schema = rows.edge.physical();
     let mut desk = Desk {
@@ -129,9 +133,10 @@ pub(crate) fn write<'s>(
                             break;
                         }
                         for batch in pending.remove(&epoch).unwrap_or_default() {
-                            let written = batch
-                                .into_rows(&schema)
-                                .and_then(|rows| desk.write(epoch, &rows));
+                            let written = batch.into_rows(&schema).and_then(|rows| {
+                                meters.wrote(epoch, rows.num_rows() as u64);
+                                desk.write(epoch, &rows)
+                            });
                             if let Err(error) = written {
                                 failure.set(epoch, error);
                             }
@@ -143,9 +148,11 @@ pub(crate) fn write<'s>(
                             held = None;
                             break;
                         }
+                        let metrics = meters.take(epoch);
                         let text = failure.text().filter(|_| failure.covers(epoch));
                         output.session(capability).give(Said::Epoch(Report {
                             failure: text.map(|(_, text)| plain(&text)),
+                            metrics,
                         }));
                         capability.downgrade(&(epoch + 1));
                     }

@@ -16,9 +16,9 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes, needs_order};
 use highwater_operators::stage::Step;
-use highwater_query::{TimeWindow, Watermark, node_of};
+use highwater_query::{Observe, TimeWindow, Watermark, node_of};
 
-use super::{Node, SourceUse, WatermarkUse, event_time, modes, pushdown};
+use super::{Node, Observed, SourceUse, WatermarkUse, event_time, modes, pushdown};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::OutputMode;
@@ -76,6 +76,7 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
         watermarks: Vec::new(),
         ordered: wants_order(&optimized)?,
         aggregations: 0,
+        observed: Vec::new(),
     };
     let root = compiler.node(&optimized)?;
     let stateful = compiler.aggregations > 0;
@@ -114,6 +115,9 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
             LogicalPlan::Aggregate(aggregate) => (0..aggregate.group_expr.len()).collect(),
             LogicalPlan::Filter(filter) => keys(&filter.input),
             LogicalPlan::SubqueryAlias(alias) => keys(&alias.input),
+            LogicalPlan::Extension(_) => {
+                node_of::<Observe>(plan).map_or_else(Vec::new, |o| keys(&o.input))
+            }
             LogicalPlan::Projection(projection) => {
                 let below = keys(&projection.input);
                 let schema = projection.input.schema();
@@ -144,6 +148,8 @@ struct Compiler {
     watermarks: Vec<WatermarkUse>,
     ordered: bool,
     aggregations: usize,
+    /// The names of the observations so far.
+    observed: Vec<String>,
 }
 
 impl Compiler {
@@ -153,6 +159,9 @@ impl Compiler {
         }
         if let Some(window) = node_of::<TimeWindow>(plan) {
             return self.node(&window.lowered().map_err(Error::run)?);
+        }
+        if let Some(observe) = node_of::<Observe>(plan) {
+            return self.observe(observe);
         }
         match plan {
             LogicalPlan::TableScan(scan) => {
@@ -295,6 +304,25 @@ impl Compiler {
         }
     }
 
+    fn observe(&mut self, observe: &Observe) -> Result<Node, Error> {
+        let input = self.node(&observe.input)?;
+        let observed = Observed::new(observe, input.edge())?;
+        if self.observed.iter().any(|known| known == observed.name()) {
+            return Err(Error::refused(
+                "DUPLICATED_METRICS_NAME",
+                format!(
+                    "two observations of one query are called \"{}\"",
+                    observed.name()
+                ),
+            ));
+        }
+        self.observed.push(observed.name().to_string());
+        Ok(Node::Observe {
+            input: Box::new(input),
+            observed: Box::new(observed),
+        })
+    }
+
     fn watermark(&mut self, node: &Watermark) -> Result<Node, Error> {
         let input = self.node(&node.input)?;
         let column = [Expr::Column(node.column.clone())];
@@ -355,7 +383,7 @@ fn stage(input: Node, step: Step) -> Node {
     }
 }
 
-fn arrow_schema(schema: &DFSchema) -> SchemaRef {
+pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone())
 }
 
@@ -384,7 +412,10 @@ fn no_clock(exprs: &[Expr]) -> Result<(), Error> {
     Ok(())
 }
 
-fn physical(exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>, Error> {
+pub(super) fn physical(
+    exprs: &[Expr],
+    schema: &DFSchema,
+) -> Result<Vec<Arc<dyn PhysicalExpr>>, Error> {
     no_clock(exprs)?;
     let (props, context) = (ExecutionProps::new(), Default::default());
     exprs
@@ -394,7 +425,7 @@ fn physical(exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExp
 }
 
 /// The calls of an aggregation of a stream.
-fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
+pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
     no_clock(&aggregate.aggr_expr)?;
     let calls = lowered(aggregate)?;
     for call in &calls {

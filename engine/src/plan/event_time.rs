@@ -13,8 +13,8 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
 };
 use highwater_query::{
-    Form, Grid, TimeWindow, Watermark, node_of, same_event_time, window_end, window_of_end,
-    window_width,
+    Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, window_end,
+    window_of_end, window_width,
 };
 
 /// Which columns of a plan's output are event time under a watermark.
@@ -33,6 +33,9 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
             columns[index] = true;
         }
         return columns;
+    }
+    if let Some(observe) = node_of::<Observe>(plan) {
+        return watermarked(&observe.input);
     }
     if let Some(window) = node_of::<TimeWindow>(plan) {
         let mut columns = watermarked(&window.input);

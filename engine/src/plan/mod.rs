@@ -3,6 +3,7 @@
 mod compile;
 mod event_time;
 mod modes;
+mod observe;
 mod pushdown;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
+pub(crate) use observe::{Observed, merger};
 
 use crate::checkpoint::OperatorShape;
 use crate::source::SourceFactory;
@@ -61,6 +63,13 @@ pub(crate) enum Node {
         /// What to compute.
         aggregation: Box<Aggregation>,
     },
+    /// The rows, observed on their way.
+    Observe {
+        /// The rows.
+        input: Box<Node>,
+        /// What is observed.
+        observed: Box<Observed>,
+    },
     /// Rows whose event times move watermark number `watermark`.
     Watermark {
         /// The rows.
@@ -91,6 +100,7 @@ impl Node {
             Node::Source { .. } => {}
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
+            | Node::Observe { input, .. }
             | Node::Aggregate { input, .. } => input.for_each(visit),
             Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
         }
@@ -103,10 +113,44 @@ impl Node {
         found
     }
 
+    /// What comes out.
+    pub(crate) fn edge(&self) -> Edge {
+        match self {
+            Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
+            Node::Aggregate { aggregation, .. } => Edge::plain(Arc::clone(&aggregation.schema)),
+            Node::Observe { observed, .. } => observed.edge.clone(),
+            Node::Watermark { input, .. } => input.edge(),
+            Node::Stage { input, steps } => {
+                let last = steps.iter().rev().find_map(|step| match step {
+                    Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
+                    Step::Filter(_) => None,
+                });
+                let below = input.edge();
+                Edge {
+                    rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
+                    ..below
+                }
+            }
+        }
+    }
+
+    /// Every observation below and here.
+    pub(crate) fn observed(&self) -> Vec<Observed> {
+        let mut found = Vec::new();
+        self.for_each(&mut |node| {
+            if let Node::Observe { observed, .. } = node {
+                found.push(observed.as_ref().clone());
+            }
+        });
+        found
+    }
+
     fn collect_operators(&self, found: &mut Vec<OperatorShape>) {
         match self {
             Node::Source { .. } => {}
-            Node::Stage { input, .. } | Node::Watermark { input, .. } => {
+            Node::Stage { input, .. }
+            | Node::Watermark { input, .. }
+            | Node::Observe { input, .. } => {
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
@@ -176,6 +220,10 @@ impl Node {
                     calls.join(", "),
                     aggregation.emit
                 )?;
+                input.write(f, depth + 1)
+            }
+            Node::Observe { input, observed } => {
+                writeln!(f, "{pad}Observe as {}", observed.name())?;
                 input.write(f, depth + 1)
             }
             Node::Watermark { input, watermark } => {

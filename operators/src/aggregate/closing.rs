@@ -54,7 +54,6 @@ pub(crate) struct Settled {
     /// Their keys.
     pub(crate) keys: Vec<ArrayRef>,
     /// How many groups were late.
-    #[expect(dead_code, reason = "the operator's meter takes it")]
     pub(crate) late: u64,
 }
 

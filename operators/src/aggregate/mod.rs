@@ -29,10 +29,12 @@ use timely::dataflow::operators::Operator;
 
 use crate::arrangement::{Budget, Shared, Snapshot, Snapshots};
 use crate::epoch::{Input, Travel, run_inputs};
+use crate::metrics::OperatorMeter;
 use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
-use calls::Plan;
+pub(crate) use calls::Plan;
+pub(crate) use groups::{Groups, evaluate};
 use owner::Owner;
 
 pub use closing::Panes;
@@ -93,6 +95,8 @@ pub struct State {
     pub read: Option<ReadState>,
     /// Where snapshots are asked for and found.
     pub snapshots: Snapshots,
+    /// Counts what the operator does.
+    pub meter: OperatorMeter,
     /// The memory it shares with others; without one, all state stays in memory.
     pub budget: Option<Arc<Budget>>,
 }

@@ -19,6 +19,7 @@ use crate::epoch::Kernel;
 use crate::exchange::{evaluate_keys, take_rows};
 use crate::failure::guard;
 use crate::keys::Encoded;
+use crate::metrics::OperatorMeter;
 use crate::watermark::Marks;
 use crate::{Batch, OperatorError};
 
@@ -41,6 +42,9 @@ pub(crate) struct Owner {
     spare: Spare,
     arrangement: Arrangement,
     snapshots: Snapshots,
+    meter: OperatorMeter,
+    /// Keys in the state.
+    live: u64,
     worker: usize,
     peers: usize,
 }
@@ -72,16 +76,23 @@ impl Owner {
                 peers,
             };
             match &state.read {
-                Some(read) => arrangement.restore(&read(&plan.state_schema)?, &ownership),
-                None => arrangement.restore(&state.restore, &ownership),
+                Some(read) => arrangement.restore(&read(&plan.state_schema)?, &ownership)?,
+                None => arrangement.restore(&state.restore, &ownership)?,
             }
+            arrangement.live()
         });
+        let (live, restored) = match restored {
+            Ok(live) => (live, Ok(())),
+            Err(error) => (0, Err(error)),
+        };
         let owner = Owner {
             plan,
             intake,
             spare: Spare::default(),
             arrangement,
             snapshots: state.snapshots,
+            meter: state.meter,
+            live,
             worker,
             peers,
         };
@@ -151,24 +162,45 @@ impl Kernel for Owner {
         };
         let closes = plan.event_time && plan.emit != Emit::All;
         let before_us = closes.then(|| marks.before.saturating_mul(1_000));
-        match touched {
-            None => self.arrangement.advance(epoch)?,
-            Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, before_us, out)?,
-            Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, before_us, out)?,
-        }
+        let meter = self.meter.clone();
+        let (done, update_us) = meter.timed(|| match touched {
+            None => self.arrangement.advance(epoch),
+            Some(Touched::Groups(groups)) => self.finish_groups(epoch, groups, before_us, out),
+            Some(Touched::Rows(rows)) => self.finish_rows(epoch, &rows, before_us, out),
+        });
+        done?;
         if plan.emit == Emit::All {
             self.emit_below(None, out)?;
         }
         if closes {
             let bound = closing::bound(&plan, marks.now.saturating_mul(1_000))?;
-            if plan.emit == Emit::Closed {
-                self.emit_below(Some(&bound), out)?;
-            }
-            self.arrangement.forget_below(&bound);
+            let (removed, remove_us) = meter.timed(|| {
+                let removed = match plan.emit {
+                    Emit::Closed => self.emit_below(Some(&bound), out)?,
+                    _ => self.count_below(&bound)?,
+                };
+                self.arrangement.forget_below(&bound);
+                Ok::<_, OperatorError>(removed)
+            });
+            let removed = removed?;
+            self.live -= removed;
+            self.arrangement.set_live(self.live);
+            meter.count(epoch, |counts| {
+                counts.rows_removed += removed;
+                counts.remove_us += remove_us;
+            });
         }
         let (worker, peers) = (self.worker, self.peers);
-        self.snapshots
-            .offer(epoch, || self.arrangement.snapshot(worker, peers));
+        let ((), commit_us) = meter.timed(|| {
+            self.snapshots
+                .offer(epoch, || self.arrangement.snapshot(worker, peers));
+        });
+        meter.count(epoch, |counts| {
+            counts.update_us += update_us;
+            counts.commit_us += commit_us;
+            counts.rows_total = self.live;
+            counts.bytes = self.arrangement.bytes();
+        });
         Ok(())
     }
 }
@@ -260,6 +292,7 @@ impl Owner {
         let plan = Rc::clone(&self.plan);
         let mut keys = groups.take_keys()?;
         if let Some(settled) = closing::settle(&plan, &keys, before_us)? {
+            self.meter.late(epoch, settled.late);
             let states = groups.take_states(&plan)?;
             let states = take_rows(&states, &settled.rows)?;
             groups.intern(&settled.keys, settled.rows.len())?;
@@ -288,6 +321,7 @@ impl Owner {
         let mut keys = evaluate_keys(&plan.keys, rows)?;
         let mut settled_rows = None;
         if let Some(settled) = closing::settle(&plan, &keys, before_us)? {
+            self.meter.late(epoch, settled.late);
             settled_rows = Some(take_rows(rows, &settled.rows)?);
             keys = settled.keys;
         }
@@ -339,6 +373,11 @@ impl Owner {
             diffs: None,
         };
         self.arrangement.insert(epoch, &changes)?;
+        let groups = lookup.order.len() as u64;
+        self.live += groups - lookup.stored_groups.len() as u64;
+        self.arrangement.set_live(self.live);
+        self.meter
+            .count(epoch, |counts| counts.rows_updated += groups);
         if self.plan.emit != Emit::Changed {
             return Ok(());
         }
@@ -352,19 +391,31 @@ impl Owner {
         self.emit(columns, states.num_rows(), out)
     }
 
-    /// Emits the groups below `bound`, or all, in key order.
+    /// How many groups there are below `bound`.
+    fn count_below(&self, bound: &[u8]) -> Result<u64, OperatorError> {
+        let mut scan = self.arrangement.scan(&[], Some(bound))?;
+        let mut groups = 0;
+        while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+            groups += chunk.len() as u64;
+        }
+        Ok(groups)
+    }
+
+    /// Emits the groups below `bound`, or all, in key order. How many they are.
     fn emit_below(
         &mut self,
         bound: Option<&[u8]>,
         out: &mut dyn FnMut(RecordBatch),
-    ) -> Result<(), OperatorError> {
+    ) -> Result<u64, OperatorError> {
         let mut scan = self.arrangement.scan(&[], bound)?;
+        let mut groups = 0;
         while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+            groups += chunk.len() as u64;
             let mut columns = self.plan.codec.decode(chunk.keys())?;
             columns.extend(evaluate(&self.plan, chunk.values())?);
             self.emit(columns, chunk.len(), out)?;
         }
-        Ok(())
+        Ok(groups)
     }
 
     fn emit(

@@ -154,7 +154,7 @@ impl Work {
             }
             let consumed = match self.share_stored(&sides)? {
                 Some(rows) => rows,
-                None => self.merge_rows(&mut sides, over)?,
+                None => self.merge_rows(&mut sides, over, *fuel as usize)?,
             };
             *fuel -= consumed as isize;
         }
@@ -164,12 +164,13 @@ impl Work {
         Ok(done)
     }
 
+    /// Consumes about `fuel` rows of the blocks that the sides stand in, or fewer; returns how many.
     fn merge_rows(
         &mut self,
         sides: &mut Sides,
         over: (bool, bool),
+        fuel: usize,
     ) -> Result<usize, OperatorError> {
-        let (i, j) = (self.older.row, self.newer.row);
         if over.1 {
             let a = sides.older.load(self.older.block)?;
             return self.copy(Side::Older, a, a.len());
@@ -178,21 +179,28 @@ impl Work {
             let b = sides.newer.load(self.newer.block)?;
             return self.copy(Side::Newer, b, b.len());
         }
-        sides.older.load(self.older.block)?;
-        let b = sides.newer.load(self.newer.block)?;
-        let a = sides.older.loaded(self.older.block);
-        match a.compare(i, b.prefixes[j], b.key(j)) {
-            // Only one run has keys in this stretch: gallop to its end.
-            Ordering::Less => {
-                let end = a.seek(i, b.prefixes[j], b.key(j));
-                self.copy(Side::Older, a, end)
-            }
-            Ordering::Greater => {
-                let end = b.seek(j, a.prefixes[i], a.key(i));
-                self.copy(Side::Newer, b, end)
-            }
-            Ordering::Equal => self.combine(a, b),
+        let blocks = (self.older.block, self.newer.block);
+        sides.older.load(blocks.0)?;
+        let b = sides.newer.load(blocks.1)?;
+        let a = sides.older.loaded(blocks.0);
+        // As long as both sides stay where they are: random keys take turns row by row.
+        let mut consumed = 0;
+        while consumed < fuel && (self.older.block, self.newer.block) == blocks {
+            let (i, j) = (self.older.row, self.newer.row);
+            consumed += match a.compare(i, b.prefixes[j], b.key(j)) {
+                // Only one run has keys in this stretch: gallop to its end.
+                Ordering::Less => {
+                    let end = a.seek(i, b.prefixes[j], b.key(j));
+                    self.copy(Side::Older, a, end)?
+                }
+                Ordering::Greater => {
+                    let end = b.seek(j, a.prefixes[i], a.key(i));
+                    self.copy(Side::Newer, b, end)?
+                }
+                Ordering::Equal => self.combine(a, b)?,
+            };
         }
+        Ok(consumed)
     }
 
     /// Takes over a whole block that lies in a file, without reading it, if its keys are all below those of the other

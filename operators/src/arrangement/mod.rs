@@ -89,6 +89,7 @@ impl Shared {
             kind: self.1.kind,
             upper,
             floor: self.1.floor.borrow().clone(),
+            live: self.1.live.get(),
             runs: runs.iter().map(|run| SnapshotRun::of(run)).collect(),
         }
     }
@@ -143,6 +144,36 @@ impl Arrangement {
     /// The epoch after the last one that is in.
     pub fn upper(&self) -> u64 {
         self.upper
+    }
+
+    /// About how many bytes of memory its runs take, rows that a merge has yet to drop included.
+    pub fn bytes(&self) -> u64 {
+        let mut bytes = 0;
+        self.shared
+            .0
+            .borrow()
+            .map_batches(|run| bytes += run.resident_bytes() as u64);
+        bytes
+    }
+
+    /// How many keys there are. Reads them all the first time, unless a snapshot knew; then whoever changes the
+    /// arrangement counts along with [`Arrangement::set_live`].
+    pub fn live(&self) -> Result<u64, OperatorError> {
+        if let Some(known) = self.shape.live.get() {
+            return Ok(known);
+        }
+        let mut scan = self.scan(&[], None)?;
+        let mut rows = 0;
+        while let Some(chunk) = scan.next_chunk(self.shape.limits.rows)? {
+            rows += chunk.len() as u64;
+        }
+        self.shape.live.set(Some(rows));
+        Ok(rows)
+    }
+
+    /// Says how many keys there are now.
+    pub fn set_live(&self, keys: u64) {
+        self.shape.live.set(Some(keys));
     }
 
     /// All runs that hold rows, oldest first.
@@ -267,6 +298,7 @@ impl Arrangement {
 
     fn restore_own(&mut self, own: &Snapshot) -> Result<(), OperatorError> {
         self.forget_below(&own.floor);
+        self.shape.live.set(own.live);
         for run in &own.runs {
             let mut parts = run.parts.to_vec();
             if self.shape.budget.is_none() {
@@ -321,10 +353,13 @@ impl Arrangement {
         }
         let mut scan = Scan::new(&self.shape, runs, &[], None)?;
         let mut output = Output::new(&self.shape, false);
+        let mut live = 0;
         while let Some(chunk) = scan.next_chunk(output.limits().rows)? {
+            live += chunk.len() as u64;
             output.push(chunk.into_block())?;
             output.spill_if_full();
         }
+        self.set_live(live);
         let parts = output.finish(0, upper)?;
         self.insert_parts(upper - 1, parts)
     }

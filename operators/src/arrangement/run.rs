@@ -1,6 +1,6 @@
 //! A run: sorted rows in blocks, immutable, of a stretch of epochs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub struct Shape {
     pub limits: Limits,
     /// Keys below it are forgotten: readers skip them, merges drop them.
     pub(crate) floor: RefCell<Vec<u8>>,
+    /// How many keys there are, where the operator counts them.
+    pub(crate) live: Cell<Option<u64>>,
     /// The memory its runs share with others; without one, all stays in memory.
     pub(crate) budget: Option<Arc<Budget>>,
     /// What went wrong where nobody could be told: a merge that could not read or write. What the arrangement holds
@@ -54,6 +56,7 @@ impl Shape {
             values,
             limits,
             floor: RefCell::default(),
+            live: Cell::new(None),
             budget: None,
             broken: RefCell::default(),
         }

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub upper: u64,
     /// Keys below it are forgotten.
     pub floor: Vec<u8>,
+    /// How many keys there are, where that is known.
+    pub live: Option<u64>,
     /// The runs that hold rows, oldest first.
     pub runs: Vec<SnapshotRun>,
 }

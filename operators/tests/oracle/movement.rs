@@ -13,6 +13,7 @@ use datafusion::scalar::ScalarValue;
 use highwater_operators::aggregate::{Emit, aggregate};
 use highwater_operators::epoch::{Kernel, run_epochs};
 use highwater_operators::exchange::{exchange, gather};
+use highwater_operators::metrics::Meters;
 use highwater_operators::stage::{Step, stage};
 use highwater_operators::watermark::{Marks, Policy, Watermarks, watermark};
 use highwater_operators::{Batch, BatchBuilder, Edge, OperatorError, Rows};
@@ -192,10 +193,11 @@ fn watermarks_depend_on_the_rows_alone() {
                 seed,
                 move |rows, failure| {
                     let at = || col("ts", &schema()).unwrap();
-                    let (rows, all) = watermark(rows, at(), delay, 0, failure);
+                    let (rows, all) = watermark(rows, at(), delay, 0, &Meters::default(), failure);
                     let filter = vec![Step::Filter(col("b", &schema()).unwrap())];
                     let some = stage(rows.clone(), "only b", filter, failure);
-                    let (some, mark) = watermark(some, at(), other_delay, 0, failure);
+                    let (some, mark) =
+                        watermark(some, at(), other_delay, 0, &Meters::default(), failure);
                     let marks = Watermarks::new(vec![all, mark], policy, 0);
                     let edge = Edge::plain(marks_schema());
                     let inputs = vec![rows, some];
@@ -241,7 +243,7 @@ fn a_restarted_watermark_goes_on_where_it_stood() {
         1,
         |rows, failure| {
             let at = col("ts", &schema()).unwrap();
-            let (rows, mark) = watermark(rows, at, 0, 5_000_000_000, failure);
+            let (rows, mark) = watermark(rows, at, 0, 5_000_000_000, &Meters::default(), failure);
             let marks = Watermarks::new(vec![mark], Policy::Min, 4_000_000_000);
             let edge = Edge::plain(marks_schema());
             run_epochs("Record", vec![rows], Some(marks), 2, edge, failure, |_| {

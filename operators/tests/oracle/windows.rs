@@ -14,6 +14,7 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::{
     AggregateCall, Aggregation, Emit, Panes, State, aggregate_with_state,
 };
+use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermarks, watermark};
 
 use crate::cluster::{CLUSTERS, Cluster, run};
@@ -91,11 +92,12 @@ impl Case {
                 filter: None,
             }
         });
-        let mut fields: Vec<Field> = Vec::new();
-        fields.push(schema.field(1).clone());
-        fields.push(schema.field(2).clone());
-        fields.push(Field::new("n", DataType::Int64, true));
-        fields.push(Field::new("s", DataType::Int64, true));
+        let fields = vec![
+            schema.field(1).clone(),
+            schema.field(2).clone(),
+            Field::new("n", DataType::Int64, true),
+            Field::new("s", DataType::Int64, true),
+        ];
         Aggregation {
             name: "windows".into(),
             keys: ["pane", "k"]
@@ -181,7 +183,8 @@ impl Case {
             seed,
             move |rows, failure| {
                 let at = col("at", &schema()).unwrap();
-                let (rows, mark) = watermark(rows, at, case.delay_ms, 0, failure);
+                let (rows, mark) =
+                    watermark(rows, at, case.delay_ms, 0, &Meters::default(), failure);
                 let marks = Some(Watermarks::new(vec![mark], Policy::Min, 0));
                 let state = State::default();
                 aggregate_with_state(rows, case.aggregation(), marks, state, failure).rows

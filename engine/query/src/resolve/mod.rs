@@ -4,6 +4,7 @@ mod aggregate;
 mod expression;
 mod join;
 mod name;
+mod observe;
 mod project;
 mod scope;
 mod window;
@@ -172,6 +173,15 @@ impl Env<'_> {
                 *kind,
                 condition,
             ),
+            Plan::Observe {
+                input,
+                name,
+                metrics,
+                observation,
+            } => {
+                let input = self.relation(input)?;
+                self.observe(input, name, metrics, observation.as_ref())
+            }
             Plan::Union { inputs, by_name } => {
                 let inputs = inputs
                     .iter()

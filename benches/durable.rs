@@ -1,0 +1,295 @@
+//! What durability costs: checkpoints of a large state, a restart from it, and a directory after very many epochs.
+//!
+//! `cargo bench --bench durable -- state --dir DIR [-w WORKERS] [--keys MILLIONS]` and `-- epochs --dir DIR [--count N]`
+//! print what they measure; `-- idle --dir DIR` keeps a file query and a socket query installed for half a minute.
+
+#![allow(clippy::disallowed_methods, reason = "a bench measures time")]
+#![allow(clippy::print_stdout, reason = "a bench prints its result")]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use highwater::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Bytes and number of files below a directory.
+fn size(dir: &Path) -> (u64, usize) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return (0, 0);
+    };
+    let mut total = (0, 0);
+    for entry in entries.flatten() {
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let part = match metadata.is_dir() {
+            true => size(&entry.path()),
+            false => (metadata.len(), 1),
+        };
+        total = (total.0 + part.0, total.1 + part.1);
+    }
+    total
+}
+
+/// Resident memory in MiB, and CPU seconds so far.
+fn resources() -> (u64, f64) {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
+    let ticks: u64 = [11, 12]
+        .iter()
+        .filter_map(|index| fields.get(*index)?.parse::<u64>().ok())
+        .sum();
+    (pages * 4 / 1024, ticks as f64 / 100.0)
+}
+
+/// A file of `rows` keys below `keys`, by a linear congruence from `seed`; every key once if `rows` is `keys`.
+fn keys_file(dir: &Path, name: &str, first: u64, rows: u64, step: u64, keys: u64) {
+    let path = dir.join(format!(".{name}"));
+    let mut file = std::io::BufWriter::new(fs::File::create(&path).expect("created"));
+    for row in first..first + rows {
+        writeln!(file, "{}", row.wrapping_mul(step) % keys).expect("written");
+    }
+    drop(file);
+    fs::rename(path, dir.join(name)).expect("renamed");
+}
+
+fn counts(
+    session: &Session,
+    dir: &Path,
+    interval: &str,
+    trigger: Trigger,
+) -> highwater::Result<StreamingQuery> {
+    let lines = session
+        .read_stream()
+        .format("text")
+        .option("maxFilesPerTrigger", 1)
+        .path(dir.join("in"))
+        .load()?;
+    lines
+        .select_expr(["CAST(value AS BIGINT) AS k"])?
+        .group_by(["k"])?
+        .count()?
+        .write_stream()
+        .output_mode(OutputMode::Update)
+        .format("noop")
+        .trigger(trigger)
+        .option("checkpointLocation", dir.join("ck").display())
+        .option("checkpointInterval", interval)
+        .start()
+}
+
+/// A state of many keys: what a checkpoint writes, how long a restart takes, what checkpoints cost the flow.
+fn state(dir: &Path, workers: usize, millions: u64) -> highwater::Result<()> {
+    let keys = millions * 1_000_000;
+    let input = dir.join("in");
+    fs::create_dir_all(&input).expect("made");
+    for file in 0..millions {
+        let name = format!("a{file:03}");
+        keys_file(&input, &name, file * 1_000_000, 1_000_000, 1, keys);
+    }
+    let session = Session::with_workers(workers)?;
+    let begun = Instant::now();
+    counts(&session, dir, "1 hour", Trigger::AvailableNow)?.await_termination()?;
+    let (bytes, files) = size(&dir.join("ck/state"));
+    println!(
+        "{millions} M keys in {:.1} s; state {:.1} MB in {files} files",
+        begun.elapsed().as_secs_f64(),
+        bytes as f64 / 1e6
+    );
+    drop(session);
+
+    let session = Session::with_workers(workers)?;
+    let begun = Instant::now();
+    counts(&session, dir, "1 hour", Trigger::AvailableNow)?.await_termination()?;
+    println!(
+        "restart from the checkpoint, nothing new to read: {:.2} s",
+        begun.elapsed().as_secs_f64()
+    );
+
+    let query = counts(&session, dir, "0 seconds", Trigger::Default)?;
+    for rows in [1_000, 10_000, 100_000] {
+        let mut written = Vec::new();
+        for round in 0..8 {
+            let name = format!("b{rows}-{round}");
+            let before = names(&dir.join("ck/state"));
+            keys_file(&input, &name, round * rows, rows, 7_919, keys);
+            query.process_all_available()?;
+            std::thread::sleep(Duration::from_millis(600));
+            let after = names(&dir.join("ck/state"));
+            let new: u64 = after
+                .iter()
+                .filter(|(name, _)| before.iter().all(|(old, _)| old != name))
+                .map(|(_, bytes)| bytes)
+                .sum();
+            written.push(new);
+        }
+        written.sort_unstable();
+        println!(
+            "an epoch of {rows} keys: its checkpoint writes {:.3} MB (median; {:.3} to {:.3})",
+            written[written.len() / 2] as f64 / 1e6,
+            written[0] as f64 / 1e6,
+            written[written.len() - 1] as f64 / 1e6
+        );
+    }
+    query.stop()?;
+
+    for (label, interval) in [("none", "1 hour"), ("one a second", "1 second")] {
+        for file in 0..10 {
+            let name = format!("c{label}-{file}");
+            keys_file(&input, &name, file * 500_000, 500_000, 7_919, keys);
+        }
+        let cpu = resources().1;
+        let begun = Instant::now();
+        let query = counts(&session, dir, interval, Trigger::Default)?;
+        query.process_all_available()?;
+        println!(
+            "5 M rows over {millions} M keys, checkpoints {label}: {:.2} s, {:.2} CPU s",
+            begun.elapsed().as_secs_f64(),
+            resources().1 - cpu
+        );
+        query.stop()?;
+    }
+    println!("resident memory {} MiB", resources().0);
+    Ok(())
+}
+
+fn names(dir: &Path) -> Vec<(String, u64)> {
+    fs::read_dir(dir)
+        .map(|entries| {
+            entries
+                .flatten()
+                .filter_map(|entry| {
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    Some((name, entry.metadata().ok()?.len()))
+                })
+                .filter(|(name, _)| !name.starts_with('.'))
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+/// Very many epochs: directory, memory and restart at the end against the beginning.
+fn epochs(dir: &Path, workers: usize, count: u64) -> highwater::Result<()> {
+    let start = |session: &Session| {
+        session
+            .read_stream()
+            .format("rate-micro-batch")
+            .option("rowsPerBatch", 10)
+            .load()?
+            .select_expr(["value % 1000 AS k"])?
+            .group_by(["k"])?
+            .count()?
+            .write_stream()
+            .output_mode(OutputMode::Update)
+            .format("noop")
+            .option("checkpointLocation", dir.join("ck").display())
+            .option("checkpointInterval", "2 seconds")
+            .start()
+    };
+    let begun = Instant::now();
+    let session = Session::with_workers(workers)?;
+    let query = start(&session)?;
+    let mut next = count / 100;
+    while query.committed().epochs < count {
+        std::thread::sleep(Duration::from_millis(5));
+        if query.committed().epochs >= next {
+            let (bytes, files) = size(dir);
+            println!(
+                "{:>7} epochs after {:>6.1} s: {:.2} MB in {files} files, {} MiB resident",
+                query.committed().epochs,
+                begun.elapsed().as_secs_f64(),
+                bytes as f64 / 1e6,
+                resources().0
+            );
+            next = if next < count / 10 {
+                count / 10
+            } else {
+                next + count / 10
+            };
+        }
+        if let Some(error) = query.exception() {
+            return Err(error);
+        }
+    }
+    query.stop()?;
+    drop(session);
+    let session = Session::with_workers(workers)?;
+    let begun = Instant::now();
+    let query = start(&session)?;
+    while query.committed().epochs == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!(
+        "restart to the first new epoch: {:.3} s",
+        begun.elapsed().as_secs_f64()
+    );
+    query.stop()
+}
+
+/// A file query and a socket query with nothing to do.
+fn idle(dir: &Path, workers: usize) -> highwater::Result<()> {
+    fs::create_dir_all(dir.join("in")).expect("made");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    let session = Session::with_workers(workers)?;
+    let files = session.read_stream().format("text").path(dir.join("in"));
+    let _files = files
+        .load()?
+        .write_stream()
+        .format("parquet")
+        .path(dir.join("out"))
+        .option("checkpointLocation", dir.join("ck").display())
+        .start()?;
+    let socket = session.read_stream().format("socket");
+    let _socket = socket
+        .option("host", "127.0.0.1")
+        .option("port", port)
+        .load()?
+        .write_stream()
+        .format("console")
+        .start()?;
+    let _peer = listener.accept().expect("connected");
+    std::thread::sleep(Duration::from_secs(2));
+    let before = resources().1;
+    std::thread::sleep(Duration::from_secs(30));
+    println!("CPU of 30 idle seconds: {:.2} s", resources().1 - before);
+    Ok(())
+}
+
+fn main() -> highwater::Result<()> {
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
+    let value = |name: &str| {
+        let place = args.iter().position(|argument| argument == name)?;
+        args.get(place + 1).cloned()
+    };
+    let number = |name: &str, default: u64| {
+        value(name).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let workers = number("-w", 2) as usize;
+    let dir = value("--dir").unwrap_or_else(|| "target/durable".into());
+    let dir = Path::new(&dir);
+    match args.first().map(String::as_str) {
+        Some("state") => state(dir, workers, number("--keys", 10)),
+        Some("epochs") => epochs(dir, workers, number("--count", 100_000)),
+        Some("idle") => idle(dir, workers),
+        _ => {
+            println!(
+                "durable state|epochs|idle --dir DIR [-w WORKERS] [--keys MILLIONS] [--count EPOCHS]"
+            );
+            Ok(())
+        }
+    }
+}

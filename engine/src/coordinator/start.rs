@@ -1,0 +1,254 @@
+//! How a coordinator begins: fresh, or where the checkpoint left the sources and the sink.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::*;
+use crate::checkpoint::{Log, Shelf, read_segment};
+use crate::dataflow::Beginning;
+use crate::error::Error;
+use crate::plan::merger;
+use crate::progress::{Measured, Meter};
+use crate::source::{Planned, Resume, Source, SourceError, Waker, Watch};
+use crate::trigger::Trigger;
+
+/// Takes up the sources and the sink where the checkpoint left them, and starts the thread. The beginning is what the
+/// workers must know.
+pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
+    let Coordination {
+        query,
+        mut sources,
+        mut sinks,
+        trigger,
+        grouping,
+        checkpoint_interval,
+        feed,
+        events,
+        durable,
+        writers,
+        stateful,
+        workers,
+        processes,
+        observed,
+        planning_us,
+        event_time,
+    } = coordination;
+    let (sender, receiver) = events;
+    let mut beginning = Beginning {
+        query_id: query.id.clone(),
+        generation: 0,
+        first_epoch: 0,
+        first_written: 0,
+        checkpoint: None,
+        marks: None,
+    };
+    let polls = watch(&mut sources, &sender)?;
+    let mut replay = VecDeque::new();
+    let mut ledger = None;
+    let mut resumed = false;
+    if let Some(Durable {
+        checkpoint,
+        recovered,
+    }) = durable
+    {
+        let Recovered {
+            generation,
+            manifest,
+            logged,
+        } = recovered;
+        let first_epoch = manifest.as_ref().map_or(0, |manifest| manifest.epoch + 1);
+        let mut committed = logged.committed.map_or(0, |epoch| epoch + 1);
+        for sink in &mut sinks {
+            committed = committed.max(sink.committed()?.map_or(0, |epoch| epoch + 1));
+        }
+        let planned = first_epoch + logged.plans.len() as u64;
+        if committed > planned {
+            return Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "the sink holds epoch {} of this query, but checkpoint \"{}\" knows only {planned} epochs: it was \
+                     replaced by an older one; use the newest, or a new checkpoint and a new output",
+                    committed - 1,
+                    checkpoint.store.location()
+                ),
+            });
+        }
+        resumed = manifest.is_some() || !logged.plans.is_empty();
+        if resumed {
+            let store = checkpoint.store.as_ref();
+            for (index, source) in sources.iter_mut().enumerate() {
+                let planned: Vec<Planned> = logged
+                    .plans
+                    .iter()
+                    .map(|plan| plan.sources[index].clone())
+                    .collect();
+                let before = manifest.as_ref().map(|manifest| &manifest.sources[index]);
+                let at = match (before, planned.first()) {
+                    (Some(before), _) => before.at.clone(),
+                    (None, Some(first)) => first.start.clone(),
+                    (None, None) => source.initial()?,
+                };
+                let mut memory = Vec::new();
+                for segment in before.iter().flat_map(|before| &before.memory) {
+                    memory.extend(read_segment(store, segment)?);
+                }
+                source.resume(Resume {
+                    at: &at,
+                    memory: &mut memory.into_iter(),
+                    planned: &planned,
+                })?;
+            }
+        }
+        let shelf = Shelf::open(
+            Arc::clone(&checkpoint.store),
+            generation,
+            manifest.as_ref(),
+            sources.len(),
+        )?;
+        let log = Log::start(
+            Arc::clone(&checkpoint.store),
+            generation,
+            &logged,
+            sender.clone(),
+        );
+        beginning.generation = generation;
+        beginning.first_epoch = first_epoch;
+        beginning.first_written = committed.max(first_epoch);
+        beginning.checkpoint = manifest.as_ref().map(|manifest| manifest.epoch);
+        replay.extend(logged.plans);
+        if resumed {
+            tracing::info!(
+                query = query.id,
+                "going on from epoch {first_epoch}, replaying {} epochs",
+                replay.len()
+            );
+        }
+        beginning.marks = manifest
+            .as_ref()
+            .and_then(|manifest| manifest.marks.clone());
+        let from = manifest.map(|manifest| manifest.sources);
+        ledger = Some((
+            Ledger {
+                log,
+                shelf,
+                _checkpoint: checkpoint,
+                pending: None,
+                interval: checkpoint_interval,
+                last: now(),
+            },
+            from,
+        ));
+    }
+    let mut positions = Vec::new();
+    let (ledger, from) = match ledger {
+        Some((ledger, from)) => (Some(ledger), from),
+        None => (None, None),
+    };
+    for (index, (mut source, poll)) in sources.into_iter().zip(polls).enumerate() {
+        let planned = replay
+            .front()
+            .map(|plan: &EpochRecord| &plan.sources[index].start);
+        let at = match (planned, &from) {
+            (Some(start), _) => start.clone(),
+            (None, Some(from)) => from[index].at.clone(),
+            (None, None) => {
+                debug_assert!(!resumed, "a query that goes on has a position");
+                source.initial()?
+            }
+        };
+        let end = match trigger {
+            Trigger::AvailableNow | Trigger::Once => Some(source.latest()?),
+            _ => None,
+        };
+        positions.push(Position {
+            source,
+            at,
+            end,
+            poll,
+        });
+    }
+    let mut runs = Runs::new(
+        grouping,
+        writers.len(),
+        beginning.first_written,
+        beginning.first_epoch,
+    );
+    runs.planned = match &ledger {
+        Some(_) => beginning.first_epoch + replay.len() as u64,
+        None => u64::MAX,
+    };
+    let meter = Meter::new(Measured {
+        query: Arc::clone(&query),
+        sources: positions
+            .iter()
+            .map(|position| position.source.description())
+            .collect(),
+        sink: sinks.iter().map(|sink| sink.description()).collect(),
+        peers: workers * processes,
+        planning_us,
+        merge_observed: merger(observed).map_err(Error::run)?,
+    });
+    let coordinator = Coordinator {
+        event_time,
+        marks: beginning.marks.clone(),
+        marks_after: BTreeMap::new(),
+        query,
+        meter,
+        sources: positions,
+        sinks,
+        trigger,
+        feed,
+        ledger,
+        runs,
+        replay,
+        ends: BTreeMap::new(),
+        writers,
+        stateful,
+        workers,
+        processes,
+        next_epoch: beginning.first_epoch,
+        recorded: beginning.first_written,
+        in_flight: BTreeMap::new(),
+        maybe_more: true,
+        paused: false,
+        stopping: false,
+        suspended: false,
+        failure: None,
+        last_start: None,
+        due_us: 0,
+        begun: now(),
+        looking: Duration::ZERO,
+        waiting: Vec::new(),
+    };
+    if let Some(marks) = &beginning.marks {
+        coordinator.query.set_watermark(marks.before_ms);
+    }
+    let run = move || coordinator.run(&receiver);
+    std::thread::Builder::new()
+        .name("highwater:coordinator".into())
+        .spawn(run)
+        .expect("the system can start a thread");
+    Ok(beginning)
+}
+
+/// Tells each source whom to ring; how often those that cannot are asked.
+fn watch(
+    sources: &mut [Box<dyn Source>],
+    events: &Sender<Event>,
+) -> Result<Vec<Option<Duration>>, SourceError> {
+    let mut polls = Vec::new();
+    for source in sources {
+        let ring = events.clone();
+        let watch = source.watch(Waker::new(move || {
+            let _ = ring.send(Event::Wake);
+        }))?;
+        polls.push(match watch {
+            Watch::Rings => None,
+            Watch::PollEveryMs(ms) => Some(Duration::from_millis(ms.max(1))),
+        });
+    }
+    Ok(polls)
+}

@@ -1,0 +1,266 @@
+//! The world goes wrong and is mended: one clear error, other queries go on, and a restart loses nothing.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use highwater::prelude::*;
+
+use super::common::{canonical, rows_of};
+
+/// A small file system of its own, if this process may mount one.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    fn new(options: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(dir.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Mount(dir));
+        }
+        println!("SKIPPED: a file system cannot be mounted here, so a full disk is not tested");
+        None
+    }
+
+    fn remount(&self, options: &str) {
+        let done = Command::new("mount")
+            .args(["-o", &format!("remount,{options}")])
+            .arg(self.0.path())
+            .status();
+        assert!(done.expect("mount runs").success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn copy_query(
+    session: &Session,
+    format: &str,
+    input: &Path,
+    out: &Path,
+    checkpoint: &Path,
+) -> highwater::Result<StreamingQuery> {
+    session
+        .read_stream()
+        .format(format)
+        .schema("v BIGINT")?
+        .option("maxFilesPerTrigger", 1)
+        .path(input)
+        .load()?
+        .write_stream()
+        .format("json")
+        .path(out)
+        .option("checkpointLocation", checkpoint.display())
+        .option("checkpointInterval", "0 seconds")
+        .option("commitInterval", "0 seconds")
+        .start()
+}
+
+fn put(input: &Path, name: &str, values: std::ops::Range<u32>) {
+    let text: String = values.map(|v| format!("{{\"v\":{v}}}\n")).collect();
+    fs::write(input.join(format!(".{name}")), text).expect("written");
+    fs::rename(input.join(format!(".{name}")), input.join(name)).expect("renamed");
+}
+
+fn written(session: &Session, out: &Path) -> Vec<String> {
+    let read = session
+        .read()
+        .format("json")
+        .schema("v BIGINT")
+        .and_then(|reader| reader.path(out).load())
+        .and_then(|frame| frame.create_or_replace_temp_view("written"));
+    read.expect("read");
+    canonical(&rows_of(
+        session,
+        "SELECT count(*), count(DISTINCT v), min(v), max(v) FROM written",
+    ))
+}
+
+fn failure(query: &StreamingQuery) -> String {
+    let begun = Instant::now();
+    while query.is_active() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it never failed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    query.exception().expect("it failed").to_string()
+}
+
+/// A query that fails as `says`, beside one that goes on; then the world is mended, and a restart has all rows.
+fn check(
+    (checkpoint, out): (&Path, &Path),
+    input: &Path,
+    break_it: impl FnOnce(),
+    says: &[&str],
+    mend: impl FnOnce(),
+) {
+    let session = Session::with_workers(2).expect("a session");
+    let other = tempfile::tempdir().expect("a directory");
+    let other_input = other.path().join("in");
+    fs::create_dir(&other_input).expect("made");
+    let (other_out, other_ck) = (other.path().join("out"), other.path().join("ck"));
+    let beside =
+        copy_query(&session, "json", &other_input, &other_out, &other_ck).expect("started");
+    put(input, "0.json", 0..100);
+    let query = copy_query(&session, "json", input, out, checkpoint).expect("started");
+    query.process_all_available().expect("processed");
+    break_it();
+    put(input, "1.json", 100..200);
+    let text = failure(&query);
+    for word in says {
+        assert!(text.contains(word), "no \"{word}\" in: {text}");
+    }
+    put(&other_input, "0.json", 0..10);
+    beside.process_all_available().expect("the other goes on");
+    assert_eq!(written(&session, &other_out), ["10|10|0|9"]);
+    mend();
+    put(input, "2.json", 200..300);
+    let query = copy_query(&session, "json", input, out, checkpoint).expect("started again");
+    query.process_all_available().expect("processed");
+    assert_eq!(written(&session, out), ["300|300|0|299"]);
+    query.stop().expect("stopped");
+    beside.stop().expect("stopped");
+}
+
+#[test]
+fn a_full_disk_under_the_checkpoint_is_told_and_nothing_is_lost() {
+    let Some(mount) = Mount::new("size=256k") else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let input = dir.path().join("in");
+    fs::create_dir(&input).expect("made");
+    let (checkpoint, filler) = (mount.0.path().join("ck"), mount.0.path().join("filler"));
+    check(
+        (&checkpoint, &dir.path().join("out")),
+        &input,
+        || {
+            let _ = fs::write(&filler, vec![0; 1 << 20]);
+        },
+        &["could not write checkpoint file", "No space left"],
+        || fs::remove_file(&filler).expect("removed"),
+    );
+}
+
+#[test]
+fn a_full_disk_under_the_output_is_told_and_nothing_is_lost() {
+    let Some(mount) = Mount::new("size=256k") else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let input = dir.path().join("in");
+    fs::create_dir(&input).expect("made");
+    let (out, filler) = (mount.0.path().join("out"), mount.0.path().join("filler"));
+    check(
+        (&dir.path().join("ck"), &out),
+        &input,
+        || {
+            let _ = fs::write(&filler, vec![0; 1 << 20]);
+        },
+        &["out", "No space left"],
+        || fs::remove_file(&filler).expect("removed"),
+    );
+}
+
+#[test]
+fn a_read_only_checkpoint_is_told_and_nothing_is_lost() {
+    let Some(mount) = Mount::new("size=1m") else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let input = dir.path().join("in");
+    fs::create_dir(&input).expect("made");
+    check(
+        (&mount.0.path().join("ck"), &dir.path().join("out")),
+        &input,
+        || mount.remount("ro"),
+        &["could not write checkpoint file", "Read-only"],
+        || mount.remount("rw"),
+    );
+}
+
+#[test]
+fn a_deleted_source_file_is_named_and_read_when_it_is_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (input, out, ck) = (
+        dir.path().join("in"),
+        dir.path().join("out"),
+        dir.path().join("ck"),
+    );
+    fs::create_dir(&input).expect("made");
+    let session = Session::with_workers(2).expect("a session");
+    put(&input, "0.json", 0..100);
+    let query = copy_query(&session, "json", &input, &out, &ck).expect("started");
+    query.process_all_available().expect("processed");
+    query.stop().expect("stopped");
+    // A plan that names a file which is gone when it is read: the file is planned, and the output cannot be written.
+    fs::rename(&out, dir.path().join("away")).expect("moved");
+    fs::write(&out, "in the way").expect("written");
+    put(&input, "1.json", 100..200);
+    if let Ok(query) = copy_query(&session, "json", &input, &out, &ck) {
+        failure(&query);
+    }
+    fs::remove_file(&out).expect("removed");
+    fs::rename(dir.path().join("away"), &out).expect("moved back");
+    fs::rename(input.join("1.json"), dir.path().join("1.json")).expect("taken away");
+    if let Ok(query) = copy_query(&session, "json", &input, &out, &ck) {
+        // Planned before it went, it is missed; else nobody knows of it.
+        std::thread::sleep(Duration::from_millis(300));
+        if let Some(error) = query.exception() {
+            assert!(error.to_string().contains("1.json"), "{error}");
+        } else {
+            query.stop().expect("stopped");
+        }
+    }
+    fs::rename(dir.path().join("1.json"), input.join("1.json")).expect("brought back");
+    let query = copy_query(&session, "json", &input, &out, &ck).expect("started");
+    query.process_all_available().expect("processed");
+    assert_eq!(written(&session, &out), ["200|200|0|199"]);
+    query.stop().expect("stopped");
+}
+
+#[test]
+fn a_truncated_parquet_file_is_named_and_read_when_it_is_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (input, out, ck) = (
+        dir.path().join("in"),
+        dir.path().join("out"),
+        dir.path().join("ck"),
+    );
+    fs::create_dir(&input).expect("made");
+    let session = Session::with_workers(2).expect("a session");
+    let make = |name: &str, from: u32| {
+        let to = dir.path().join(name);
+        let numbers = session.sql(&format!(
+            "SELECT explode(sequence({from}L, {}L)) AS v",
+            from + 99
+        ));
+        numbers
+            .and_then(|frame| frame.write().format("parquet").path(&to).save())
+            .expect("written");
+        let file = fs::read_dir(&to)
+            .expect("listed")
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| path.extension().is_some_and(|e| e == "parquet"));
+        fs::read(file.expect("a file")).expect("read")
+    };
+    let (first, second) = (make("a", 0), make("b", 100));
+    fs::write(input.join("0.parquet"), first).expect("written");
+    fs::write(input.join("1.parquet"), &second[..second.len() / 2]).expect("written");
+    let query = copy_query(&session, "parquet", &input, &out, &ck).expect("started");
+    let text = failure(&query);
+    assert!(text.contains("1.parquet"), "{text}");
+    // The whole file takes its place: it is another file to the log, so the one that was planned is told.
+    fs::write(input.join("1.parquet"), second).expect("written");
+    let query = copy_query(&session, "parquet", &input, &out, &ck).expect("started");
+    query.process_all_available().expect("processed");
+    assert_eq!(written(&session, &out), ["200|200|0|199"]);
+    query.stop().expect("stopped");
+}
