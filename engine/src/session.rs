@@ -1,7 +1,7 @@
 //! The session: workers in the background, names, and the way in for queries.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -32,7 +32,6 @@ use crate::options::Options;
 use crate::plan::Compiled;
 use crate::reader::DataReader;
 use crate::spill;
-use crate::workers::lock;
 
 /// Where queries are made and run. Cloning gives another handle of the same session; the workers end with the last.
 #[derive(Clone)]
