@@ -1,6 +1,7 @@
 use std::ops::RangeInclusive;
 
 use super::*;
+use crate::source::{SourceError, Waker, Watch};
 use crate::dataflow::feed;
 use crate::query::About;
 use crate::sink::{Receipt, SinkError};
