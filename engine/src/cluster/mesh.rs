@@ -486,8 +486,8 @@ fn has_hung_up(socket: &mut impl Socket) -> bool {
     if socket.set_nonblocking(true).is_err() {
         return true;
     }
-    match socket.read(&mut [0u8; 1]) {
-        Ok(_) => true,
+    match socket.read_exact(&mut [0u8; 1]) {
+        Ok(()) => true,
         Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
     }
 }

@@ -1,11 +1,11 @@
 use std::ops::RangeInclusive;
 
 use super::*;
-use crate::source::{SourceError, Waker, Watch};
 use crate::dataflow::feed;
 use crate::query::About;
 use crate::sink::{Receipt, SinkError};
 use crate::source::{Admitted, Reader};
+use crate::source::{SourceError, Waker, Watch};
 
 /// Always has one more split of `bytes`.
 struct Endless {
