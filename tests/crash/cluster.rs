@@ -87,7 +87,7 @@ impl Live {
         let (etl, win) = (out.join("etl"), out.join("win"));
         self.wait_until(|live| {
             let all = [&etl, &win].iter().all(|table| written(table) > 0);
-            all && live.job.answer(&live.session) == live.expected
+            all && live.job.committed(&live.session) == live.expected
         });
         assert!(first.0.try_wait().expect("waited").is_none(), "it lives");
         signal("TERM", first.0.id());
