@@ -622,7 +622,14 @@ fn a_signal_ends_the_program_well_and_a_restart_goes_on() {
             "{said}"
         );
         let mut running = start();
-        std::thread::sleep(Duration::from_millis(300));
+        // The second run of the query has begun, and whatever statements the file has besides are through.
+        let end = Instant::now() + Duration::from_secs(60);
+        let begun = dir.path().join("ck/generations/2");
+        while !begun.exists() {
+            assert!(Instant::now() < end, "no second run in a minute");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_secs(1));
         signal(running.0.id(), which);
         let status = ended(&mut running);
         assert_eq!(status.code(), Some(0), "{}", log_of(&mut running));
