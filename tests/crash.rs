@@ -90,6 +90,37 @@ fn state_goes_on_with_another_number_of_workers() {
 }
 
 #[test]
+fn a_checkpoint_may_live_in_an_object_store() {
+    let store: std::sync::Arc<dyn object_store::ObjectStore> =
+        std::sync::Arc::new(object_store::memory::InMemory::new());
+    let dir = tempfile::tempdir().expect("a directory");
+    let input = dir.path().join("in");
+    fs::create_dir(&input).expect("made");
+    for (round, workers) in [2, 2, 1, 3].into_iter().enumerate() {
+        write_lines(&input, round, (0..200).map(|i| format!("k{} 1", i % 9)));
+        let builder = Session::builder().workers(workers);
+        let builder = builder.object_store("memory://here", std::sync::Arc::clone(&store));
+        let session = Session::start(builder).expect("a session");
+        let query = totals(&session, &input)
+            .and_then(|totals| {
+                let writer = totals.write_stream().output_mode(OutputMode::Complete);
+                let writer = writer.format("memory").query_name("totals");
+                let writer = writer.trigger(Trigger::AvailableNow);
+                writer
+                    .option("checkpointLocation", "memory://here/ck")
+                    .start()
+            })
+            .expect("started");
+        query.await_termination().expect("it ran");
+        assert_eq!(query.committed().epochs, 1);
+        assert_eq!(
+            canonical(&rows_of(&session, "SELECT sum(n), sum(total) FROM totals")),
+            [format!("{0}|{0}", (round + 1) * 200)]
+        );
+    }
+}
+
+#[test]
 fn a_second_run_of_one_checkpoint_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let input = dir.path().join("in");

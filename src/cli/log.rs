@@ -114,18 +114,31 @@ impl Drop for Watch {
 fn line(query: &StreamingQuery) -> String {
     let committed = query.committed();
     let name = query.name().unwrap_or(query.id());
-    format!(
+    let mut text = format!(
         "{name}: {} epochs, {} rows out",
         committed.epochs, committed.rows
-    )
+    );
+    if let Some(progress) = query.last_progress() {
+        text.push_str(&format!(
+            ", {:.0} rows/s",
+            progress.processed_rows_per_second
+        ));
+        if let Some(watermark) = progress.event_time.get("watermark") {
+            text.push_str(&format!(", watermark {watermark}"));
+        }
+    }
+    text
 }
 
+/// One event with the model's progress report as it is.
 fn log(query: &StreamingQuery) {
     let committed = query.committed();
+    let report = query.last_progress().map(|progress| progress.json());
     tracing::info!(
         query = query.name().unwrap_or(query.id()),
         epochs = committed.epochs,
         rows = committed.rows,
+        report,
         "progress"
     );
 }
