@@ -180,6 +180,48 @@ fn another_plan_is_refused_with_what_differs() {
 }
 
 #[test]
+fn other_windows_and_sources_in_another_order_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let session = Session::with_workers(1).expect("a session");
+    for name in ["a", "b"] {
+        let input = dir.path().join(name);
+        fs::create_dir(&input).expect("made");
+        let rows = "{\"ts\":\"2024-01-01 00:00:01\"}\n{\"ts\":\"2024-01-01 00:00:31\"}\n";
+        fs::write(input.join("0.json"), rows).expect("written");
+        session
+            .read_stream()
+            .format("json")
+            .schema("ts TIMESTAMP")
+            .and_then(|reader| reader.path(&input).load())
+            .and_then(|frame| frame.create_or_replace_temp_view(name))
+            .expect("a view");
+    }
+    let run = |checkpoint: &str, sql: &str| {
+        let query = session
+            .sql(sql)?
+            .write_stream()
+            .format("noop")
+            .trigger(Trigger::AvailableNow)
+            .option("checkpointLocation", dir.path().join(checkpoint).display())
+            .start()?;
+        query.await_termination()
+    };
+    let windows = |width: &str| {
+        format!(
+            "SELECT window(ts, '{width}').start AS s, count(*) AS n FROM a WATERMARK ts DELAY OF INTERVAL 1 SECOND \
+             GROUP BY window(ts, '{width}')"
+        )
+    };
+    run("w", &windows("10 seconds")).expect("the first run");
+    let error = run("w", &windows("20 seconds")).expect_err("refused");
+    assert!(error.to_string().contains("10000000 us"), "{error}");
+    run("w", &windows("10 seconds")).expect("the same windows");
+    run("u", "SELECT * FROM a UNION ALL SELECT * FROM b").expect("the first run");
+    let error = run("u", "SELECT * FROM b UNION ALL SELECT * FROM a").expect_err("refused");
+    assert!(error.to_string().contains("order"), "{error}");
+}
+
+#[test]
 fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
     let dir = tempfile::tempdir().expect("a directory");
     let (input, ck) = (dir.path().join("in"), dir.path().join("ck"));

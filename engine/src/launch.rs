@@ -108,7 +108,9 @@ impl Definition {
                     };
                     let shape = PlanShape {
                         sources: sources.iter().map(|source| kind(source.as_ref())).collect(),
+                        inputs: sources.iter().map(|source| source.description()).collect(),
                         operators: operators.clone(),
+                        windows: self.compiled.windows.clone(),
                     };
                     let recovered =
                         checkpoint.recover(&shape, &query.run_id, workers, processes)?;

@@ -190,8 +190,9 @@ impl QueryShared {
                 (Some(Gone::Over(text)), _) => text.clone(),
                 (Some(Gone::Lost(text)), Some(why)) => format!("{text}; {why}"),
                 (Some(Gone::Lost(_)), None) => {
-                    // Where the coordinator has ended, the verdict is known.
-                    state.between = state.coordinator.is_none() || state.coordinated;
+                    // Where the coordinator has ended with a verdict, it stands. One that was suspended by the loss
+                    // that another worker told has none.
+                    state.between |= state.coordinator.is_none() || state.coordinated;
                     state.tell(Event::Suspend);
                     return;
                 }

@@ -158,7 +158,8 @@ fn sisters(process: u32) -> Vec<u32> {
 fn sisters_that_are_killed_are_replaced() {
     for processes in [2, 3] {
         let mut live = Live::new();
-        let flags = ["-n", &processes.to_string()];
+        // Several workers of one process tell of one loss, each for itself.
+        let flags = ["-w", "2", "-n", &processes.to_string()];
         let first = Running(live.job.start(&flags, None));
         live.next_file();
         for round in 0..4 {

@@ -129,8 +129,14 @@ pub enum CheckpointError {
 pub(crate) struct PlanShape {
     /// The kind of each source ("FileStreamSource").
     pub(crate) sources: Vec<String>,
+    /// What each source reads. It may move, but not change places with another.
+    #[serde(default)]
+    pub(crate) inputs: Vec<String>,
     /// Each operator with state: its name, and what its state holds.
     pub(crate) operators: Vec<OperatorShape>,
+    /// The grids of the query's windows: what the times in the state mean.
+    #[serde(default)]
+    pub(crate) windows: Vec<String>,
 }
 
 /// What an operator's state holds, in words.
@@ -148,6 +154,25 @@ impl PlanShape {
                 "it read {} and now reads {}",
                 list(&before.sources),
                 list(&self.sources)
+            ));
+        }
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort();
+            names
+        };
+        if self.inputs != before.inputs && sorted(&self.inputs) == sorted(&before.inputs) {
+            return Some(format!(
+                "it read {} in this order, and now reads {}",
+                list(&before.inputs),
+                list(&self.inputs)
+            ));
+        }
+        if self.windows != before.windows {
+            return Some(format!(
+                "it had windows {} and now has {}",
+                list(&before.windows),
+                list(&self.windows)
             ));
         }
         for old in &before.operators {

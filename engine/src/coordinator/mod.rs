@@ -189,11 +189,15 @@ impl Coordinator {
             Ok(Err(text)) => Some(text),
             Err(panic) => Some(crate::workers::panic_text(panic.as_ref())),
         };
-        if !self.suspended {
+        if self.suspended {
+            // No worker may take the end of this run for the end of the query: those that are left are ending, and
+            // hear no more of it.
+            self.feed.abandon();
+        } else {
             self.query.failed(error.clone());
+            self.feed
+                .end(self.workers * self.processes, error.as_deref());
         }
-        self.feed
-            .end(self.workers * self.processes, error.as_deref());
         // Everything is written, and the lock is free, before anybody hears that the query has ended.
         self.ledger = None;
         self.sources.clear();
@@ -221,7 +225,7 @@ impl Coordinator {
             match first {
                 Ok(event) => self.hear(event)?,
                 Err(RecvTimeoutError::Timeout) => self.maybe_more = !self.stopping,
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Err("its workers are gone".into()),
             }
             while let Ok(event) = events.try_recv() {
                 self.hear(event)?;

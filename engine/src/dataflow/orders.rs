@@ -136,6 +136,12 @@ impl Feed {
         self.send(Entry::End(orders.collect()));
     }
 
+    /// Says no more, and does not end the query: the workers of this generation are lost.
+    pub(crate) fn abandon(&self) {
+        // A channel whose sender is gone means the end. This one is kept for good: some bytes for each lost process.
+        std::mem::forget(self.entries.clone());
+    }
+
     fn send(&self, entry: Entry) {
         let _ = self.entries.send(entry);
         // Before the dataflow is built there is no bell, and no need: the operator looks when it is first scheduled.

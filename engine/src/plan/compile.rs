@@ -35,6 +35,8 @@ pub(crate) struct Compiled {
     pub(crate) schema: SchemaRef,
     /// The columns that tell rows apart in update mode.
     pub(crate) key: Vec<String>,
+    /// The grids of all windows, in words.
+    pub(crate) windows: Vec<String>,
 }
 
 /// True if the plan reads a stream.
@@ -89,6 +91,7 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
         watermarks: compiler.watermarks,
         schema,
         key: key_columns(plan),
+        windows: windows(plan),
     })
 }
 
@@ -106,6 +109,22 @@ pub(crate) fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
         Ok(TreeNodeRecursion::Continue)
     });
     failed.map_or(Ok(ordered), Err)
+}
+
+/// The grids of all windows of a plan, in words.
+fn windows(plan: &LogicalPlan) -> Vec<String> {
+    let mut found = Vec::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        if let Some(window) = node_of::<TimeWindow>(node) {
+            let grid = window.grid;
+            found.push(format!(
+                "of {} us every {} us from {} us",
+                grid.width_us, grid.slide_us, grid.start_us
+            ));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
 }
 
 /// The output columns that hold the keys of the topmost aggregation, unchanged.
