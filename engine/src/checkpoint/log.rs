@@ -45,6 +45,9 @@ pub(crate) struct CommitRecord {
 struct Header {
     version: u32,
     generation: u64,
+    /// CRC-32 of the lines that follow; none in files of the first builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc32: Option<u32>,
 }
 
 enum Entry {
@@ -185,12 +188,14 @@ impl Writer {
 
     fn put(&self, name: &str, records: &[impl Serialize]) -> Result<(), CheckpointError> {
         super::still_ours(self.store.as_ref(), self.generation)?;
+        let body: Vec<u8> = records.iter().flat_map(line).collect();
         let header = Header {
             version: FORMAT,
             generation: self.generation,
+            crc32: Some(crc32fast::hash(&body)),
         };
         let mut bytes = line(&header);
-        records.iter().for_each(|record| bytes.extend(line(record)));
+        bytes.extend(body);
         if self.store.put_new(name, &bytes)? {
             return Ok(());
         }
@@ -264,11 +269,18 @@ fn files<T: DeserializeOwned>(
             reason,
         };
         let text = std::str::from_utf8(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let mut lines = text.lines();
-        let header: Header = serde_json::from_str(lines.next().unwrap_or_default())
-            .map_err(|error| damaged(error.to_string()))?;
+        let (header, body) = text.split_once('\n').unwrap_or((text, ""));
+        let header: Header =
+            serde_json::from_str(header).map_err(|error| damaged(error.to_string()))?;
         super::check_version(store, &name, header.version)?;
-        let records = lines
+        if header
+            .crc32
+            .is_some_and(|sum| sum != crc32fast::hash(body.as_bytes()))
+        {
+            return Err(damaged("its checksum is wrong".into()));
+        }
+        let records = body
+            .lines()
             .map(serde_json::from_str)
             .collect::<Result<Vec<T>, _>>()
             .map_err(|error| damaged(error.to_string()))?;
@@ -365,6 +377,27 @@ mod tests {
         drop(log);
         let logged = read(store.as_ref(), Some(14)).expect("read");
         assert_eq!(logged.plan_files.len(), 5);
+    }
+
+    #[test]
+    fn a_changed_number_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = store(&dir);
+        let (log, _events) = begun(&store, 1);
+        log.plan(plan(0));
+        drop(log);
+        let bytes = store.get("offsets/0").expect("read").expect("there");
+        let text = String::from_utf8(bytes)
+            .expect("text")
+            .replace("\"clockUs\":5", "\"clockUs\":6");
+        store
+            .put("offsets/0", &mut |file| file.write_all(text.as_bytes()))
+            .expect("written");
+        let error = read(store.as_ref(), None).expect_err("damaged").to_string();
+        assert!(
+            error.contains("offsets/0") && error.contains("checksum"),
+            "{error}"
+        );
     }
 
     #[test]
