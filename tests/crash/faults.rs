@@ -129,61 +129,58 @@ fn check(
     beside.stop().expect("stopped");
 }
 
-#[test]
-fn a_full_disk_under_the_checkpoint_is_told_and_nothing_is_lost() {
-    let Some(mount) = Mount::new("size=256k") else {
+/// Directories of a query, some of them on a file system that is `broken` and mended again.
+fn on_a_small_disk(
+    options: &str,
+    small: &str,
+    says: &[&str],
+    broken: impl FnOnce(&Mount),
+    mended: impl FnOnce(&Mount),
+) {
+    let Some(mount) = Mount::new(options) else {
         return;
     };
     let dir = tempfile::tempdir().expect("a directory");
     let input = dir.path().join("in");
     fs::create_dir(&input).expect("made");
-    let (checkpoint, filler) = (mount.0.path().join("ck"), mount.0.path().join("filler"));
+    let place = |name: &str| match name == small {
+        true => mount.0.path().join(name),
+        false => dir.path().join(name),
+    };
+    let (checkpoint, out) = (place("ck"), place("out"));
     check(
-        (&checkpoint, &dir.path().join("out")),
+        (&checkpoint, &out),
         &input,
-        || {
-            let _ = fs::write(&filler, vec![0; 1 << 20]);
-        },
-        &["could not write checkpoint file", "No space left"],
-        || fs::remove_file(&filler).expect("removed"),
+        || broken(&mount),
+        says,
+        || mended(&mount),
     );
+}
+
+fn fill(mount: &Mount) {
+    let _ = fs::write(mount.0.path().join("filler"), vec![0; 1 << 20]);
+}
+
+fn empty(mount: &Mount) {
+    fs::remove_file(mount.0.path().join("filler")).expect("removed");
+}
+
+#[test]
+fn a_full_disk_under_the_checkpoint_is_told_and_nothing_is_lost() {
+    let says = ["could not write checkpoint file", "No space left"];
+    on_a_small_disk("size=256k", "ck", &says, fill, empty);
 }
 
 #[test]
 fn a_full_disk_under_the_output_is_told_and_nothing_is_lost() {
-    let Some(mount) = Mount::new("size=256k") else {
-        return;
-    };
-    let dir = tempfile::tempdir().expect("a directory");
-    let input = dir.path().join("in");
-    fs::create_dir(&input).expect("made");
-    let (out, filler) = (mount.0.path().join("out"), mount.0.path().join("filler"));
-    check(
-        (&dir.path().join("ck"), &out),
-        &input,
-        || {
-            let _ = fs::write(&filler, vec![0; 1 << 20]);
-        },
-        &["out", "No space left"],
-        || fs::remove_file(&filler).expect("removed"),
-    );
+    on_a_small_disk("size=256k", "out", &["out", "No space left"], fill, empty);
 }
 
 #[test]
 fn a_read_only_checkpoint_is_told_and_nothing_is_lost() {
-    let Some(mount) = Mount::new("size=1m") else {
-        return;
-    };
-    let dir = tempfile::tempdir().expect("a directory");
-    let input = dir.path().join("in");
-    fs::create_dir(&input).expect("made");
-    check(
-        (&mount.0.path().join("ck"), &dir.path().join("out")),
-        &input,
-        || mount.remount("ro"),
-        &["could not write checkpoint file", "Read-only"],
-        || mount.remount("rw"),
-    );
+    let says = ["could not write checkpoint file", "Read-only"];
+    let (stiff, soft) = (|m: &Mount| m.remount("ro"), |m: &Mount| m.remount("rw"));
+    on_a_small_disk("size=1m", "ck", &says, stiff, soft);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use highwater_engine::source::{
 use serde::{Deserialize, Serialize};
 
 use super::source::RateError;
-use super::{check_request, rate_schema};
+use super::{check_request, offset_of, parse_position, rate_schema};
 use crate::options::{invalid, positive};
 
 const BATCH_ROWS: usize = 8192;
@@ -109,19 +109,6 @@ struct Position {
     timestamp: i64,
 }
 
-impl Position {
-    fn parse(offset: &Offset) -> Result<Self, RateError> {
-        serde_json::from_value(offset.0.clone()).map_err(|_| RateError::NotOurs {
-            text: offset.0.to_string(),
-            what: "offset",
-        })
-    }
-
-    fn to_offset(self) -> Offset {
-        Offset(serde_json::to_value(self).expect("numbers can be written"))
-    }
-}
-
 /// The numbers `from..to`, at one time.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Numbers {
@@ -193,17 +180,17 @@ impl Source for MicroBatchSource {
 
     fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {
         let last = from.planned.last().map_or(from.at, |planned| &planned.end);
-        self.at = Position::parse(last)?;
+        self.at = parse_position::<Position>(last)?;
         Ok(())
     }
 
     fn initial(&mut self) -> Result<Offset, SourceError> {
-        Ok(self.rate.start().to_offset())
+        Ok(offset_of(self.rate.start()))
     }
 
     /// One epoch further than the last one: there is no end of them.
     fn latest(&mut self) -> Result<Offset, SourceError> {
-        Ok(self.rate.after(self.at).to_offset())
+        Ok(offset_of(self.rate.after(self.at)))
     }
 
     fn admit(
@@ -212,20 +199,26 @@ impl Source for MicroBatchSource {
         to: &Offset,
         _: u64,
     ) -> Result<Option<Admitted>, SourceError> {
-        let (from, to) = (Position::parse(from)?, Position::parse(to)?);
+        let (from, to) = (
+            parse_position::<Position>(from)?,
+            parse_position::<Position>(to)?,
+        );
         if from.offset >= to.offset {
             return Ok(None);
         }
         // Always a whole epoch, however many bytes: its size is what this source is for.
         self.at = self.rate.after(from);
         Ok(Some(Admitted {
-            end: self.at.to_offset(),
+            end: offset_of(self.at),
             splits: self.splits(from).collect(),
         }))
     }
 
     fn replay(&mut self, from: &Offset, to: &Offset) -> Result<Vec<Split>, SourceError> {
-        let (mut at, to) = (Position::parse(from)?, Position::parse(to)?);
+        let (mut at, to) = (
+            parse_position::<Position>(from)?,
+            parse_position::<Position>(to)?,
+        );
         let mut splits = Vec::new();
         while at.offset < to.offset {
             splits.extend(self.splits(at));
@@ -350,7 +343,7 @@ mod tests {
     fn a_restarted_query_goes_on_where_it_stood() {
         let factory = factory(&[("rowsPerBatch", "10")]);
         let mut source = factory.open().unwrap();
-        let position = |offset, timestamp| Position { offset, timestamp }.to_offset();
+        let position = |offset, timestamp| offset_of(Position { offset, timestamp });
         let planned = [Planned {
             start: position(20, 2000),
             end: position(30, 3000),

@@ -12,8 +12,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use highwater_engine::source::{
-    FormatError, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
+    FormatError, Offset, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
 };
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use micro::MicroBatchOptions;
 pub use source::RateError;
@@ -48,6 +51,19 @@ fn check_request(name: &str, request: &SourceRequest) -> Result<(), FormatError>
         message,
         class: None,
     })
+}
+
+/// A position as an offset carries it.
+fn parse_position<T: DeserializeOwned>(offset: &Offset) -> Result<T, RateError> {
+    T::deserialize(&offset.0).map_err(|_| RateError::NotOurs {
+        text: offset.0.to_string(),
+        what: "offset",
+    })
+}
+
+/// The offset that carries a position.
+fn offset_of(position: impl Serialize) -> Offset {
+    Offset(serde_json::to_value(position).expect("numbers can be written"))
 }
 
 fn rate_schema() -> SchemaRef {

@@ -12,7 +12,7 @@ use highwater_engine::source::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::RateOptions;
+use super::{RateOptions, offset_of, parse_position};
 
 const POLL_MS: u64 = 10;
 const BATCH_ROWS: usize = 8192;
@@ -50,19 +50,6 @@ impl From<RateError> for SourceError {
 struct Position {
     start: i64,
     rows: u64,
-}
-
-impl Position {
-    fn parse(offset: &Offset) -> Result<Self, RateError> {
-        serde_json::from_value(offset.0.clone()).map_err(|_| RateError::NotOurs {
-            text: offset.0.to_string(),
-            what: "offset",
-        })
-    }
-
-    fn to_offset(self) -> Offset {
-        Offset(serde_json::to_value(self).expect("numbers can be written"))
-    }
 }
 
 /// The numbers `from..to`.
@@ -173,7 +160,7 @@ impl Source for RateSource {
     }
 
     fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {
-        self.start = Position::parse(from.at)?.start;
+        self.start = parse_position::<Position>(from.at)?.start;
         Ok(())
     }
 
@@ -182,11 +169,11 @@ impl Source for RateSource {
             start: self.start,
             rows: 0,
         };
-        Ok(position.to_offset())
+        Ok(offset_of(position))
     }
 
     fn latest(&mut self) -> Result<Offset, SourceError> {
-        Ok(self.latest_at(now_us()).to_offset())
+        Ok(offset_of(self.latest_at(now_us())))
     }
 
     fn admit(
@@ -195,7 +182,10 @@ impl Source for RateSource {
         to: &Offset,
         bytes_max: u64,
     ) -> Result<Option<Admitted>, SourceError> {
-        let (from, mut to) = (Position::parse(from)?, Position::parse(to)?);
+        let (from, mut to) = (
+            parse_position::<Position>(from)?,
+            parse_position::<Position>(to)?,
+        );
         if from.start != to.start {
             // The query was restarted: its checkpoint says when the numbers began.
             self.start = from.start;
@@ -211,13 +201,16 @@ impl Source for RateSource {
             rows: end,
         };
         Ok(Some(Admitted {
-            end: position.to_offset(),
+            end: offset_of(position),
             splits: self.splits(from.rows, end),
         }))
     }
 
     fn replay(&mut self, from: &Offset, to: &Offset) -> Result<Vec<Split>, SourceError> {
-        let (from, to) = (Position::parse(from)?, Position::parse(to)?);
+        let (from, to) = (
+            parse_position::<Position>(from)?,
+            parse_position::<Position>(to)?,
+        );
         self.start = from.start;
         Ok(self.splits(from.rows, to.rows.max(from.rows)))
     }
@@ -293,7 +286,7 @@ mod tests {
     }
 
     fn position(start: i64, rows: u64) -> Offset {
-        Position { start, rows }.to_offset()
+        offset_of(Position { start, rows })
     }
 
     #[test]
@@ -345,9 +338,14 @@ mod tests {
             .admit(&position(start, 4000), &latest, u64::MAX)
             .unwrap()
             .unwrap();
-        let end = Position::parse(&admitted.end).unwrap();
+        let end = parse_position::<Position>(&admitted.end).unwrap();
         assert!(end.start == start && end.rows >= 5000, "{end:?}");
-        assert!(Position::parse(&source.latest().unwrap()).unwrap().start == start);
+        assert!(
+            parse_position::<Position>(&source.latest().unwrap())
+                .unwrap()
+                .start
+                == start
+        );
     }
 
     #[test]
@@ -361,7 +359,7 @@ mod tests {
             planned: &[],
         };
         source.resume(resume).unwrap();
-        let latest = Position::parse(&source.latest().unwrap()).unwrap();
+        let latest = parse_position::<Position>(&source.latest().unwrap()).unwrap();
         assert!(latest.start == start && latest.rows >= 5000, "{latest:?}");
     }
 

@@ -403,7 +403,7 @@ fn sync(parts: &[WrittenPart]) -> Result<(), FileSinkError> {
 fn push_path_name(out: &mut String, name: &str) {
     for c in name.chars() {
         match c {
-            '\u{1}'..='\u{1f}'
+            '\0'..='\u{1f}'
             | '\u{7f}'
             | '"'
             | '#'
