@@ -8,6 +8,7 @@ use datafusion::logical_expr::Operator as Op;
 use datafusion::physical_expr::expressions::{binary, col, lit};
 
 use super::*;
+use crate::Edge;
 use crate::update::{DIFF, ORDER};
 
 fn edge(rows: &RecordBatch) -> Edge {
