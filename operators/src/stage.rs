@@ -18,7 +18,7 @@ use timely::dataflow::operators::Operator;
 
 use crate::failure::guard;
 use crate::unnest::unnest;
-use crate::{BatchBuilder, Failure, OperatorError, Rows};
+use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows};
 
 /// One step of a stage. Expressions are over the visible columns of the step before; hidden columns ride along.
 #[derive(Debug, Clone)]
@@ -59,28 +59,7 @@ pub enum Expose {
 /// Runs `steps` over every batch.
 pub fn stage<'s>(rows: Rows<'s>, name: &str, steps: Vec<Step>, failure: &Failure) -> Rows<'s> {
     let input_schema = rows.edge.physical();
-    let mut edge = rows.edge;
-    let mut prepared = Vec::with_capacity(steps.len());
-    for step in steps {
-        let signed = edge.signed;
-        match &step {
-            Step::Project { schema, .. } | Step::Unnest { schema, .. } => {
-                edge.rows = SchemaRef::clone(schema);
-            }
-            Step::Expose(_, schema) => {
-                edge.rows = SchemaRef::clone(schema);
-                edge.signed = false;
-            }
-            Step::Sign => edge.signed = true,
-            Step::Filter(_) => {}
-        }
-        let layout = Layout {
-            hidden: usize::from(edge.ordered) + usize::from(edge.signed),
-            retracts: signed,
-            schema: edge.physical(),
-        };
-        prepared.push((step, layout));
-    }
+    let (prepared, edge) = prepare(rows.edge, steps);
     let failure = failure.clone();
     let stream = rows
         .stream
@@ -102,6 +81,32 @@ pub fn stage<'s>(rows: Rows<'s>, name: &str, steps: Vec<Step>, failure: &Failure
             }
         });
     Rows { stream, edge }
+}
+
+/// The steps with what their batches look like, and the edge above them.
+fn prepare(mut edge: Edge, steps: Vec<Step>) -> (Vec<Prepared>, Edge) {
+    let mut prepared = Vec::with_capacity(steps.len());
+    for step in steps {
+        let signed = edge.signed;
+        match &step {
+            Step::Project { schema, .. } | Step::Unnest { schema, .. } => {
+                edge.rows = SchemaRef::clone(schema);
+            }
+            Step::Expose(_, schema) => {
+                edge.rows = SchemaRef::clone(schema);
+                edge.signed = false;
+            }
+            Step::Sign => edge.signed = true,
+            Step::Filter(_) => {}
+        }
+        let layout = Layout {
+            hidden: usize::from(edge.ordered) + usize::from(edge.signed),
+            retracts: signed,
+            schema: edge.physical(),
+        };
+        prepared.push((step, layout));
+    }
+    (prepared, edge)
 }
 
 type Prepared = (Step, Layout);
