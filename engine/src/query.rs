@@ -11,11 +11,8 @@ use crate::error::Error;
 use crate::foreach;
 use crate::listener::QueryEvent;
 use crate::manager::Streams;
-use crate::progress::{StreamingQueryProgress, StreamingQueryStatus};
+use crate::progress::{Reporting, StreamingQueryProgress, StreamingQueryStatus};
 use crate::workers::{Gone, lock};
-
-/// Progress reports that a query keeps.
-const RECENT: usize = 100;
 
 /// A running query: ask it, wait for it, stop it. Cloning gives another handle of the same query.
 #[derive(Clone)]
@@ -50,6 +47,7 @@ pub(crate) struct About {
     pub(crate) streams: Arc<Streams>,
     /// Why it ends when its workers are lost, if it does.
     pub(crate) ends_with_workers: Option<&'static str>,
+    pub(crate) reporting: Reporting,
 }
 
 pub(crate) struct QueryShared {
@@ -284,10 +282,10 @@ impl QueryShared {
 
     pub(crate) fn add_progress(&self, progress: Arc<StreamingQueryProgress>) {
         let recent = &mut lock(&self.reports).recent;
-        if recent.len() == RECENT {
+        recent.push_back(progress);
+        while recent.len() > self.about.reporting.kept {
             recent.pop_front();
         }
-        recent.push_back(progress);
     }
 
     pub(crate) fn last_progress(&self) -> Option<Arc<StreamingQueryProgress>> {
