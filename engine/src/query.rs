@@ -27,6 +27,8 @@ pub struct Committed {
     pub epochs: u64,
     /// Rows the sink was handed in them.
     pub rows: u64,
+    /// Rows that were read for them: what their progress reports add up to.
+    pub input_rows: u64,
     /// The watermark that the last of them ran with, in milliseconds since 1970, if the query has one.
     pub watermark_ms: Option<i64>,
 }
@@ -113,6 +115,7 @@ pub(crate) enum Phase {
 
 struct Reports {
     status: StreamingQueryStatus,
+    last: Option<Arc<StreamingQueryProgress>>,
     recent: VecDeque<Arc<StreamingQueryProgress>>,
 }
 
@@ -136,6 +139,7 @@ impl QueryShared {
     pub(crate) fn new(about: About) -> Self {
         let reports = Reports {
             status: StreamingQueryStatus::new("Initializing sources", false, false),
+            last: None,
             recent: VecDeque::new(),
         };
         QueryShared {
@@ -281,15 +285,17 @@ impl QueryShared {
     }
 
     pub(crate) fn add_progress(&self, progress: Arc<StreamingQueryProgress>) {
-        let recent = &mut lock(&self.reports).recent;
-        recent.push_back(progress);
-        while recent.len() > self.about.reporting.kept {
-            recent.pop_front();
+        lock(&self.state).committed.input_rows += progress.num_input_rows;
+        let mut reports = lock(&self.reports);
+        reports.last = Some(Arc::clone(&progress));
+        reports.recent.push_back(progress);
+        while reports.recent.len() > self.about.reporting.kept {
+            reports.recent.pop_front();
         }
     }
 
     pub(crate) fn last_progress(&self) -> Option<Arc<StreamingQueryProgress>> {
-        lock(&self.reports).recent.back().cloned()
+        lock(&self.reports).last.clone()
     }
 
     pub(crate) fn recent_progress(&self) -> Vec<Arc<StreamingQueryProgress>> {
