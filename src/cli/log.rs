@@ -126,10 +126,10 @@ fn line(query: &StreamingQuery, rows_per_second: f64) -> String {
         "{name}: {} epochs, {} rows in ({rows_per_second:.0}/s), {} rows out",
         committed.epochs, committed.input_rows, committed.rows
     );
-    if let Some(progress) = query.last_progress() {
-        if let Some(watermark) = progress.event_time.get("watermark") {
-            text.push_str(&format!(", watermark {watermark}"));
-        }
+    if let Some(progress) = query.last_progress()
+        && let Some(watermark) = progress.event_time.get("watermark")
+    {
+        text.push_str(&format!(", watermark {watermark}"));
     }
     text
 }

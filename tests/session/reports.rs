@@ -104,7 +104,8 @@ fn idleness_is_told_as_often_as_is_set() {
         assert!(error.to_string().contains(interval), "{error}");
     }
     let listener = Arc::new(Idle::default());
-    session.streams().add_listener(listener.clone());
+    let listening: Arc<dyn StreamingQueryListener> = Arc::<Idle>::clone(&listener);
+    session.streams().add_listener(listening);
     let (_rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
     let often = count(&frame, "often");
     session.set_conf(interval, "1h").expect("set");

@@ -5,6 +5,7 @@ mod event_time;
 mod modes;
 mod observe;
 mod pushdown;
+mod want;
 mod words;
 
 use std::fmt;
@@ -118,17 +119,27 @@ impl Node {
     pub(crate) fn edge(&self) -> Edge {
         match self {
             Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
-            Node::Aggregate { aggregation, .. } => Edge::plain(Arc::clone(&aggregation.schema)),
+            Node::Aggregate { aggregation, .. } => Edge {
+                signed: aggregation.emit == Emit::Signed,
+                ..Edge::plain(Arc::clone(&aggregation.schema))
+            },
             Node::Observe { observed, .. } => observed.edge.clone(),
             Node::Watermark { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
-                    Step::Filter(_) => None,
+                    Step::Expose(_, schema) => Some(schema),
+                    Step::Filter(_) | Step::Sign => None,
                 });
                 let below = input.edge();
+                let signed = steps.iter().fold(below.signed, |signed, step| match step {
+                    Step::Expose(..) => false,
+                    Step::Sign => true,
+                    _ => signed,
+                });
                 Edge {
                     rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
+                    signed,
                     ..below
                 }
             }
@@ -190,6 +201,8 @@ impl Node {
                                 exprs.iter().map(ToString::to_string).collect();
                             writeln!(f, "{pad}  project {}", exprs.join(", "))?;
                         }
+                        Step::Sign => {}
+                        Step::Expose(..) => writeln!(f, "{pad}  expose changes")?,
                         Step::Unnest { lists, outer, .. } => {
                             writeln!(
                                 f,

@@ -59,7 +59,11 @@ fn columns(node: &Node) -> Vec<String> {
 /// The columns after a step over `columns`.
 fn through(mut columns: Vec<String>, step: &Step) -> Vec<String> {
     match step {
-        Step::Filter(_) => columns,
+        Step::Filter(_) | Step::Sign => columns,
+        Step::Expose(..) => {
+            columns.push("the diff".into());
+            columns
+        }
         Step::Project { exprs, .. } => exprs.iter().map(|expr| words(expr, &columns)).collect(),
         Step::Unnest { lists, outer, .. } => {
             let name = if *outer { "explode_outer" } else { "explode" };
