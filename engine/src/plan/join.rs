@@ -11,6 +11,7 @@ use highwater_query::can_fail;
 
 use super::Node;
 use super::compile::{Compiler, arrow_schema, is_streaming, physical};
+use super::want::Want;
 use crate::error::Error;
 
 /// What a join asks of a pair.
@@ -104,16 +105,16 @@ pub(super) fn is_over(expr: &Expr, side: &DFSchema) -> bool {
 }
 
 impl Compiler<'_> {
-    pub(super) fn join(&mut self, join: &Join) -> Result<Node, Error> {
+    pub(super) fn join(&mut self, join: &Join, want: Want) -> Result<Node, Error> {
         match (is_streaming(&join.left), is_streaming(&join.right)) {
-            (true, false) => self.lookup(join, true),
-            (false, true) => self.lookup(join, false),
+            (true, false) => self.lookup(join, true, want),
+            (false, true) => self.lookup(join, false, want),
             _ => Err(Error::not_yet("a join of two streams")),
         }
     }
 
     /// A join of a stream with static rows.
-    fn lookup(&mut self, join: &Join, stream_left: bool) -> Result<Node, Error> {
+    fn lookup(&mut self, join: &Join, stream_left: bool, want: Want) -> Result<Node, Error> {
         let keep = match (join.join_type, stream_left) {
             (JoinType::Inner, _) => Keep::Pairs,
             (JoinType::Left, true) | (JoinType::Right, false) => Keep::All,
@@ -137,7 +138,7 @@ impl Compiler<'_> {
         let rest = rest.map(|rest| physical(&[rest], &condition.both));
         let words = condition.words();
         let both: SchemaRef = arrow_schema(&condition.both);
-        let input = self.node(stream)?;
+        let input = self.node(stream, want)?;
         Ok(Node::Lookup {
             input: Box::new(input),
             how: Box::new(Lookup {

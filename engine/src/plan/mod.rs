@@ -6,6 +6,7 @@ mod join;
 mod modes;
 mod observe;
 mod pushdown;
+mod want;
 
 use std::fmt;
 use std::sync::Arc;
@@ -138,7 +139,10 @@ impl Node {
     pub(crate) fn edge(&self) -> Edge {
         match self {
             Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
-            Node::Aggregate { aggregation, .. } => Edge::plain(Arc::clone(&aggregation.schema)),
+            Node::Aggregate { aggregation, .. } => Edge {
+                signed: aggregation.emit == Emit::Signed,
+                ..Edge::plain(Arc::clone(&aggregation.schema))
+            },
             Node::Observe { observed, .. } => observed.edge.clone(),
             Node::Lookup { input, how, .. } => Edge {
                 rows: Arc::clone(&how.schema),
@@ -148,11 +152,18 @@ impl Node {
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
-                    Step::Filter(_) => None,
+                    Step::Expose(_, schema) => Some(schema),
+                    Step::Filter(_) | Step::Sign => None,
                 });
                 let below = input.edge();
+                let signed = steps.iter().fold(below.signed, |signed, step| match step {
+                    Step::Expose(..) => false,
+                    Step::Sign => true,
+                    _ => signed,
+                });
                 Edge {
                     rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
+                    signed,
                     ..below
                 }
             }
@@ -214,6 +225,8 @@ impl Node {
                                 exprs.iter().map(ToString::to_string).collect();
                             writeln!(f, "{pad}  project {}", exprs.join(", "))?;
                         }
+                        Step::Sign => {}
+                        Step::Expose(..) => writeln!(f, "{pad}  expose changes")?,
                         Step::Unnest { lists, outer, .. } => {
                             writeln!(
                                 f,
