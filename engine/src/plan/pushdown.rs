@@ -16,27 +16,26 @@ use super::compile::is_streaming;
 use super::event_time::has_watermark;
 use super::join::is_over;
 
-/// The same plan with conditions as far down as its watermarks are.
+/// The same plan with conditions as far down as its watermarks and aggregations are.
 pub(super) fn below_watermarks(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if is_worth_it(&plan) {
-        push(plan, Vec::new())
-    } else {
-        Ok(plan)
-    }
+    push(plan, Vec::new())
 }
 
-/// True if a condition can change what a watermark is, or what a join has to keep.
-fn is_worth_it(plan: &LogicalPlan) -> bool {
-    let joins = |plan: &LogicalPlan| {
-        plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))
-            .unwrap_or(false)
+/// True if a condition has somewhere to go.
+fn leads_somewhere(plan: &LogicalPlan) -> bool {
+    let takes = |node: &LogicalPlan| match node {
+        LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
+        LogicalPlan::Join(_) => true,
+        _ => false,
     };
-    has_watermark(plan) || is_streaming(plan) && joins(plan)
+    let found = has_watermark(plan) || plan.exists(|node| Ok(takes(node))).unwrap_or(false);
+    // DataFusion has rules of its own for rows that are all there.
+    found && is_streaming(plan)
 }
 
 /// `plan` filtered by `conditions`, which are over its columns.
 fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
-    if !is_worth_it(&plan) {
+    if !leads_somewhere(&plan) {
         return filtered(plan, conditions);
     }
     if let Some(watermark) = node_of::<Watermark>(&plan) {
