@@ -130,7 +130,7 @@ impl StreamWriter {
             return Err(Error::SessionEnded(reason));
         }
         let planning = stopwatch_us();
-        let compiled = compile(self.frame.plan(), self.mode)?;
+        let compiled = compile(self.frame.plan(), self.mode, &session)?;
         let planning_us = stopwatch_us() - planning;
         let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
