@@ -18,23 +18,25 @@ use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
 use highwater_query::{Observe, TimeWindow, Watermark, node_of};
 
-use super::compile::{Compiler, arrow_schema, calls, column, physical, stage};
+use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::want::Want;
 use super::{Node, event_time};
 use crate::error::Error;
 
-/// What an operator's name says of it: `top-3` is a top.
-pub(super) fn name_of(name: &str) -> &str {
-    name.rsplit_once('-').map_or(name, |(kind, _)| kind)
-}
-
-impl Compiler {
-    fn regrouped(&mut self, input: Node, kind: &str, regroup: Regroup) -> Node {
+impl Compiler<'_> {
+    fn regrouped(
+        &mut self,
+        input: Node,
+        kind: &str,
+        answers: Vec<String>,
+        regroup: Regroup,
+    ) -> Node {
         let name = format!("{kind}-{}", self.regroups);
         self.regroups += 1;
         Node::Regroup {
             input: Box::new(input),
             regroup: Box::new(Regroup { name, ..regroup }),
+            answers,
         }
     }
 
@@ -54,7 +56,7 @@ impl Compiler {
             emit: Emit::All,
             event_time: false,
         };
-        Ok(self.regrouped(input, "rows", regroup))
+        Ok(self.regrouped(input, "rows", vec!["all rows".into()], regroup))
     }
 
     /// An aggregation of rows that may leave again: over `input`, which is what `aggregate` reads.
@@ -134,7 +136,9 @@ impl Compiler {
             emit,
             event_time,
         };
-        Ok(self.regrouped(input, "aggregate-anew", regroup))
+        let answers = aggregate.aggr_expr.iter();
+        let answers = answers.map(|call| call.clone().unalias().to_string());
+        Ok(self.regrouped(input, "aggregate-anew", answers.collect(), regroup))
     }
 
     pub(super) fn sort(&mut self, sort: &Sort, want: Want) -> Result<Node, Error> {
@@ -216,6 +220,7 @@ impl Compiler {
         let node = self.node(input, want)?;
         let exprs: Vec<Expr> = by.iter().map(|sort| sort.expr.clone()).collect();
         let sorts = by.iter().map(options).collect();
+        let leading = by.len();
         let (node, layout) = laid_out(node, physical(&exprs, input.schema())?);
         let answer = Top {
             skip: skip as u64,
@@ -230,8 +235,14 @@ impl Compiler {
             emit: Emit::Signed,
             event_time: false,
         };
-        let node = self.regrouped(node, "top", regroup);
-        Ok(without(node, by.len(), &arrow_schema(input.schema())))
+        let by: Vec<String> = by.iter().map(ToString::to_string).collect();
+        let first = match fetch {
+            Some(fetch) => format!("the first {fetch} rows"),
+            None => "the rows".to_string(),
+        };
+        let answer = format!("{first} after {skip} by {}", by.join(", "));
+        let node = self.regrouped(node, "top", vec![answer], regroup);
+        Ok(without(node, leading, &arrow_schema(input.schema())))
     }
 
     pub(super) fn over(&mut self, window: &Window, want: Want) -> Result<Node, Error> {
@@ -268,8 +279,11 @@ impl Compiler {
         let (props, context) = (ExecutionProps::new(), Default::default());
         // Built over the rows of the query, which stand behind the columns that the layout adds.
         let mut calls = Vec::new();
+        let mut answers = Vec::new();
         for call in &window.window_expr {
-            let call = create_window_expr(call, schema, &props, &context).map_err(Error::run)?;
+            let call = call.clone().unalias();
+            answers.push(call.to_string());
+            let call = create_window_expr(&call, schema, &props, &context).map_err(Error::run)?;
             calls.push(call);
         }
         let mut fields = layout.fields().to_vec();
@@ -293,7 +307,7 @@ impl Compiler {
             },
             event_time: false,
         };
-        let node = self.regrouped(node, "over", regroup);
+        let node = self.regrouped(node, "over", answers, regroup);
         Ok(without(node, leading, &made))
     }
 }
@@ -363,6 +377,12 @@ fn comes_whole(plan: &LogicalPlan) -> bool {
         | LogicalPlan::Filter(_)
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Unnest(_) => comes_whole(plan.inputs()[0]),
+        // A stream's rows pass one by one through a join with static rows.
+        LogicalPlan::Join(join) => match (is_streaming(&join.left), is_streaming(&join.right)) {
+            (true, false) => comes_whole(&join.left),
+            (false, true) => comes_whole(&join.right),
+            _ => false,
+        },
         LogicalPlan::Extension(_) => {
             let passes = node_of::<Observe>(plan).is_some()
                 || node_of::<Watermark>(plan).is_some()
