@@ -21,6 +21,7 @@ mod options;
 mod orc;
 mod parquet;
 mod partition;
+mod places;
 mod reader;
 mod seen;
 mod sink;
@@ -30,6 +31,7 @@ mod split;
 mod tests;
 mod text;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -51,9 +53,11 @@ use crate::lines::LineEnd;
 use crate::mode::ParseMode;
 use crate::options::invalid;
 use crate::time::Zone;
-use blocks::{Shape, TextRules};
-use csv::CsvOptions;
+use crate::times::{self, ReadTimes, zone_of};
+use blocks::{Blocks, Shape, TextRules};
+use csv::{CsvInference, CsvOptions};
 use listing::Lister;
+use places::Places;
 use reader::FileReader;
 use split::FileSplit;
 
@@ -116,15 +120,11 @@ const AVRO_NOT_BUILT: &[&str] = &[
 
 /// Options of which only the values that say what we do anyway are built.
 const FIXED: &[(&str, &[&str])] = &[
-    ("inferSchema", &["false"]),
-    ("unescapedQuoteHandling", &["stop_at_delimiter"]),
     // Whether a row is malformed is judged by all columns.
     ("columnPruning", &["false"]),
     ("datetimeRebaseMode", &["corrected"]),
     ("int96RebaseMode", &["corrected"]),
     ("locale", &["en-us", "en_us"]),
-    ("dateFormat", &["yyyy-mm-dd"]),
-    ("timestampFormat", &["yyyy-mm-dd't'hh:mm:ss[.sss][xxx]"]),
 ];
 
 impl FileFormat {
@@ -154,15 +154,8 @@ impl FileFormat {
         };
         let mut known = [options::KNOWN, known].concat();
         let fixed: &[&str] = match self.name {
-            "json" => &["locale", "dateFormat", "timestampFormat"],
-            "csv" => &[
-                "locale",
-                "inferSchema",
-                "unescapedQuoteHandling",
-                "columnPruning",
-                "dateFormat",
-                "timestampFormat",
-            ],
+            "json" => &["locale"],
+            "csv" => &["locale", "columnPruning"],
             "parquet" => &["datetimeRebaseMode", "int96RebaseMode"],
             _ => &[],
         };
@@ -171,6 +164,9 @@ impl FileFormat {
             "json" | "csv" => &["multiLine", "lineSep", "encoding", "charset"],
             _ => &[],
         });
+        if matches!(self.name, "json" | "csv") {
+            known.extend(times::KNOWN);
+        }
         known.extend(fixed);
         options.only(owner, &known, not_built)?;
         for name in fixed {
@@ -190,10 +186,17 @@ impl FileFormat {
         Ok(())
     }
 
-    fn format(&self, owner: &str, options: &Options, zone: Zone) -> Result<Format, FormatError> {
+    fn format(
+        &self,
+        owner: &str,
+        options: &Options,
+        zone: Zone,
+        zone_name: &str,
+    ) -> Result<Format, FormatError> {
+        let times = || ReadTimes::parse(owner, options, zone, zone_name);
         Ok(match self.name {
-            "json" => Format::Json(JsonOptions::parse(owner, options, zone)?),
-            "csv" => Format::Csv(CsvOptions::parse(owner, options, zone)?),
+            "json" => Format::Json(JsonOptions::parse(owner, options, times()?)?),
+            "csv" => Format::Csv(CsvOptions::parse(owner, options, times()?)?),
             "parquet" => Format::Parquet,
             "orc" => Format::Orc,
             "avro" => Format::Avro,
@@ -201,8 +204,8 @@ impl FileFormat {
         })
     }
 
-    /// The schema of a batch read that was given none. The first file tells it, but for JSON, which is
-    /// read whole.
+    /// The schema of a batch read that was given none. The first file tells it, unless what is looked for needs the rows
+    /// of all.
     fn look_into(
         &self,
         path: &str,
@@ -210,8 +213,12 @@ impl FileFormat {
         format: &Format,
         rules: &TextRules,
     ) -> Result<Schema, FormatError> {
-        let mut inference = match format {
+        let mut json = match format {
             Format::Json(options) => Some(JsonInference::new(options.clone())),
+            _ => None,
+        };
+        let mut csv = match format {
+            Format::Csv(options) => Some(CsvInference::new(options.clone())),
             _ => None,
         };
         for found in Lister::new(path, options)?.list_all()? {
@@ -226,13 +233,14 @@ impl FileFormat {
                 Format::Avro => return Ok(avro::schema_of(file, split)?),
                 Format::Text | Format::Json(_) | Format::Csv(_) => {}
             }
-            let mut blocks = blocks::Blocks::new(file, split, rules)?;
-            if let Format::Csv(csv) = format
-                && let Some(schema) = csv.schema_of(blocks.lines()?)
-            {
-                return Ok(schema);
+            let mut blocks = Blocks::new(file, split, rules)?;
+            if let Some(csv) = &mut csv {
+                look_at_rows(csv, &mut blocks)?;
+                if csv.knows_enough() {
+                    break;
+                }
             }
-            let Some(inference) = &mut inference else {
+            let Some(inference) = &mut json else {
                 continue;
             };
             loop {
@@ -255,8 +263,8 @@ impl FileFormat {
                 blocks.consume(bytes);
             }
         }
-        inference
-            .and_then(|inference| inference.schema())
+        let csv = csv.and_then(|csv| csv.schema());
+        csv.or_else(|| json.and_then(|json| json.schema()))
             .ok_or_else(|| FormatError::Invalid {
                 message: format!(
                     "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
@@ -264,6 +272,19 @@ impl FileFormat {
                 class: Some("UNABLE_TO_INFER_SCHEMA"),
             })
     }
+}
+
+/// Looks at the rows of a file until there are no more, or more would tell nothing.
+fn look_at_rows(inference: &mut CsvInference, blocks: &mut Blocks) -> Result<(), FileError> {
+    inference.begin_file();
+    while !inference.knows_enough() && !blocks.lines()?.is_empty() {
+        let (text, last) = blocks.at_hand();
+        match inference.look_at(text, last) {
+            0 => blocks.more()?,
+            taken => blocks.consume(taken),
+        }
+    }
+    Ok(())
 }
 
 /// Files promise nothing about nulls.
@@ -287,14 +308,9 @@ impl SourceFormat for FileFormat {
             None => request.options.required(&owner, "path")?.to_string(),
         };
         let options = FileOptions::parse(&owner, &request)?;
-        let name = request
-            .options
-            .get("timeZone")
-            .unwrap_or(&request.time_zone);
-        let zone = Zone::parse(name)
-            .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
+        let (zone, name) = zone_of(&owner, &request.options, &request.time_zone)?;
         let rules = TextRules::parse(&owner, self.name, &request.options)?;
-        let format = match self.format(&owner, &request.options, zone)? {
+        let format = match self.format(&owner, &request.options, zone, name)? {
             Format::Csv(csv) => {
                 Format::Csv(csv.shaped(&rules.shape, options.bad_records.is_some()))
             }
@@ -365,6 +381,7 @@ impl SourceFormat for FileFormat {
             Format::Text | Format::Parquet | Format::Orc | Format::Avro => {}
         }
         Ok(Arc::new(FileFactory {
+            places: lister.places(),
             config: Arc::new(FileConfig {
                 connector: self.name,
                 path,
@@ -381,6 +398,7 @@ impl SourceFormat for FileFormat {
 
 struct FileFactory {
     config: Arc<FileConfig>,
+    places: Places,
 }
 
 impl SourceFactory for FileFactory {
@@ -393,6 +411,10 @@ impl SourceFactory for FileFactory {
             Ok(source) => Ok(Box::new(source)),
             Err(error) => Err(error.of_source(self.config.connector)),
         }
+    }
+
+    fn meets(&self, directory: &Path) -> bool {
+        self.places.meets(directory)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
