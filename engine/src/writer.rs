@@ -130,7 +130,7 @@ impl StreamWriter {
             return Err(Error::SessionEnded(reason));
         }
         let planning = stopwatch_us();
-        let compiled = compile(self.frame.plan(), self.mode)?;
+        let compiled = compile(self.frame.plan(), self.mode, &session)?;
         let planning_us = stopwatch_us() - planning;
         let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
@@ -176,7 +176,6 @@ impl StreamWriter {
             schema: Arc::clone(&compiled.schema),
             key: compiled.key.clone(),
             mode: self.mode,
-            signed: false,
             query_name: self.name.clone(),
             query_id: id.clone(),
             streaming: true,
@@ -383,7 +382,6 @@ impl DataWriter {
             schema: self.frame.schema(),
             key: Vec::new(),
             mode: OutputMode::Append,
-            signed: false,
             query_name: None,
             query_id: id.clone(),
             streaming: false,

@@ -18,7 +18,7 @@ use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::Budget;
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
-use highwater_operators::{Failure, OperatorError, Rows, exchange, observe, stage};
+use highwater_operators::{Failure, OperatorError, Rows, exchange, join, observe, stage};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
@@ -292,6 +292,9 @@ impl<'s> Render<'_, 's> {
                     arrangement: aggregated.arrangement,
                 });
                 aggregated.rows
+            }
+            Node::Lookup { input, how, .. } => {
+                join::lookup(self.node(input), how.as_ref().clone(), failure)
             }
             Node::Observe { input, observed } => observe::observe(
                 self.node(input),

@@ -2,24 +2,36 @@
 
 mod compile;
 mod event_time;
+mod join;
 mod modes;
 mod observe;
 mod pushdown;
+mod want;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
+use highwater_operators::join::{Keep, Lookup};
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use observe::{Observed, merger};
 
 use crate::checkpoint::OperatorShape;
+use crate::error::Error;
 use crate::source::SourceFactory;
+
+/// What reads the static parts of a streaming query.
+pub(crate) trait Statics {
+    /// All rows of `plan`, which reads no stream.
+    fn rows(&self, plan: &LogicalPlan) -> Result<RecordBatch, Error>;
+}
 
 /// One source of a query.
 #[derive(Clone)]
@@ -70,6 +82,15 @@ pub(crate) enum Node {
         /// What is observed.
         observed: Box<Observed>,
     },
+    /// The rows of a stream with what a table that does not change has for them.
+    Lookup {
+        /// The rows.
+        input: Box<Node>,
+        /// How they are joined.
+        how: Box<Lookup>,
+        /// The keys, in words.
+        keys: Vec<String>,
+    },
     /// Rows whose event times move watermark number `watermark`.
     Watermark {
         /// The rows.
@@ -101,6 +122,7 @@ impl Node {
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
+            | Node::Lookup { input, .. }
             | Node::Aggregate { input, .. } => input.for_each(visit),
             Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
         }
@@ -117,17 +139,31 @@ impl Node {
     pub(crate) fn edge(&self) -> Edge {
         match self {
             Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
-            Node::Aggregate { aggregation, .. } => Edge::plain(Arc::clone(&aggregation.schema)),
+            Node::Aggregate { aggregation, .. } => Edge {
+                signed: aggregation.emit == Emit::Signed,
+                ..Edge::plain(Arc::clone(&aggregation.schema))
+            },
             Node::Observe { observed, .. } => observed.edge.clone(),
+            Node::Lookup { input, how, .. } => Edge {
+                rows: Arc::clone(&how.schema),
+                ..input.edge()
+            },
             Node::Watermark { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
-                    Step::Filter(_) => None,
+                    Step::Expose(_, schema) => Some(schema),
+                    Step::Filter(_) | Step::Sign => None,
                 });
                 let below = input.edge();
+                let signed = steps.iter().fold(below.signed, |signed, step| match step {
+                    Step::Expose(..) => false,
+                    Step::Sign => true,
+                    _ => signed,
+                });
                 Edge {
                     rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
+                    signed,
                     ..below
                 }
             }
@@ -150,6 +186,7 @@ impl Node {
             Node::Source { .. } => {}
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
+            | Node::Lookup { input, .. }
             | Node::Observe { input, .. } => {
                 input.collect_operators(found);
             }
@@ -188,6 +225,8 @@ impl Node {
                                 exprs.iter().map(ToString::to_string).collect();
                             writeln!(f, "{pad}  project {}", exprs.join(", "))?;
                         }
+                        Step::Sign => {}
+                        Step::Expose(..) => writeln!(f, "{pad}  expose changes")?,
                         Step::Unnest { lists, outer, .. } => {
                             writeln!(
                                 f,
@@ -219,6 +258,25 @@ impl Node {
                     keys.join(", "),
                     calls.join(", "),
                     aggregation.emit
+                )?;
+                input.write(f, depth + 1)
+            }
+            Node::Lookup { input, how, keys } => {
+                let rows = match how.keep {
+                    Keep::Pairs => "its rows with their partners",
+                    Keep::All => "its rows with their partners, or with nulls",
+                    Keep::Matched => "its rows that have a partner",
+                    Keep::Unmatched => "its rows that have no partner",
+                    Keep::Marked => "its rows, and whether they have a partner",
+                };
+                let condition = match &how.condition {
+                    Some(condition) => format!(" where {condition}"),
+                    None => String::new(),
+                };
+                writeln!(
+                    f,
+                    "{pad}Join with a table by [{}]{condition}: {rows}; state: none",
+                    keys.join(", ")
                 )?;
                 input.write(f, depth + 1)
             }
