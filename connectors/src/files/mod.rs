@@ -17,6 +17,7 @@ mod error;
 mod fit;
 mod listing;
 mod log;
+mod looking;
 mod options;
 mod orc;
 mod parquet;
@@ -48,15 +49,15 @@ pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
 pub use source::FileSource;
 
-use crate::json::{self, JsonDecoder, JsonInference, JsonOptions};
-use crate::lines::LineEnd;
+use crate::json::{self, JsonDecoder, JsonOptions};
 use crate::mode::ParseMode;
-use crate::options::invalid;
+use crate::options::{flag, invalid};
 use crate::time::Zone;
 use crate::times::{self, ReadTimes, zone_of};
-use blocks::{Blocks, Shape, TextRules};
-use csv::{CsvInference, CsvOptions};
+use blocks::TextRules;
+use csv::CsvOptions;
 use listing::Lister;
+use looking::Looking;
 use places::Places;
 use reader::FileReader;
 use split::FileSplit;
@@ -99,10 +100,6 @@ struct FileFormat {
 }
 
 const TEXT_NOT_BUILT: &[&str] = &[];
-
-const PARQUET_NOT_BUILT: &[&str] = &["mergeSchema"];
-
-const ORC_NOT_BUILT: &[&str] = &["mergeSchema"];
 
 const AVRO_NOT_BUILT: &[&str] = &[
     "avroSchema",
@@ -147,8 +144,8 @@ impl FileFormat {
         let (known, not_built): (&[&str], &[&str]) = match self.name {
             "json" => (json::KNOWN, json::NOT_BUILT),
             "csv" => (csv::KNOWN, csv::NOT_BUILT),
-            "parquet" => (&[], PARQUET_NOT_BUILT),
-            "orc" => (&["timeZone"], ORC_NOT_BUILT),
+            "parquet" => (&["mergeSchema"], &[]),
+            "orc" => (&["mergeSchema", "timeZone"], &[]),
             "avro" => (&[], AVRO_NOT_BUILT),
             _ => (&[], TEXT_NOT_BUILT),
         };
@@ -203,88 +200,6 @@ impl FileFormat {
             _ => Format::Text,
         })
     }
-
-    /// The schema of a batch read that was given none. The first file tells it, unless what is looked for needs the rows
-    /// of all.
-    fn look_into(
-        &self,
-        path: &str,
-        options: &FileOptions,
-        format: &Format,
-        rules: &TextRules,
-    ) -> Result<Schema, FormatError> {
-        let mut json = match format {
-            Format::Json(options) => Some(JsonInference::new(options.clone())),
-            _ => None,
-        };
-        let mut csv = match format {
-            Format::Csv(options) => Some(CsvInference::new(options.clone())),
-            _ => None,
-        };
-        for found in Lister::new(path, options)?.list_all()? {
-            let split = &FileSplit::of(&found, false)[0];
-            let Some(file) = blocks::open(split, options.ignore_missing)? else {
-                continue;
-            };
-            match format {
-                Format::Parquet | Format::Orc | Format::Avro if split.size == 0 => continue,
-                Format::Parquet => return Ok(parquet::schema_of(file, &split.path)?),
-                Format::Orc => return Ok(orc::schema_of(file, &split.path)?),
-                Format::Avro => return Ok(avro::schema_of(file, split)?),
-                Format::Text | Format::Json(_) | Format::Csv(_) => {}
-            }
-            let mut blocks = Blocks::new(file, split, rules)?;
-            if let Some(csv) = &mut csv {
-                look_at_rows(csv, &mut blocks)?;
-                if csv.knows_enough() {
-                    break;
-                }
-            }
-            let Some(inference) = &mut json else {
-                continue;
-            };
-            loop {
-                let lines = blocks.lines()?;
-                if lines.is_empty() {
-                    break;
-                }
-                let bytes = lines.len();
-                let looked = match &rules.shape {
-                    Shape::Lines(LineEnd::Any) => inference.look_at(lines),
-                    Shape::Lines(end) => end
-                        .lines(lines)
-                        .try_for_each(|line| inference.look_at_text(line)),
-                    Shape::Records | Shape::Whole => inference.look_at_text(lines),
-                };
-                looked.map_err(|source| FormatError::Invalid {
-                    message: format!("file \"{}\": {source}", split.path),
-                    class: None,
-                })?;
-                blocks.consume(bytes);
-            }
-        }
-        let csv = csv.and_then(|csv| csv.schema());
-        csv.or_else(|| json.and_then(|json| json.schema()))
-            .ok_or_else(|| FormatError::Invalid {
-                message: format!(
-                    "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
-                ),
-                class: Some("UNABLE_TO_INFER_SCHEMA"),
-            })
-    }
-}
-
-/// Looks at the rows of a file until there are no more, or more would tell nothing.
-fn look_at_rows(inference: &mut CsvInference, blocks: &mut Blocks) -> Result<(), FileError> {
-    inference.begin_file();
-    while !inference.knows_enough() && !blocks.lines()?.is_empty() {
-        let (text, last) = blocks.at_hand();
-        match inference.look_at(text, last) {
-            0 => blocks.more()?,
-            taken => blocks.consume(taken),
-        }
-    }
-    Ok(())
 }
 
 /// Files promise nothing about nulls.
@@ -357,7 +272,11 @@ impl SourceFormat for FileFormat {
                     class: Some("_LEGACY_ERROR_TEMP_2048"),
                 });
             }
-            (None, format) => nullable(&self.look_into(&path, &options, format, &rules)?),
+            (None, format) => {
+                let merges = flag(&request.options, &owner, "mergeSchema")?;
+                let looking = Looking::new(format, merges);
+                nullable(&looking.look_into(&path, &options, &rules)?)
+            }
         };
         // Columns that directories tell come behind; a stream knows those that are there when it is described.
         let directories = lister.directories()?;

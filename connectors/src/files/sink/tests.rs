@@ -218,7 +218,7 @@ fn a_value_too_long_for_a_name_is_told() {
         .unwrap();
     for key in ["x".repeat(254), "é".repeat(127), ":".repeat(85)] {
         let error = writer.write(0, &row(&key)).unwrap_err();
-        assert_eq!(error.retry, Retry::Never);
+        assert_eq!(error.retry, highwater_engine::source::Retry::Never);
         let text = error.source.to_string();
         assert!(text.starts_with("column \"k\" has a value"), "{text}");
         assert!(text.contains("more than the 255"), "{text}");

@@ -1,5 +1,7 @@
 //! Schemas that files tell, and times that have a format.
 
+use arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray, StructArray};
+
 use super::*;
 
 fn types(batch: &RecordBatch) -> Vec<String> {
@@ -136,4 +138,78 @@ fn stray_quotes_that_are_errors_end_the_query_or_are_kept() {
     assert!(error.contains("it is STOP_AT_CLOSING_QUOTE, "), "{error}");
     let both = with(request("BACK_TO_DELIMITER"), &[("multiLine", "true")]);
     assert!(refusal("csv", both).contains("together with option \"multiLine\""));
+}
+
+/// A file of one row of numbers, in Parquet or ORC.
+fn write_columns(dir: &TempDir, format: &str, name: &str, columns: Vec<(&str, ArrayRef)>) {
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    let file = fs::File::create(dir.path().join(name)).unwrap();
+    if format == "orc" {
+        let builder = ::orc_rust::ArrowWriterBuilder::new(file, rows.schema());
+        let mut writer = builder.try_build().unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+    } else {
+        let writer = ::parquet::arrow::ArrowWriter::try_new(file, rows.schema(), None);
+        let mut writer = writer.unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+    }
+}
+
+#[test]
+fn schemas_of_all_files_can_be_merged() {
+    let int = |value| Arc::new(Int32Array::from(vec![value])) as ArrayRef;
+    let long = |value| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
+    let text = |value| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    for format in ["parquet", "orc"] {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir, "0", "", 1);
+        write_columns(&dir, format, "a", vec![("n", int(1)), ("x", text("x"))]);
+        write_columns(&dir, format, "b", vec![("y", text("y")), ("N", long(2))]);
+        let merge = [("mergeSchema", "true")];
+        let found = read(format, with(batch(&dir), &merge)).unwrap();
+        assert_eq!(types(&found), ["n Int64", "x Utf8", "y Utf8"], "{format}");
+        assert_eq!(show(&found), ["1|x|null", "2|null|y"], "{format}");
+        fs::remove_file(dir.path().join("b")).unwrap();
+        let found = read(format, with(batch(&dir), &[("mergeSchema", "false")])).unwrap();
+        assert_eq!(types(&found), ["n Int32", "x Utf8"]);
+        write_columns(&dir, format, "c", vec![("n", text("1"))]);
+        let error = refusal(format, with(batch(&dir), &merge));
+        assert!(
+            error.starts_with("column \"n\" of file ")
+                && error.contains("is Utf8, and Int32 in files before it"),
+            "{error}"
+        );
+        write(&dir, "b", "no such file", 1);
+        fs::remove_file(dir.path().join("c")).unwrap();
+        assert!(factory(format, with(batch(&dir), &merge)).is_err());
+        let skipping = [("mergeSchema", "true"), ("ignoreCorruptFiles", "true")];
+        let found = read(format, with(batch(&dir), &skipping)).unwrap();
+        assert_eq!(show(&found), ["1|x"], "{format}");
+        // A stream has the schema that it is given.
+        let given = typed(
+            stream(&dir),
+            &[("x", DataType::Utf8), ("z", DataType::Int32)],
+        );
+        let given = with(given, &skipping);
+        let rows = conformance::source(self::factory(format, given).unwrap().as_ref());
+        assert_eq!(show(&rows), ["x|null"], "{format}");
+    }
+}
+
+#[test]
+fn fields_of_structs_are_merged_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let nested = |name: &str, value: ArrayRef| {
+        let field = Arc::new(Field::new(name, value.data_type().clone(), true));
+        Arc::new(StructArray::from(vec![(field, value)])) as ArrayRef
+    };
+    let one = nested("a", Arc::new(Int32Array::from(vec![1])));
+    let two = nested("b", Arc::new(StringArray::from(vec!["x"])));
+    write_columns(&dir, "parquet", "a", vec![("s", one)]);
+    write_columns(&dir, "parquet", "b", vec![("s", two)]);
+    let found = read("parquet", with(batch(&dir), &[("mergeSchema", "true")])).unwrap();
+    assert_eq!(types(&found), ["s Struct(\"a\": Int32, \"b\": Utf8)"]);
+    assert_eq!(show(&found), ["{a: 1, b: null}", "{a: null, b: x}"]);
 }
