@@ -73,19 +73,15 @@ fn columns(node: &Node) -> Vec<String> {
             }
             columns
         }
-        Node::Lookup { input, how, keys } => {
-            let below = columns(input);
-            let fields = how.schema.fields().iter();
-            let name = |field: &FieldRef| {
-                let text = format!(
-                    "{} by {} of ({})",
-                    field.name(),
-                    keys.join(", "),
-                    below.join(", ")
-                );
-                short(text)
-            };
-            fields.map(name).collect()
+        Node::Lookup { input, how, .. } => {
+            // The columns of the table, where it has any here, stand on the other side of the stream's.
+            let stream = columns(input);
+            let names: Vec<String> = how.schema.fields().iter().map(of_table).collect();
+            let table = names.len().saturating_sub(stream.len());
+            match how.stream_left {
+                true => [stream.as_slice(), &names[names.len() - table..]].concat(),
+                false => [&names[..table], &stream].concat(),
+            }
         }
         Node::Aggregate { input, aggregation } => {
             let computed = computed(input, aggregation);
@@ -100,6 +96,10 @@ fn columns(node: &Node) -> Vec<String> {
             (0..all.first().map_or(0, Vec::len)).map(column).collect()
         }
     }
+}
+
+fn of_table(field: &FieldRef) -> String {
+    format!("table.{}", field.name())
 }
 
 /// The columns after a step over `columns`.
