@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod failure;
 pub mod join;
 pub mod keys;
+pub mod late;
 pub mod memory;
 pub mod metrics;
 pub mod observe;

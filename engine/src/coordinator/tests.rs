@@ -92,7 +92,7 @@ fn endless(bytes: u64) -> Bench {
         feed,
         events: (events.clone(), receiver),
         durable: None,
-        writers: vec![0],
+        writers: vec![(0, 0)],
         stateful: false,
         workers: 1,
         processes: 1,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::default_table_source::DefaultTableSource;
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, Unnest};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -18,8 +18,9 @@ use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes, ne
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::{Observe, TimeWindow, Watermark, node_of};
 
+use super::late::LateRows;
 use super::want::Want;
-use super::{Node, Observed, SourceUse, Statics, WatermarkUse, event_time, modes, pushdown};
+use super::{Node, Observed, SourceUse, Statics, WatermarkUse, event_time, late, modes, pushdown};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -56,10 +57,11 @@ pub(crate) fn is_streaming(plan: &LogicalPlan) -> bool {
     found
 }
 
-/// Compiles `plan` for output in `mode`.
+/// Compiles `plan` for output in `mode`. With `late_rows` they are told apart, to be sent somewhere.
 pub(crate) fn compile(
     plan: &LogicalPlan,
     mode: OutputMode,
+    late_rows: bool,
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
@@ -72,7 +74,11 @@ pub(crate) fn compile(
         .optimize(
             pushdown::below_watermarks(plan.clone())
                 .and_then(event_time::by_event_time)
-                .map_err(Error::run)?,
+                .and_then(|plan| match late_rows {
+                    true => late::mark(plan),
+                    false => Ok(plan),
+                })
+                .map_err(not_built)?,
             &context,
             |_, _| {},
         )
@@ -210,6 +216,10 @@ impl Compiler<'_> {
         }
         if let Some(observe) = node_of::<Observe>(plan) {
             return self.observe(observe, want);
+        }
+        if let Some(late) = node_of::<LateRows>(plan) {
+            let input = self.node(&late.input, want)?;
+            return late.over(input);
         }
         match plan {
             LogicalPlan::TableScan(scan) => {
@@ -426,6 +436,14 @@ impl Compiler<'_> {
             event_time: false,
             panes: None,
         }
+    }
+}
+
+/// What a rule of ours says that it cannot do is refused by name.
+fn not_built(error: DataFusionError) -> Error {
+    match error {
+        DataFusionError::NotImplemented(what) => Error::not_yet(what),
+        other => Error::run(other),
     }
 }
 

@@ -3,6 +3,7 @@
 mod compile;
 mod event_time;
 mod join;
+mod late;
 mod modes;
 mod observe;
 mod pushdown;
@@ -20,11 +21,13 @@ use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::join::{Keep, Lookup};
+use highwater_operators::late::Late;
 use highwater_operators::order::Order;
 use highwater_operators::regroup::Regroup;
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
+pub(crate) use late::schema as late_schema;
 pub(crate) use observe::{Observed, merger};
 
 use crate::checkpoint::OperatorShape;
@@ -118,6 +121,13 @@ pub(crate) enum Node {
         /// Index into `Compiled::watermarks`.
         watermark: usize,
     },
+    /// The rows; of the late ones a copy goes aside.
+    Late {
+        /// The rows.
+        input: Box<Node>,
+        /// Which are late.
+        late: Box<Late>,
+    },
     /// The rows of all inputs.
     Union {
         /// The inputs, all with the same columns.
@@ -141,6 +151,7 @@ impl Node {
             Node::Source { .. } => {}
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
+            | Node::Late { input, .. }
             | Node::Observe { input, .. }
             | Node::Regroup { input, .. }
             | Node::Order { input, .. }
@@ -172,7 +183,7 @@ impl Node {
                 rows: Arc::clone(&how.schema),
                 ..input.edge()
             },
-            Node::Watermark { input, .. } => input.edge(),
+            Node::Watermark { input, .. } | Node::Late { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
@@ -212,6 +223,7 @@ impl Node {
             | Node::Watermark { input, .. }
             | Node::Order { input, .. }
             | Node::Lookup { input, .. }
+            | Node::Late { input, .. }
             | Node::Observe { input, .. } => {
                 input.collect_operators(found);
             }
@@ -354,6 +366,15 @@ impl Node {
             }
             Node::Watermark { input, watermark } => {
                 writeln!(f, "{pad}Watermark {watermark}")?;
+                input.write(f, depth + 1)
+            }
+            Node::Late { input, late } => {
+                let unit = if late.panes.is_some() {
+                    "the last window of "
+                } else {
+                    ""
+                };
+                writeln!(f, "{pad}Late rows, by {unit}{}, go aside", late.at)?;
                 input.write(f, depth + 1)
             }
             Node::Union { inputs, .. } => {
