@@ -8,14 +8,18 @@
 pub mod aggregate;
 pub mod arrangement;
 pub mod batch;
+mod deadlines;
+pub mod dedup;
 pub mod epoch;
 pub mod exact;
 pub mod exchange;
 pub mod failure;
 pub mod keys;
+pub mod limit;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+mod order;
 pub mod stage;
 #[cfg(test)]
 mod testing;

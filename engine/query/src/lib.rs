@@ -6,6 +6,7 @@
 //! can fail are volatile to the optimizer, so that no rule evaluates one where the query as written would not.
 
 mod coerce;
+mod deduplicate;
 mod error;
 mod expr;
 pub mod functions;
@@ -17,6 +18,7 @@ mod sql;
 pub mod text;
 mod types;
 
+pub use deduplicate::Deduplicate;
 pub use error::{Place, QueryError, RunError, error_class_of};
 pub use expr::{
     BinaryOp, Call, Expr, IntoCondition, IsTest, LikeKind, Literal, Over, Quantifier, UnaryOp, col,

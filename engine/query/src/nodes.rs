@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
     UserDefinedLogicalNodeCore,
 };
 
+use crate::deduplicate::Deduplicate;
 use crate::functions::kernel::Typed;
 use crate::functions::{nested, window};
 
@@ -191,6 +192,9 @@ pub fn without_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
         };
         if let Some(watermark) = extension.node.as_any().downcast_ref::<Watermark>() {
             return Ok(Transformed::yes(watermark.input.as_ref().clone()));
+        }
+        if let Some(deduplicate) = extension.node.as_any().downcast_ref::<Deduplicate>() {
+            return Ok(Transformed::yes(deduplicate.lowered()?));
         }
         match extension.node.as_any().downcast_ref::<TimeWindow>() {
             Some(window) => Ok(Transformed::yes(window.lowered()?)),

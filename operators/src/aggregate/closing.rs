@@ -128,14 +128,20 @@ fn distinct(plan: &Plan, keys: &[ArrayRef]) -> Result<u64, OperatorError> {
 
 /// The bytes below which the keys are that a watermark closes.
 pub(crate) fn bound(plan: &Plan, now_us: i64) -> Result<Vec<u8>, OperatorError> {
-    let first = plan.key_schema.field(0).data_type().clone();
+    bound_of(plan.key_schema.field(0).data_type(), now_us)
+}
+
+/// The bytes below which the keys are whose first column, event time of type `first`, is at or before `now_us`.
+pub(crate) fn bound_of(first: &DataType, now_us: i64) -> Result<Vec<u8>, OperatorError> {
+    let first = first.clone();
     let next = PrimitiveArray::<Micros>::from(vec![now_us.saturating_add(1)]);
     let next: ArrayRef = std::sync::Arc::new(next.with_data_type(first.clone()));
     let encoded = Codec::nulls_last(vec![first])?.encode(&[next], 1)?;
     Ok(encoded.key(0).to_vec())
 }
 
-fn micros(times: &ArrayRef) -> Result<&PrimitiveArray<Micros>, OperatorError> {
+/// Event times.
+pub(crate) fn micros(times: &ArrayRef) -> Result<&PrimitiveArray<Micros>, OperatorError> {
     match times.as_primitive_opt::<Micros>() {
         Some(times) => Ok(times),
         None => exec_err!(
