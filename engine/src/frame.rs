@@ -340,8 +340,7 @@ impl DataFrame {
     pub fn explain(&self) -> Result<String, Error> {
         let mut text = format!("== Resolved plan ==\n{}\n", self.plan.display_indent());
         if self.is_streaming() {
-            let modes = [OutputMode::Append, OutputMode::Update, OutputMode::Complete];
-            match modes
+            match OutputMode::ALL
                 .into_iter()
                 .find_map(|mode| compile(&self.plan, mode).ok().map(|plan| (mode, plan)))
             {

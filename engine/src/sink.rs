@@ -25,12 +25,25 @@ pub enum OutputMode {
     Update,
     /// The whole answer.
     Complete,
+    /// Rows that come and rows that leave, told apart by a last column [`CHANGE`].
+    Changes,
 }
 
+/// In changes mode, the column with +1 for a row that comes and -1 for one that leaves.
+pub const CHANGE: &str = "_change";
+
 impl OutputMode {
+    /// Every mode.
+    pub const ALL: [OutputMode; 4] = [
+        OutputMode::Append,
+        OutputMode::Update,
+        OutputMode::Complete,
+        OutputMode::Changes,
+    ];
+
     /// The mode that users of the model call so.
     pub fn named(name: &str) -> Option<Self> {
-        [OutputMode::Append, OutputMode::Update, OutputMode::Complete]
+        OutputMode::ALL
             .into_iter()
             .find(|mode| mode.to_string().eq_ignore_ascii_case(name.trim()))
     }
@@ -42,6 +55,7 @@ impl std::fmt::Display for OutputMode {
             OutputMode::Append => "append",
             OutputMode::Update => "update",
             OutputMode::Complete => "complete",
+            OutputMode::Changes => "changes",
         })
     }
 }
@@ -94,8 +108,7 @@ pub enum Placement {
 
 /// One worker's writer. Lives on the worker's thread.
 pub trait SinkWriter {
-    /// Takes rows of `epoch`. Epochs come in order. With signed rows (`SinkRequest::signed`) the last column of the
-    /// batch is the diff.
+    /// Takes rows of `epoch`. Epochs come in order.
     fn write(&mut self, epoch: u64, rows: &RecordBatch) -> Result<(), SinkError>;
 
     /// All rows of the run are written: stage them durably under names nobody reads. Called for every run, rows or
@@ -184,8 +197,6 @@ pub struct SinkRequest {
     pub key: Vec<String>,
     /// The output mode; a sink that cannot honour it refuses here. A batch write is `Append`.
     pub mode: OutputMode,
-    /// True if rows carry a diff column.
-    pub signed: bool,
     /// A name for this query's output, unique while the program runs (the memory sink's table).
     pub query_name: Option<String>,
     /// Identifies the query across restarts, in the coordinator's process; writers are told theirs.

@@ -311,7 +311,7 @@ impl Session {
         let mode = match given.take("outputMode") {
             None => OutputMode::Append,
             Some(text) => OutputMode::named(&text).ok_or_else(|| {
-                let reason = "it is append, update or complete".into();
+                let reason = "it is append, update, complete or changes".into();
                 invalid("outputMode", text, reason)
             })?,
         };

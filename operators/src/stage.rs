@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, UInt32Array};
+use arrow::compute::{filter_record_batch, take_arrays};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::cast::as_boolean_array;
 use datafusion::logical_expr::ColumnarValue;
@@ -41,19 +41,27 @@ pub enum Step {
         /// The columns after it: the same number, the list columns replaced by their element type.
         schema: SchemaRef,
     },
+    /// The diff becomes a column that a query sees, the last of `schema`. The edge above has none: each row counts +1.
+    Expose(Expose, SchemaRef),
+    /// An edge without a diff gets one: +1 for each row.
+    Sign,
+    /// Lets the rows' places in the source go.
+    Unorder,
+}
+
+/// How a diff becomes visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expose {
+    /// As it is: one row, however often it counts (Int64).
+    Diff,
+    /// As rows that count once each: +1 or -1 (Int32).
+    Changes,
 }
 
 /// Runs `steps` over every batch.
 pub fn stage<'s>(rows: Rows<'s>, name: &str, steps: Vec<Step>, failure: &Failure) -> Rows<'s> {
     let input_schema = rows.edge.physical();
-    let mut edge = rows.edge;
-    let mut prepared = Vec::with_capacity(steps.len());
-    for step in steps {
-        if let Step::Project { schema, .. } | Step::Unnest { schema, .. } = &step {
-            edge.rows = SchemaRef::clone(schema);
-        }
-        prepared.push((step, edge.clone(), edge.physical()));
-    }
+    let (prepared, edge) = prepare(rows.edge, steps);
     let failure = failure.clone();
     let stream = rows
         .stream
@@ -77,7 +85,44 @@ pub fn stage<'s>(rows: Rows<'s>, name: &str, steps: Vec<Step>, failure: &Failure
     Rows { stream, edge }
 }
 
-type Prepared = (Step, Edge, SchemaRef);
+/// The steps with what their batches look like, and the edge above them.
+fn prepare(mut edge: Edge, steps: Vec<Step>) -> (Vec<Prepared>, Edge) {
+    let mut prepared = Vec::with_capacity(steps.len());
+    for step in steps {
+        let signed = edge.signed;
+        match &step {
+            Step::Project { schema, .. } | Step::Unnest { schema, .. } => {
+                edge.rows = SchemaRef::clone(schema);
+            }
+            Step::Expose(_, schema) => {
+                edge.rows = SchemaRef::clone(schema);
+                edge.signed = false;
+            }
+            Step::Sign => edge.signed = true,
+            Step::Unorder => edge.ordered = false,
+            Step::Filter(_) => {}
+        }
+        let layout = Layout {
+            hidden: usize::from(edge.ordered) + usize::from(edge.signed),
+            retracts: signed,
+            schema: edge.physical(),
+        };
+        prepared.push((step, layout));
+    }
+    (prepared, edge)
+}
+
+type Prepared = (Step, Layout);
+
+/// What a step's batches look like.
+struct Layout {
+    /// How many columns a query does not see, after the step.
+    hidden: usize,
+    /// True if there is a diff before the step.
+    retracts: bool,
+    /// All columns after the step.
+    schema: SchemaRef,
+}
 
 fn run(
     steps: &[Prepared],
@@ -87,16 +132,22 @@ fn run(
     if rows.num_rows() == 0 {
         return Ok(());
     }
-    let Some(((step, edge, schema), rest)) = steps.split_first() else {
+    let Some(((step, layout), rest)) = steps.split_first() else {
         out(rows);
         return Ok(());
     };
     match step {
         Step::Filter(predicate) => run(rest, filter(predicate.as_ref(), rows)?, out),
-        Step::Project { exprs, .. } => run(rest, project(exprs, edge, schema, &rows)?, out),
-        Step::Unnest { lists, outer, .. } => unnest(&rows, lists, *outer, schema, &mut |part| {
-            run(rest, part, out)
-        }),
+        Step::Project { exprs, .. } => run(rest, project(exprs, layout, &rows)?, out),
+        Step::Unnest { lists, outer, .. } => {
+            unnest(&rows, lists, *outer, &layout.schema, &mut |part| {
+                run(rest, part, out)
+            })
+        }
+        Step::Expose(how, _) => run(rest, expose(*how, layout, rows)?, out),
+        Step::Sign if layout.retracts => run(rest, rows, out),
+        Step::Sign => run(rest, sign(layout, rows)?, out),
+        Step::Unorder => run(rest, unorder(layout, rows)?, out),
     }
 }
 
@@ -118,22 +169,75 @@ fn filter(predicate: &dyn PhysicalExpr, rows: RecordBatch) -> Result<RecordBatch
 
 fn project(
     exprs: &[Arc<dyn PhysicalExpr>],
-    edge: &Edge,
-    schema: &SchemaRef,
+    layout: &Layout,
     rows: &RecordBatch,
 ) -> Result<RecordBatch, OperatorError> {
+    let schema = &layout.schema;
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for expr in exprs {
         columns.push(expr.evaluate(rows)?.into_array(rows.num_rows())?);
     }
-    let hidden = usize::from(edge.ordered) + usize::from(edge.signed);
-    let visible = rows.num_columns() - hidden;
+    let visible = rows.num_columns() - layout.hidden;
     columns.extend(rows.columns()[visible..].iter().cloned());
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     let schema = SchemaRef::clone(schema);
     Ok(RecordBatch::try_new_with_options(
         schema, columns, &options,
     )?)
+}
+
+fn sign(layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, OperatorError> {
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from_value(1, rows.num_rows())));
+    let schema = SchemaRef::clone(&layout.schema);
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn unorder(layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, OperatorError> {
+    let mut columns = rows.columns().to_vec();
+    if columns.len() > layout.schema.fields().len() {
+        columns.remove(layout.schema.fields().len() - layout.hidden);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let schema = SchemaRef::clone(&layout.schema);
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
+}
+
+fn expose(how: Expose, layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, OperatorError> {
+    let mut columns = rows.columns().to_vec();
+    let diffs = match layout.retracts {
+        true => columns.pop().expect("a signed edge has a diff"),
+        false => Arc::new(Int64Array::from_value(1, rows.num_rows())),
+    };
+    let visible = layout.schema.fields().len() - 1 - layout.hidden;
+    let columns = match how {
+        Expose::Diff => {
+            columns.insert(visible, diffs);
+            columns
+        }
+        Expose::Changes => {
+            let (mut picks, mut signs) = (Vec::new(), Vec::new());
+            for (row, diff) in diffs
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .enumerate()
+            {
+                for _ in 0..diff.unsigned_abs() {
+                    picks.push(row as u32);
+                    signs.push(diff.signum() as i32);
+                }
+            }
+            columns.insert(visible, diffs);
+            let mut columns = take_arrays(&columns, &UInt32Array::from(picks), None)?;
+            columns[visible] = Arc::new(Int32Array::from(signs));
+            columns
+        }
+    };
+    let schema = SchemaRef::clone(&layout.schema);
+    Ok(RecordBatch::try_new(schema, columns)?)
 }
 
 #[cfg(test)]

@@ -54,6 +54,18 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
 /// What an output mode's rows add up to: complete and append as they are; of update, the last row of each key, where
 /// the key is the first `keys` columns.
 pub(crate) fn accumulated(batches: &[RecordBatch], mode: OutputMode, keys: usize) -> Vec<String> {
+    if mode == OutputMode::Changes {
+        let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+        for line in lines(batches) {
+            let (row, change) = line.rsplit_once('|').unwrap_or(("", &line));
+            let change: i64 = change.parse().expect("a change is a number");
+            let count = counts.entry(row.to_string()).or_default();
+            *count += change;
+            assert!(*count >= 0, "a row left that was not there: {row}");
+        }
+        let times = |(row, count): (String, i64)| std::iter::repeat_n(row, count as usize);
+        return counts.into_iter().flat_map(times).collect();
+    }
     if mode != OutputMode::Update {
         return canonical(batches);
     }

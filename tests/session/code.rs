@@ -36,7 +36,7 @@ fn values(frame: &DataFrame) -> Result<String, Error> {
 
 #[test]
 fn every_epoch_comes_as_a_frame_with_its_number() {
-    for mode in [OutputMode::Append, OutputMode::Update, OutputMode::Complete] {
+    for mode in OutputMode::ALL {
         let (_session, rows, frame) = stream();
         let counted = frame.group_by(["v"]).and_then(|groups| groups.count());
         let wanted = match mode {
@@ -64,11 +64,15 @@ fn every_epoch_comes_as_a_frame_with_its_number() {
             OutputMode::Append => ["0: 1 2", "1: 2 3"],
             OutputMode::Update => ["0: 1|1 2|1", "1: 2|2 3|1"],
             OutputMode::Complete => ["0: 1|1 2|1", "1: 1|1 2|2 3|1"],
+            OutputMode::Changes => ["0: 1|1|1 2|1|1", "1: 2|1|-1 2|2|1 3|1|1"],
         };
         assert_eq!(logged(&seen), expected, "{mode}");
         assert_eq!(
             query.committed().rows,
-            if mode == OutputMode::Complete { 5 } else { 4 }
+            match mode {
+                OutputMode::Complete | OutputMode::Changes => 5,
+                OutputMode::Append | OutputMode::Update => 4,
+            }
         );
     }
 }

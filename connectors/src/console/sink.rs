@@ -187,7 +187,6 @@ mod tests {
             schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])),
             key: Vec::new(),
             mode: OutputMode::Complete,
-            signed: false,
             query_name: None,
             query_id: "q".into(),
             streaming: true,

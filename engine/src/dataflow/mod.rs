@@ -15,10 +15,11 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
 use highwater_operators::aggregate::{self, ReadState, State};
-use highwater_operators::arrangement::Budget;
+use highwater_operators::arrangement::{Budget, Shared, Snapshots};
+use highwater_operators::dedup::{self, Deduplication, Forget};
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
-use highwater_operators::{Failure, OperatorError, Rows, exchange, observe, stage};
+use highwater_operators::{Failure, OperatorError, Rows, exchange, limit, observe, stage};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
@@ -30,7 +31,7 @@ pub(crate) use write::{Report, Staged};
 use crate::checkpoint::{self, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
-use crate::plan::{Compiled, Node};
+use crate::plan::{Compiled, Node, deadlines_of};
 use crate::progress::stopwatch_us;
 use crate::query::QueryShared;
 use crate::sink::{Placement, SinkFactory};
@@ -253,6 +254,44 @@ impl<'s> Render<'_, 's> {
         }
     }
 
+    fn deduplicate(&self, input: &Node, deduplication: &Deduplication) -> Rows<'s> {
+        let name = &deduplication.name;
+        let due = deadlines_of(name);
+        let kind = match deduplication.forget {
+            Forget::After { .. } => "dedupeWithinWatermark",
+            Forget::Never | Forget::FirstKey => "dedupe",
+        };
+        let state = State {
+            meter: self.meters.operator(kind),
+            ..self.state(name)
+        };
+        let deadlines = self.state(&due);
+        let snapshots = [state.snapshots.clone(), deadlines.snapshots.clone()];
+        let deduplicated = dedup::deduplicate(
+            self.node(input),
+            deduplication.clone(),
+            self.watermarks.clone(),
+            state,
+            deadlines,
+            &self.failure,
+        );
+        let [keys, due_keys] = snapshots;
+        if deduplicated.deadlines.is_some() {
+            self.register(due, due_keys, deduplicated.deadlines);
+        }
+        self.register(name.clone(), keys, deduplicated.keys);
+        deduplicated.rows
+    }
+
+    /// Leaves an arrangement for checkpoints.
+    fn register(&self, name: String, snapshots: Snapshots, arrangement: Option<Shared>) {
+        self.registry.borrow_mut().push(save::Stateful {
+            name,
+            snapshots,
+            arrangement,
+        });
+    }
+
     fn node(&self, node: &Node) -> Rows<'s> {
         let failure = &self.failure;
         match node {
@@ -261,7 +300,7 @@ impl<'s> Render<'_, 's> {
                 let columns = self.blueprint.compiled.sources[*source].columns.clone();
                 read::read(
                     self.orders.clone(),
-                    *source,
+                    (*source, self.blueprint.compiled.sources.len()),
                     reader,
                     columns,
                     edge.clone(),
@@ -292,6 +331,21 @@ impl<'s> Render<'_, 's> {
                     arrangement: aggregated.arrangement,
                 });
                 aggregated.rows
+            }
+            Node::Deduplicate {
+                input,
+                deduplication,
+            } => self.deduplicate(input, deduplication),
+            Node::Limit { input, name, count } => {
+                let state = State {
+                    meter: self.meters.operator("globalLimit"),
+                    ..self.state(name)
+                };
+                let snapshots = state.snapshots.clone();
+                let (input, marks) = (self.node(input), self.watermarks.clone());
+                let limited = limit::limit(input, name, *count, marks, state, failure);
+                self.register(name.clone(), snapshots, limited.count);
+                limited.rows
             }
             Node::Observe { input, observed } => observe::observe(
                 self.node(input),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -15,13 +15,14 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes, needs_order};
-use highwater_operators::stage::Step;
-use highwater_query::{Observe, TimeWindow, Watermark, node_of};
+use highwater_operators::stage::{Expose, Step};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of};
 
-use super::{Node, Observed, SourceUse, WatermarkUse, event_time, modes, pushdown};
+use super::want::Want;
+use super::{Node, Observed, SourceUse, WatermarkUse, event_time, firsts, modes, pushdown};
 use crate::error::Error;
 use crate::relation::StreamRelation;
-use crate::sink::OutputMode;
+use crate::sink::{CHANGE, OutputMode};
 
 /// A query, ready to be built on workers.
 #[derive(Clone)]
@@ -58,7 +59,7 @@ pub(crate) fn is_streaming(plan: &LogicalPlan) -> bool {
 /// Compiles `plan` for output in `mode`.
 pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
-    let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+    let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
     let optimizer = Optimizer::with_rules(vec![Arc::new(OptimizeProjections::new())]);
@@ -67,21 +68,36 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
         .optimize(
             pushdown::below_watermarks(plan.clone())
                 .and_then(event_time::by_event_time)
+                .and_then(firsts::with_event_time)
                 .map_err(Error::run)?,
             &context,
             |_, _| {},
         )
         .map_err(Error::run)?;
     let mut compiler = Compiler {
-        mode,
         sources: Vec::new(),
         watermarks: Vec::new(),
-        ordered: wants_order(&optimized)?,
+        ordered: wants_order(&optimized)? || firsts::limits(&optimized),
         aggregations: 0,
+        deduplications: 0,
+        limits: 0,
         observed: Vec::new(),
     };
-    let root = compiler.node(&optimized)?;
-    let stateful = compiler.aggregations > 0;
+    let mut root = compiler.node(&optimized, Want::of(mode))?;
+    if root.edge().signed && mode != OutputMode::Changes {
+        return Err(Error::refused(
+            "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+            format!(
+                "output mode {mode} cannot be honoured: a row that has come out may leave again without another one in its place. Use output mode complete or changes"
+            ),
+        ));
+    }
+    if mode == OutputMode::Changes {
+        schema = with_change(&schema)?;
+        let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
+        root = stage(root, step);
+    }
+    let stateful = compiler.aggregations + compiler.deduplications > 0;
     Ok(Compiled {
         root,
         waits_for_watermark: stateful
@@ -95,9 +111,9 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
     })
 }
 
-/// True if some aggregate's answer depends on the order of rows.
+/// True if the answer depends on the order of rows: of some aggregate, or which row of a key is the first.
 pub(crate) fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
-    let mut ordered = false;
+    let mut ordered = firsts::wants_order(plan);
     let mut failed = None;
     let _ = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Aggregate(aggregate) = node {
@@ -161,26 +177,31 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
         .collect()
 }
 
-struct Compiler {
-    mode: OutputMode,
+pub(super) struct Compiler {
     sources: Vec<SourceUse>,
     watermarks: Vec<WatermarkUse>,
     ordered: bool,
     aggregations: usize,
+    pub(super) deduplications: usize,
+    pub(super) limits: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
 }
 
 impl Compiler {
-    fn node(&mut self, plan: &LogicalPlan) -> Result<Node, Error> {
+    /// The node for `plan`, whose rows come out as `want` says.
+    pub(super) fn node(&mut self, plan: &LogicalPlan, want: Want) -> Result<Node, Error> {
         if let Some(watermark) = node_of::<Watermark>(plan) {
-            return self.watermark(watermark);
+            return self.watermark(watermark, want);
         }
         if let Some(window) = node_of::<TimeWindow>(plan) {
-            return self.node(&window.lowered().map_err(Error::run)?);
+            return self.node(&window.lowered().map_err(Error::run)?, want);
         }
         if let Some(observe) = node_of::<Observe>(plan) {
-            return self.observe(observe);
+            return self.observe(observe, want);
+        }
+        if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
+            return self.deduplicate(deduplicate, want);
         }
         match plan {
             LogicalPlan::TableScan(scan) => {
@@ -232,9 +253,9 @@ impl Compiler {
                 );
                 Ok(stage(node, Step::Project { exprs, schema }))
             }
-            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input, want),
             LogicalPlan::Projection(projection) => {
-                let input = self.node(&projection.input)?;
+                let input = self.node(&projection.input, want)?;
                 let exprs = physical(&projection.expr, projection.input.schema())?;
                 Ok(stage(
                     input,
@@ -245,7 +266,7 @@ impl Compiler {
                 ))
             }
             LogicalPlan::Filter(filter) => {
-                let input = self.node(&filter.input)?;
+                let input = self.node(&filter.input, want)?;
                 let condition = physical(
                     std::slice::from_ref(&filter.predicate),
                     filter.input.schema(),
@@ -255,7 +276,7 @@ impl Compiler {
                 }))
             }
             LogicalPlan::Unnest(unnest) => {
-                let input = self.node(&unnest.input)?;
+                let input = self.node(&unnest.input, want)?;
                 explode(input, unnest)
             }
             LogicalPlan::Union(union) => {
@@ -263,7 +284,7 @@ impl Compiler {
                 let mut inputs = Vec::new();
                 for input in &union.inputs {
                     let names = arrow_schema(input.schema());
-                    let node = self.node(input)?;
+                    let node = self.node(input, want)?;
                     // By position: a batch from any input has the names and nullability of the whole.
                     inputs.push(if names == rows {
                         node
@@ -275,23 +296,31 @@ impl Compiler {
                         stage(node, Step::Project { exprs, schema })
                     });
                 }
+                // Places in different sources differ; rows that have none leave the others without.
+                let ordered = inputs.iter().all(|input| input.edge().ordered);
+                if !ordered {
+                    inputs = inputs
+                        .into_iter()
+                        .map(|i| stage(i, Step::Unorder))
+                        .collect();
+                }
+                let signed = inputs.iter().any(|input| input.edge().signed);
+                if signed {
+                    inputs = inputs.into_iter().map(|i| stage(i, Step::Sign)).collect();
+                }
                 let edge = Edge {
                     rows,
-                    ordered: self.ordered,
-                    signed: false,
+                    ordered,
+                    signed,
                 };
-                if self.ordered {
-                    return Err(Error::not_yet(
-                        "an aggregate that depends on the order of rows over a union of streams",
-                    ));
-                }
                 Ok(Node::Union { inputs, edge })
             }
             LogicalPlan::Aggregate(aggregate) => {
-                let input = self.node(&aggregate.input)?;
+                let input = self.node(&aggregate.input, want.below_state())?;
+                self.appends(&input)?;
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
                 let schema = arrow_schema(&aggregate.schema);
-                let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema);
+                let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
                 // By then the event time is the first key, if it is one.
                 aggregation.event_time = event_time::event_keys(plan).first() == Some(&0);
                 aggregation.panes = event_time::panes_of(aggregate).map(|(windows, pane)| Panes {
@@ -304,15 +333,16 @@ impl Compiler {
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let schema = arrow_schema(input.schema());
-                let node = self.node(input)?;
+                let node = self.node(input, want.below_state())?;
+                self.appends(&node)?;
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))
                     .collect();
-                let aggregation = self.aggregation(keys, Vec::new(), schema);
+                let aggregation = self.aggregation(keys, Vec::new(), schema, want);
                 Ok(aggregated(node, aggregation))
             }
             LogicalPlan::Sort(_) => Err(Error::not_yet("ORDER BY on a streaming query")),
-            LogicalPlan::Limit(_) => Err(Error::not_yet("LIMIT on a streaming query")),
+            LogicalPlan::Limit(limit) => self.limit(limit, want),
             LogicalPlan::Join(_) => Err(Error::not_yet("a join in a streaming query")),
             LogicalPlan::Window(_) => Err(Error::not_yet("an OVER window in a streaming query")),
             LogicalPlan::Subquery(_) => Err(Error::not_yet("a subquery in a streaming query")),
@@ -323,8 +353,18 @@ impl Compiler {
         }
     }
 
-    fn observe(&mut self, observe: &Observe) -> Result<Node, Error> {
-        let input = self.node(&observe.input)?;
+    fn appends(&self, input: &Node) -> Result<(), Error> {
+        match input.edge().signed {
+            true => Err(Error::not_yet("aggregating rows that may leave again")),
+            false => Ok(()),
+        }
+    }
+
+    fn observe(&mut self, observe: &Observe, want: Want) -> Result<Node, Error> {
+        let input = self.node(&observe.input, want)?;
+        if input.edge().signed {
+            return Err(Error::not_yet("observing rows that may leave again"));
+        }
         let observed = Observed::new(observe, input.edge())?;
         if self.observed.iter().any(|known| known == observed.name()) {
             return Err(Error::refused(
@@ -342,8 +382,8 @@ impl Compiler {
         })
     }
 
-    fn watermark(&mut self, node: &Watermark) -> Result<Node, Error> {
-        let input = self.node(&node.input)?;
+    fn watermark(&mut self, node: &Watermark, want: Want) -> Result<Node, Error> {
+        let input = self.node(&node.input, want)?;
         let column = [Expr::Column(node.column.clone())];
         let mut at = physical(&column, node.input.schema())?;
         let watermark = self.watermarks.len();
@@ -362,6 +402,7 @@ impl Compiler {
         keys: Vec<Arc<dyn PhysicalExpr>>,
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
+        want: Want,
     ) -> Aggregation {
         let name = format!("aggregate-{}", self.aggregations);
         self.aggregations += 1;
@@ -370,15 +411,31 @@ impl Compiler {
             keys,
             calls,
             schema,
-            emit: match self.mode {
-                OutputMode::Append => Emit::Closed,
-                OutputMode::Update => Emit::Changed,
-                OutputMode::Complete => Emit::All,
+            emit: match want {
+                Want::Final => Emit::Closed,
+                Want::Upserts => Emit::Changed,
+                Want::All => Emit::All,
+                Want::Changes => Emit::Signed,
             },
             event_time: false,
             panes: None,
         }
     }
+}
+
+/// The columns of an answer and what a row of it means for the answer before.
+fn with_change(schema: &Schema) -> Result<SchemaRef, Error> {
+    if schema.field_with_name(CHANGE).is_ok() {
+        return Err(Error::refused(
+            "COLUMN_ALREADY_EXISTS",
+            format!(
+                "the column \"{CHANGE}\" of the query has the name that changes mode gives to its own: rename it"
+            ),
+        ));
+    }
+    let mut fields = schema.fields().to_vec();
+    fields.push(Arc::new(Field::new(CHANGE, DataType::Int32, false)));
+    Ok(Arc::new(Schema::new(fields)))
 }
 
 fn aggregated(input: Node, aggregation: Aggregation) -> Node {

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
 };
 use highwater_query::{
-    Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, window_end,
+    Deduplicate, Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, window_end,
     window_of_end, window_width,
 };
 
@@ -36,6 +36,9 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     }
     if let Some(observe) = node_of::<Observe>(plan) {
         return watermarked(&observe.input);
+    }
+    if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
+        return watermarked(&deduplicate.input);
     }
     if let Some(window) = node_of::<TimeWindow>(plan) {
         let mut columns = watermarked(&window.input);

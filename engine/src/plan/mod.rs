@@ -2,20 +2,25 @@
 
 mod compile;
 mod event_time;
+mod firsts;
 mod modes;
 mod observe;
 mod pushdown;
+mod want;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
+use highwater_operators::dedup::{Deduplication, Forget};
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
+pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use observe::{Observed, merger};
 
 use crate::checkpoint::OperatorShape;
@@ -63,6 +68,22 @@ pub(crate) enum Node {
         /// What to compute.
         aggregation: Box<Aggregation>,
     },
+    /// The first row of each key.
+    Deduplicate {
+        /// The rows.
+        input: Box<Node>,
+        /// What makes rows duplicates.
+        deduplication: Box<Deduplication>,
+    },
+    /// The first rows.
+    Limit {
+        /// The rows.
+        input: Box<Node>,
+        /// Names the state.
+        name: String,
+        /// How many.
+        count: u64,
+    },
     /// The rows, observed on their way.
     Observe {
         /// The rows.
@@ -101,6 +122,8 @@ impl Node {
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
+            | Node::Deduplicate { input, .. }
+            | Node::Limit { input, .. }
             | Node::Aggregate { input, .. } => input.for_each(visit),
             Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
         }
@@ -117,18 +140,31 @@ impl Node {
     pub(crate) fn edge(&self) -> Edge {
         match self {
             Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
-            Node::Aggregate { aggregation, .. } => Edge::plain(Arc::clone(&aggregation.schema)),
+            Node::Aggregate { aggregation, .. } => Edge {
+                signed: aggregation.emit == Emit::Signed,
+                ..Edge::plain(Arc::clone(&aggregation.schema))
+            },
             Node::Observe { observed, .. } => observed.edge.clone(),
-            Node::Watermark { input, .. } => input.edge(),
+            Node::Watermark { input, .. }
+            | Node::Deduplicate { input, .. }
+            | Node::Limit { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
-                    Step::Filter(_) => None,
+                    Step::Expose(_, schema) => Some(schema),
+                    Step::Filter(_) | Step::Sign | Step::Unorder => None,
                 });
                 let below = input.edge();
+                let unordered = steps.iter().any(|step| matches!(step, Step::Unorder));
+                let signed = steps.iter().fold(below.signed, |signed, step| match step {
+                    Step::Expose(..) => false,
+                    Step::Sign => true,
+                    _ => signed,
+                });
                 Edge {
                     rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
-                    ..below
+                    ordered: below.ordered && !unordered,
+                    signed,
                 }
             }
         }
@@ -154,6 +190,36 @@ impl Node {
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
+            Node::Deduplicate {
+                input,
+                deduplication,
+            } => {
+                let below = input.edge().rows;
+                let word = |key: &Arc<dyn PhysicalExpr>| match key.data_type(&below) {
+                    Ok(data_type) => format!("{} {data_type}", key_name(key)),
+                    Err(_) => key_name(key),
+                };
+                let keys: Vec<String> = deduplication.keys.iter().map(word).collect();
+                let keys = keys.join(", ");
+                found.push(OperatorShape {
+                    name: deduplication.name.clone(),
+                    state: format!("seen [{keys}]"),
+                });
+                if let Forget::After { .. } = deduplication.forget {
+                    found.push(OperatorShape {
+                        name: deadlines_of(&deduplication.name),
+                        state: format!("deadlines of [{keys}]"),
+                    });
+                }
+                input.collect_operators(found);
+            }
+            Node::Limit { input, name, .. } => {
+                found.push(OperatorShape {
+                    name: name.clone(),
+                    state: "a number of rows".into(),
+                });
+                input.collect_operators(found);
+            }
             Node::Aggregate { input, aggregation } => {
                 // By name and type: a column may move when a projection below changes.
                 let words = |fields: &[FieldRef]| -> String {
@@ -188,6 +254,8 @@ impl Node {
                                 exprs.iter().map(ToString::to_string).collect();
                             writeln!(f, "{pad}  project {}", exprs.join(", "))?;
                         }
+                        Step::Sign | Step::Unorder => {}
+                        Step::Expose(..) => writeln!(f, "{pad}  expose changes")?,
                         Step::Unnest { lists, outer, .. } => {
                             writeln!(
                                 f,
@@ -222,6 +290,32 @@ impl Node {
                 )?;
                 input.write(f, depth + 1)
             }
+            Node::Deduplicate {
+                input,
+                deduplication,
+            } => {
+                let keys: Vec<String> = deduplication.keys.iter().map(key_name).collect();
+                let bound = match deduplication.forget {
+                    Forget::Never => "never forgotten".to_string(),
+                    Forget::FirstKey => {
+                        "forgotten when the watermark reaches the first one".to_string()
+                    }
+                    Forget::After { delay_us } => format!(
+                        "forgotten when the watermark reaches the first row's event time and {} ms",
+                        delay_us / 1_000
+                    ),
+                };
+                let keys = keys.join(", ");
+                writeln!(f, "{pad}Deduplicate by [{keys}]; state: the keys, {bound}")?;
+                input.write(f, depth + 1)
+            }
+            Node::Limit { input, count, .. } => {
+                writeln!(
+                    f,
+                    "{pad}Limit {count}; state: how many have come out, one row"
+                )?;
+                input.write(f, depth + 1)
+            }
             Node::Observe { input, observed } => {
                 writeln!(f, "{pad}Observe as {}", observed.name())?;
                 input.write(f, depth + 1)
@@ -238,6 +332,19 @@ impl Node {
             }
         }
     }
+}
+
+/// The name that a key has in state: of a column its own, wherever it stands.
+fn key_name(key: &Arc<dyn PhysicalExpr>) -> String {
+    match key.downcast_ref::<Column>() {
+        Some(column) => column.name().to_string(),
+        None => key.to_string(),
+    }
+}
+
+/// What the second part of a deduplication's state is called.
+pub(crate) fn deadlines_of(name: &str) -> String {
+    format!("{name}-deadlines")
 }
 
 fn columns(edge: &Edge) -> String {

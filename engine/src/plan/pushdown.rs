@@ -14,18 +14,23 @@ use highwater_query::{TimeWindow, Watermark, can_fail, node_of};
 
 use super::event_time::has_watermark;
 
-/// The same plan with conditions as far down as its watermarks are.
+/// The same plan with conditions as far down as its watermarks and aggregations are.
 pub(super) fn below_watermarks(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if has_watermark(&plan) {
-        push(plan, Vec::new())
-    } else {
-        Ok(plan)
-    }
+    push(plan, Vec::new())
+}
+
+/// True if a condition has somewhere to go.
+fn leads_somewhere(plan: &LogicalPlan) -> bool {
+    let keyed = |node: &LogicalPlan| match node {
+        LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
+        _ => false,
+    };
+    has_watermark(plan) || plan.exists(|node| Ok(keyed(node))).unwrap_or(false)
 }
 
 /// `plan` filtered by `conditions`, which are over its columns.
 fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
-    if !has_watermark(&plan) {
+    if !leads_somewhere(&plan) {
         return filtered(plan, conditions);
     }
     if let Some(watermark) = node_of::<Watermark>(&plan) {

@@ -17,6 +17,7 @@ mod nth;
 mod order;
 mod owner;
 mod partial;
+mod signed;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub enum Emit {
     All,
     /// The groups that the watermark closes, each once.
     Closed,
+    /// The groups whose answer changed: the old one leaves, the new one comes. What the watermark closes stays.
+    Signed,
 }
 
 /// What to aggregate.
@@ -150,7 +153,10 @@ pub fn aggregate_with_state<'s>(
     state: State,
     failure: &Failure,
 ) -> Aggregated<'s> {
-    let edge = Edge::plain(SchemaRef::clone(&aggregation.schema));
+    let edge = Edge {
+        signed: aggregation.emit == Emit::Signed,
+        ..Edge::plain(SchemaRef::clone(&aggregation.schema))
+    };
     let start = state.first_epoch();
     let plan = match Plan::new(&rows.edge, aggregation) {
         Ok(plan) => Rc::new(plan),

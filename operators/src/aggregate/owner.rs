@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 
 use super::calls::{Call, Plan, conform};
 use super::groups::{Groups, Spare, accumulators, evaluate, states};
-use super::{Emit, State, closing, partial};
+use super::{Emit, State, closing, partial, signed};
 use crate::arrangement::{Arrangement, Changes, Found, Ownership, Shared, Snapshots};
 use crate::epoch::Kernel;
 use crate::exchange::{evaluate_keys, take_rows};
@@ -242,14 +242,14 @@ fn in_order(plan: &Plan, batches: &[RecordBatch]) -> Result<RecordBatch, Operato
 }
 
 /// The touched groups in key order, with what is stored of them.
-struct Lookup {
-    keys: Vec<ArrayRef>,
+pub(super) struct Lookup {
+    pub(super) keys: Vec<ArrayRef>,
     encoded: Encoded,
     /// Groups in ascending order of their keys.
-    order: Vec<u32>,
+    pub(super) order: Vec<u32>,
     /// State columns found, and the group of each of their rows.
-    stored: Vec<ArrayRef>,
-    stored_groups: Vec<usize>,
+    pub(super) stored: Vec<ArrayRef>,
+    pub(super) stored_groups: Vec<usize>,
 }
 
 impl Owner {
@@ -368,8 +368,13 @@ impl Owner {
         self.arrangement.set_live(self.live);
         self.meter
             .count(epoch, |counts| counts.rows_updated += groups);
-        if self.plan.emit != Emit::Changed {
-            return Ok(());
+        match self.plan.emit {
+            Emit::Changed => {}
+            Emit::Signed => {
+                let changed = signed::changes(&self.plan, &lookup, states)?;
+                return changed.map_or(Ok(()), |rows| cut(&rows, out));
+            }
+            Emit::All | Emit::Closed => return Ok(()),
         }
         let mut columns = lookup.keys;
         columns.extend(evaluate(&self.plan, states)?);
@@ -422,11 +427,16 @@ impl Owner {
         let columns = conform(columns, types)?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let rows = RecordBatch::try_new_with_options(SchemaRef::clone(&schema), columns, &options)?;
-        for start in (0..rows.num_rows()).step_by(OUTPUT_ROWS) {
-            out(rows.slice(start, OUTPUT_ROWS.min(rows.num_rows() - start)));
-        }
-        Ok(())
+        cut(&rows, out)
     }
+}
+
+/// Emits `rows` in batches of the usual size.
+fn cut(rows: &RecordBatch, out: &mut dyn FnMut(RecordBatch)) -> Result<(), OperatorError> {
+    for start in (0..rows.num_rows()).step_by(OUTPUT_ROWS) {
+        out(rows.slice(start, OUTPUT_ROWS.min(rows.num_rows() - start)));
+    }
+    Ok(())
 }
 
 /// Rows and their groups, sorted by the ORDER BY inside a call; rows that it does not tell apart stay in source order.

@@ -16,14 +16,7 @@ fn edge(rows: &RecordBatch) -> Edge {
 
 /// Runs `steps` over one batch of `edge`; all of its output as one batch.
 fn apply(edge: &Edge, rows: RecordBatch, steps: Vec<Step>) -> Result<RecordBatch, OperatorError> {
-    let mut edge = edge.clone();
-    let mut prepared = Vec::new();
-    for step in steps {
-        if let Step::Project { schema, .. } | Step::Unnest { schema, .. } = &step {
-            edge.rows = SchemaRef::clone(schema);
-        }
-        prepared.push((step, edge.clone(), edge.physical()));
-    }
+    let (prepared, edge) = prepare(edge.clone(), steps);
     let mut parts = Vec::new();
     run(&prepared, rows, &mut |rows| parts.push(rows))?;
     Ok(arrow::compute::concat_batches(&edge.physical(), &parts)?)
@@ -312,4 +305,51 @@ fn other_columns_cannot_be_unnested() {
     }];
     let error = apply(&edge(&rows), rows, steps).unwrap_err();
     assert_eq!(error.to_string(), "cannot unnest a column of type Int64");
+}
+
+#[test]
+fn a_diff_is_exposed_as_it_is_or_as_rows_that_count_once() {
+    let signed = Edge {
+        signed: true,
+        ..edge(&numbers(vec![]))
+    };
+    let rows = |counts: &[(i64, i64)]| {
+        let (values, diffs): (Vec<i64>, Vec<i64>) = counts.iter().copied().unzip();
+        let columns: [ArrayRef; 2] = [
+            Arc::new(Int64Array::from(values)),
+            Arc::new(Int64Array::from(diffs)),
+        ];
+        RecordBatch::try_new(signed.physical(), columns.to_vec()).unwrap()
+    };
+    let with = |name: &str, data_type: DataType| {
+        let n = Field::new("n", DataType::Int64, true);
+        schema(vec![n, Field::new(name, data_type, false)])
+    };
+    let changes = with("_change", DataType::Int32);
+    let steps = vec![Step::Expose(Expose::Changes, SchemaRef::clone(&changes))];
+    let got = apply(&signed, rows(&[(7, 2), (8, -1), (9, 0)]), steps).unwrap();
+    let columns: [ArrayRef; 2] = [
+        Arc::new(Int64Array::from(vec![7, 7, 8])),
+        Arc::new(Int32Array::from(vec![1, 1, -1])),
+    ];
+    assert_eq!(
+        got,
+        RecordBatch::try_new(changes, columns.to_vec()).unwrap()
+    );
+    let weights = with("d", DataType::Int64);
+    let steps = vec![Step::Expose(Expose::Diff, SchemaRef::clone(&weights))];
+    let got = apply(&signed, rows(&[(7, 2), (8, -1)]), steps).unwrap();
+    let columns = rows(&[(7, 2), (8, -1)]).columns().to_vec();
+    assert_eq!(got, RecordBatch::try_new(weights, columns).unwrap());
+}
+
+#[test]
+fn rows_without_a_diff_count_once() {
+    let plain = numbers(vec![Some(3), None]);
+    let signed = apply(&edge(&plain), plain.clone(), vec![Step::Sign]).unwrap();
+    assert_eq!(signed.schema().field(1).name(), DIFF);
+    let ones: ArrayRef = Arc::new(Int64Array::from(vec![1, 1]));
+    assert_eq!(signed.column(1), &ones);
+    let again = vec![Step::Sign, Step::Sign];
+    assert_eq!(apply(&edge(&plain), plain, again).unwrap(), signed);
 }

@@ -8,7 +8,7 @@ use highwater_operators::aggregate::{Emit, State, aggregate, aggregate_with_stat
 
 use crate::cluster::{CLUSTERS, Cluster, run, tiny_budget};
 use crate::data::{Epochs, Random, schema};
-use crate::reference::{CLOSE, Case, Close, ROUGH, Reference, Table, put, same};
+use crate::reference::{CLOSE, Case, Close, ROUGH, Reference, Table, change, put, same};
 
 /// Functions that no case covers, and why.
 const EXCLUDED: [(&str, &str); 1] = [(
@@ -155,10 +155,13 @@ fn check_as(
             }
             let mut count = 0;
             for (_, rows) in output.iter().filter(|(e, _)| *e == epoch as u64) {
-                put(&mut table, keys.len(), rows, sets);
+                match emit {
+                    Emit::Signed => change(&mut table, keys.len(), rows, sets),
+                    _ => put(&mut table, keys.len(), rows, sets),
+                }
                 count += rows.num_rows();
             }
-            if keys.is_empty() {
+            if keys.is_empty() && emit != Emit::Signed {
                 assert_eq!(count, 1, "{}", context("rows of the global group"));
             }
             same(wanted, &table, close, &|| {
@@ -171,15 +174,17 @@ fn check_as(
 fn check_all(cases: &[&str], spark: bool, close: Close) {
     let reference = Reference::new(spark);
     for (index, calls) in cases.iter().enumerate() {
-        for round in 0..2 {
+        for (round, emit) in [Emit::Changed, Emit::All, Emit::Signed]
+            .into_iter()
+            .enumerate()
+        {
             let keys = KEYS[(index * 2 + round * 5) % KEYS.len()];
-            let emit = if round == 0 { Emit::Changed } else { Emit::All };
             check(
                 &reference,
                 Case { keys, calls },
                 emit,
                 close,
-                (index * 2 + round) as u64 + 1,
+                (index * 3 + round) as u64 + 1,
             );
         }
     }

@@ -261,6 +261,33 @@ pub(crate) fn put(table: &mut Table, keys: usize, rows: &RecordBatch, sets: bool
     }
 }
 
+/// Takes out rows that leave, which must be there as they are, and puts in those that come: the last column says which.
+pub(crate) fn change(table: &mut Table, keys: usize, rows: &RecordBatch, sets: bool) {
+    for mut cells in rows_of(rows) {
+        if sets {
+            cells = cells.into_iter().map(Cell::sorted).collect();
+        }
+        let diff = cells.pop().map(|cell| format!("{cell:?}"));
+        let (key, values) = (format!("{:?}", &cells[..keys]), cells[keys..].to_vec());
+        match diff.as_deref() {
+            Some("1") => {
+                let before = table.insert(key.clone(), values);
+                assert!(before.is_none(), "{key} came twice");
+            }
+            Some("-1") => {
+                let before = table.remove(&key);
+                let before = format!("{:?}", before.unwrap_or_default());
+                assert_eq!(
+                    before,
+                    format!("{values:?}"),
+                    "of {key} something else left"
+                );
+            }
+            other => panic!("a diff of {other:?}"),
+        }
+    }
+}
+
 /// Panics with the first difference.
 pub(crate) fn same(wanted: &Table, got: &Table, close: Close, context: &dyn Fn() -> String) {
     for (key, cells) in wanted {

@@ -146,7 +146,8 @@ impl Case {
                 state
                     .iter()
                     .filter(|(group, _)| match self.emit {
-                        Emit::Changed => touched.contains(*group),
+                        // Every row changes its group's count.
+                        Emit::Changed | Emit::Signed => touched.contains(*group),
                         Emit::Closed => closed(group),
                         Emit::All => true,
                     })

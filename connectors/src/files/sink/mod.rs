@@ -261,14 +261,10 @@ impl SinkFormat for FileFormat {
         }
         known.extend(LineStyle::known(self.name));
         request.options.only(&owner, &known, NOT_BUILT)?;
-        if request.mode != OutputMode::Append || request.signed {
-            let mode = match request.signed {
-                true => "changes".to_string(),
-                false => request.mode.to_string(),
-            };
+        if !matches!(request.mode, OutputMode::Append | OutputMode::Changes) {
             return refuse(format!(
-                "data source {} does not support {mode} output mode; it appends, and what it wrote stays",
-                self.name
+                "data source {} does not support {} output mode; it appends, and what it wrote stays",
+                self.name, request.mode
             ));
         }
         let path = match &request.path {

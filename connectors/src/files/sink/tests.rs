@@ -41,7 +41,6 @@ pub(super) fn request(path: &Path, schema: &SchemaRef, options: &[(&str, &str)])
         schema: Arc::clone(schema),
         key: Vec::new(),
         mode: OutputMode::Append,
-        signed: false,
         query_name: None,
         query_id: conformance::QUERY_ID.into(),
         streaming: true,

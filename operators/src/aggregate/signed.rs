@@ -1,0 +1,101 @@
+//! Answers as changes: what a group's answer was leaves, what it is comes.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, UInt32Array, UInt64Array};
+use arrow::compute::{interleave, take};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use super::calls::{Plan, conform};
+use super::groups::evaluate;
+use super::owner::Lookup;
+use crate::keys::{Codec, Encoded};
+use crate::{Edge, OperatorError};
+
+/// The changes of the groups that were looked up, whose states are now `states`: in the order of their keys, of each the
+/// old answer before the new one. Groups whose answer is what it was have none.
+pub(super) fn changes(
+    plan: &Plan,
+    lookup: &Lookup,
+    states: &RecordBatch,
+) -> Result<Option<RecordBatch>, OperatorError> {
+    let new = evaluate(plan, states)?;
+    let old = if lookup.stored_groups.is_empty() {
+        None
+    } else {
+        let schema = SchemaRef::clone(&plan.state_schema);
+        let options = RecordBatchOptions::new().with_row_count(Some(lookup.stored_groups.len()));
+        let stored = RecordBatch::try_new_with_options(schema, lookup.stored.clone(), &options)?;
+        Some(evaluate(plan, &stored)?)
+    };
+    let mut old_row = vec![None; states.num_rows()];
+    for (row, group) in lookup.stored_groups.iter().enumerate() {
+        old_row[*group] = Some(row);
+    }
+    let same = same_answers(&old, &new, &old_row)?;
+    // Rows as (0, old row) or (1, new row), and the group of each.
+    let (mut places, mut groups, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
+    for group in &lookup.order {
+        let (group, number) = (*group as usize, *group);
+        if let Some(row) = old_row[group] {
+            if same(group, row) {
+                continue;
+            }
+            places.push((0, row));
+            groups.push(number);
+            diffs.push(-1);
+        }
+        places.push((1, group));
+        groups.push(number);
+        diffs.push(1);
+    }
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let groups = UInt32Array::from(groups);
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(plan.output.fields().len() + 1);
+    for key in &lookup.keys {
+        columns.push(take(key, &groups, None)?);
+    }
+    for (index, new) in new.iter().enumerate() {
+        columns.push(match &old {
+            Some(old) => interleave(&[old[index].as_ref(), new.as_ref()], &places)?,
+            None => {
+                let rows = places.iter().map(|(_, row)| *row as u64);
+                take(new, &UInt64Array::from_iter_values(rows), None)?
+            }
+        });
+    }
+    let types = plan.output.fields().iter();
+    let mut columns = conform(columns, types.map(|field| field.data_type().clone()))?;
+    columns.push(Arc::new(Int64Array::from(diffs)));
+    let edge = Edge {
+        signed: true,
+        ..Edge::plain(SchemaRef::clone(&plan.output))
+    };
+    Ok(Some(RecordBatch::try_new(edge.physical(), columns)?))
+}
+
+/// Tells of a group and its row among the old answers whether the answer is the same.
+fn same_answers(
+    old: &Option<Vec<ArrayRef>>,
+    new: &[ArrayRef],
+    old_row: &[Option<usize>],
+) -> Result<impl Fn(usize, usize) -> bool, OperatorError> {
+    let types = new.iter().map(|column| column.data_type().clone());
+    // Types that have no such encoding count as changed.
+    let codec = Codec::new(types.collect()).ok();
+    let encoded: Option<(Encoded, Encoded)> = match (old, codec) {
+        (Some(old), Some(codec)) => {
+            let rows = old_row.iter().flatten().count();
+            Some((codec.encode(old, rows)?, codec.encode(new, old_row.len())?))
+        }
+        _ => None,
+    };
+    Ok(move |group: usize, row: usize| {
+        encoded
+            .as_ref()
+            .is_some_and(|(old, new)| old.key(row) == new.key(group))
+    })
+}
