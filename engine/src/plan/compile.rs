@@ -16,7 +16,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes, needs_order};
 use highwater_operators::stage::{Expose, Step};
-use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
 use super::want::Want;
 use super::{Node, Observed, SourceUse, WatermarkUse, event_time, firsts, modes, pushdown};
@@ -91,6 +91,9 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
                 "output mode {mode} cannot be honoured: a row that has come out may leave again without another one in its place. Use output mode complete or changes"
             ),
         ));
+    }
+    if root.edge().ordered {
+        root = stage(root, Step::Unorder);
     }
     if mode == OutputMode::Changes {
         schema = with_change(&schema)?;
@@ -316,6 +319,9 @@ impl Compiler {
                 Ok(Node::Union { inputs, edge })
             }
             LogicalPlan::Aggregate(aggregate) => {
+                if session_key(aggregate).is_some() {
+                    return Err(Error::not_yet("a session window in a streaming query"));
+                }
                 let input = self.node(&aggregate.input, want.below_state())?;
                 self.appends(&input)?;
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
