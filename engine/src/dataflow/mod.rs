@@ -8,7 +8,7 @@ mod write;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -19,7 +19,7 @@ use highwater_operators::arrangement::{Budget, Shared, Snapshots};
 use highwater_operators::dedup::{self, Deduplication, Forget};
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
-use highwater_operators::{Failure, OperatorError, Rows, exchange, limit, observe, stage};
+use highwater_operators::{Failure, OperatorError, Rows, exchange, join, limit, observe, stage};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
@@ -28,7 +28,7 @@ use timely::worker::Worker;
 pub(crate) use orders::{Feed, FeedInput, Order, feed};
 pub(crate) use write::{Report, Staged};
 
-use crate::checkpoint::{self, Manifest, MarksRecord, Store, Uploader};
+use crate::checkpoint::{self, CheckpointError, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
 use crate::plan::{Compiled, Node, deadlines_of};
@@ -36,6 +36,7 @@ use crate::progress::stopwatch_us;
 use crate::query::QueryShared;
 use crate::sink::{Placement, SinkFactory};
 use crate::source::Reader;
+use crate::workers::lock;
 
 /// Everything that building a query's dataflow needs; the same in every process but for the coordinator's ends.
 pub(crate) struct Blueprint {
@@ -54,6 +55,8 @@ pub(crate) struct Blueprint {
     pub(crate) budget: Arc<Budget>,
     /// How the watermarks of several streams combine.
     pub(crate) policy: Policy,
+    /// The checkpoint to load, once one worker of this process has read it.
+    pub(crate) manifest: Mutex<Option<Arc<Manifest>>>,
 }
 
 /// Where a query begins: decided in the coordinator's process, told to all workers as text.
@@ -84,16 +87,11 @@ impl Blueprint {
             let meters = Meters::new(index, stopwatch_us);
             let first_epoch = beginning.first_epoch;
             let fail = |error: String| failure.set(first_epoch, OperatorError::Other(error));
-            let manifest = match (&self.store, beginning.checkpoint) {
-                (Some(store), Some(epoch)) => match checkpoint::load(store.as_ref(), epoch) {
-                    Ok(manifest) => Some(Rc::new(manifest)),
-                    Err(error) => {
-                        fail(error_chain(&error));
-                        None
-                    }
-                },
-                _ => None,
-            };
+            let manifest = self.manifest(beginning.checkpoint);
+            let manifest = manifest.unwrap_or_else(|error| {
+                fail(error_chain(&error));
+                None
+            });
             let query = Arc::clone(&self.query);
             let feed = self.feed.clone().filter(|_| index == 0);
             let registry = save::Registry::default();
@@ -160,6 +158,18 @@ impl Blueprint {
             write::collect(sayings, marks, first_epoch, coordinator)
         })
     }
+
+    /// The checkpoint after `epoch`, read once for all workers of this process.
+    fn manifest(&self, epoch: Option<u64>) -> Result<Option<Arc<Manifest>>, CheckpointError> {
+        let (Some(store), Some(epoch)) = (&self.store, epoch) else {
+            return Ok(None);
+        };
+        let mut read = lock(&self.manifest);
+        if read.as_ref().is_none_or(|known| known.epoch != epoch) {
+            *read = Some(Arc::new(checkpoint::load(store.as_ref(), epoch)?));
+        }
+        Ok(read.clone())
+    }
 }
 
 /// A plan on its way to operators.
@@ -170,7 +180,7 @@ struct Render<'a, 's> {
     meters: Meters,
     registry: save::Registry,
     first_epoch: u64,
-    manifest: Option<Rc<Manifest>>,
+    manifest: Option<Arc<Manifest>>,
     marks: Option<MarksRecord>,
     followed: RefCell<Followed<'s>>,
     /// All watermarks together, once all are followed.
@@ -235,7 +245,7 @@ impl<'s> Render<'_, 's> {
     fn state(&self, name: &str) -> State {
         let read = match (&self.manifest, &self.blueprint.store) {
             (Some(manifest), Some(store)) => {
-                let (manifest, store) = (Rc::clone(manifest), Arc::clone(store));
+                let (manifest, store) = (Arc::clone(manifest), Arc::clone(store));
                 let (name, place) = (name.to_string(), self.place);
                 let budget = Arc::clone(&self.blueprint.budget);
                 let read: ReadState = Rc::new(move |values: &SchemaRef| {
@@ -346,6 +356,9 @@ impl<'s> Render<'_, 's> {
                 let limited = limit::limit(input, name, *count, marks, state, failure);
                 self.register(name.clone(), snapshots, limited.count);
                 limited.rows
+            }
+            Node::Lookup { input, how, .. } => {
+                join::lookup(self.node(input), how.as_ref().clone(), failure)
             }
             Node::Observe { input, observed } => observe::observe(
                 self.node(input),

@@ -79,7 +79,7 @@ fn delay_ms(plan: &LogicalPlan) -> Result<i64, Error> {
     }
 }
 
-impl Compiler {
+impl Compiler<'_> {
     pub(super) fn deduplicate(&mut self, node: &Deduplicate, want: Want) -> Result<Node, Error> {
         let below = &node.input;
         // Rows that replace others, or come again in every epoch, are rows like others: that is the model's answer.
