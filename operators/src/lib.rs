@@ -21,6 +21,7 @@ pub mod memory;
 pub mod metrics;
 pub mod observe;
 mod order;
+pub mod session;
 pub mod stage;
 #[cfg(test)]
 mod testing;

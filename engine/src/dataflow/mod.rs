@@ -18,6 +18,7 @@ use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::{Budget, Shared, Snapshots};
 use highwater_operators::dedup::{self, Deduplication, Forget};
 use highwater_operators::metrics::Meters;
+use highwater_operators::session::{self, Sessions};
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
 use highwater_operators::{Failure, OperatorError, Rows, exchange, join, limit, observe, stage};
 use serde::{Deserialize, Serialize};
@@ -293,6 +294,29 @@ impl<'s> Render<'_, 's> {
         deduplicated.rows
     }
 
+    fn sessions(&self, input: &Node, sessions: &Sessions) -> Rows<'s> {
+        let name = &sessions.name;
+        let due = deadlines_of(name);
+        let state = State {
+            meter: self.meters.operator("sessionWindowStateStoreSaveExec"),
+            ..self.state(name)
+        };
+        let deadlines = self.state(&due);
+        let snapshots = [state.snapshots.clone(), deadlines.snapshots.clone()];
+        let sessioned = session::sessions(
+            self.node(input),
+            sessions.clone(),
+            self.watermarks.clone(),
+            state,
+            deadlines,
+            &self.failure,
+        );
+        let [open, due_keys] = snapshots;
+        self.register(due, due_keys, sessioned.deadlines);
+        self.register(name.clone(), open, sessioned.open);
+        sessioned.rows
+    }
+
     /// Leaves an arrangement for checkpoints.
     fn register(&self, name: String, snapshots: Snapshots, arrangement: Option<Shared>) {
         self.registry.borrow_mut().push(save::Stateful {
@@ -346,6 +370,7 @@ impl<'s> Render<'_, 's> {
                 input,
                 deduplication,
             } => self.deduplicate(input, deduplication),
+            Node::Sessions { input, sessions } => self.sessions(input, sessions),
             Node::Limit { input, name, count } => {
                 let state = State {
                     meter: self.meters.operator("globalLimit"),

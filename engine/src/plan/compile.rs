@@ -88,6 +88,7 @@ pub(crate) fn compile(
         aggregations: 0,
         deduplications: 0,
         limits: 0,
+        sessions: 0,
         observed: Vec::new(),
     };
     let mut root = compiler.node(&optimized, Want::of(mode))?;
@@ -107,7 +108,7 @@ pub(crate) fn compile(
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let stateful = compiler.aggregations + compiler.deduplications > 0;
+    let stateful = compiler.aggregations + compiler.deduplications + compiler.sessions > 0;
     Ok(Compiled {
         root,
         waits_for_watermark: stateful
@@ -200,6 +201,7 @@ pub(super) struct Compiler<'a> {
     aggregations: usize,
     pub(super) deduplications: usize,
     pub(super) limits: usize,
+    pub(super) sessions: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
 }
@@ -332,8 +334,8 @@ impl Compiler<'_> {
                 Ok(Node::Union { inputs, edge })
             }
             LogicalPlan::Aggregate(aggregate) => {
-                if session_key(aggregate).is_some() {
-                    return Err(Error::not_yet("a session window in a streaming query"));
+                if let Some(place) = session_key(aggregate) {
+                    return self.sessions(aggregate, place, want);
                 }
                 let input = self.node(&aggregate.input, want.below_state())?;
                 self.appends(&input)?;
@@ -372,7 +374,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn appends(&self, input: &Node) -> Result<(), Error> {
+    pub(super) fn appends(&self, input: &Node) -> Result<(), Error> {
         match input.edge().signed {
             true => Err(Error::not_yet("aggregating rows that may leave again")),
             false => Ok(()),

@@ -7,6 +7,7 @@ mod join;
 mod modes;
 mod observe;
 mod pushdown;
+mod session;
 mod want;
 mod words;
 
@@ -22,6 +23,7 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::dedup::{Deduplication, Forget};
 use highwater_operators::join::{Keep, Lookup};
+use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
@@ -79,6 +81,13 @@ pub(crate) enum Node {
         input: Box<Node>,
         /// What to compute.
         aggregation: Box<Aggregation>,
+    },
+    /// An aggregation by session windows.
+    Sessions {
+        /// The rows.
+        input: Box<Node>,
+        /// What to compute.
+        sessions: Box<Sessions>,
     },
     /// The first row of each key.
     Deduplicate {
@@ -145,6 +154,7 @@ impl Node {
             | Node::Observe { input, .. }
             | Node::Deduplicate { input, .. }
             | Node::Limit { input, .. }
+            | Node::Sessions { input, .. }
             | Node::Lookup { input, .. }
             | Node::Aggregate { input, .. } => input.for_each(visit),
             Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
@@ -165,6 +175,10 @@ impl Node {
             Node::Aggregate { aggregation, .. } => Edge {
                 signed: aggregation.emit == Emit::Signed,
                 ..Edge::plain(Arc::clone(&aggregation.schema))
+            },
+            Node::Sessions { sessions, .. } => Edge {
+                signed: sessions.emit == Emit::Signed,
+                ..Edge::plain(Arc::clone(&sessions.schema))
             },
             Node::Observe { observed, .. } => observed.edge.clone(),
             Node::Lookup { input, how, .. } => Edge {
@@ -217,6 +231,25 @@ impl Node {
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
+            Node::Sessions { input, sessions } => {
+                let named = |fields: &[FieldRef]| -> String {
+                    let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+                    fields.iter().map(name).collect::<Vec<_>>().join(", ")
+                };
+                let fields = sessions.schema.fields();
+                let (keys, values) = fields.split_at(sessions.keys.len() + 1);
+                found.push(OperatorShape {
+                    name: sessions.name.clone(),
+                    state: format!("[{}] by [{}]", named(values), named(keys)),
+                    computed: Some(words::sessions(input, sessions)),
+                });
+                found.push(OperatorShape {
+                    name: deadlines_of(&sessions.name),
+                    state: format!("deadlines of [{}]", named(keys)),
+                    computed: None,
+                });
+                input.collect_operators(found);
+            }
             Node::Deduplicate {
                 input,
                 deduplication,
@@ -318,6 +351,24 @@ impl Node {
                     keys.join(", "),
                     calls.join(", "),
                     aggregation.emit
+                )?;
+                input.write(f, depth + 1)
+            }
+            Node::Sessions { input, sessions } => {
+                let keys: Vec<String> = sessions.keys.iter().map(key_name).collect();
+                let calls = sessions.calls.iter();
+                let calls: Vec<&str> = calls.map(|call| call.function.name()).collect();
+                let bound = match (sessions.event_time, sessions.emit) {
+                    (false, _) => "never forgotten",
+                    (true, Emit::All) => "never forgotten in complete mode",
+                    (true, _) => "forgotten when the watermark reaches its end",
+                };
+                writeln!(
+                    f,
+                    "{pad}Sessions by [{}]: {}; emits {:?}; state: one row a session, {bound}",
+                    keys.join(", "),
+                    calls.join(", "),
+                    sessions.emit
                 )?;
                 input.write(f, depth + 1)
             }

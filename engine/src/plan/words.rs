@@ -11,6 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, UnKnownColumn};
 use highwater_operators::aggregate::{AggregateCall, Aggregation};
 use highwater_operators::dedup::Deduplication;
+use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
 
 use super::Node;
@@ -29,6 +30,20 @@ pub(super) fn computed(input: &Node, aggregation: &Aggregation) -> Computed {
     Computed {
         version: VERSION,
         keys: keys.map(|key| words(key, &columns)).collect(),
+        values: calls.map(|call| call_words(call, &columns)).collect(),
+    }
+}
+
+/// What the sessions of `input` and their values are computed from.
+pub(super) fn sessions(input: &Node, sessions: &Sessions) -> Computed {
+    let columns = columns(input);
+    let keys = sessions.keys.iter().map(|key| words(key, &columns));
+    let mut keys: Vec<String> = keys.collect();
+    keys.insert(sessions.place, words(&sessions.window, &columns));
+    let calls = sessions.calls.iter();
+    Computed {
+        version: VERSION,
+        keys,
         values: calls.map(|call| call_words(call, &columns)).collect(),
     }
 }
@@ -68,6 +83,10 @@ fn columns(node: &Node) -> Vec<String> {
         | Node::Limit { input, .. } => columns(input),
         Node::Aggregate { input, aggregation } => {
             let computed = computed(input, aggregation);
+            computed.keys.into_iter().chain(computed.values).collect()
+        }
+        Node::Sessions { input, sessions } => {
+            let computed = self::sessions(input, sessions);
             computed.keys.into_iter().chain(computed.values).collect()
         }
         Node::Union { inputs, .. } => {

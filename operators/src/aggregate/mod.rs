@@ -38,8 +38,8 @@ use crate::metrics::OperatorMeter;
 use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
-pub(crate) use calls::Plan;
-pub(crate) use groups::{Groups, evaluate};
+pub(crate) use calls::{Plan, conform};
+pub(crate) use groups::{Groups, accumulators, evaluate, states};
 use owner::Owner;
 
 pub use closing::Panes;

@@ -10,4 +10,5 @@ mod firsts;
 mod movement;
 mod reference;
 mod restore;
+mod sessions;
 mod windows;
