@@ -24,7 +24,7 @@ use crate::epoch::{Input, Kernel, Travel, run_inputs};
 use crate::exchange::{self, evaluate_keys, take_rows};
 use crate::keys::{Codec, Encoded};
 use crate::metrics::OperatorMeter;
-use crate::order::{Places, RowOrder};
+use crate::places::{Places, RowOrder};
 use crate::watermark::{Marks, Watermarks};
 use crate::{Batch, Edge, Failure, OperatorError, Rows, wire};
 
@@ -458,7 +458,7 @@ impl Firsts {
         if self.plan.forget != Forget::FirstKey {
             return Ok(0);
         }
-        let bound = bound_of(&self.plan.codec.types()[0], now_us)?;
+        let bound = bound_of(self.plan.codec.types()[0].clone(), now_us)?;
         let mut scan = self.arrangement.scan(&[], Some(&bound))?;
         let mut forgotten = 0;
         while let Some(chunk) = scan.next_chunk(CHUNK_ROWS)? {

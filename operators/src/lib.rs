@@ -20,7 +20,9 @@ pub mod limit;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
-mod order;
+pub mod order;
+mod places;
+pub mod regroup;
 pub mod session;
 pub mod stage;
 #[cfg(test)]

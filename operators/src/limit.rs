@@ -20,7 +20,7 @@ use crate::epoch::{Input, Kernel, Travel, run_inputs};
 use crate::exchange::{gather, take_rows};
 use crate::keys::Codec;
 use crate::metrics::OperatorMeter;
-use crate::order::RowOrder;
+use crate::places::RowOrder;
 use crate::watermark::{Marks, Watermarks};
 use crate::{Batch, Edge, Failure, OperatorError, Rows};
 

@@ -20,7 +20,9 @@ use highwater_operators::dedup::{self, Deduplication, Forget};
 use highwater_operators::metrics::Meters;
 use highwater_operators::session::{self, Sessions};
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
-use highwater_operators::{Failure, OperatorError, Rows, exchange, join, limit, observe, stage};
+use highwater_operators::{
+    Failure, OperatorError, Rows, exchange, join, limit, observe, order, regroup, stage,
+};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
@@ -382,6 +384,32 @@ impl<'s> Render<'_, 's> {
                 self.register(name.clone(), snapshots, limited.count);
                 limited.rows
             }
+            Node::Regroup { input, regroup, .. } => {
+                let state = State {
+                    meter: self.meters.operator("stateStoreSave"),
+                    ..self.state(&regroup.name)
+                };
+                let snapshots = state.snapshots.clone();
+                let regrouped = regroup::regroup(
+                    self.node(input),
+                    regroup.as_ref().clone(),
+                    self.watermarks.clone(),
+                    state,
+                    failure,
+                );
+                self.registry.borrow_mut().push(save::Stateful {
+                    name: regroup.name.clone(),
+                    snapshots,
+                    arrangement: regrouped.arrangement,
+                });
+                regrouped.rows
+            }
+            Node::Order { input, order } => order::order(
+                self.node(input),
+                order.as_ref().clone(),
+                self.first_epoch,
+                failure,
+            ),
             Node::Lookup { input, how, .. } => {
                 join::lookup(self.node(input), how.as_ref().clone(), failure)
             }

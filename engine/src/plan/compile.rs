@@ -89,9 +89,13 @@ pub(crate) fn compile(
         deduplications: 0,
         limits: 0,
         sessions: 0,
+        regroups: 0,
         observed: Vec::new(),
     };
-    let mut root = compiler.node(&optimized, Want::of(mode))?;
+    let mut root = match mode {
+        OutputMode::Complete => compiler.whole(&optimized)?,
+        _ => compiler.node(&optimized, Want::of(mode))?,
+    };
     if root.edge().signed && mode != OutputMode::Changes {
         return Err(Error::refused(
             "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
@@ -202,6 +206,7 @@ pub(super) struct Compiler<'a> {
     pub(super) deduplications: usize,
     pub(super) limits: usize,
     pub(super) sessions: usize,
+    pub(super) regroups: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
 }
@@ -338,7 +343,9 @@ impl Compiler<'_> {
                     return self.sessions(aggregate, place, want);
                 }
                 let input = self.node(&aggregate.input, want.below_state())?;
-                self.appends(&input)?;
+                if input.edge().signed {
+                    return self.aggregate_anew(input, aggregate, want);
+                }
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
@@ -355,17 +362,23 @@ impl Compiler<'_> {
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let schema = arrow_schema(input.schema());
                 let node = self.node(input, want.below_state())?;
-                self.appends(&node)?;
+                if node.edge().signed {
+                    let columns = (0..schema.fields().len())
+                        .map(|index| Expr::Column(input.schema().qualified_field(index).into()));
+                    let aggregate =
+                        Aggregate::try_new(Arc::clone(input), columns.collect(), vec![]);
+                    return self.aggregate_anew(node, &aggregate.map_err(Error::run)?, want);
+                }
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))
                     .collect();
                 let aggregation = self.aggregation(keys, Vec::new(), schema, want);
                 Ok(aggregated(node, aggregation))
             }
-            LogicalPlan::Sort(_) => Err(Error::not_yet("ORDER BY on a streaming query")),
+            LogicalPlan::Sort(sort) => self.sort(sort, want),
             LogicalPlan::Limit(limit) => self.limit(limit, want),
+            LogicalPlan::Window(window) => self.over(window, want),
             LogicalPlan::Join(join) => self.join(join, want),
-            LogicalPlan::Window(_) => Err(Error::not_yet("an OVER window in a streaming query")),
             LogicalPlan::Subquery(_) => Err(Error::not_yet("a subquery in a streaming query")),
             other => Err(Error::not_yet(format!(
                 "{} in a streaming query",
@@ -418,7 +431,7 @@ impl Compiler<'_> {
         })
     }
 
-    fn aggregation(
+    pub(super) fn aggregation(
         &mut self,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         calls: Vec<AggregateCall>,
@@ -467,7 +480,7 @@ fn aggregated(input: Node, aggregation: Aggregation) -> Node {
 }
 
 /// Adds a step to a stage below, or begins one.
-fn stage(input: Node, step: Step) -> Node {
+pub(super) fn stage(input: Node, step: Step) -> Node {
     match input {
         Node::Stage { input, mut steps } => {
             steps.push(step);
@@ -484,7 +497,7 @@ pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone())
 }
 
-fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
+pub(super) fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
     Arc::new(Column::new(schema.field(index).name(), index))
 }
 

@@ -2,7 +2,7 @@
 
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, FetchType, Limit, LogicalPlan, SkipType};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use highwater_operators::dedup::{Deduplication, Forget};
 use highwater_query::{Deduplicate, Watermark, node_of, window_end};
 
@@ -143,24 +143,9 @@ impl Compiler<'_> {
         })
     }
 
-    pub(super) fn limit(&mut self, limit: &Limit, want: Want) -> Result<Node, Error> {
-        let refused = |text: &str| Err(Error::refused("_LEGACY_ERROR_TEMP_3102", text));
-        let skip = limit.get_skip_type().map_err(Error::run)?;
-        let fetch = limit.get_fetch_type().map_err(Error::run)?;
-        let (SkipType::Literal(0), FetchType::Literal(Some(count))) = (skip, fetch) else {
-            return refused(
-                "Offset is not supported on streaming DataFrames/Datasets: which rows it leaves out changes with every row that comes",
-            );
-        };
-        if want == Want::Upserts {
-            return refused(
-                "Limits are not supported on streaming DataFrames/Datasets in Update output mode: use output mode append",
-            );
-        }
-        let input = self.node(&limit.input, want)?;
-        if want == Want::All || input.edge().signed {
-            return Err(Error::not_yet("LIMIT over rows that may change"));
-        }
+    /// The first `count` rows that ever come, of rows that are final.
+    pub(super) fn first_rows(&mut self, input: &LogicalPlan, count: usize) -> Result<Node, Error> {
+        let input = self.node(input, Want::Final)?;
         let name = format!("limit-{}", self.limits);
         self.limits += 1;
         Ok(Node::Limit {
