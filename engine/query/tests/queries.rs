@@ -327,7 +327,7 @@ fn errors_say_what_and_where() {
     );
     fails(
         "SELECT id FROM t WHERE count(*) > 1",
-        "[INVALID_WHERE_CONDITION] the aggregate function count is not allowed in WHERE (line 1, column 24)",
+        "[INVALID_WHERE_CONDITION] The WHERE condition \"(count(1) > 1)\" contains invalid expressions: count(1). Aggregate in a subquery, or use HAVING (line 1, column 24)",
     );
     fails(
         "SELECT 1 UNION ALL SELECT 1, 2",
