@@ -130,7 +130,7 @@ impl StreamWriter {
             return Err(Error::SessionEnded(reason));
         }
         let planning = stopwatch_us();
-        let compiled = compile(self.frame.plan(), self.mode)?;
+        let compiled = compile(self.frame.plan(), self.mode, &session)?;
         let planning_us = stopwatch_us() - planning;
         let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
@@ -195,6 +195,7 @@ impl StreamWriter {
             event_time: session.event_time(&compiled),
             compiled: Arc::new(compiled),
             sink: Arc::clone(&sink),
+            mode: self.mode,
             trigger: self.trigger,
             pacing,
             planning_us,
@@ -219,6 +220,7 @@ impl StreamWriter {
             ),
             streams: Arc::clone(&session.inner.streams),
             ends_with_workers: definition.ends_with_workers(),
+            reporting: session.reporting(),
         };
         let shared = Arc::new(QueryShared::new(about));
         let query = StreamingQuery {

@@ -196,6 +196,7 @@ pub struct Codec {
 }
 
 /// The byte strings of a batch of keys.
+#[derive(Debug)]
 pub struct Encoded {
     /// Where each key starts; one more than there are keys.
     pub offsets: Vec<usize>,

@@ -12,6 +12,7 @@ pub mod epoch;
 pub mod exact;
 pub mod exchange;
 pub mod failure;
+pub mod join;
 pub mod keys;
 pub mod memory;
 pub mod metrics;

@@ -19,7 +19,7 @@ use highwater_operators::stage::{Expose, Step};
 use highwater_query::{Observe, TimeWindow, Watermark, node_of};
 
 use super::want::Want;
-use super::{Node, Observed, SourceUse, WatermarkUse, event_time, modes, pushdown};
+use super::{Node, Observed, SourceUse, Statics, WatermarkUse, event_time, modes, pushdown};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -57,7 +57,11 @@ pub(crate) fn is_streaming(plan: &LogicalPlan) -> bool {
 }
 
 /// Compiles `plan` for output in `mode`.
-pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, Error> {
+pub(crate) fn compile(
+    plan: &LogicalPlan,
+    mode: OutputMode,
+    statics: &dyn Statics,
+) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
@@ -74,6 +78,7 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
         )
         .map_err(Error::run)?;
     let mut compiler = Compiler {
+        statics,
         sources: Vec::new(),
         watermarks: Vec::new(),
         ordered: wants_order(&optimized)?,
@@ -112,7 +117,12 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
 pub(crate) fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
     let mut ordered = false;
     let mut failed = None;
+    let streaming = is_streaming(plan);
     let _ = plan.apply_with_subqueries(|node| {
+        // The static parts of a streaming plan are DataFusion's.
+        if streaming && !is_streaming(node) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
         if let LogicalPlan::Aggregate(aggregate) = node {
             match lowered(aggregate) {
                 Ok(calls) => ordered |= calls.iter().any(|call| needs_order(&call.function)),
@@ -174,18 +184,19 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
         .collect()
 }
 
-struct Compiler {
+pub(super) struct Compiler<'a> {
+    pub(super) statics: &'a dyn Statics,
     sources: Vec<SourceUse>,
     watermarks: Vec<WatermarkUse>,
-    ordered: bool,
+    pub(super) ordered: bool,
     aggregations: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
 }
 
-impl Compiler {
+impl Compiler<'_> {
     /// The node for `plan`, whose rows come out as `want` says.
-    fn node(&mut self, plan: &LogicalPlan, want: Want) -> Result<Node, Error> {
+    pub(super) fn node(&mut self, plan: &LogicalPlan, want: Want) -> Result<Node, Error> {
         if let Some(watermark) = node_of::<Watermark>(plan) {
             return self.watermark(watermark, want);
         }
@@ -332,7 +343,7 @@ impl Compiler {
             }
             LogicalPlan::Sort(_) => Err(Error::not_yet("ORDER BY on a streaming query")),
             LogicalPlan::Limit(_) => Err(Error::not_yet("LIMIT on a streaming query")),
-            LogicalPlan::Join(_) => Err(Error::not_yet("a join in a streaming query")),
+            LogicalPlan::Join(join) => self.join(join, want),
             LogicalPlan::Window(_) => Err(Error::not_yet("an OVER window in a streaming query")),
             LogicalPlan::Subquery(_) => Err(Error::not_yet("a subquery in a streaming query")),
             other => Err(Error::not_yet(format!(

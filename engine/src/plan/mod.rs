@@ -2,25 +2,37 @@
 
 mod compile;
 mod event_time;
+mod join;
 mod modes;
 mod observe;
 mod pushdown;
 mod want;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
+use highwater_operators::join::{Keep, Lookup};
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use observe::{Observed, merger};
 
 use crate::checkpoint::OperatorShape;
+use crate::error::Error;
 use crate::source::SourceFactory;
+
+/// What reads the static parts of a streaming query.
+pub(crate) trait Statics {
+    /// All rows of `plan`, which reads no stream.
+    fn rows(&self, plan: &LogicalPlan) -> Result<RecordBatch, Error>;
+}
 
 /// One source of a query.
 #[derive(Clone)]
@@ -71,6 +83,15 @@ pub(crate) enum Node {
         /// What is observed.
         observed: Box<Observed>,
     },
+    /// The rows of a stream with what a table that does not change has for them.
+    Lookup {
+        /// The rows.
+        input: Box<Node>,
+        /// How they are joined.
+        how: Box<Lookup>,
+        /// The keys, in words.
+        keys: Vec<String>,
+    },
     /// Rows whose event times move watermark number `watermark`.
     Watermark {
         /// The rows.
@@ -102,6 +123,7 @@ impl Node {
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
+            | Node::Lookup { input, .. }
             | Node::Aggregate { input, .. } => input.for_each(visit),
             Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
         }
@@ -123,6 +145,10 @@ impl Node {
                 ..Edge::plain(Arc::clone(&aggregation.schema))
             },
             Node::Observe { observed, .. } => observed.edge.clone(),
+            Node::Lookup { input, how, .. } => Edge {
+                rows: Arc::clone(&how.schema),
+                ..input.edge()
+            },
             Node::Watermark { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
@@ -161,21 +187,23 @@ impl Node {
             Node::Source { .. } => {}
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
+            | Node::Lookup { input, .. }
             | Node::Observe { input, .. } => {
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
             Node::Aggregate { input, aggregation } => {
                 // By name and type: a column may move when a projection below changes.
-                let words = |fields: &[FieldRef]| -> String {
-                    let word = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
-                    fields.iter().map(word).collect::<Vec<_>>().join(", ")
+                let named = |fields: &[FieldRef]| -> String {
+                    let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+                    fields.iter().map(name).collect::<Vec<_>>().join(", ")
                 };
                 let fields = aggregation.schema.fields();
                 let (keys, values) = fields.split_at(aggregation.keys.len());
                 found.push(OperatorShape {
                     name: aggregation.name.clone(),
-                    state: format!("[{}] by [{}]", words(values), words(keys)),
+                    state: format!("[{}] by [{}]", named(values), named(keys)),
+                    computed: Some(words::computed(input, aggregation)),
                 });
                 input.collect_operators(found);
             }
@@ -232,6 +260,25 @@ impl Node {
                     keys.join(", "),
                     calls.join(", "),
                     aggregation.emit
+                )?;
+                input.write(f, depth + 1)
+            }
+            Node::Lookup { input, how, keys } => {
+                let rows = match how.keep {
+                    Keep::Pairs => "its rows with their partners",
+                    Keep::All => "its rows with their partners, or with nulls",
+                    Keep::Matched => "its rows that have a partner",
+                    Keep::Unmatched => "its rows that have no partner",
+                    Keep::Marked => "its rows, and whether they have a partner",
+                };
+                let condition = match &how.condition {
+                    Some(condition) => format!(" where {condition}"),
+                    None => String::new(),
+                };
+                writeln!(
+                    f,
+                    "{pad}Join with a table by [{}]{condition}: {rows}; state: none",
+                    keys.join(", ")
                 )?;
                 input.write(f, depth + 1)
             }

@@ -4,6 +4,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 use highwater_query::{Watermark, node_of};
 
+use super::compile::is_streaming;
 use super::event_time::event_keys;
 use crate::error::Error;
 use crate::sink::OutputMode;
@@ -104,6 +105,10 @@ fn watermarks(plan: &LogicalPlan) -> Result<(), Error> {
 fn aggregations(plan: &LogicalPlan) -> Vec<&LogicalPlan> {
     let mut found = Vec::new();
     let _ = plan.apply(|node| {
+        // What DataFusion aggregates before the query begins is no aggregation of a stream.
+        if !is_streaming(node) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
         if matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_)) {
             found.push(node);
         }
