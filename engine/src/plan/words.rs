@@ -40,6 +40,16 @@ fn columns(node: &Node) -> Vec<String> {
             edge.rows.fields().iter().map(name).collect()
         }
         Node::Stage { input, steps } => steps.iter().fold(columns(input), through),
+        Node::Lookup { input, how, .. } => {
+            // The columns of the table, where it has any here, stand on the other side of the stream's.
+            let stream = columns(input);
+            let names: Vec<String> = how.schema.fields().iter().map(of_table).collect();
+            let table = names.len().saturating_sub(stream.len());
+            match how.stream_left {
+                true => [stream.as_slice(), &names[names.len() - table..]].concat(),
+                false => [&names[..table], &stream].concat(),
+            }
+        }
         Node::Watermark { input, .. } | Node::Observe { input, .. } => columns(input),
         Node::Aggregate { input, aggregation } => {
             let computed = computed(input, aggregation);
@@ -54,6 +64,10 @@ fn columns(node: &Node) -> Vec<String> {
             (0..all.first().map_or(0, Vec::len)).map(column).collect()
         }
     }
+}
+
+fn of_table(field: &FieldRef) -> String {
+    format!("table.{}", field.name())
 }
 
 /// The columns after a step over `columns`.
