@@ -508,3 +508,14 @@ fn rust_builds_the_same_plans_as_text() {
         "ID INT, name STRING, x STRING"
     );
 }
+
+#[test]
+fn a_condition_on_a_join_key_may_hold_any_call() {
+    // The optimizer asks what the condition is where the key is null.
+    check(
+        "SELECT a.g FROM (SELECT upper(g) AS k, g FROM t) AS a JOIN (SELECT DISTINCT g FROM t) AS b ON a.g = b.g \
+         WHERE upper(a.g) IN ('NONE', 'OTHER') AND NOT substring(a.g, 2) <=> 'x'",
+        "g STRING",
+        "",
+    );
+}
