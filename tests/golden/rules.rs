@@ -66,6 +66,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "Global aggregation with session window",
         "one group is a group",
     ),
+    (
+        "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+        "not supported for no streaming aggregations",
+        "the rows so far are the state, and come whole with every epoch",
+    ),
 ];
 
 pub(crate) fn may_answer(error: &Value) -> bool {
