@@ -8,6 +8,7 @@ mod observe;
 mod pushdown;
 mod regroup;
 mod want;
+mod weighed;
 mod words;
 
 use std::fmt;
