@@ -10,6 +10,7 @@ mod pushdown;
 mod regroup;
 mod session;
 mod want;
+mod weighed;
 mod words;
 
 use std::fmt;
