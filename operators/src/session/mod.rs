@@ -167,6 +167,7 @@ impl How {
                 emit: sessions.emit,
                 event_time: false,
                 panes: None,
+                gone: None,
             },
         )?;
         let list = |name: &str, of: DataType| {
