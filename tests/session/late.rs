@@ -65,9 +65,14 @@ fn reference(files: &[Vec<Row>], delay: i64, last_end: impl Fn(i64) -> i64) -> V
     late
 }
 
-/// Runs `query` over `ev` file by file, with as many workers as each entry of `workers` says for its share of the files.
+/// Runs a query over `ev` file by file, with as many workers as each entry of `workers` says for its share of the files.
 #[track_caller]
-fn check(query: &str, mode: OutputMode, workers: &[usize], last_end: impl Fn(i64) -> i64) {
+fn check(
+    query: impl Fn(&Session) -> highwater::Result<DataFrame>,
+    mode: OutputMode,
+    workers: &[usize],
+    last_end: impl Fn(i64) -> i64,
+) {
     for seed in 0..2 {
         let files = files(seed, 12);
         let dir = tempfile::tempdir().expect("a directory");
@@ -83,7 +88,7 @@ fn check(query: &str, mode: OutputMode, workers: &[usize], last_end: impl Fn(i64
                 .and_then(|reader| reader.path(&input).load())
                 .expect("a stream");
             frame.create_or_replace_temp_view("ev").expect("named");
-            let writer = session.sql(query).expect("a query").write_stream();
+            let writer = query(&session).expect("a query").write_stream();
             let query = writer
                 .output_mode(mode)
                 .format("noop")
@@ -91,7 +96,7 @@ fn check(query: &str, mode: OutputMode, workers: &[usize], last_end: impl Fn(i64
                 .option("lateRowsPath", dir.path().join("late").display())
                 .option("checkpointLocation", dir.path().join("ck").display())
                 .start()
-                .unwrap_or_else(|error| panic!("{query}: {error}"));
+                .expect("started");
             for (index, rows) in files.iter().enumerate().skip(run * share).take(share) {
                 write(&input, index, rows);
                 query.process_all_available().expect("processed");
@@ -111,20 +116,24 @@ fn check(query: &str, mode: OutputMode, workers: &[usize], last_end: impl Fn(i64
     }
 }
 
+fn sql(text: &str) -> impl Fn(&Session) -> highwater::Result<DataFrame> {
+    move |session| session.sql(text)
+}
+
 const TUMBLING: &str = "SELECT window(ts, '10 seconds').start AS s, k, count(*) AS c \
      FROM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS GROUP BY window(ts, '10 seconds'), k";
 
 #[test]
 fn late_rows_of_windows_come_whole_and_once() {
     for workers in [&[1][..], &[2], &[4], &[2, 1, 3]] {
-        check(TUMBLING, OutputMode::Append, workers, |time| {
+        check(sql(TUMBLING), OutputMode::Append, workers, |time| {
             time / 10 * 10 + 10
         });
     }
-    check(TUMBLING, OutputMode::Update, &[2, 2], |time| {
+    check(sql(TUMBLING), OutputMode::Update, &[2, 2], |time| {
         time / 10 * 10 + 10
     });
-    check(TUMBLING, OutputMode::Changes, &[2], |time| {
+    check(sql(TUMBLING), OutputMode::Changes, &[2], |time| {
         time / 10 * 10 + 10
     });
 }
@@ -133,7 +142,7 @@ fn late_rows_of_windows_come_whole_and_once() {
 fn a_row_is_late_when_it_is_late_for_all_its_windows() {
     let sliding = "SELECT window(ts, '10 seconds', '5 seconds') AS w, max(n) AS m \
          FROM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS GROUP BY window(ts, '10 seconds', '5 seconds')";
-    check(sliding, OutputMode::Append, &[1, 3], |time| {
+    check(sql(sliding), OutputMode::Append, &[1, 3], |time| {
         time / 5 * 5 + 10
     });
 }
@@ -142,12 +151,26 @@ fn a_row_is_late_when_it_is_late_for_all_its_windows() {
 fn a_plain_event_time_is_late_at_the_watermark() {
     let plain =
         "SELECT ts, count(*) AS c FROM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS GROUP BY ts";
-    check(plain, OutputMode::Append, &[2], |time| time);
+    check(sql(plain), OutputMode::Append, &[2], |time| time);
     let chain = "SELECT window(s, '1 minute') AS w, max(c) AS m FROM \
          (SELECT window(ts, '10 seconds') AS s, count(*) AS c \
           FROM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS GROUP BY window(ts, '10 seconds')) AS t \
          GROUP BY window(s, '1 minute')";
-    check(chain, OutputMode::Append, &[2], |time| time / 10 * 10 + 10);
+    check(sql(chain), OutputMode::Append, &[2], |time| {
+        time / 10 * 10 + 10
+    });
+}
+
+#[test]
+fn late_rows_of_sessions_and_of_deduplication_come_too() {
+    let sessions = "SELECT session_window(ts, '10 seconds') AS s, k, count(*) AS c \
+         FROM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS GROUP BY session_window(ts, '10 seconds'), k";
+    check(sql(sessions), OutputMode::Append, &[2, 3], |time| time + 10);
+    let first = |session: &Session| {
+        let rows = session.sql("SELECT * FROM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS")?;
+        rows.drop_duplicates(["k", "ts"])
+    };
+    check(first, OutputMode::Append, &[1, 3], |time| time);
 }
 
 #[test]
@@ -181,12 +204,7 @@ fn late_rows_are_refused_where_there_can_be_none_or_nowhere_to_put_them() {
         append,
         "no operator of the query drops any",
     );
-    refused(
-        &windows,
-        &[late],
-        OutputMode::Complete,
-        "complete mode drops none",
-    );
+    refused(&windows, &[late], OutputMode::Complete, "in complete mode");
     refused(
         &windows,
         &[("lateRowsPath", &at("late"))],

@@ -14,13 +14,15 @@ use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
-use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes, needs_order};
+use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
 use highwater_operators::stage::{Expose, Step};
-use highwater_query::{Observe, TimeWindow, Watermark, node_of};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
 use super::late::LateRows;
 use super::want::Want;
-use super::{Node, Observed, SourceUse, Statics, WatermarkUse, event_time, late, modes, pushdown};
+use super::{
+    Node, Observed, SourceUse, Statics, WatermarkUse, event_time, firsts, late, modes, pushdown,
+};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -74,6 +76,7 @@ pub(crate) fn compile(
         .optimize(
             pushdown::below_watermarks(plan.clone())
                 .and_then(event_time::by_event_time)
+                .and_then(firsts::with_event_time)
                 .and_then(|plan| match late_rows {
                     true => late::mark(plan),
                     false => Ok(plan),
@@ -85,10 +88,13 @@ pub(crate) fn compile(
         .map_err(Error::run)?;
     let mut compiler = Compiler {
         statics,
-        sources: Vec::new(),
+        sources: sources(&optimized),
         watermarks: Vec::new(),
-        ordered: wants_order(&optimized)?,
+        ordered: wants_order(&optimized)? || firsts::limits(&optimized),
         aggregations: 0,
+        deduplications: 0,
+        limits: 0,
+        sessions: 0,
         regroups: 0,
         observed: Vec::new(),
     };
@@ -104,12 +110,15 @@ pub(crate) fn compile(
             ),
         ));
     }
+    if root.edge().ordered {
+        root = stage(root, Step::Unorder);
+    }
     if mode == OutputMode::Changes {
         schema = with_change(&schema)?;
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let stateful = compiler.aggregations > 0;
+    let stateful = compiler.aggregations + compiler.deduplications + compiler.sessions > 0;
     Ok(Compiled {
         root,
         waits_for_watermark: stateful
@@ -123,9 +132,40 @@ pub(crate) fn compile(
     })
 }
 
-/// True if some aggregate's answer depends on the order of rows.
+/// The sources of a plan, each once however often it is used: all uses see the same rows in an epoch, and an answer that
+/// compares them is never about two different moments.
+fn sources(plan: &LogicalPlan) -> Vec<SourceUse> {
+    let mut found: Vec<SourceUse> = Vec::new();
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(stream) = scan.source.downcast_ref::<StreamRelation>()
+        {
+            let width = stream.factory.schema().fields().len();
+            let wanted = scan.projection.clone();
+            let wanted = wanted.unwrap_or_else(|| (0..width).collect());
+            let known = found
+                .iter_mut()
+                .find(|used| Arc::ptr_eq(&used.factory, &stream.factory));
+            match known {
+                Some(used) => used.columns.extend(wanted),
+                None => found.push(SourceUse {
+                    factory: Arc::clone(&stream.factory),
+                    columns: wanted,
+                }),
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    for used in &mut found {
+        used.columns.sort_unstable();
+        used.columns.dedup();
+    }
+    found
+}
+
+/// True if the answer depends on the order of rows: of some aggregate, or which row of a key is the first.
 pub(crate) fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
-    let mut ordered = false;
+    let mut ordered = firsts::wants_order(plan);
     let mut failed = None;
     let streaming = is_streaming(plan);
     let _ = plan.apply_with_subqueries(|node| {
@@ -200,6 +240,9 @@ pub(super) struct Compiler<'a> {
     watermarks: Vec<WatermarkUse>,
     pub(super) ordered: bool,
     aggregations: usize,
+    pub(super) deduplications: usize,
+    pub(super) limits: usize,
+    pub(super) sessions: usize,
     pub(super) regroups: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
@@ -220,6 +263,9 @@ impl Compiler<'_> {
         if let Some(late) = node_of::<LateRows>(plan) {
             let input = self.node(&late.input, want)?;
             return late.over(input);
+        }
+        if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
+            return self.deduplicate(deduplicate, want);
         }
         match plan {
             LogicalPlan::TableScan(scan) => {
@@ -243,20 +289,19 @@ impl Compiler<'_> {
                     .projection
                     .clone()
                     .unwrap_or_else(|| (0..all.fields().len()).collect());
-                let mut columns = wanted.clone();
-                columns.sort_unstable();
-                columns.dedup();
+                let (source, used) = self
+                    .sources
+                    .iter()
+                    .enumerate()
+                    .find(|(_, used)| Arc::ptr_eq(&used.factory, &stream.factory))
+                    .expect("all sources were collected before");
+                let columns = used.columns.clone();
                 let read: SchemaRef = Arc::new(all.project(&columns).map_err(Error::run)?);
                 let edge = Edge {
                     rows: Arc::clone(&read),
                     ordered: self.ordered,
                     signed: false,
                 };
-                let source = self.sources.len();
-                self.sources.push(SourceUse {
-                    factory: Arc::clone(&stream.factory),
-                    columns: columns.clone(),
-                });
                 let node = Node::Source { source, edge };
                 if columns == wanted {
                     return Ok(node);
@@ -314,10 +359,25 @@ impl Compiler<'_> {
                         stage(node, Step::Project { exprs, schema })
                     });
                 }
-                if self.ordered {
-                    return Err(Error::not_yet(
-                        "an aggregate that depends on the order of rows over a union of streams",
-                    ));
+                // Places in different sources differ; rows that have none leave the others without.
+                // So do rows of one source that come twice.
+                let mut read = Vec::new();
+                for input in &inputs {
+                    input.for_each(&mut |node| {
+                        if let Node::Source { source, .. } = node {
+                            read.push(*source);
+                        }
+                    });
+                }
+                let uses = read.len();
+                read.sort_unstable();
+                read.dedup();
+                let ordered = read.len() == uses && inputs.iter().all(|input| input.edge().ordered);
+                if !ordered {
+                    inputs = inputs
+                        .into_iter()
+                        .map(|i| stage(i, Step::Unorder))
+                        .collect();
                 }
                 let signed = inputs.iter().any(|input| input.edge().signed);
                 if signed {
@@ -325,27 +385,25 @@ impl Compiler<'_> {
                 }
                 let edge = Edge {
                     rows,
-                    ordered: self.ordered,
+                    ordered,
                     signed,
                 };
                 Ok(Node::Union { inputs, edge })
             }
             LogicalPlan::Aggregate(aggregate) => {
+                if let Some(place) = session_key(aggregate) {
+                    return self.sessions(aggregate, place, want);
+                }
                 let input = self.node(&aggregate.input, want.below_state())?;
                 if input.edge().signed {
-                    return self.aggregate_anew(input, aggregate, want);
+                    return self.aggregate_changes(input, aggregate, want);
                 }
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
                 // By then the event time is the first key, if it is one.
                 aggregation.event_time = event_time::event_keys(plan).first() == Some(&0);
-                aggregation.panes = event_time::panes_of(aggregate).map(|(windows, pane)| Panes {
-                    width_us: windows.width_us,
-                    slide_us: windows.slide_us,
-                    start_us: windows.start_us,
-                    pane_us: pane.width_us,
-                });
+                aggregation.panes = event_time::panes(aggregate);
                 Ok(aggregated(input, aggregation))
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -356,7 +414,7 @@ impl Compiler<'_> {
                         .map(|index| Expr::Column(input.schema().qualified_field(index).into()));
                     let aggregate =
                         Aggregate::try_new(Arc::clone(input), columns.collect(), vec![]);
-                    return self.aggregate_anew(node, &aggregate.map_err(Error::run)?, want);
+                    return self.aggregate_changes(node, &aggregate.map_err(Error::run)?, want);
                 }
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))
@@ -373,6 +431,13 @@ impl Compiler<'_> {
                 "{} in a streaming query",
                 other.display()
             ))),
+        }
+    }
+
+    pub(super) fn appends(&self, input: &Node) -> Result<(), Error> {
+        match input.edge().signed {
+            true => Err(Error::not_yet("aggregating rows that may leave again")),
+            false => Ok(()),
         }
     }
 
@@ -435,6 +500,7 @@ impl Compiler<'_> {
             },
             event_time: false,
             panes: None,
+            gone: None,
         }
     }
 }
@@ -462,7 +528,7 @@ fn with_change(schema: &Schema) -> Result<SchemaRef, Error> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-fn aggregated(input: Node, aggregation: Aggregation) -> Node {
+pub(super) fn aggregated(input: Node, aggregation: Aggregation) -> Node {
     Node::Aggregate {
         input: Box::new(input),
         aggregation: Box::new(aggregation),

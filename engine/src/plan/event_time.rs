@@ -12,9 +12,10 @@ use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
 };
+use highwater_operators::aggregate::Panes;
 use highwater_query::{
-    Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, window_end,
-    window_of_end, window_width,
+    Deduplicate, Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, session_key,
+    window_end, window_of_end, window_width,
 };
 
 use super::late::LateRows;
@@ -41,6 +42,9 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     }
     if let Some(late) = node_of::<LateRows>(plan) {
         return watermarked(&late.input);
+    }
+    if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
+        return watermarked(&deduplicate.input);
     }
     if let Some(window) = node_of::<TimeWindow>(plan) {
         let mut columns = watermarked(&window.input);
@@ -82,7 +86,7 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     }
 }
 
-fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) -> bool {
+pub(super) fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) -> bool {
     if let Expr::Alias(alias) = expr
         && alias.name == END
     {
@@ -129,6 +133,10 @@ pub(super) fn by_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
         };
         match regroup(&aggregate)? {
             Some(plan) => Ok(Transformed::yes(plan)),
+            // Rows that are distinct by an event time are groups by it, where it is the first column too.
+            None if matches!(node, LogicalPlan::Distinct(_)) => {
+                Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+            }
             None => Ok(Transformed::no(node)),
         }
     });
@@ -140,6 +148,10 @@ fn column(plan: &LogicalPlan, index: usize) -> Expr {
 }
 
 fn regroup(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
+    // Sessions are kept by their other keys.
+    if session_key(aggregate).is_some() {
+        return Ok(None);
+    }
     let input = &aggregate.input;
     let types: Vec<DataType> = aggregate
         .group_expr
@@ -316,6 +328,15 @@ fn ends_below(plan: &LogicalPlan, index: usize) -> Result<Option<LogicalPlan>> {
 }
 
 /// The overlapping windows whose panes' ends are the first key of an aggregation.
+pub(super) fn panes(aggregate: &Aggregate) -> Option<Panes> {
+    panes_of(aggregate).map(|(windows, pane)| Panes {
+        width_us: windows.width_us,
+        slide_us: windows.slide_us,
+        start_us: windows.start_us,
+        pane_us: pane.width_us,
+    })
+}
+
 pub(super) fn panes_of(aggregate: &Aggregate) -> Option<(Grid, Grid)> {
     let Expr::Column(column) = aggregate.group_expr.first()?.clone().unalias() else {
         return None;

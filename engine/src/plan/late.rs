@@ -13,14 +13,15 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchemaRef, DataFusionError, Result};
 use datafusion::logical_expr::{
-    Aggregate, Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
+    Aggregate, Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
 };
 use highwater_operators::aggregate::Panes;
 use highwater_operators::late::Late;
-use highwater_query::node_of;
+use highwater_query::{Deduplicate, node_of, session_bounds, session_key};
 
 use super::compile::physical;
-use super::event_time::{event_keys, overlaps, panes_of, windows_of};
+use super::event_time::{event_keys, is_event_time, overlaps, panes_of, watermarked, windows_of};
+use super::firsts::event_time_of;
 use super::{Compiled, Node};
 use crate::error::Error;
 use crate::sink::OutputMode;
@@ -41,24 +42,42 @@ pub(super) struct LateRows {
 /// The same plan with a node below each operator that drops late rows.
 pub(super) fn mark(plan: LogicalPlan) -> Result<LogicalPlan> {
     let marked = plan.transform_up(|node| {
+        if node.inputs().into_iter().any(is_marked) {
+            return Ok(Transformed::no(node));
+        }
+        if let Some(deduplicate) = node_of::<Deduplicate>(&node) {
+            let Some(at) = event_time_of(&deduplicate.input)? else {
+                return Ok(Transformed::no(node));
+            };
+            let mut deduplicate = deduplicate.clone();
+            let made = windows_of(&deduplicate.input);
+            deduplicate.input = Arc::new(below(deduplicate.input, at, made, None)?);
+            return Ok(Transformed::yes(deduplicate.into_plan()));
+        }
         let LogicalPlan::Aggregate(aggregate) = &node else {
             return Ok(Transformed::no(node));
         };
-        if event_keys(&node).first() != Some(&0) || is_marked(&aggregate.input)? {
-            return Ok(Transformed::no(node));
-        }
         let input = Arc::clone(&aggregate.input);
-        let at = aggregate.group_expr[0].clone().unalias();
-        let windows = windows_of(&input);
-        if let Some(column) = windows.iter().find(|column| overlaps(&input, column)) {
-            return Err(DataFusionError::NotImplemented(format!(
-                "late rows of overlapping windows whose column \"{}\" is used other than as a key",
-                column.name
-            )));
-        }
-        let panes = panes_of(aggregate)
-            .map(|(of, pane)| [of.width_us, of.slide_us, of.start_us, pane.width_us]);
-        let below = below(input, at, windows, panes);
+        let mut made = windows_of(&input);
+        let mut panes = None;
+        let at = if let Some(place) = session_key(aggregate) {
+            let session = aggregate.group_expr[place].clone().unalias();
+            if !is_event_time(&session, &input, &watermarked(&input)) {
+                return Ok(Transformed::no(node));
+            }
+            if let Expr::Column(column) = &session {
+                made.push(column.clone());
+            }
+            let [_, end] = session_bounds(&session, &session.get_type(input.schema())?)?;
+            end
+        } else if event_keys(&node).first() == Some(&0) {
+            panes = panes_of(aggregate)
+                .map(|(of, pane)| [of.width_us, of.slide_us, of.start_us, pane.width_us]);
+            aggregate.group_expr[0].clone().unalias()
+        } else {
+            return Ok(Transformed::no(node));
+        };
+        let below = below(input, at, made, panes)?;
         let (keys, calls) = (aggregate.group_expr.clone(), aggregate.aggr_expr.clone());
         let aggregate = Aggregate::try_new(Arc::new(below), keys, calls)?;
         Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
@@ -72,19 +91,26 @@ fn below(
     at: Expr,
     made: Vec<Column>,
     panes: Option<[i64; 4]>,
-) -> LogicalPlan {
-    LogicalPlan::Extension(Extension {
+) -> Result<LogicalPlan> {
+    if let Some(column) = made.iter().find(|column| overlaps(&input, column)) {
+        return Err(DataFusionError::NotImplemented(format!(
+            "sending aside late rows of overlapping windows whose column \"{}\" is used other than as a key",
+            column.name
+        )));
+    }
+    Ok(LogicalPlan::Extension(Extension {
         node: Arc::new(LateRows {
             input,
             at,
             made,
             panes,
         }),
-    })
+    }))
 }
 
-fn is_marked(plan: &LogicalPlan) -> Result<bool> {
+fn is_marked(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(node_of::<LateRows>(node).is_some()))
+        .unwrap_or(false)
 }
 
 impl LateRows {
@@ -163,7 +189,8 @@ pub(crate) fn schema(
     }
     if mode == OutputMode::Complete {
         return Err(refused(
-            "late rows are asked for, but complete mode drops none: use another output mode, or do not ask".into(),
+            "late rows are asked for in complete mode, whose groups take late rows in: use another output mode, or do not ask"
+                .into(),
         ));
     }
     let mut schemas: Vec<SchemaRef> = Vec::new();
@@ -174,8 +201,8 @@ pub(crate) fn schema(
     });
     let Some(first) = schemas.first() else {
         return Err(refused(
-            "late rows are asked for, but no operator of the query drops any: none of them groups by event time under a \
-             watermark"
+            "late rows are asked for, but no operator of the query drops any: none of them has state by event \
+             time under a watermark"
                 .into(),
         ));
     };

@@ -16,7 +16,7 @@ use highwater_operators::aggregate::{Emit, needs_order};
 use highwater_operators::order::Order;
 use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
-use highwater_query::{Observe, TimeWindow, Watermark, node_of};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of};
 
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::want::Want;
@@ -59,7 +59,16 @@ impl Compiler<'_> {
         Ok(self.regrouped(input, "rows", vec!["all rows".into()], regroup))
     }
 
-    /// An aggregation of rows that may leave again: over `input`, which is what `aggregate` reads.
+    /// Refuses groups that may leave, where that cannot be said.
+    pub(super) fn stays(&self, aggregate: &Aggregate) -> Result<(), Error> {
+        let plan = LogicalPlan::Aggregate(aggregate.clone());
+        match stable(&plan) {
+            Some(_) => Ok(()),
+            None => Err(rows_leave("a group whose last row moves to another group")),
+        }
+    }
+
+    /// An aggregation of rows that may leave again, of which some call needs all that are left: over `input`, which is what `aggregate` reads.
     pub(super) fn aggregate_anew(
         &mut self,
         input: Node,
@@ -70,10 +79,7 @@ impl Compiler<'_> {
             Want::All => Emit::All,
             Want::Changes => Emit::Signed,
             Want::Upserts => {
-                let plan = LogicalPlan::Aggregate(aggregate.clone());
-                if stable(&plan).is_none() {
-                    return Err(rows_leave("a group whose last row moves to another group"));
-                }
+                self.stays(aggregate)?;
                 Emit::Changed
             }
             Want::Final => return Err(Error::not_yet("aggregating rows that may leave again")),
@@ -184,7 +190,10 @@ impl Compiler<'_> {
                 "_LEGACY_ERROR_TEMP_3102",
                 "Offset is not supported on streaming DataFrames/Datasets. Use output mode complete or changes",
             )),
-            Want::Final => Err(Error::not_yet("LIMIT on a streaming query")),
+            Want::Final => match fetch {
+                Some(count) => self.first_rows(input, count),
+                None => self.node(input, want),
+            },
         }
     }
 
@@ -386,7 +395,8 @@ fn comes_whole(plan: &LogicalPlan) -> bool {
         LogicalPlan::Extension(_) => {
             let passes = node_of::<Observe>(plan).is_some()
                 || node_of::<Watermark>(plan).is_some()
-                || node_of::<TimeWindow>(plan).is_some();
+                || node_of::<TimeWindow>(plan).is_some()
+                || node_of::<Deduplicate>(plan).is_some();
             passes && comes_whole(plan.inputs()[0])
         }
         _ => false,

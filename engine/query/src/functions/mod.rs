@@ -22,11 +22,13 @@ mod map;
 mod math;
 pub(crate) mod nested;
 pub(crate) mod pattern;
+pub(crate) mod session;
 mod split;
 mod string;
 pub(crate) mod text;
 pub(crate) mod window;
 
+pub use aggregate::weighed_sum;
 pub use builders::*;
 pub use conditional::can_fail;
 

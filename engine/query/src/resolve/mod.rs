@@ -1,6 +1,7 @@
 //! Unresolved plans to DataFusion's, with Spark's types.
 
 mod aggregate;
+mod deduplicate;
 mod expression;
 mod join;
 mod name;
@@ -146,6 +147,11 @@ impl Env<'_> {
                 having,
             } => self.aggregate(self.relation(input)?, keys, outputs, having.as_ref()),
             Plan::Distinct { input } => self.distinct(self.relation(input)?),
+            Plan::Deduplicate {
+                input,
+                columns,
+                within_watermark,
+            } => self.deduplicate(self.relation(input)?, columns, *within_watermark),
             Plan::Sort { input, order } => self.sort(input, order),
             Plan::Limit { input, count, skip } => {
                 let mut input = self.relation(input)?;
@@ -301,7 +307,17 @@ impl Env<'_> {
         condition: &Expr,
         exprs: Exprs<'_>,
     ) -> Result<Relation> {
-        let value = exprs.resolve(condition)?;
+        let value = exprs.resolve(condition).map_err(|error| {
+            if error.class() != Some("INVALID_WHERE_CONDITION") {
+                return error;
+            }
+            let message = format!(
+                "The WHERE condition \"{}\" contains invalid expressions: {}. Aggregate in a subquery, or use HAVING",
+                exprs.text(condition),
+                error.message()
+            );
+            QueryError::new("INVALID_WHERE_CONDITION", message).at(error.place())
+        })?;
         if !matches!(value.data_type, DataType::Boolean | DataType::Null) {
             let text = exprs.text(condition);
             let message = format!(
