@@ -234,9 +234,13 @@ impl Node {
             Node::Aggregate { input, aggregation } => {
                 let fields = aggregation.schema.fields();
                 let (keys, values) = fields.split_at(aggregation.keys.len());
+                let panes = match aggregation.stores_panes() {
+                    true => " in panes",
+                    false => "",
+                };
                 found.push(OperatorShape {
                     name: aggregation.name.clone(),
-                    state: format!("[{}] by [{}]", named(values), named(keys)),
+                    state: format!("[{}] by [{}]{panes}", named(values), named(keys)),
                     computed: Some(words::computed(input, aggregation)),
                 });
                 input.collect_operators(found);
