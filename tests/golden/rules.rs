@@ -62,6 +62,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "the first rows of a stream that only grows stay the first",
     ),
     (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Offset is not supported",
+        "in complete and changes mode the rows before the others are known, and known again when they change",
+    ),
+    (
         "_LEGACY_ERROR_TEMP_3068",
         "Global aggregation with session window",
         "one group is a group",
@@ -106,6 +111,12 @@ pub(crate) fn marks_survive(scenario: &Value, step: usize) -> bool {
 }
 
 /// Why the rows in state may be others than the model's, if they may.
-pub(crate) fn other_state(_scenario: &Value) -> Option<&'static str> {
-    None
+pub(crate) fn other_state(scenario: &Value) -> Option<&'static str> {
+    let text = scenario.to_string();
+    let slides = text.split("window(").skip(1).any(|call| {
+        let arguments = call.split(')').next().unwrap_or_default();
+        arguments.matches(',').count() >= 2
+    });
+    (slides && scenario["mode"] == "append")
+        .then_some("what overlapping windows share is stored once, in panes")
 }
