@@ -151,6 +151,10 @@ pub trait SinkFactory: Send + Sync {
         true
     }
 
+    /// What may not change between two runs of a query on one checkpoint, by name, the kind of the sink first: where
+    /// rows go, and what those that are there look like. What is not named may change.
+    fn fixed(&self) -> Vec<(&'static str, String)>;
+
     /// True if one commit may make several short epochs visible, so that what the sink writes has a useful size
     /// (files, transactions). Otherwise every epoch is a run of its own.
     fn groups_epochs(&self) -> bool {

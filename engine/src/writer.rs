@@ -195,6 +195,7 @@ impl StreamWriter {
             event_time: session.event_time(&compiled),
             compiled: Arc::new(compiled),
             sink: Arc::clone(&sink),
+            mode: self.mode,
             trigger: self.trigger,
             pacing,
             planning_us,
@@ -219,6 +220,7 @@ impl StreamWriter {
             ),
             streams: Arc::clone(&session.inner.streams),
             ends_with_workers: definition.ends_with_workers(),
+            reporting: session.reporting(),
         };
         let shared = Arc::new(QueryShared::new(about));
         let query = StreamingQuery {

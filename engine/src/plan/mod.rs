@@ -7,6 +7,7 @@ mod modes;
 mod observe;
 mod pushdown;
 mod want;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -193,15 +194,16 @@ impl Node {
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
             Node::Aggregate { input, aggregation } => {
                 // By name and type: a column may move when a projection below changes.
-                let words = |fields: &[FieldRef]| -> String {
-                    let word = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
-                    fields.iter().map(word).collect::<Vec<_>>().join(", ")
+                let named = |fields: &[FieldRef]| -> String {
+                    let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+                    fields.iter().map(name).collect::<Vec<_>>().join(", ")
                 };
                 let fields = aggregation.schema.fields();
                 let (keys, values) = fields.split_at(aggregation.keys.len());
                 found.push(OperatorShape {
                     name: aggregation.name.clone(),
-                    state: format!("[{}] by [{}]", words(values), words(keys)),
+                    state: format!("[{}] by [{}]", named(values), named(keys)),
+                    computed: Some(words::computed(input, aggregation)),
                 });
                 input.collect_operators(found);
             }

@@ -219,8 +219,8 @@ impl Lookup {
                 let table = vec![None; stream.len()];
                 out(self.wide(rows, &Pairs { stream, table }, schema)?);
             }
-            Keep::Matched => out(take_rows(rows, &chosen(true))?.with_schema(schema.clone())?),
-            Keep::Unmatched => out(take_rows(rows, &chosen(false))?.with_schema(schema.clone())?),
+            Keep::Matched => out(take_rows(rows, &chosen(true))?.with_schema(Arc::clone(schema))?),
+            Keep::Unmatched => out(take_rows(rows, &chosen(false))?.with_schema(Arc::clone(schema))?),
             Keep::Marked => {
                 let mut columns = rows.columns().to_vec();
                 let mark: ArrayRef = Arc::new(BooleanArray::from(matched));

@@ -22,7 +22,7 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use highwater_engine::options::{OptionError, Options};
 use highwater_engine::sink::{
     OutputMode, Placement, SaveMode, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest,
@@ -321,7 +321,15 @@ impl SinkFormat for FileFormat {
         let data_schema = request.schema.project(&data_columns);
         let data_schema = nullable(&data_schema.expect("these are its columns"));
         self.check_schema(&owner, &data_schema)?;
+        let column = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+        let columns: Vec<String> = request.schema.fields().iter().map(column).collect();
+        let partitioning = match request.partition_by.as_slice() {
+            [] => "none".into(),
+            names => format!("by {}", names.join(", ")),
+        };
         Ok(Arc::new(FileSinkFactory {
+            columns: columns.join(", "),
+            partitioning,
             config: Arc::new(SinkConfig {
                 connector: self.name,
                 path,
@@ -350,9 +358,23 @@ fn in_a_name(query_id: &str) -> String {
 
 struct FileSinkFactory {
     config: Arc<SinkConfig>,
+    /// All columns with their types, in words.
+    columns: String,
+    /// The columns that become directories, in words.
+    partitioning: String,
 }
 
 impl SinkFactory for FileSinkFactory {
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        let config = &self.config;
+        vec![
+            ("kind", config.connector.into()),
+            ("path", config.directory.display().to_string()),
+            ("columns", self.columns.clone()),
+            ("partitioning", self.partitioning.clone()),
+        ]
+    }
+
     fn placement(&self) -> Placement {
         Placement::EveryWorker
     }
