@@ -4,11 +4,28 @@
 use serde_json::Value;
 
 /// What the model refuses with this class and these words, and we may answer: an incremental engine knows the answer.
-pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[(
-    "_LEGACY_ERROR_TEMP_3102",
-    "Distinct aggregations are not supported",
-    "the values of a group are its state, so each counts once",
-)];
+pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Distinct aggregations are not supported",
+        "the values of a group are its state, so each counts once",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Stream-stream LeftSemi join between two streaming DataFrame/Datasets is not supported without",
+        "a left row comes out with its first partner and is final: without a bound it is only kept for ever",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "LeftAnti joins with a streaming DataFrame/Dataset on the right are not supported",
+        "where the times of both sides are bound to each other, the watermark tells which row stays without a partner",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_1181",
+        "Stream-stream join without equality predicate is not supported",
+        "pairs of rows that stay are final, however they are found",
+    ),
+];
 
 pub(crate) fn may_answer(error: &Value) -> bool {
     let says = error["message_contains"].as_str().unwrap_or_default();

@@ -240,6 +240,12 @@ impl<'s> Render<'_, 's> {
         rows
     }
 
+    /// The watermarks as they hold for the rows that come into `node`.
+    fn watermarks_below(&self, node: &Node) -> Option<Watermarks<'s>> {
+        let watermarks = self.watermarks.clone()?;
+        Some(watermarks.trailing(node.below_trail_ms()))
+    }
+
     /// The state of an operator: where it is read from and left.
     fn state(&self, name: &str) -> State {
         let read = match (&self.manifest, &self.blueprint.store) {
@@ -292,7 +298,7 @@ impl<'s> Render<'_, 's> {
                 let aggregated = aggregate::aggregate_with_state(
                     self.node(input),
                     aggregation.as_ref().clone(),
-                    self.watermarks.clone(),
+                    self.watermarks_below(node),
                     state,
                     failure,
                 );
@@ -302,6 +308,24 @@ impl<'s> Render<'_, 's> {
                     arrangement: aggregated.arrangement,
                 });
                 aggregated.rows
+            }
+            Node::Join { inputs, how, .. } => {
+                let rows = [self.node(&inputs[0]), self.node(&inputs[1])];
+                let joined = join::join_streams(
+                    rows,
+                    how.as_ref().clone(),
+                    self.watermarks_below(node),
+                    |name| self.state(name),
+                    self.meters.operator("symmetricHashJoin"),
+                    failure,
+                );
+                let states = joined.states.into_iter().map(|state| save::Stateful {
+                    name: state.name,
+                    snapshots: state.snapshots,
+                    arrangement: state.arrangement,
+                });
+                self.registry.borrow_mut().extend(states);
+                joined.rows
             }
             Node::Lookup { input, how, .. } => {
                 join::lookup(self.node(input), how.as_ref().clone(), failure)

@@ -83,6 +83,9 @@ pub(crate) fn compile(
         watermarks: Vec::new(),
         ordered: wants_order(&optimized)?,
         aggregations: 0,
+        joins: 0,
+        evicts: false,
+        bounded: mode != OutputMode::Complete,
         observed: Vec::new(),
     };
     let mut root = compiler.node(&optimized, Want::of(mode))?;
@@ -99,7 +102,7 @@ pub(crate) fn compile(
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let stateful = compiler.aggregations > 0;
+    let stateful = compiler.aggregations > 0 || compiler.evicts;
     Ok(Compiled {
         root,
         waits_for_watermark: stateful
@@ -190,6 +193,11 @@ pub(super) struct Compiler<'a> {
     watermarks: Vec<WatermarkUse>,
     pub(super) ordered: bool,
     aggregations: usize,
+    pub(super) joins: usize,
+    /// True if some join forgets rows by the watermark.
+    pub(super) evicts: bool,
+    /// False if no row is late and none is forgotten.
+    pub(super) bounded: bool,
     /// The names of the observations so far.
     observed: Vec<String>,
 }

@@ -6,6 +6,7 @@ mod join;
 mod modes;
 mod observe;
 mod pushdown;
+mod streams;
 mod want;
 mod words;
 
@@ -18,7 +19,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
-use highwater_operators::join::{Keep, Lookup};
+use highwater_operators::join::{Keep, Lookup, StreamJoin};
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
@@ -50,6 +51,19 @@ pub(crate) struct WatermarkUse {
     pub(crate) at: Arc<dyn PhysicalExpr>,
     /// How late rows may be.
     pub(crate) delay_ms: i64,
+}
+
+/// What is told of a join of streams.
+#[derive(Clone)]
+pub(crate) struct JoinWords {
+    /// The model's name of its kind.
+    pub(crate) kind: &'static str,
+    /// What must be equal.
+    pub(crate) keys: Vec<String>,
+    /// For each side, until when its rows can find partners, if it is known.
+    pub(crate) bounds: [Option<String>; 2],
+    /// By how many milliseconds event times above it trail behind the watermark, if they follow it.
+    pub(crate) delay_ms: Option<i64>,
 }
 
 /// One node of an incremental plan.
@@ -92,6 +106,15 @@ pub(crate) enum Node {
         /// The keys, in words.
         keys: Vec<String>,
     },
+    /// The rows of two streams, joined.
+    Join {
+        /// The left rows and the right ones.
+        inputs: Box<[Node; 2]>,
+        /// How they are joined.
+        how: Box<StreamJoin>,
+        /// The same in words.
+        words: Box<JoinWords>,
+    },
     /// Rows whose event times move watermark number `watermark`.
     Watermark {
         /// The rows.
@@ -115,18 +138,26 @@ impl fmt::Display for Node {
 }
 
 impl Node {
-    /// Visits this node and those below, from the top.
-    pub(crate) fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
-        visit(self);
+    /// The nodes right below.
+    pub(crate) fn inputs(&self) -> Vec<&Node> {
         match self {
-            Node::Source { .. } => {}
+            Node::Source { .. } => Vec::new(),
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
             | Node::Lookup { input, .. }
-            | Node::Aggregate { input, .. } => input.for_each(visit),
-            Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
+            | Node::Aggregate { input, .. } => vec![input],
+            Node::Union { inputs, .. } => inputs.iter().collect(),
+            Node::Join { inputs, .. } => inputs.iter().collect(),
         }
+    }
+
+    /// Visits this node and those below, from the top.
+    pub(crate) fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
+        visit(self);
+        self.inputs()
+            .into_iter()
+            .for_each(|input| input.for_each(visit));
     }
 
     /// Every operator with state below and here: its name, and in words what its state holds.
@@ -145,6 +176,10 @@ impl Node {
                 ..Edge::plain(Arc::clone(&aggregation.schema))
             },
             Node::Observe { observed, .. } => observed.edge.clone(),
+            Node::Join { inputs, how, .. } => Edge {
+                signed: how.is_signed([inputs[0].edge().signed, inputs[1].edge().signed]),
+                ..Edge::plain(Arc::clone(&how.schema))
+            },
             Node::Lookup { input, how, .. } => Edge {
                 rows: Arc::clone(&how.schema),
                 ..input.edge()
@@ -192,6 +227,22 @@ impl Node {
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
+            Node::Join { inputs, how, words } => {
+                for (index, name) in how.states().into_iter().enumerate() {
+                    // Rows that wait are those of a side.
+                    let side = if index < 2 {
+                        index
+                    } else {
+                        usize::from(name.contains("-right"))
+                    };
+                    found.push(OperatorShape {
+                        state: streams::state_words(how, words, &inputs[side].edge()),
+                        computed: Some(words::joined(&inputs[side], how, side)),
+                        name,
+                    });
+                }
+                inputs.iter().for_each(|i| i.collect_operators(found));
+            }
             Node::Aggregate { input, aggregation } => {
                 // By name and type: a column may move when a projection below changes.
                 let named = |fields: &[FieldRef]| -> String {
@@ -262,6 +313,36 @@ impl Node {
                     aggregation.emit
                 )?;
                 input.write(f, depth + 1)
+            }
+            Node::Join { inputs, how, words } => {
+                let condition = match &how.condition {
+                    Some(condition) => format!(" where {condition}"),
+                    None => String::new(),
+                };
+                let keys = match words.keys.is_empty() {
+                    true => " without a key, on one worker".to_string(),
+                    false => format!(" by [{}]", words.keys.join(", ")),
+                };
+                let times = how.times.iter().zip(&words.bounds);
+                let mut sides = ["left", "right"]
+                    .into_iter()
+                    .zip(times)
+                    .map(|(side, bound)| match bound {
+                        (times, Some(bound)) if times.last_match.is_some() => {
+                            format!("{side} rows until the watermark reaches {bound}")
+                        }
+                        _ => format!("{side} rows for ever"),
+                    });
+                let state: Vec<String> = sides.by_ref().collect();
+                writeln!(
+                    f,
+                    "{pad}Join {} of streams{keys}{condition}; state: {}",
+                    words.kind,
+                    state.join(", ")
+                )?;
+                inputs
+                    .iter()
+                    .try_for_each(|input| input.write(f, depth + 1))
             }
             Node::Lookup { input, how, keys } => {
                 let rows = match how.keep {

@@ -220,7 +220,9 @@ impl Lookup {
                 out(self.wide(rows, &Pairs { stream, table }, schema)?);
             }
             Keep::Matched => out(take_rows(rows, &chosen(true))?.with_schema(Arc::clone(schema))?),
-            Keep::Unmatched => out(take_rows(rows, &chosen(false))?.with_schema(Arc::clone(schema))?),
+            Keep::Unmatched => {
+                out(take_rows(rows, &chosen(false))?.with_schema(Arc::clone(schema))?)
+            }
             Keep::Marked => {
                 let mut columns = rows.columns().to_vec();
                 let mark: ArrayRef = Arc::new(BooleanArray::from(matched));

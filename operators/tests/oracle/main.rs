@@ -6,6 +6,7 @@ mod aggregates;
 mod calls;
 mod cluster;
 mod data;
+mod joins;
 mod movement;
 mod reference;
 mod restore;

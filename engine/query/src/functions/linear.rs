@@ -1,7 +1,7 @@
 //! Comparisons of moments: how far apart two columns may be where one holds.
 
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use super::kernel::Kernel;
@@ -36,7 +36,13 @@ const SLACK_US: i64 = 3 * 3_600_000_000;
 pub fn apart(comparison: &Expr) -> Option<Apart> {
     let (left, op, right) = match comparison {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => (left, *op, right),
+        // A comparison with what can fail is asked only where the other side is not null.
+        Expr::Case(case) => return apart(guarded(case)?),
+        Expr::Alias(alias) => return apart(&alias.expr),
         Expr::Not(inner) => match inner.as_ref() {
+            Expr::Case(case) => {
+                return apart(&Expr::Not(Box::new(guarded(case)?.clone())));
+            }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => (left, op.negate()?, right),
             _ => return None,
         },
@@ -67,6 +73,44 @@ pub fn apart(comparison: &Expr) -> Option<Apart> {
         at_most_us,
         closed,
     })
+}
+
+/// What a CASE says that says nothing otherwise.
+fn guarded(case: &Case) -> Option<&Expr> {
+    let nothing = match case.else_expr.as_deref() {
+        None => true,
+        Some(Expr::Literal(value, _)) => value.is_null(),
+        Some(_) => false,
+    };
+    match case.when_then_expr.as_slice() {
+        [(_, says)] if nothing => Some(says),
+        _ => None,
+    }
+}
+
+/// The sides of a comparison for equality that is true where the bytes of its sides are equal, as keys are compared, and
+/// whether it is also true of two nulls.
+pub fn equality(comparison: &Expr) -> Option<(&Expr, &Expr, bool)> {
+    match comparison {
+        Expr::Alias(alias) => equality(&alias.expr),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+            Operator::Eq => Some((left, right, false)),
+            Operator::IsNotDistinctFrom => Some((left, right, true)),
+            _ => None,
+        },
+        Expr::ScalarFunction(call) => {
+            call.func.inner().downcast_ref::<Kernel>()?;
+            let [left, right] = call.args.as_slice() else {
+                return None;
+            };
+            match call.func.name() {
+                "compare =" => Some((left, right, false)),
+                "compare IS NOT DISTINCT FROM" => Some((left, right, true)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 fn sum(expr: &Expr) -> Option<Sum> {

@@ -30,7 +30,7 @@ pub(crate) mod window;
 
 pub use builders::*;
 pub use conditional::{all_of, can_fail, conjuncts};
-pub use linear::{Apart, apart};
+pub use linear::{Apart, apart, equality};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
