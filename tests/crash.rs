@@ -17,6 +17,8 @@ mod faults;
 mod formats;
 #[path = "crash/kill.rs"]
 mod kill;
+#[path = "crash/permission.rs"]
+mod permission;
 
 use std::fs;
 use std::path::Path;

@@ -6,6 +6,7 @@
 //! after a crash, and must then change nothing.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -159,6 +160,11 @@ pub trait SinkFactory: Send + Sync {
     /// (files, transactions). Otherwise every epoch is a run of its own.
     fn groups_epochs(&self) -> bool {
         false
+    }
+
+    /// The local directory, absolute, that its files go to. A query that reads files there is refused.
+    fn directory(&self) -> Option<&Path> {
+        None
     }
 
     /// A table through which other queries read what is committed. The session calls it by the query's name.

@@ -276,6 +276,14 @@ impl Codec {
         Codec::with_fields(types, fields)
     }
 
+    /// The same, each column sorted as its options say.
+    pub fn sorted(types: Vec<DataType>, options: &[SortOptions]) -> Result<Self, ArrowError> {
+        let fields = types.iter().cloned().zip(options);
+        let fields = fields.map(|(t, options)| SortField::new_with_options(t, *options));
+        let fields = fields.collect();
+        Codec::with_fields(types, fields)
+    }
+
     /// The same with nulls of the first column after all other keys.
     pub fn nulls_last(types: Vec<DataType>) -> Result<Self, ArrowError> {
         let options = |index: usize| SortOptions {

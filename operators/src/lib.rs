@@ -17,6 +17,8 @@ pub mod keys;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod order;
+pub mod regroup;
 pub mod stage;
 #[cfg(test)]
 mod testing;

@@ -18,7 +18,9 @@ use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::Budget;
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
-use highwater_operators::{Failure, OperatorError, Rows, exchange, join, observe, stage};
+use highwater_operators::{
+    Failure, OperatorError, Rows, exchange, join, observe, order, regroup, stage,
+};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
@@ -327,6 +329,32 @@ impl<'s> Render<'_, 's> {
                 self.registry.borrow_mut().extend(states);
                 joined.rows
             }
+            Node::Regroup { input, regroup, .. } => {
+                let state = State {
+                    meter: self.meters.operator("stateStoreSave"),
+                    ..self.state(&regroup.name)
+                };
+                let snapshots = state.snapshots.clone();
+                let regrouped = regroup::regroup(
+                    self.node(input),
+                    regroup.as_ref().clone(),
+                    self.watermarks_below(node),
+                    state,
+                    failure,
+                );
+                self.registry.borrow_mut().push(save::Stateful {
+                    name: regroup.name.clone(),
+                    snapshots,
+                    arrangement: regrouped.arrangement,
+                });
+                regrouped.rows
+            }
+            Node::Order { input, order } => order::order(
+                self.node(input),
+                order.as_ref().clone(),
+                self.first_epoch,
+                failure,
+            ),
             Node::Lookup { input, how, .. } => {
                 join::lookup(self.node(input), how.as_ref().clone(), failure)
             }

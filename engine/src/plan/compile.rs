@@ -86,9 +86,13 @@ pub(crate) fn compile(
         joins: 0,
         evicts: false,
         bounded: mode != OutputMode::Complete,
+        regroups: 0,
         observed: Vec::new(),
     };
-    let mut root = compiler.node(&optimized, Want::of(mode))?;
+    let mut root = match mode {
+        OutputMode::Complete => compiler.whole(&optimized)?,
+        _ => compiler.node(&optimized, Want::of(mode))?,
+    };
     if root.edge().signed && mode != OutputMode::Changes {
         return Err(Error::refused(
             "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
@@ -198,6 +202,7 @@ pub(super) struct Compiler<'a> {
     pub(super) evicts: bool,
     /// False if no row is late and none is forgotten.
     pub(super) bounded: bool,
+    pub(super) regroups: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
 }
@@ -325,7 +330,9 @@ impl Compiler<'_> {
             }
             LogicalPlan::Aggregate(aggregate) => {
                 let input = self.node(&aggregate.input, want.below_state())?;
-                self.appends(&input)?;
+                if input.edge().signed {
+                    return self.aggregate_anew(input, aggregate, want);
+                }
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
@@ -342,29 +349,28 @@ impl Compiler<'_> {
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let schema = arrow_schema(input.schema());
                 let node = self.node(input, want.below_state())?;
-                self.appends(&node)?;
+                if node.edge().signed {
+                    let columns = (0..schema.fields().len())
+                        .map(|index| Expr::Column(input.schema().qualified_field(index).into()));
+                    let aggregate =
+                        Aggregate::try_new(Arc::clone(input), columns.collect(), vec![]);
+                    return self.aggregate_anew(node, &aggregate.map_err(Error::run)?, want);
+                }
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))
                     .collect();
                 let aggregation = self.aggregation(keys, Vec::new(), schema, want);
                 Ok(aggregated(node, aggregation))
             }
-            LogicalPlan::Sort(_) => Err(Error::not_yet("ORDER BY on a streaming query")),
-            LogicalPlan::Limit(_) => Err(Error::not_yet("LIMIT on a streaming query")),
+            LogicalPlan::Sort(sort) => self.sort(sort, want),
+            LogicalPlan::Limit(limit) => self.limit(limit, want),
+            LogicalPlan::Window(window) => self.over(window, want),
             LogicalPlan::Join(join) => self.join(join, want),
-            LogicalPlan::Window(_) => Err(Error::not_yet("an OVER window in a streaming query")),
             LogicalPlan::Subquery(_) => Err(Error::not_yet("a subquery in a streaming query")),
             other => Err(Error::not_yet(format!(
                 "{} in a streaming query",
                 other.display()
             ))),
-        }
-    }
-
-    fn appends(&self, input: &Node) -> Result<(), Error> {
-        match input.edge().signed {
-            true => Err(Error::not_yet("aggregating rows that may leave again")),
-            false => Ok(()),
         }
     }
 
@@ -405,7 +411,7 @@ impl Compiler<'_> {
         })
     }
 
-    fn aggregation(
+    pub(super) fn aggregation(
         &mut self,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         calls: Vec<AggregateCall>,
@@ -454,7 +460,7 @@ fn aggregated(input: Node, aggregation: Aggregation) -> Node {
 }
 
 /// Adds a step to a stage below, or begins one.
-fn stage(input: Node, step: Step) -> Node {
+pub(super) fn stage(input: Node, step: Step) -> Node {
     match input {
         Node::Stage { input, mut steps } => {
             steps.push(step);
@@ -471,7 +477,7 @@ pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone())
 }
 
-fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
+pub(super) fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
     Arc::new(Column::new(schema.field(index).name(), index))
 }
 

@@ -117,6 +117,10 @@ pub(super) fn by_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
         };
         match regroup(&aggregate)? {
             Some(plan) => Ok(Transformed::yes(plan)),
+            // Rows that are distinct by an event time are groups by it, where it is the first column too.
+            None if matches!(node, LogicalPlan::Distinct(_)) => {
+                Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+            }
             None => Ok(Transformed::no(node)),
         }
     });

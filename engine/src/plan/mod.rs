@@ -6,6 +6,7 @@ mod join;
 mod modes;
 mod observe;
 mod pushdown;
+mod regroup;
 mod streams;
 mod want;
 mod words;
@@ -20,6 +21,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::join::{Keep, Lookup, StreamJoin};
+use highwater_operators::order::Order;
+use highwater_operators::regroup::Regroup;
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
@@ -90,6 +93,22 @@ pub(crate) enum Node {
         /// What to compute.
         aggregation: Box<Aggregation>,
     },
+    /// Groups computed anew from all their rows.
+    Regroup {
+        /// The rows.
+        input: Box<Node>,
+        /// How.
+        regroup: Box<Regroup>,
+        /// What is computed of a group, in words.
+        answers: Vec<String>,
+    },
+    /// The rows of each epoch in order.
+    Order {
+        /// The rows.
+        input: Box<Node>,
+        /// Which order.
+        order: Box<Order>,
+    },
     /// The rows, observed on their way.
     Observe {
         /// The rows.
@@ -145,6 +164,8 @@ impl Node {
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
+            | Node::Regroup { input, .. }
+            | Node::Order { input, .. }
             | Node::Lookup { input, .. }
             | Node::Aggregate { input, .. } => vec![input],
             Node::Union { inputs, .. } => inputs.iter().collect(),
@@ -175,6 +196,8 @@ impl Node {
                 signed: aggregation.emit == Emit::Signed,
                 ..Edge::plain(Arc::clone(&aggregation.schema))
             },
+            Node::Regroup { regroup, .. } => regroup.edge(),
+            Node::Order { input, .. } => Edge::plain(input.edge().rows),
             Node::Observe { observed, .. } => observed.edge.clone(),
             Node::Join { inputs, how, .. } => Edge {
                 signed: how.is_signed([inputs[0].edge().signed, inputs[1].edge().signed]),
@@ -222,8 +245,23 @@ impl Node {
             Node::Source { .. } => {}
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
+            | Node::Order { input, .. }
             | Node::Lookup { input, .. }
             | Node::Observe { input, .. } => {
+                input.collect_operators(found);
+            }
+            Node::Regroup {
+                input,
+                regroup,
+                answers,
+            } => {
+                let edge = input.edge();
+                let (keys, rest) = edge.rows.fields().split_at(regroup.keys);
+                found.push(OperatorShape {
+                    name: regroup.name.clone(),
+                    state: format!("rows [{}] by [{}]", named(rest), named(keys)),
+                    computed: Some(words::regrouped(input, regroup, answers)),
+                });
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
@@ -244,11 +282,6 @@ impl Node {
                 inputs.iter().for_each(|i| i.collect_operators(found));
             }
             Node::Aggregate { input, aggregation } => {
-                // By name and type: a column may move when a projection below changes.
-                let named = |fields: &[FieldRef]| -> String {
-                    let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
-                    fields.iter().map(name).collect::<Vec<_>>().join(", ")
-                };
                 let fields = aggregation.schema.fields();
                 let (keys, values) = fields.split_at(aggregation.keys.len());
                 found.push(OperatorShape {
@@ -344,6 +377,39 @@ impl Node {
                     .iter()
                     .try_for_each(|input| input.write(f, depth + 1))
             }
+            Node::Regroup {
+                input,
+                regroup,
+                answers,
+            } => {
+                let edge = input.edge();
+                let keys: Vec<&str> = edge.rows.fields()[..regroup.keys]
+                    .iter()
+                    .map(|field| field.name().as_str())
+                    .collect();
+                let bound = match (regroup.event_time, regroup.emit) {
+                    (true, Emit::Changed | Emit::Signed) => {
+                        "all rows, forgotten when the watermark reaches their first key"
+                    }
+                    _ => "all rows until they leave, nothing bounds it",
+                };
+                writeln!(
+                    f,
+                    "{pad}Regroup by [{}]: {}; emits {:?}; state: {bound}",
+                    keys.join(", "),
+                    answers.join(", "),
+                    regroup.emit
+                )?;
+                input.write(f, depth + 1)
+            }
+            Node::Order { input, order } => {
+                let keys: Vec<String> = order.keys.iter().map(|(key, _)| key.to_string()).collect();
+                let fetch = order
+                    .fetch
+                    .map_or(String::new(), |n| format!(", first {n}"));
+                writeln!(f, "{pad}Order by [{}]{fetch}", keys.join(", "))?;
+                input.write(f, depth + 1)
+            }
             Node::Lookup { input, how, keys } => {
                 let rows = match how.keep {
                     Keep::Pairs => "its rows with their partners",
@@ -379,6 +445,12 @@ impl Node {
             }
         }
     }
+}
+
+/// Columns by name and type: one may move when a projection below changes.
+fn named(fields: &[FieldRef]) -> String {
+    let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+    fields.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn columns(edge: &Edge) -> String {

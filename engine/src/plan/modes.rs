@@ -13,35 +13,54 @@ use crate::sink::OutputMode;
 pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let aggregations = aggregations(plan);
     let unbounded = |aggregation: &&LogicalPlan| event_keys(aggregation).is_empty();
-    match mode {
-        OutputMode::Append if aggregations.iter().any(unbounded) => {
-            return Err(Error::refused(
-                "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-                "This output mode is not supported for streaming aggregations without watermark on streaming DataFrames/DataSets: append mode emits final rows, and the row of a group may \
-                 change with every epoch, so none is ever final. Group by a column with a watermark or by a window of it, or use output mode update or complete",
-            ));
-        }
-        OutputMode::Complete if aggregations.is_empty() => {
-            return Err(Error::refused(
-                "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-                "This output mode is not supported for no streaming aggregations on streaming DataFrames/DataSets: in complete mode all rows since the beginning would \
-                 have to be kept. Use output mode append",
-            ));
-        }
-        OutputMode::Update | OutputMode::Complete if aggregations.len() > 1 => {
-            return Err(Error::refused(
-                "_LEGACY_ERROR_TEMP_3102",
-                "Detected pattern of possible 'correctness' issue due to global watermark: the rows of one aggregation are aggregated again, and in this output mode they may still \
-                 change. Use output mode append, in which only final rows reach the second one",
-            ));
-        }
-        _ => {}
+    if mode == OutputMode::Append && aggregations.iter().any(unbounded) {
+        return Err(Error::refused(
+            "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+            "This output mode is not supported for streaming aggregations without watermark on streaming DataFrames/DataSets: append mode emits final rows, and the row of a group may \
+             change with every epoch, so none is ever final. Group by a column with a watermark or by a window of it, or use output mode update, complete or changes",
+        ));
     }
+    by_place(plan, mode)?;
     if !aggregations.is_empty() {
         watermarks(plan)?;
     }
     if mode != OutputMode::Complete && aggregations.iter().any(|node| event_keys(node).len() > 1) {
         return Err(Error::not_yet("grouping by several event times"));
+    }
+    Ok(())
+}
+
+/// Refuses what goes by the place of rows among all of them, where a mode cannot say that a row has lost its place.
+fn by_place(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
+    let refused = |message: &str| Err(Error::refused("_LEGACY_ERROR_TEMP_3102", message));
+    if matches!(mode, OutputMode::Complete | OutputMode::Changes) {
+        return Ok(());
+    }
+    // A static part has its order before the query begins.
+    let has = |wanted: fn(&LogicalPlan) -> bool| {
+        plan.exists(|node| Ok(wanted(node) && is_streaming(node)))
+    };
+    if has(|node| matches!(node, LogicalPlan::Sort(_))).map_err(Error::run)? {
+        return refused(
+            "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
+             a row that comes later may belong before rows that were emitted. Use output mode complete, which hands over the sorted answer whole, \
+             changes, which takes rows back that leave the first ones, or sort where the rows are read",
+        );
+    }
+    let skips =
+        |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(limit) if limit.skip.is_some());
+    if has(skips).map_err(Error::run)? {
+        return refused(
+            "Offset is not supported on streaming DataFrames/Datasets: which rows come first is not known before all have come. \
+             Skip them where the rows are read, or leave them out with a condition",
+        );
+    }
+    let over_changing = mode == OutputMode::Update && !aggregations(plan).is_empty();
+    if over_changing && has(|node| matches!(node, LogicalPlan::Limit(_))).map_err(Error::run)? {
+        return refused(
+            "Limits are not supported on streaming DataFrames/Datasets in Update output mode: a row that leaves the first ones has no successor \
+             under its key, and update mode cannot take it back. Use output mode complete or changes",
+        );
     }
     Ok(())
 }

@@ -314,7 +314,7 @@ fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
         Expr::Not(inner) => strict_columns(inner, found),
         Expr::Cast(cast) => strict_columns(&cast.expr, found),
         Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if op.is_numerical_operators() || op.is_comparison_operator() =>
+            if op.is_numerical_operators() || op.supports_propagation() =>
         {
             let distinct = matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom);
             if !distinct {

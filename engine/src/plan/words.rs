@@ -11,6 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, UnKnownColumn};
 use highwater_operators::aggregate::{AggregateCall, Aggregation};
 use highwater_operators::join::{JoinKey, StreamJoin};
+use highwater_operators::regroup::Regroup;
 use highwater_operators::stage::Step;
 
 use super::Node;
@@ -45,6 +46,18 @@ pub(super) fn joined(input: &Node, how: &StreamJoin, side: usize) -> Computed {
     }
 }
 
+/// What the groups over `input` are computed from, and what of them.
+pub(super) fn regrouped(input: &Node, regroup: &Regroup, answers: &[String]) -> Computed {
+    let mut keys = columns(input);
+    let mut values = keys.split_off(regroup.keys);
+    values.extend(answers.iter().cloned());
+    Computed {
+        version: VERSION,
+        keys,
+        values,
+    }
+}
+
 /// Each column that comes out of `node`, in words.
 fn columns(node: &Node) -> Vec<String> {
     match node {
@@ -53,6 +66,26 @@ fn columns(node: &Node) -> Vec<String> {
             edge.rows.fields().iter().map(name).collect()
         }
         Node::Stage { input, steps } => steps.iter().fold(columns(input), through),
+        Node::Watermark { input, .. } | Node::Observe { input, .. } | Node::Order { input, .. } => {
+            columns(input)
+        }
+        Node::Regroup {
+            input,
+            regroup,
+            answers,
+        } => {
+            let computed = regrouped(input, regroup, answers);
+            let mut columns = computed.keys;
+            columns.extend(computed.values);
+            // Of some answers there are more than of columns below, of others fewer.
+            let width = regroup.schema.fields().len();
+            columns.truncate(width);
+            while columns.len() < width {
+                let next = columns.len();
+                columns.push(short(format!("{next} of {}", columns.join(", "))));
+            }
+            columns
+        }
         Node::Lookup { input, how, .. } => {
             // The columns of the table, where it has any here, stand on the other side of the stream's.
             let stream = columns(input);
@@ -68,7 +101,6 @@ fn columns(node: &Node) -> Vec<String> {
             both.truncate(how.schema.fields().len());
             both
         }
-        Node::Watermark { input, .. } | Node::Observe { input, .. } => columns(input),
         Node::Aggregate { input, aggregation } => {
             let computed = computed(input, aggregation);
             computed.keys.into_iter().chain(computed.values).collect()

@@ -19,7 +19,7 @@ mod spill;
 mod tests;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -36,8 +36,9 @@ pub use error::FileSinkError;
 use lines::LineStyle;
 
 use super::nullable;
-use crate::options::{character, duration_us, flag, flag_or, invalid, positive};
+use crate::options::{character, duration_us, flag, flag_or, invalid, positive, separator};
 use crate::time::Zone;
+use crate::times::zone_of;
 use commit::FileSink;
 use writer::FileWriter;
 
@@ -232,13 +233,9 @@ impl CsvStyle {
             let byte = character(options, owner, name)?;
             Ok::<_, OptionError>(byte.flatten().map_or(default, char::from))
         };
-        let separator = match options.get("sep") {
-            Some(_) => "sep",
-            None => "delimiter",
-        };
         Ok(CsvStyle {
             header: flag(options, owner, "header")?,
-            separator: one(separator, ',')?,
+            separator: char::from(separator(options, owner)?),
             quote: one("quote", '"')?,
             escape: one("escape", '\\')?,
             null_value: options.get("nullValue").unwrap_or("").into(),
@@ -293,12 +290,7 @@ impl SinkFormat for FileFormat {
         {
             return Err(invalid(&owner, "retention", value, "it is a positive time").into());
         }
-        let name = request
-            .options
-            .get("timeZone")
-            .unwrap_or(&request.time_zone);
-        let zone = Zone::parse(name)
-            .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
+        let (zone, name) = zone_of(&owner, &request.options, &request.time_zone)?;
         let (format, ending) = self.format(&owner, &request.options, name)?;
         let mut partitions = Vec::new();
         for name in &request.partition_by {
@@ -381,6 +373,10 @@ impl SinkFactory for FileSinkFactory {
 
     fn groups_epochs(&self) -> bool {
         true
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.config.directory)
     }
 
     fn open_batch(&self, mode: Option<SaveMode>) -> Result<Option<Box<dyn Sink>>, SinkError> {

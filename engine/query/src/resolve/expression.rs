@@ -470,10 +470,15 @@ impl<'r> Exprs<'r> {
                 "an aggregate function" => "NESTED_AGGREGATE_FUNCTION",
                 _ => "UNSUPPORTED_EXPR_FOR_OPERATOR",
             };
-            return Err(QueryError::new(
-                class,
-                format!("the aggregate function {name} is not allowed in {clause}"),
-            ));
+            let message = match class {
+                "NESTED_AGGREGATE_FUNCTION" => format!(
+                    "It is not allowed to use an aggregate function in the argument of another aggregate function. Use {name} in a subquery"
+                ),
+                // Told within a sentence about the whole condition.
+                "INVALID_WHERE_CONDITION" => self.text(&Expr::Call(Box::new(call.clone()))),
+                _ => format!("the aggregate function {name} is not allowed in {clause}"),
+            };
+            return Err(QueryError::new(class, message));
         }
         let inner = Exprs {
             aggregates: Err("an aggregate function"),
