@@ -134,6 +134,21 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Complete,
         1,
     ),
+    (
+        "SELECT n, count(*) AS c, sum(s) AS t, count(s) AS m, avg(d) AS a, sum(d) AS u FROM (SELECT k, count(*) AS n, sum(v) AS s, sum(CAST(v AS DECIMAL(9,2))) AS d FROM t GROUP BY k) GROUP BY n",
+        OutputMode::Complete,
+        1,
+    ),
+    (
+        "SELECT g, sum(n) FILTER (WHERE s > 3) AS m, count(*) AS c, sum(s) AS t FROM (SELECT g, k, count(*) AS n, sum(v) AS s FROM t GROUP BY g, k) GROUP BY g",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT sum(c * n) AS rows, count(*) AS kinds FROM (SELECT n, count(*) AS c FROM (SELECT k, g, count(*) AS n FROM t GROUP BY k, g) GROUP BY n)",
+        OutputMode::Complete,
+        0,
+    ),
     // The first rows.
     (
         "SELECT k, g, v, x, line FROM t ORDER BY v DESC, k, x, g, line LIMIT 7",

@@ -9,6 +9,7 @@ mod pushdown;
 mod regroup;
 mod streams;
 mod want;
+mod weighed;
 mod words;
 
 use std::fmt;

@@ -205,6 +205,7 @@ impl Compiler<'_> {
         // Pairs of rows that stay do stay.
         let is_final = want == Want::Final || appends && !kind.keeps(0) && !kind.keeps(1);
         let delay_ms = bounds.delay_ms();
+        self.evicts |= bounds.stands_still;
         let bounds = if is_final { bounds } else { bounds.together() };
         let keys: Vec<JoinKey> = condition.physical_keys(join)?;
         let mut eligible = [Vec::new(), Vec::new()];

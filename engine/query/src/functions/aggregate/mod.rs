@@ -1,6 +1,9 @@
 //! Aggregate functions: DataFusion's where answer and type are Spark's, ours where not.
 
 mod sum;
+mod weighed;
+
+pub use weighed::weighed_sum;
 
 use std::sync::Arc;
 
