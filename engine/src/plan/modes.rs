@@ -21,7 +21,7 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         ));
     }
     by_place(plan, mode)?;
-    if !aggregations.is_empty() {
+    if !aggregations.is_empty() || super::firsts::deduplicates(plan) {
         watermarks(plan)?;
     }
     if mode != OutputMode::Complete && aggregations.iter().any(|node| event_keys(node).len() > 1) {

@@ -1,6 +1,7 @@
 //! Unresolved plans to DataFusion's, with Spark's types.
 
 mod aggregate;
+mod deduplicate;
 mod expression;
 mod join;
 mod name;
@@ -146,6 +147,11 @@ impl Env<'_> {
                 having,
             } => self.aggregate(self.relation(input)?, keys, outputs, having.as_ref()),
             Plan::Distinct { input } => self.distinct(self.relation(input)?),
+            Plan::Deduplicate {
+                input,
+                columns,
+                within_watermark,
+            } => self.deduplicate(self.relation(input)?, columns, *within_watermark),
             Plan::Sort { input, order } => self.sort(input, order),
             Plan::Limit { input, count, skip } => {
                 let mut input = self.relation(input)?;
