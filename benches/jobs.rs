@@ -8,8 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use highwater::prelude::*;
 use highwater::ClusterConfig;
+use highwater::prelude::*;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -121,21 +121,25 @@ fn job(name: &str) -> Option<Job> {
         ),
         "ss_inner" => job(
             ADS,
-            Sql("SELECT impression_id, impression_time, campaign, click_time, cost \
+            Sql(
+                "SELECT impression_id, impression_time, campaign, click_time, cost \
                  FROM impressions WATERMARK impression_time DELAY OF INTERVAL 10 MINUTES AS i \
                  JOIN clicks WATERMARK click_time DELAY OF INTERVAL 20 MINUTES AS k \
                  ON click_impression_id = impression_id AND click_time >= impression_time \
-                 AND click_time <= impression_time + INTERVAL 1 HOUR"),
+                 AND click_time <= impression_time + INTERVAL 1 HOUR",
+            ),
             Append,
             "parquet",
         ),
         "ss_left" => job(
             ADS,
-            Sql("SELECT impression_id, impression_time, campaign, click_time, cost \
+            Sql(
+                "SELECT impression_id, impression_time, campaign, click_time, cost \
                  FROM impressions WATERMARK impression_time DELAY OF INTERVAL 10 MINUTES AS i \
                  LEFT JOIN clicks WATERMARK click_time DELAY OF INTERVAL 20 MINUTES AS k \
                  ON click_impression_id = impression_id AND click_time >= impression_time \
-                 AND click_time <= impression_time + INTERVAL 1 HOUR"),
+                 AND click_time <= impression_time + INTERVAL 1 HOUR",
+            ),
             Append,
             "parquet",
         ),
@@ -195,8 +199,10 @@ fn job(name: &str) -> Option<Job> {
         ),
         "q3" => job(
             &["nexmark/auction", "nexmark/person"],
-            Sql("SELECT name, city, state, a.id FROM auction a JOIN person p ON a.seller = p.id \
-                 WHERE a.category = 10 AND p.state IN ('OR', 'ID', 'CA')"),
+            Sql(
+                "SELECT name, city, state, a.id FROM auction a JOIN person p ON a.seller = p.id \
+                 WHERE a.category = 10 AND p.state IN ('OR', 'ID', 'CA')",
+            ),
             Append,
             "noop",
         ),
@@ -210,18 +216,22 @@ fn job(name: &str) -> Option<Job> {
         ),
         "q5" => job(
             BID,
-            Sql("SELECT w.start AS wstart, w.end AS wend, -m.na AS auction, m.num AS num FROM (\
+            Sql(
+                "SELECT w.start AS wstart, w.end AS wend, -m.na AS auction, m.num AS num FROM (\
                  SELECT w, max(struct(num, -auction AS na)) AS m FROM (\
                  SELECT window(dateTime, '10 seconds', '2 seconds') AS w, auction, count(*) AS num \
-                 FROM bid WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1, 2) GROUP BY w)"),
+                 FROM bid WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1, 2) GROUP BY w)",
+            ),
             Append,
             "noop",
         ),
         "q7" => job(
             BID,
-            Sql("SELECT w.start AS wstart, w.end AS wend, -m.na AS auction, -m.nb AS bidder, m.price AS price FROM (\
+            Sql(
+                "SELECT w.start AS wstart, w.end AS wend, -m.na AS auction, -m.nb AS bidder, m.price AS price FROM (\
                  SELECT window(dateTime, '10 seconds') AS w, max(struct(price, -auction AS na, -bidder AS nb)) AS m \
-                 FROM bid WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1)"),
+                 FROM bid WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1)",
+            ),
             Append,
             "noop",
         ),
@@ -337,7 +347,11 @@ fn main() -> highwater::Result<()> {
             .path(out.join("rows"))
             .save()?;
     }
-    let rows: u64 = job.inputs.iter().map(|input| manifest_rows(&data, input)).sum();
+    let rows: u64 = job
+        .inputs
+        .iter()
+        .map(|input| manifest_rows(&data, input))
+        .sum();
     println!(
         "RESULT {{\"engine\": \"highwater\", \"mode\": \"stream\", \"job\": \"{name}\", \"rows\": {rows}, \"seconds\": {seconds:.3}, \
          \"rows_per_s\": {:.0}, \"job_cpu_s\": {job_cpu:.2}, \"batches\": {}}}",
