@@ -78,7 +78,7 @@ pub fn late_rows<'s>(
                 }
                 let batch = std::mem::take(batch);
                 let take = || {
-                    let before_ms = known.before(epoch, &over);
+                    let before_ms = known.before(epoch, over);
                     let rows = match before_ms {
                         Some(_) => batch.into_rows(&physical)?,
                         None => batch.into_owned_rows(&physical)?,
@@ -108,7 +108,7 @@ pub fn late_rows<'s>(
             });
             while let Some(entry) = held.first_entry() {
                 let epoch = *entry.key();
-                let Some(before_ms) = known.before(epoch, &over) else {
+                let Some(before_ms) = known.before(epoch, over) else {
                     break;
                 };
                 let (capability, batches) = entry.remove();

@@ -132,16 +132,27 @@ CREATE STREAMING TABLE win USING parquet
 
     /// What is in all outputs, by our reader. Unlike a listing it can be asked while the job runs.
     pub(super) fn committed(&self, session: &Session) -> [Vec<String>; 3] {
-        [("etl", "v, k"), ("win", "s, k, c, t"), ("late", "k, v, ts")].map(|(table, columns)| {
+        let tables = [
+            ("etl", "v BIGINT, k STRING"),
+            ("win", "s TIMESTAMP, k STRING, c BIGINT, t BIGINT"),
+            ("late", "k STRING, v BIGINT, ts TIMESTAMP"),
+        ];
+        tables.map(|(table, columns)| {
             let path = self.dir.path().join("out").join(table);
             if !path.exists() {
-                return Vec::new(); // nothing was late
+                return Vec::new();
             }
             let read = || {
-                let frame = session.read().format("parquet").path(&path).load()?;
+                // Where no row was late there is no file to tell the columns.
+                let reader = session.read().format("parquet").schema(columns)?;
+                let frame = reader.path(&path).load()?;
                 frame.create_or_replace_temp_view(table)?;
+                let names = columns
+                    .split(", ")
+                    .map(|c| c.split_once(' ').expect("a type").0);
+                let names: Vec<&str> = names.collect();
                 session
-                    .sql(&format!("SELECT {columns} FROM {table}"))?
+                    .sql(&format!("SELECT {} FROM {table}", names.join(", ")))?
                     .collect()
             };
             canonical(&read().unwrap_or_else(|error| panic!("{table}: {error}")))

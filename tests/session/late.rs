@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use datafusion::arrow::compute::cast;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -171,6 +172,48 @@ fn late_rows_of_sessions_and_of_deduplication_come_too() {
         rows.drop_duplicates(["k", "ts"])
     };
     check(first, OutputMode::Append, &[1, 3], |time| time);
+}
+
+#[test]
+fn late_rows_of_a_join_have_the_columns_of_both_sides() {
+    let session = Session::with_workers(2).expect("a session");
+    let stream = |name: &str, schema: &str| {
+        let (rows, frame) = session.memory_stream(schema).expect("a stream");
+        frame.create_or_replace_temp_view(name).expect("named");
+        rows
+    };
+    let left = stream("l", "k BIGINT, at TIMESTAMP");
+    let right = stream("r", "k BIGINT, seen TIMESTAMP");
+    let joined = session.sql(
+        "SELECT l.k, at, seen FROM l WATERMARK at DELAY OF INTERVAL 5 SECONDS \
+         JOIN r WATERMARK seen DELAY OF INTERVAL 5 SECONDS \
+         ON l.k = r.k AND seen BETWEEN at AND at + INTERVAL 10 SECONDS",
+    );
+    let writer = joined.expect("a query").write_stream().format("noop");
+    let query = writer.late_rows_to("late").start().expect("started");
+    for (left_rows, right_rows) in [
+        (vec![(1, 100)], vec![(1, 100)]),
+        (vec![(2, 95), (3, 96), (4, 50)], vec![(5, 90)]),
+    ] {
+        for (rows, values) in [(&left, left_rows), (&right, right_rows)] {
+            let (keys, times): (Vec<i64>, Vec<i64>) = values.into_iter().unzip();
+            let keys: ArrayRef = Arc::new(Int64Array::from(keys));
+            let times = Int64Array::from_iter_values(times.iter().map(|s| s * 1_000_000));
+            let times = cast(&times, rows.schema().field(1).data_type()).expect("times");
+            let batch = RecordBatch::try_new(rows.schema(), vec![keys, times]).expect("rows");
+            rows.add(batch).expect("it fits");
+        }
+        query.process_all_available().expect("processed");
+    }
+    assert_eq!(
+        canonical(&rows_of(&session, "SELECT k, at, seen FROM late")),
+        [
+            "2|1970-01-01T00:01:35Z|NULL",
+            "4|1970-01-01T00:00:50Z|NULL",
+            "5|NULL|1970-01-01T00:01:30Z"
+        ]
+    );
+    query.stop().expect("stopped");
 }
 
 #[test]

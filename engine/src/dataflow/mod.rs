@@ -10,10 +10,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::scalar::ScalarValue;
 use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::{Budget, Shared, Snapshots};
 use highwater_operators::dedup::{self, Deduplication, Forget};
@@ -34,7 +37,7 @@ pub(crate) use write::{Report, Staged};
 use crate::checkpoint::{self, CheckpointError, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
-use crate::plan::{Compiled, Node, deadlines_of};
+use crate::plan::{Compiled, Node, deadlines_of, late_columns};
 use crate::progress::stopwatch_us;
 use crate::query::QueryShared;
 use crate::sink::{Placement, SinkFactory};
@@ -264,6 +267,18 @@ impl<'s> Render<'_, 's> {
         rows
     }
 
+    /// The watermarks as they hold for the rows that come into `node`.
+    fn watermarks_below(&self, node: &Node) -> Option<Watermarks<'s>> {
+        let watermarks = self.watermarks.clone()?;
+        Some(watermarks.trailing(node.below_trail_ms()))
+    }
+
+    /// The same for an operator over `input`.
+    fn watermarks_over(&self, input: &Node) -> Option<Watermarks<'s>> {
+        let watermarks = self.watermarks.clone()?;
+        Some(watermarks.trailing(input.trail_ms()))
+    }
+
     /// The state of an operator: where it is read from and left.
     fn state(&self, name: &str) -> State {
         let read = match (&self.manifest, &self.blueprint.store) {
@@ -303,7 +318,7 @@ impl<'s> Render<'_, 's> {
         let deduplicated = dedup::deduplicate(
             self.node(input),
             deduplication.clone(),
-            self.watermarks.clone(),
+            self.watermarks_over(input),
             state,
             deadlines,
             &self.failure,
@@ -328,7 +343,7 @@ impl<'s> Render<'_, 's> {
         let sessioned = session::sessions(
             self.node(input),
             sessions.clone(),
-            self.watermarks.clone(),
+            self.watermarks_over(input),
             state,
             deadlines,
             &self.failure,
@@ -346,6 +361,29 @@ impl<'s> Render<'_, 's> {
             snapshots,
             arrangement,
         });
+    }
+
+    /// Late rows of one operator with nulls in the columns that those of others have.
+    fn with_columns_of_all(&self, late: Rows<'s>) -> Rows<'s> {
+        let all = late_columns(&self.blueprint.compiled.root);
+        let Ok(Some(all)) = all else {
+            return late; // refused when the query was started
+        };
+        if late.edge.rows == all {
+            return late;
+        }
+        let expr = |field: &FieldRef| -> Arc<dyn PhysicalExpr> {
+            let mut own = late.edge.rows.fields().iter();
+            match own.position(|own| own.name().eq_ignore_ascii_case(field.name())) {
+                Some(index) => Arc::new(Column::new(field.name(), index)),
+                None => Arc::new(Literal::new(
+                    ScalarValue::try_new_null(field.data_type()).unwrap_or(ScalarValue::Null),
+                )),
+            }
+        };
+        let exprs = all.fields().iter().map(expr).collect();
+        let step = stage::Step::Project { exprs, schema: all };
+        stage::stage(late, "LateColumns", vec![step], &self.failure)
     }
 
     fn node(&self, node: &Node) -> Rows<'s> {
@@ -382,7 +420,7 @@ impl<'s> Render<'_, 's> {
                 let aggregated = aggregate::aggregate_with_state(
                     self.node(input),
                     aggregation.as_ref().clone(),
-                    self.watermarks.clone(),
+                    self.watermarks_below(node),
                     state,
                     failure,
                 );
@@ -392,6 +430,24 @@ impl<'s> Render<'_, 's> {
                     arrangement: aggregated.arrangement,
                 });
                 aggregated.rows
+            }
+            Node::Join { inputs, how, .. } => {
+                let rows = [self.node(&inputs[0]), self.node(&inputs[1])];
+                let joined = join::join_streams(
+                    rows,
+                    how.as_ref().clone(),
+                    self.watermarks_below(node),
+                    |name| self.state(name),
+                    self.meters.operator("symmetricHashJoin"),
+                    failure,
+                );
+                let states = joined.states.into_iter().map(|state| save::Stateful {
+                    name: state.name,
+                    snapshots: state.snapshots,
+                    arrangement: state.arrangement,
+                });
+                self.registry.borrow_mut().extend(states);
+                joined.rows
             }
             Node::Deduplicate {
                 input,
@@ -404,7 +460,7 @@ impl<'s> Render<'_, 's> {
                     ..self.state(name)
                 };
                 let snapshots = state.snapshots.clone();
-                let (input, marks) = (self.node(input), self.watermarks.clone());
+                let (input, marks) = (self.node(input), self.watermarks_below(node));
                 let limited = limit::limit(input, name, *count, marks, state, failure);
                 self.register(name.clone(), snapshots, limited.count);
                 limited.rows
@@ -418,7 +474,7 @@ impl<'s> Render<'_, 's> {
                 let regrouped = regroup::regroup(
                     self.node(input),
                     regroup.as_ref().clone(),
-                    self.watermarks.clone(),
+                    self.watermarks_below(node),
                     state,
                     failure,
                 );
@@ -446,7 +502,7 @@ impl<'s> Render<'_, 's> {
             ),
             Node::Late { input, late } => {
                 let rows = self.node(input);
-                let Some(watermarks) = self.watermarks.clone() else {
+                let Some(watermarks) = self.watermarks_over(input) else {
                     let text = "late rows are told apart below a watermark of the query";
                     failure.set(self.first_epoch, OperatorError::Other(text.into()));
                     return rows;
@@ -454,6 +510,7 @@ impl<'s> Render<'_, 's> {
                 let late = late.as_ref().clone();
                 let (rows, late) =
                     late::late_rows(rows, late, watermarks, self.first_epoch, failure);
+                let late = self.with_columns_of_all(late);
                 self.late.borrow_mut().push(late);
                 rows
             }

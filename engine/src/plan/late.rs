@@ -13,13 +13,13 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchemaRef, DataFusionError, Result};
 use datafusion::logical_expr::{
-    Aggregate, Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
+    Aggregate, Expr, ExprSchemable, Extension, LogicalPlan, Projection, UserDefinedLogicalNodeCore,
 };
 use highwater_operators::aggregate::Panes;
 use highwater_operators::late::Late;
-use highwater_query::{Deduplicate, node_of, session_bounds, session_key};
+use highwater_query::{Deduplicate, node_of, session_bounds, session_key, type_text};
 
-use super::compile::physical;
+use super::compile::{is_streaming, physical};
 use super::event_time::{event_keys, is_event_time, overlaps, panes_of, watermarked, windows_of};
 use super::firsts::event_time_of;
 use super::{Compiled, Node};
@@ -54,6 +54,16 @@ pub(super) fn mark(plan: LogicalPlan) -> Result<LogicalPlan> {
             deduplicate.input = Arc::new(below(deduplicate.input, at, made, None)?);
             return Ok(Transformed::yes(deduplicate.into_plan()));
         }
+        if let LogicalPlan::Join(join) = &node {
+            if !is_streaming(&join.left) || !is_streaming(&join.right) {
+                return Ok(Transformed::no(node));
+            }
+            let mut join = join.clone();
+            for side in [&mut join.left, &mut join.right] {
+                *side = Arc::new(below_names(side)?);
+            }
+            return Ok(Transformed::yes(LogicalPlan::Join(join)));
+        }
         let LogicalPlan::Aggregate(aggregate) = &node else {
             return Ok(Transformed::no(node));
         };
@@ -83,6 +93,28 @@ pub(super) fn mark(plan: LogicalPlan) -> Result<LogicalPlan> {
         Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
     });
     Ok(marked?.data)
+}
+
+/// One side of a join with a node for its late rows: below the names that the resolver gives to columns of which both
+/// sides have one.
+fn below_names(side: &Arc<LogicalPlan>) -> Result<LogicalPlan> {
+    if let LogicalPlan::Projection(projection) = side.as_ref() {
+        let input = &projection.input;
+        let renames = |(index, expr): (usize, &Expr)| match expr.clone().unalias() {
+            Expr::Column(column) => input.schema().maybe_index_of_column(&column) == Some(index),
+            _ => false,
+        };
+        let width = input.schema().fields().len();
+        if projection.expr.len() == width && projection.expr.iter().enumerate().all(renames) {
+            let below = Arc::new(below_names(input)?);
+            let named = Projection::try_new(projection.expr.clone(), below)?;
+            return Ok(LogicalPlan::Projection(named));
+        }
+    }
+    match event_time_of(side)? {
+        Some(at) => below(Arc::clone(side), at, windows_of(side), None),
+        None => Ok(side.as_ref().clone()),
+    }
 }
 
 /// `input` with a node that sends aside what `at` says is late.
@@ -193,29 +225,48 @@ pub(crate) fn schema(
                 .into(),
         ));
     }
-    let mut schemas: Vec<SchemaRef> = Vec::new();
-    compiled.root.for_each(&mut |node| {
-        if let Node::Late { late, .. } = node {
-            schemas.push(Arc::clone(&late.schema));
+    columns(&compiled.root)?.ok_or_else(|| {
+        refused(
+            "late rows are asked for, but no operator of the query drops any: none of them has state by event time under a \
+             watermark"
+                .into(),
+        )
+    })
+}
+
+/// The columns of all operators that drop late rows, together: a row has nulls in those of others. None if no operator
+/// drops any.
+pub(crate) fn columns(root: &Node) -> std::result::Result<Option<SchemaRef>, Error> {
+    let mut fields: Vec<FieldRef> = Vec::new();
+    let mut clash = None;
+    let mut found = false;
+    root.for_each(&mut |node| {
+        let Node::Late { late, .. } = node else {
+            return;
+        };
+        found = true;
+        for field in late.schema.fields() {
+            let same = |known: &&FieldRef| known.name().eq_ignore_ascii_case(field.name());
+            match fields.iter().find(same) {
+                None => fields.push(Arc::clone(field)),
+                Some(known) if known.data_type() == field.data_type() => {}
+                Some(known) => clash = Some((Arc::clone(known), Arc::clone(field))),
+            }
         }
     });
-    let Some(first) = schemas.first() else {
-        return Err(refused(
-            "late rows are asked for, but no operator of the query drops any: none of them has state by event \
-             time under a watermark"
-                .into(),
-        ));
-    };
-    if let Some(other) = schemas.iter().find(|other| *other != first) {
-        let columns = |schema: &SchemaRef| highwater_query::schema_text(schema);
-        return Err(refused(format!(
-            "late rows of this query have no common columns: one operator drops rows with [{}], another with [{}]; \
-             select the same columns below both",
-            columns(first),
-            columns(other)
-        )));
+    if let Some((one, other)) = clash {
+        return Err(Error::Refused {
+            class: None,
+            message: format!(
+                "late rows of this query come from several operators, and column \"{}\" is {} in some and {} in others: \
+                 rename it below one of them",
+                one.name(),
+                type_text(one.data_type()),
+                type_text(other.data_type())
+            ),
+        });
     }
-    Ok(Arc::clone(first))
+    Ok(found.then(|| Arc::new(Schema::new(fields))))
 }
 
 impl PartialOrd for LateRows {
