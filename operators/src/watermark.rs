@@ -268,6 +268,7 @@ impl Tracker {
             before_ms,
             waiting: BTreeMap::new(),
             now: None,
+            trail_ms: 0,
         }
     }
 

@@ -155,6 +155,7 @@ fn a_commit_lets_the_next_epoch_in() {
     bench
         .events
         .send(Event::Staged(Staged {
+            sink: 0,
             last: 0,
             receipt: Ok(receipt),
         }))
