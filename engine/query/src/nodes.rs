@@ -229,6 +229,30 @@ pub fn same_event_time(expr: &Expr) -> Option<&Column> {
     }
 }
 
+/// How often a row is on the left side of INTERSECT or EXCEPT, in the aggregation that counts both sides together.
+pub(crate) const COPIES_LEFT: &str = "__copies_left";
+/// How often it is on the right side.
+pub(crate) const COPIES_RIGHT: &str = "__copies_right";
+
+/// The left and the right side of the INTERSECT or EXCEPT that `plan` is the counting aggregation of, if it is one. A
+/// row that is in the result may leave it as rows arrive on the right.
+pub fn set_operation(plan: &LogicalPlan) -> Option<(&LogicalPlan, &LogicalPlan)> {
+    let LogicalPlan::Aggregate(aggregate) = plan else {
+        return None;
+    };
+    let counts = aggregate.aggr_expr.iter().map(Expr::qualified_name);
+    if !counts.map(|(_, name)| name).eq([COPIES_LEFT, COPIES_RIGHT]) {
+        return None;
+    }
+    match aggregate.input.as_ref() {
+        LogicalPlan::Union(union) => match union.inputs.as_slice() {
+            [left, right] => Some((left, right)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// The node of type `N` that `plan` is, if it is one.
 pub fn node_of<N: 'static>(plan: &LogicalPlan) -> Option<&N> {
     match plan {

@@ -15,6 +15,14 @@ use highwater_query::{
     functions, lit, parse_query, parse_statement, schema_text, without_event_time,
 };
 
+#[path = "queries/grouping.rs"]
+mod grouping;
+#[path = "queries/over.rs"]
+mod over;
+#[path = "queries/sets.rs"]
+mod sets;
+#[path = "queries/subqueries.rs"]
+mod subqueries;
 #[path = "queries/windows.rs"]
 mod windows;
 
@@ -338,8 +346,8 @@ fn errors_say_what_and_where() {
         "[UNSUPPORTED_FEATURE] TABLESAMPLE is not supported yet",
     );
     fails(
-        "SELECT id FROM t QUALIFY id > 1",
-        "[UNSUPPORTED_FEATURE] QUALIFY is not supported yet",
+        "SELECT id FROM t CLUSTER BY id",
+        "[UNSUPPORTED_FEATURE] CLUSTER BY is not supported yet",
     );
     fails(
         "SELECT regexp_replace(g, 'a(?=b)', '') FROM t",

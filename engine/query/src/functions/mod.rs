@@ -21,6 +21,7 @@ pub(crate) mod lambda;
 mod map;
 mod math;
 pub(crate) mod nested;
+pub(crate) mod over;
 pub(crate) mod pattern;
 mod split;
 mod string;

@@ -1,5 +1,6 @@
 //! Aggregate functions: DataFusion's where answer and type are Spark's, ours where not.
 
+mod only;
 mod sum;
 
 use std::sync::Arc;
@@ -26,6 +27,19 @@ pub(crate) struct Wanted {
     pub(crate) filter: Option<Typed>,
     pub(crate) order_by: Vec<SortExpr>,
     pub(crate) ignore_nulls: Option<bool>,
+}
+
+impl Wanted {
+    /// A plain call over `args`.
+    pub(crate) fn of(args: Vec<Typed>) -> Self {
+        Wanted {
+            args,
+            distinct: false,
+            filter: None,
+            order_by: vec![],
+            ignore_nulls: None,
+        }
+    }
 }
 
 const KNOWN: [&str; 51] = [
@@ -494,6 +508,13 @@ impl Call<'_> {
 
 fn adjusted_sum(p: u8, s: i8) -> DataType {
     DataType::Decimal128((p + 10).min(38), s)
+}
+
+/// The only value that a subquery has.
+pub(crate) fn only(value: Typed) -> Typed {
+    let udaf = Arc::new(AggregateUDF::new_from_impl(only::Only::new()));
+    let call = AggregateFunction::new_udf(udaf, vec![value.expr], false, None, vec![], None);
+    Typed::new(DfExpr::AggregateFunction(call), value.data_type)
 }
 
 /// No rows are an empty array.
