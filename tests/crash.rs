@@ -3,16 +3,22 @@
 #![allow(clippy::disallowed_methods, reason = "a test gives up after a time")]
 #![allow(clippy::print_stdout, reason = "a test says loudly what it skips")]
 
+#[path = "crash/changes.rs"]
+mod changes;
 #[path = "crash/cluster.rs"]
 mod cluster;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "crash/damage.rs"]
+mod damage;
 #[path = "crash/faults.rs"]
 mod faults;
 #[path = "crash/formats.rs"]
 mod formats;
 #[path = "crash/kill.rs"]
 mod kill;
+#[path = "crash/permission.rs"]
+mod permission;
 
 use std::fs;
 use std::path::Path;

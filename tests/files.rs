@@ -142,6 +142,35 @@ fn a_durable_sink_needs_a_checkpoint_and_a_place() {
 }
 
 #[test]
+fn a_query_does_not_read_its_own_output() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let input = dir.path().join("data/in");
+    fs::create_dir_all(&input).expect("a directory");
+    fs::write(input.join("a.txt"), "one\n").expect("a file");
+    let session = Session::new().expect("a session");
+    let start = |out: &str| {
+        let lines = session.read_stream().format("text").path(&input).load()?;
+        let checkpoint = dir.path().join("checkpoint").display().to_string();
+        let query = lines
+            .write_stream()
+            .format("text")
+            .trigger(Trigger::AvailableNow)
+            .option("checkpointLocation", checkpoint)
+            .path(dir.path().join(out))
+            .start()?;
+        query.await_termination()
+    };
+    for out in ["data/in", "data/in/out", "data"] {
+        let error = start(out).expect_err("it would go on for ever").to_string();
+        assert!(
+            error.starts_with("the query would read its own output"),
+            "{error}"
+        );
+    }
+    start("data/out").expect("another directory");
+}
+
+#[test]
 fn a_failing_epoch_is_not_visible_and_earlier_ones_are() {
     let dir = tempfile::tempdir().expect("a directory");
     let input = dir.path().join("in");

@@ -90,6 +90,49 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Update,
         0,
     ),
+    // Rows that change, aggregated again.
+    (
+        "SELECT n, count(*) AS c, max(s) AS m, sum(s) AS t FROM (SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k) GROUP BY n",
+        OutputMode::Complete,
+        1,
+    ),
+    (
+        "SELECT g, max(n) AS m, min(s) AS l, avg(n) AS a FROM (SELECT g, k, count(*) AS n, sum(v) AS s FROM t GROUP BY g, k) GROUP BY g",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT count(*) AS c, sum(s) AS t, max(n) AS m FROM (SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k)",
+        OutputMode::Update,
+        0,
+    ),
+    (
+        "SELECT DISTINCT n FROM (SELECT k, count(*) AS n FROM t GROUP BY k HAVING count(*) > 1)",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT n, count(DISTINCT s) AS c FROM (SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k UNION ALL SELECT line, g, v FROM t) GROUP BY n",
+        OutputMode::Complete,
+        1,
+    ),
+    // The first rows.
+    (
+        "SELECT k, g, v, x, line FROM t ORDER BY v DESC, k, x, g, line LIMIT 7",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT k, count(*) AS n FROM t GROUP BY k ORDER BY n DESC, k NULLS LAST LIMIT 3 OFFSET 1",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT n, count(*) AS c FROM (SELECT k, count(*) AS n FROM t GROUP BY k ORDER BY n, k LIMIT 5) GROUP BY n",
+        OutputMode::Complete,
+        1,
+    ),
+    ("SELECT v, g FROM t WHERE v > 15", OutputMode::Complete, 0),
     (
         "SELECT g, count(*) AS n FROM t LATERAL VIEW explode_outer(split(line, ' ')) e AS w WHERE w LIKE 'r%' OR w = '' GROUP BY g",
         OutputMode::Complete,

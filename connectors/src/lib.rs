@@ -10,8 +10,10 @@ mod noop;
 pub mod number;
 mod options;
 pub mod rate;
+mod sample;
 pub mod socket;
 pub mod time;
+pub mod times;
 pub mod view;
 
 use std::sync::Arc;

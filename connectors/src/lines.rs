@@ -1,5 +1,29 @@
 //! Lines in bytes: a line ends with `\n`, `\r\n` or `\r`, as Hadoop's reader has it.
 
+use highwater_engine::options::{OptionError, Options};
+
+use crate::options::invalid;
+
+/// What somebody wants lines of `format` to end with, read or written: option `lineSep`. `\\n`, `\\r` and `\\t` stand
+/// for what they do in Java.
+pub(crate) fn line_separator(
+    owner: &str,
+    format: &str,
+    options: &Options,
+) -> Result<Option<String>, OptionError> {
+    let name = "lineSep";
+    let Some(value) = options.get(name) else {
+        return Ok(None);
+    };
+    let plain = value.replace("\\n", "\n").replace("\\r", "\r");
+    let plain = plain.replace("\\t", "\t");
+    match plain.chars().count() {
+        0 => Err(invalid(owner, name, value, "it is at least one character")),
+        3.. if format == "csv" => Err(invalid(owner, name, value, "it is one or two characters")),
+        _ => Ok(Some(plain)),
+    }
+}
+
 /// What ends a line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum LineEnd {

@@ -24,6 +24,10 @@ impl SinkFormat for NoopFormat {
 struct Noop;
 
 impl SinkFactory for Noop {
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        vec![("kind", "noop".into())]
+    }
+
     fn placement(&self) -> Placement {
         Placement::EveryWorker
     }

@@ -85,7 +85,11 @@ pub fn parse_f64(text: &str) -> Option<f64> {
     let text = text.trim_matches(|c: char| c <= ' ');
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     match unsigned.as_bytes().first()? {
-        b'0'..=b'9' | b'.' => text.trim_end_matches(['d', 'D', 'f', 'F']).parse().ok(),
+        b'0'..=b'9' | b'.' => text
+            .strip_suffix(['d', 'D', 'f', 'F'])
+            .unwrap_or(text)
+            .parse()
+            .ok(),
         _ if unsigned == "NaN" => Some(f64::NAN),
         _ if unsigned == "Infinity" => Some(match text.starts_with('-') {
             true => f64::NEG_INFINITY,

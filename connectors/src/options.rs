@@ -65,6 +65,15 @@ pub(crate) fn character(
     }
 }
 
+/// What separates cells: option `sep`, or else `delimiter`.
+pub(crate) fn separator(options: &Options, owner: &str) -> Result<u8, OptionError> {
+    let separator = match character(options, owner, "sep")? {
+        Some(separator) => separator,
+        None => character(options, owner, "delimiter")?.flatten(),
+    };
+    Ok(separator.unwrap_or(b','))
+}
+
 /// A length of time in microseconds: `5s`, `10 minutes`, `7d`, `100ms`.
 pub(crate) fn duration_us(
     options: &Options,

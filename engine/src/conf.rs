@@ -16,7 +16,7 @@ struct Setting {
     values: &'static str,
 }
 
-const SETTINGS: [Setting; 4] = [
+const SETTINGS: [Setting; 6] = [
     Setting {
         key: "spark.sql.caseSensitive",
         get: |conf| conf.case_sensitive.to_string(),
@@ -56,6 +56,26 @@ const SETTINGS: [Setting; 4] = [
         values: "min or max",
     },
     Setting {
+        key: "spark.sql.streaming.noDataProgressEventInterval",
+        get: |conf| conf.idle_event_ms.to_string(),
+        set: |conf, value| {
+            let parsed = milliseconds(value);
+            conf.idle_event_ms = parsed.unwrap_or(conf.idle_event_ms);
+            parsed.is_some()
+        },
+        values: "a number of milliseconds, or a time such as 10s",
+    },
+    Setting {
+        key: "spark.sql.streaming.numRecentProgressUpdates",
+        get: |conf| conf.progress_reports.to_string(),
+        set: |conf, value| {
+            let parsed = value.trim().parse();
+            conf.progress_reports = parsed.clone().unwrap_or(conf.progress_reports);
+            parsed.is_ok()
+        },
+        values: "a number of reports",
+    },
+    Setting {
         key: "spark.sql.streaming.noDataMicroBatches.enabled",
         get: |conf| conf.no_data_epochs.to_string(),
         set: |conf, value| {
@@ -66,6 +86,23 @@ const SETTINGS: [Setting; 4] = [
         values: "true or false",
     },
 ];
+
+/// A time as the model's settings write it: a number of milliseconds, or one with a unit behind it.
+fn milliseconds(text: &str) -> Option<u64> {
+    let text = text.trim().to_lowercase();
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let number: u64 = number.parse().ok()?;
+    let unit_ms = match unit.trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(unit_ms)
+}
 
 impl Session {
     /// Changes a setting of the session. Queries that run already keep theirs.

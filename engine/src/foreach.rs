@@ -240,6 +240,10 @@ struct CodeFactory {
 }
 
 impl SinkFactory for CodeFactory {
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        vec![("kind", self.what.into())]
+    }
+
     fn placement(&self) -> Placement {
         Placement::OneWorker
     }

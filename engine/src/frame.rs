@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -17,7 +18,7 @@ use highwater_query::{
 use crate::catalog::Named;
 use crate::error::Error;
 use crate::observe::Observing;
-use crate::plan::{Observed, compile, is_streaming, wants_order};
+use crate::plan::{Observed, Statics, compile, is_streaming, wants_order};
 use crate::relation::StreamRelation;
 use crate::session::Session;
 use crate::sink::OutputMode;
@@ -309,16 +310,17 @@ impl DataFrame {
     pub fn explain(&self) -> Result<String, Error> {
         let mut text = format!("== Resolved plan ==\n{}\n", self.plan.display_indent());
         if self.is_streaming() {
-            match OutputMode::ALL
-                .into_iter()
-                .find_map(|mode| compile(&self.plan, mode).ok().map(|plan| (mode, plan)))
-            {
+            match OutputMode::ALL.into_iter().find_map(|mode| {
+                compile(&self.plan, mode, &Unread)
+                    .ok()
+                    .map(|plan| (mode, plan))
+            }) {
                 Some((mode, plan)) => text.push_str(&format!(
                     "== Incremental plan ({mode} mode) ==\n{}",
                     plan.root
                 )),
                 None => {
-                    let why = compile(&self.plan, OutputMode::Append)
+                    let why = compile(&self.plan, OutputMode::Append, &Unread)
                         .err()
                         .map(|e| e.to_string());
                     text.push_str(&format!(
@@ -333,7 +335,7 @@ impl DataFrame {
 
     /// The streams it reads and its incremental plan for output in `mode`, or why there is none.
     pub(crate) fn explain_as(&self, mode: OutputMode) -> Result<String, Error> {
-        let compiled = compile(&self.plan, mode)?;
+        let compiled = compile(&self.plan, mode, &Unread)?;
         let mut text = String::new();
         let _ = self.plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node
@@ -424,6 +426,29 @@ impl DataFrame {
             }
             observing.finish()
         })
+    }
+}
+
+/// Reads nothing, for a query that is only explained.
+struct Unread;
+
+impl Statics for Unread {
+    fn rows(&self, plan: &LogicalPlan) -> Result<RecordBatch, Error> {
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        Ok(RecordBatch::new_empty(schema))
+    }
+}
+
+impl Statics for Session {
+    fn rows(&self, plan: &LogicalPlan) -> Result<RecordBatch, Error> {
+        let batches = DataFrame::new(self.clone(), plan.clone()).collect()?;
+        let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+        let batches: Result<Vec<RecordBatch>, _> = batches
+            .into_iter()
+            .map(|rows| crate::dataflow::conform(rows, &schema))
+            .collect();
+        let batches = batches.map_err(Error::run)?;
+        concat_batches(&schema, &batches).map_err(Error::run)
     }
 }
 

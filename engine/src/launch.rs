@@ -1,6 +1,6 @@
 //! A query as it was asked for, and its launch: the same at its start and in every later generation of workers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::unbounded;
 use highwater_operators::arrangement::Budget;
@@ -11,7 +11,7 @@ use crate::dataflow::{Blueprint, feed};
 use crate::error::Error;
 use crate::plan::Compiled;
 use crate::query::QueryShared;
-use crate::sink::{Placement, SinkFactory};
+use crate::sink::{OutputMode, Placement, SinkFactory};
 use crate::source::Source;
 use crate::trigger::Trigger;
 use crate::workers::{Installation, Workers};
@@ -24,6 +24,7 @@ pub(crate) struct Definition {
     pub(crate) name: Option<String>,
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) sink: Arc<dyn SinkFactory>,
+    pub(crate) mode: OutputMode,
     pub(crate) trigger: Trigger,
     pub(crate) pacing: Pacing,
     pub(crate) event_time: EventTime,
@@ -102,15 +103,14 @@ impl Definition {
         if self.first {
             let durable = match taken {
                 Some(checkpoint) => {
-                    let kind = |source: &dyn Source| {
-                        let text = source.description();
-                        text.split('[').next().unwrap_or_default().to_string()
-                    };
+                    let stateful = !operators.is_empty();
+                    let sink = self.sink.fixed().into_iter();
                     let shape = PlanShape {
-                        sources: sources.iter().map(|source| kind(source.as_ref())).collect(),
-                        inputs: sources.iter().map(|source| source.description()).collect(),
+                        sources: sources.iter().map(|source| source.description()).collect(),
                         operators: operators.clone(),
                         windows: self.compiled.windows.clone(),
+                        mode: stateful.then_some(self.mode),
+                        sink: sink.map(|(name, value)| (name.into(), value)).collect(),
                     };
                     let recovered =
                         checkpoint.recover(&shape, &query.run_id, workers, processes)?;
@@ -168,6 +168,7 @@ impl Definition {
             policy: self.event_time.policy,
             store: self.store.clone(),
             budget: Arc::clone(&self.budget),
+            manifest: Mutex::default(),
         };
         let ended = Arc::clone(query);
         Ok(Installation {
@@ -192,6 +193,7 @@ impl Definition {
             policy: self.event_time.policy,
             store: self.store.clone(),
             budget: Arc::clone(&self.budget),
+            manifest: Mutex::default(),
         };
         workers.install(Installation {
             key: self.key.clone(),

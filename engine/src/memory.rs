@@ -311,6 +311,10 @@ struct MemorySinkFactory {
 }
 
 impl SinkFactory for MemorySinkFactory {
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        vec![("kind", "memory".into())]
+    }
+
     fn placement(&self) -> Placement {
         Placement::OneWorker
     }

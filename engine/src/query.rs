@@ -11,11 +11,8 @@ use crate::error::Error;
 use crate::foreach;
 use crate::listener::QueryEvent;
 use crate::manager::Streams;
-use crate::progress::{StreamingQueryProgress, StreamingQueryStatus};
+use crate::progress::{Reporting, StreamingQueryProgress, StreamingQueryStatus};
 use crate::workers::{Gone, lock};
-
-/// Progress reports that a query keeps.
-const RECENT: usize = 100;
 
 /// A running query: ask it, wait for it, stop it. Cloning gives another handle of the same query.
 #[derive(Clone)]
@@ -30,6 +27,8 @@ pub struct Committed {
     pub epochs: u64,
     /// Rows the sink was handed in them.
     pub rows: u64,
+    /// Rows that were read for them: what their progress reports add up to.
+    pub input_rows: u64,
     /// The watermark that the last of them ran with, in milliseconds since 1970, if the query has one.
     pub watermark_ms: Option<i64>,
 }
@@ -50,6 +49,7 @@ pub(crate) struct About {
     pub(crate) streams: Arc<Streams>,
     /// Why it ends when its workers are lost, if it does.
     pub(crate) ends_with_workers: Option<&'static str>,
+    pub(crate) reporting: Reporting,
 }
 
 pub(crate) struct QueryShared {
@@ -115,6 +115,7 @@ pub(crate) enum Phase {
 
 struct Reports {
     status: StreamingQueryStatus,
+    last: Option<Arc<StreamingQueryProgress>>,
     recent: VecDeque<Arc<StreamingQueryProgress>>,
 }
 
@@ -138,6 +139,7 @@ impl QueryShared {
     pub(crate) fn new(about: About) -> Self {
         let reports = Reports {
             status: StreamingQueryStatus::new("Initializing sources", false, false),
+            last: None,
             recent: VecDeque::new(),
         };
         QueryShared {
@@ -283,15 +285,17 @@ impl QueryShared {
     }
 
     pub(crate) fn add_progress(&self, progress: Arc<StreamingQueryProgress>) {
-        let recent = &mut lock(&self.reports).recent;
-        if recent.len() == RECENT {
-            recent.pop_front();
+        lock(&self.state).committed.input_rows += progress.num_input_rows;
+        let mut reports = lock(&self.reports);
+        reports.last = Some(Arc::clone(&progress));
+        reports.recent.push_back(progress);
+        while reports.recent.len() > self.about.reporting.kept {
+            reports.recent.pop_front();
         }
-        recent.push_back(progress);
     }
 
     pub(crate) fn last_progress(&self) -> Option<Arc<StreamingQueryProgress>> {
-        lock(&self.reports).recent.back().cloned()
+        lock(&self.reports).last.clone()
     }
 
     pub(crate) fn recent_progress(&self) -> Vec<Arc<StreamingQueryProgress>> {

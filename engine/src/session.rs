@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -30,6 +31,7 @@ use crate::memory::{MemorySink, MemorySource};
 use crate::observe::Observing;
 use crate::options::Options;
 use crate::plan::Compiled;
+use crate::progress::Reporting;
 use crate::reader::DataReader;
 use crate::spill;
 
@@ -214,6 +216,15 @@ impl Session {
                 WatermarkPolicy::Min => Policy::Min,
                 WatermarkPolicy::Max => Policy::Max,
             },
+        }
+    }
+
+    /// How much a query started now tells of itself.
+    pub(crate) fn reporting(&self) -> Reporting {
+        let conf = read(&self.inner.conf);
+        Reporting {
+            kept: conf.progress_reports,
+            idle: Duration::from_millis(conf.idle_event_ms),
         }
     }
 

@@ -6,6 +6,7 @@
 //! after a crash, and must then change nothing.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -151,10 +152,19 @@ pub trait SinkFactory: Send + Sync {
         true
     }
 
+    /// What may not change between two runs of a query on one checkpoint, by name, the kind of the sink first: where
+    /// rows go, and what those that are there look like. What is not named may change.
+    fn fixed(&self) -> Vec<(&'static str, String)>;
+
     /// True if one commit may make several short epochs visible, so that what the sink writes has a useful size
     /// (files, transactions). Otherwise every epoch is a run of its own.
     fn groups_epochs(&self) -> bool {
         false
+    }
+
+    /// The local directory, absolute, that its files go to. A query that reads files there is refused.
+    fn directory(&self) -> Option<&Path> {
+        None
     }
 
     /// A table through which other queries read what is committed. The session calls it by the query's name.

@@ -5,6 +5,7 @@
 //! `Reader`, which turns a split into batches. A split is data: it is planned in one process, crosses the network,
 //! and is read in another; after a crash the same split is read again and must give the same rows.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -181,6 +182,12 @@ pub trait Reader: Send + Sync {
 pub trait SourceFactory: Send + Sync {
     /// What its rows look like.
     fn schema(&self) -> SchemaRef;
+
+    /// Whether it reads files in this directory, below it or around it.
+    fn meets(&self, directory: &Path) -> bool {
+        let _ = directory;
+        false
+    }
 
     /// Opens it for one query (or one batch read), in the one process that plans.
     fn open(&self) -> Result<Box<dyn Source>, SourceError>;

@@ -130,7 +130,7 @@ impl StreamWriter {
             return Err(Error::SessionEnded(reason));
         }
         let planning = stopwatch_us();
-        let compiled = compile(self.frame.plan(), self.mode)?;
+        let compiled = compile(self.frame.plan(), self.mode, &session)?;
         let planning_us = stopwatch_us() - planning;
         let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
@@ -182,6 +182,7 @@ impl StreamWriter {
             time_zone: session.time_zone(),
         };
         let sink = self.open_sink(session, request)?;
+        refuse_own_output(&compiled, sink.as_ref())?;
         if sink.durable() && store.is_none() {
             return Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_1298",
@@ -195,6 +196,7 @@ impl StreamWriter {
             event_time: session.event_time(&compiled),
             compiled: Arc::new(compiled),
             sink: Arc::clone(&sink),
+            mode: self.mode,
             trigger: self.trigger,
             pacing,
             planning_us,
@@ -219,6 +221,7 @@ impl StreamWriter {
             ),
             streams: Arc::clone(&session.inner.streams),
             ends_with_workers: definition.ends_with_workers(),
+            reporting: session.reporting(),
         };
         let shared = Arc::new(QueryShared::new(about));
         let query = StreamingQuery {
@@ -395,6 +398,25 @@ impl DataWriter {
             .for_each_batch(|rows| Ok(writer.write(0, &rows)?))?;
         let receipt = writer.stage(0..=0)?;
         Ok(sink.commit(0..=0, &[receipt])?)
+    }
+}
+
+/// A query that reads what it writes would go on for ever.
+fn refuse_own_output(compiled: &Compiled, sink: &dyn SinkFactory) -> Result<(), Error> {
+    let Some(directory) = sink.directory() else {
+        return Ok(());
+    };
+    let mut sources = compiled.sources.iter();
+    match sources.any(|source| source.factory.meets(directory)) {
+        false => Ok(()),
+        true => Err(Error::Refused {
+            class: None,
+            message: format!(
+                "the query would read its own output: one of its sources reads files in, below or around the output \
+                 directory \"{}\"; write elsewhere",
+                directory.display()
+            ),
+        }),
     }
 }
 

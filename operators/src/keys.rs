@@ -196,6 +196,7 @@ pub struct Codec {
 }
 
 /// The byte strings of a batch of keys.
+#[derive(Debug)]
 pub struct Encoded {
     /// Where each key starts; one more than there are keys.
     pub offsets: Vec<usize>,
@@ -272,6 +273,14 @@ impl Codec {
     /// For normalised columns of these types; no columns give empty keys.
     pub fn new(types: Vec<DataType>) -> Result<Self, ArrowError> {
         let fields = types.iter().cloned().map(SortField::new).collect();
+        Codec::with_fields(types, fields)
+    }
+
+    /// The same, each column sorted as its options say.
+    pub fn sorted(types: Vec<DataType>, options: &[SortOptions]) -> Result<Self, ArrowError> {
+        let fields = types.iter().cloned().zip(options);
+        let fields = fields.map(|(t, options)| SortField::new_with_options(t, *options));
+        let fields = fields.collect();
         Codec::with_fields(types, fields)
     }
 

@@ -12,10 +12,13 @@ pub mod epoch;
 pub mod exact;
 pub mod exchange;
 pub mod failure;
+pub mod join;
 pub mod keys;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod order;
+pub mod regroup;
 pub mod stage;
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,6 @@
 //! What the program says while it runs: one line that is refreshed on a terminal, else JSON, one object a line.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -73,9 +74,16 @@ impl Watch {
         let watch = move || {
             let every = if terminal { LINE_EVERY } else { LOG_EVERY };
             let mut last = String::new();
+            let mut read = BTreeMap::new();
             while ended.recv_timeout(every) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
                 let queries = session.streams().active();
-                let said = queries.iter().map(line).collect::<Vec<_>>().join("; ");
+                let lines = queries.iter().map(|query| {
+                    let input_rows = query.committed().input_rows;
+                    let before = read.insert(query.run_id().to_string(), input_rows);
+                    let new = input_rows - before.unwrap_or(0);
+                    line(query, new as f64 / every.as_secs_f64())
+                });
+                let said = lines.collect::<Vec<_>>().join("; ");
                 if said == last {
                     continue;
                 }
@@ -111,21 +119,17 @@ impl Drop for Watch {
 }
 
 /// A query in a few words.
-fn line(query: &StreamingQuery) -> String {
+fn line(query: &StreamingQuery, rows_per_second: f64) -> String {
     let committed = query.committed();
     let name = query.name().unwrap_or(query.id());
     let mut text = format!(
-        "{name}: {} epochs, {} rows out",
-        committed.epochs, committed.rows
+        "{name}: {} epochs, {} rows in ({rows_per_second:.0}/s), {} rows out",
+        committed.epochs, committed.input_rows, committed.rows
     );
-    if let Some(progress) = query.last_progress() {
-        text.push_str(&format!(
-            ", {:.0} rows/s",
-            progress.processed_rows_per_second
-        ));
-        if let Some(watermark) = progress.event_time.get("watermark") {
-            text.push_str(&format!(", watermark {watermark}"));
-        }
+    if let Some(progress) = query.last_progress()
+        && let Some(watermark) = progress.event_time.get("watermark")
+    {
+        text.push_str(&format!(", watermark {watermark}"));
     }
     text
 }
@@ -138,6 +142,7 @@ fn log(query: &StreamingQuery) {
         query = query.name().unwrap_or(query.id()),
         epochs = committed.epochs,
         rows = committed.rows,
+        input_rows = committed.input_rows,
         report,
         "progress"
     );

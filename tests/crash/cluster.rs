@@ -262,6 +262,7 @@ fn member(live: &Live, index: usize, of: usize) -> Running {
         .current_dir(live.dir())
         .args(["run", "job.sql", "--hostfile", "hosts", "-n"])
         .args([of.to_string(), "-p".into(), index.to_string()])
+        .args(["--heartbeat-timeout", "2"])
         .env("HIGHWATER_SECRET", "a secret that all of them know")
         .stdout(Stdio::null())
         .stderr(errors)
@@ -315,4 +316,33 @@ fn a_process_of_a_cluster_may_come_back() {
     }
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     pest.join().expect("no panic");
+}
+
+#[test]
+fn a_process_that_was_taken_for_lost_may_come_back_and_writes_nothing_stale() {
+    let mut live = Live::new();
+    hostfile(live.dir(), 3);
+    let mut members: Vec<Running> = (0..3).map(|index| member(&live, index, 3)).collect();
+    live.next_file();
+    // Another one, and the one that plans and commits: it wakes in the belief that it still does.
+    for (round, index) in [1, 0].into_iter().enumerate() {
+        signal("STOP", members[index].0.id());
+        std::thread::sleep(Duration::from_secs(4));
+        let others = (0..3).filter(|other| *other != index);
+        for other in others {
+            let log = fs::read_to_string(live.dir().join(format!("stderr{other}")));
+            let log = log.expect("text");
+            // Of the one that is silent, or of another that has noticed before.
+            let met = log.matches("the processes meet again").count();
+            assert!(met > round, "process {other} noticed nothing: {log}");
+        }
+        signal("CONT", members[index].0.id());
+        let took = live.next_file();
+        println!("process {index} woke up: {took:?} to the next epoch");
+        for member in &mut members {
+            assert!(member.0.try_wait().expect("waited").is_none(), "all live");
+        }
+    }
+    let first = members.remove(0);
+    live.finish(first);
 }

@@ -152,6 +152,19 @@ pub(crate) fn same_rows(want: &[Value], have: &[Value], ordered: bool) -> bool {
         })
 }
 
+/// Those of `rows` that have no partner among `others`.
+pub(crate) fn without(rows: &[Value], others: &[Value]) -> Vec<Value> {
+    let mut rest: Vec<&Value> = others.iter().collect();
+    let lacks_partner = |row: &&Value| match rest.iter().position(|other| same(row, other)) {
+        Some(found) => {
+            rest.swap_remove(found);
+            false
+        }
+        None => true,
+    };
+    rows.iter().filter(lacks_partner).cloned().collect()
+}
+
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(x), Value::Number(y)) if x.is_i64() && y.is_i64() => x == y,

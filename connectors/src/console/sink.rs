@@ -46,6 +46,10 @@ pub(super) struct ConsoleFactory {
 }
 
 impl SinkFactory for ConsoleFactory {
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        vec![("kind", "console".into())]
+    }
+
     fn placement(&self) -> Placement {
         Placement::OneWorker
     }

@@ -10,7 +10,7 @@ use super::encoding::Encoding;
 use super::error::FileError;
 use super::listing::{inode, modified_us};
 use super::split::FileSplit;
-use crate::lines::{LineEnd, whole_lines};
+use crate::lines::{LineEnd, line_separator, whole_lines};
 use crate::options::{flag, invalid};
 
 const BLOCK_BYTES: usize = 1 << 20;
@@ -50,24 +50,13 @@ impl TextRules {
             _ => false,
         };
         let records = format == "csv" && flag(options, owner, "multiLine")?;
-        let line_end = match options.get("lineSep") {
+        let line_end = match line_separator(owner, format, options)? {
             None => LineEnd::Any,
             Some(value) if whole || records => {
                 let reason = "rows are not lines: remove it, or the option that says so";
-                return Err(invalid(owner, "lineSep", value, reason));
+                return Err(invalid(owner, "lineSep", &value, reason));
             }
-            Some("") => {
-                return Err(invalid(
-                    owner,
-                    "lineSep",
-                    "",
-                    "it is at least one character",
-                ));
-            }
-            Some(value) => {
-                let plain = value.replace("\\n", "\n").replace("\\r", "\r");
-                LineEnd::Just(plain.replace("\\t", "\t").into_bytes())
-            }
+            Some(separator) => LineEnd::Just(separator.into_bytes()),
         };
         let mut encoding = Encoding::Utf8;
         for name in ["charset", "encoding"] {

@@ -240,6 +240,21 @@ pub enum FileError {
         /// Its type in the schema.
         wanted: String,
     },
+    /// A column has types that have no common one.
+    #[error(
+        "column \"{column}\" of file \"{path}\" is {found}, and {known} in files before it: option \"mergeSchema\" finds no \
+         type for both; give a schema with .schema(\"name TYPE, ...\")"
+    )]
+    CannotMerge {
+        /// The file.
+        path: String,
+        /// The column.
+        column: String,
+        /// Its type in the files before.
+        known: String,
+        /// Its type in the file.
+        found: String,
+    },
     /// Arrow refused what was built.
     #[error("could not build columns from file \"{path}\"")]
     Arrow {
@@ -322,6 +337,7 @@ impl From<FileError> for FormatError {
             other => FormatError::Invalid {
                 class: match &other {
                     FileError::Missing { .. } | FileError::NoMatch { .. } => Some("PATH_NOT_FOUND"),
+                    FileError::CannotMerge { .. } => Some("CANNOT_MERGE_SCHEMAS"),
                     _ => None,
                 },
                 message: other.to_string(),

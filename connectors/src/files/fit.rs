@@ -226,6 +226,58 @@ pub(super) fn in_our_types(in_file: &Schema, format: &'static str) -> Result<Sch
     Ok(Schema::new(fields))
 }
 
+/// The columns of `known`, and behind them those that only `found` has. Of two types of a column, the one that has the
+/// values of both.
+pub(super) fn merged(known: &Schema, found: &Schema, path: &str) -> Result<Schema, FileError> {
+    match merged_fields(known.fields(), found.fields()) {
+        Ok(fields) => Ok(Schema::new(fields)),
+        Err((column, known, found)) => Err(FileError::CannotMerge {
+            path: path.into(),
+            column,
+            known: known.to_string(),
+            found: found.to_string(),
+        }),
+    }
+}
+
+/// A column and its two types.
+type Clash = (String, DataType, DataType);
+
+fn merged_fields(known: &Fields, found: &Fields) -> Result<Fields, Clash> {
+    let mut fields: Vec<FieldRef> = known.iter().map(Arc::clone).collect();
+    for field in found {
+        match root_of(known, field.name()) {
+            None => fields.push(Arc::clone(field)),
+            Some(at) => {
+                let data_type =
+                    merged_types(field.name(), known[at].data_type(), field.data_type())?;
+                let field = known[at].as_ref().clone().with_data_type(data_type);
+                fields[at] = Arc::new(field);
+            }
+        }
+    }
+    Ok(fields.into())
+}
+
+fn merged_types(name: &str, known: &DataType, found: &DataType) -> Result<DataType, Clash> {
+    let within = |known: &FieldRef, found: &FieldRef| {
+        let data_type = merged_types(name, known.data_type(), found.data_type())?;
+        Ok::<_, Clash>(Arc::new(known.as_ref().clone().with_data_type(data_type)))
+    };
+    Ok(match (known, found) {
+        (DataType::Struct(known), DataType::Struct(found)) => {
+            DataType::Struct(merged_fields(known, found)?)
+        }
+        (DataType::List(known), DataType::List(found)) => DataType::List(within(known, found)?),
+        (DataType::Map(known, sorted), DataType::Map(found, _)) => {
+            DataType::Map(within(known, found)?, *sorted)
+        }
+        _ if widens(found, known) => known.clone(),
+        _ if widens(known, found) => found.clone(),
+        _ => return Err((name.into(), known.clone(), found.clone())),
+    })
+}
+
 /// The type in which the engine holds values of a file's type.
 fn ours(found: &DataType) -> Option<DataType> {
     let renew = |field: &FieldRef| -> Option<FieldRef> {

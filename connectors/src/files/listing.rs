@@ -23,6 +23,7 @@ use super::committed::{CommittedLister, is_sink_directory};
 use super::error::FileError;
 use super::options::FileOptions;
 use super::partition;
+use super::places::Places;
 
 /// A directory time younger than this may not have moved for a file that landed after we looked.
 pub(super) const MTIME_STEP: Duration = Duration::from_millis(50);
@@ -106,8 +107,8 @@ enum Root {
 }
 
 /// One step of a pattern.
-#[derive(Debug)]
-enum Step {
+#[derive(Debug, Clone)]
+pub(super) enum Step {
     Name(String),
     Wild(Pattern),
 }
@@ -308,21 +309,18 @@ impl Lister {
         }
     }
 
-    /// Whether `path`, as far as it goes, is a place where files are looked for, or may lead to one.
+    /// Where it looks.
+    pub(super) fn places(&self) -> Places {
+        let bases = self.bases().into_iter().map(str::to_string);
+        Places {
+            bases: bases.collect(),
+            patterns: self.patterns.clone(),
+        }
+    }
+
+    /// See `Places`.
     pub(super) fn meets(&self, path: &Path) -> bool {
-        let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
-        let names = names.strip_prefix(&["/"]).unwrap_or(&names);
-        self.bases().iter().enumerate().any(|(at, base)| {
-            let base: Vec<&str> = base.split('/').filter(|name| !name.is_empty()).collect();
-            let agree = base.iter().zip(names).all(|(base, name)| base == name);
-            let steps = self.patterns.get(at).into_iter().flatten();
-            let behind = names.iter().skip(base.len());
-            agree
-                && steps.zip(behind).all(|(step, name)| match step {
-                    Step::Name(step) => step == name,
-                    Step::Wild(step) => step.matches(name),
-                })
-        })
+        self.places().meets(path)
     }
 
     /// The next listing takes nothing for unchanged.

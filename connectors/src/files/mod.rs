@@ -17,10 +17,12 @@ mod error;
 mod fit;
 mod listing;
 mod log;
+mod looking;
 mod options;
 mod orc;
 mod parquet;
 mod partition;
+mod places;
 mod reader;
 mod seen;
 mod sink;
@@ -30,6 +32,7 @@ mod split;
 mod tests;
 mod text;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -46,14 +49,16 @@ pub use options::FileOptions;
 pub use sink::{FileSinkError, sinks};
 pub use source::FileSource;
 
-use crate::json::{self, JsonDecoder, JsonInference, JsonOptions};
-use crate::lines::LineEnd;
+use crate::json::{self, JsonDecoder, JsonOptions};
 use crate::mode::ParseMode;
-use crate::options::invalid;
+use crate::options::{flag, invalid};
 use crate::time::Zone;
-use blocks::{Shape, TextRules};
+use crate::times::{self, ReadTimes, zone_of};
+use blocks::TextRules;
 use csv::CsvOptions;
 use listing::Lister;
+use looking::Looking;
+use places::Places;
 use reader::FileReader;
 use split::FileSplit;
 
@@ -96,10 +101,6 @@ struct FileFormat {
 
 const TEXT_NOT_BUILT: &[&str] = &[];
 
-const PARQUET_NOT_BUILT: &[&str] = &["mergeSchema"];
-
-const ORC_NOT_BUILT: &[&str] = &["mergeSchema"];
-
 const AVRO_NOT_BUILT: &[&str] = &[
     "avroSchema",
     "avroSchemaUrl",
@@ -116,15 +117,11 @@ const AVRO_NOT_BUILT: &[&str] = &[
 
 /// Options of which only the values that say what we do anyway are built.
 const FIXED: &[(&str, &[&str])] = &[
-    ("inferSchema", &["false"]),
-    ("unescapedQuoteHandling", &["stop_at_delimiter"]),
     // Whether a row is malformed is judged by all columns.
     ("columnPruning", &["false"]),
     ("datetimeRebaseMode", &["corrected"]),
     ("int96RebaseMode", &["corrected"]),
     ("locale", &["en-us", "en_us"]),
-    ("dateFormat", &["yyyy-mm-dd"]),
-    ("timestampFormat", &["yyyy-mm-dd't'hh:mm:ss[.sss][xxx]"]),
 ];
 
 impl FileFormat {
@@ -147,22 +144,15 @@ impl FileFormat {
         let (known, not_built): (&[&str], &[&str]) = match self.name {
             "json" => (json::KNOWN, json::NOT_BUILT),
             "csv" => (csv::KNOWN, csv::NOT_BUILT),
-            "parquet" => (&[], PARQUET_NOT_BUILT),
-            "orc" => (&["timeZone"], ORC_NOT_BUILT),
+            "parquet" => (&["mergeSchema"], &[]),
+            "orc" => (&["mergeSchema", "timeZone"], &[]),
             "avro" => (&[], AVRO_NOT_BUILT),
             _ => (&[], TEXT_NOT_BUILT),
         };
         let mut known = [options::KNOWN, known].concat();
         let fixed: &[&str] = match self.name {
-            "json" => &["locale", "dateFormat", "timestampFormat"],
-            "csv" => &[
-                "locale",
-                "inferSchema",
-                "unescapedQuoteHandling",
-                "columnPruning",
-                "dateFormat",
-                "timestampFormat",
-            ],
+            "json" => &["locale"],
+            "csv" => &["locale", "columnPruning"],
             "parquet" => &["datetimeRebaseMode", "int96RebaseMode"],
             _ => &[],
         };
@@ -171,6 +161,9 @@ impl FileFormat {
             "json" | "csv" => &["multiLine", "lineSep", "encoding", "charset"],
             _ => &[],
         });
+        if matches!(self.name, "json" | "csv") {
+            known.extend(times::KNOWN);
+        }
         known.extend(fixed);
         options.only(owner, &known, not_built)?;
         for name in fixed {
@@ -190,79 +183,22 @@ impl FileFormat {
         Ok(())
     }
 
-    fn format(&self, owner: &str, options: &Options, zone: Zone) -> Result<Format, FormatError> {
+    fn format(
+        &self,
+        owner: &str,
+        options: &Options,
+        zone: Zone,
+        zone_name: &str,
+    ) -> Result<Format, FormatError> {
+        let times = || ReadTimes::parse(owner, options, zone, zone_name);
         Ok(match self.name {
-            "json" => Format::Json(JsonOptions::parse(owner, options, zone)?),
-            "csv" => Format::Csv(CsvOptions::parse(owner, options, zone)?),
+            "json" => Format::Json(JsonOptions::parse(owner, options, times()?)?),
+            "csv" => Format::Csv(CsvOptions::parse(owner, options, times()?)?),
             "parquet" => Format::Parquet,
             "orc" => Format::Orc,
             "avro" => Format::Avro,
             _ => Format::Text,
         })
-    }
-
-    /// The schema of a batch read that was given none. The first file tells it, but for JSON, which is
-    /// read whole.
-    fn look_into(
-        &self,
-        path: &str,
-        options: &FileOptions,
-        format: &Format,
-        rules: &TextRules,
-    ) -> Result<Schema, FormatError> {
-        let mut inference = match format {
-            Format::Json(options) => Some(JsonInference::new(options.clone())),
-            _ => None,
-        };
-        for found in Lister::new(path, options)?.list_all()? {
-            let split = &FileSplit::of(&found, false)[0];
-            let Some(file) = blocks::open(split, options.ignore_missing)? else {
-                continue;
-            };
-            match format {
-                Format::Parquet | Format::Orc | Format::Avro if split.size == 0 => continue,
-                Format::Parquet => return Ok(parquet::schema_of(file, &split.path)?),
-                Format::Orc => return Ok(orc::schema_of(file, &split.path)?),
-                Format::Avro => return Ok(avro::schema_of(file, split)?),
-                Format::Text | Format::Json(_) | Format::Csv(_) => {}
-            }
-            let mut blocks = blocks::Blocks::new(file, split, rules)?;
-            if let Format::Csv(csv) = format
-                && let Some(schema) = csv.schema_of(blocks.lines()?)
-            {
-                return Ok(schema);
-            }
-            let Some(inference) = &mut inference else {
-                continue;
-            };
-            loop {
-                let lines = blocks.lines()?;
-                if lines.is_empty() {
-                    break;
-                }
-                let bytes = lines.len();
-                let looked = match &rules.shape {
-                    Shape::Lines(LineEnd::Any) => inference.look_at(lines),
-                    Shape::Lines(end) => end
-                        .lines(lines)
-                        .try_for_each(|line| inference.look_at_text(line)),
-                    Shape::Records | Shape::Whole => inference.look_at_text(lines),
-                };
-                looked.map_err(|source| FormatError::Invalid {
-                    message: format!("file \"{}\": {source}", split.path),
-                    class: None,
-                })?;
-                blocks.consume(bytes);
-            }
-        }
-        inference
-            .and_then(|inference| inference.schema())
-            .ok_or_else(|| FormatError::Invalid {
-                message: format!(
-                    "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
-                ),
-                class: Some("UNABLE_TO_INFER_SCHEMA"),
-            })
     }
 }
 
@@ -287,14 +223,9 @@ impl SourceFormat for FileFormat {
             None => request.options.required(&owner, "path")?.to_string(),
         };
         let options = FileOptions::parse(&owner, &request)?;
-        let name = request
-            .options
-            .get("timeZone")
-            .unwrap_or(&request.time_zone);
-        let zone = Zone::parse(name)
-            .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
+        let (zone, name) = zone_of(&owner, &request.options, &request.time_zone)?;
         let rules = TextRules::parse(&owner, self.name, &request.options)?;
-        let format = match self.format(&owner, &request.options, zone)? {
+        let format = match self.format(&owner, &request.options, zone, name)? {
             Format::Csv(csv) => {
                 Format::Csv(csv.shaped(&rules.shape, options.bad_records.is_some()))
             }
@@ -341,7 +272,11 @@ impl SourceFormat for FileFormat {
                     class: Some("_LEGACY_ERROR_TEMP_2048"),
                 });
             }
-            (None, format) => nullable(&self.look_into(&path, &options, format, &rules)?),
+            (None, format) => {
+                let merges = flag(&request.options, &owner, "mergeSchema")?;
+                let looking = Looking::new(format, merges);
+                nullable(&looking.look_into(&path, &options, &rules)?)
+            }
         };
         // Columns that directories tell come behind; a stream knows those that are there when it is described.
         let directories = lister.directories()?;
@@ -365,6 +300,7 @@ impl SourceFormat for FileFormat {
             Format::Text | Format::Parquet | Format::Orc | Format::Avro => {}
         }
         Ok(Arc::new(FileFactory {
+            places: lister.places(),
             config: Arc::new(FileConfig {
                 connector: self.name,
                 path,
@@ -381,6 +317,7 @@ impl SourceFormat for FileFormat {
 
 struct FileFactory {
     config: Arc<FileConfig>,
+    places: Places,
 }
 
 impl SourceFactory for FileFactory {
@@ -393,6 +330,10 @@ impl SourceFactory for FileFactory {
             Ok(source) => Ok(Box::new(source)),
             Err(error) => Err(error.of_source(self.config.connector)),
         }
+    }
+
+    fn meets(&self, directory: &Path) -> bool {
+        self.places.meets(directory)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

@@ -23,7 +23,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::object::Object;
 use super::scan::{Cursor, Number, Scan, Start, Text, unescape};
 use crate::number::{parse_decimal, parse_i64};
-use crate::time::{Zone, parse_date, parse_timestamp, parse_timestamp_ntz};
+use crate::times::ReadTimes;
 
 /// A value that has not the type of its column.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub(super) struct BadValue {
 
 /// What reading a value needs besides the text.
 pub(super) struct Context {
-    pub(super) zone: Zone,
+    pub(super) times: ReadTimes,
     /// Strings like `"NaN"` are numbers.
     pub(super) not_finite: bool,
     /// The first bad value of the row.
@@ -375,7 +375,8 @@ impl Column {
             Values::Timestamp(values) => {
                 let us = match start {
                     Start::String => {
-                        parse_timestamp(string(cursor, &mut context.scratch)?, &context.zone)
+                        let text = string(cursor, &mut context.scratch)?;
+                        context.times.timestamp(text)
                     }
                     Start::Number => {
                         let number = cursor.number()?;
@@ -387,7 +388,10 @@ impl Column {
             }
             Values::TimestampNtz(values) => {
                 let us = match start {
-                    Start::String => parse_timestamp_ntz(string(cursor, &mut context.scratch)?),
+                    Start::String => {
+                        let text = string(cursor, &mut context.scratch)?;
+                        context.times.timestamp_ntz(text)
+                    }
                     _ => skip(cursor, depth)?,
                 };
                 push(values, us)
@@ -397,8 +401,12 @@ impl Column {
                     // Spark 1.5 wrote dates as day numbers, and Spark still reads them.
                     Start::String => {
                         let text = string(cursor, &mut context.scratch)?;
-                        parse_date(text)
-                            .or_else(|| parse_i64(text).and_then(|days| days.try_into().ok()))
+                        let free = context.times.dates_are_free();
+                        context.times.date(text).or_else(|| {
+                            parse_i64(text)
+                                .filter(|_| free)
+                                .and_then(|days| days.try_into().ok())
+                        })
                     }
                     _ => skip(cursor, depth)?,
                 };

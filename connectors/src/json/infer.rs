@@ -12,7 +12,7 @@ use super::scan::{Cursor, Malformed, Scan, Start, unescape};
 use super::{JsonError, JsonOptions};
 use crate::lines::Lines;
 use crate::mode::ParseMode;
-use crate::time::parse_timestamp;
+use crate::sample;
 
 /// What is known of a value so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +57,7 @@ impl JsonInference {
     /// Looks at one text, wherever lines end in it.
     pub fn look_at_text(&mut self, text: &[u8]) -> Result<(), JsonError> {
         self.lines += 1;
-        if !self.is_sampled() {
+        if !sample::takes(self.lines, self.options.sampling_ratio) {
             return Ok(());
         }
         let mut cursor = Cursor::new(text, self.options.dialect(true));
@@ -73,17 +73,6 @@ impl JsonInference {
             }
         }
         Ok(())
-    }
-
-    /// Whether this line is looked at. It is the same each time, and lines that are near do not share their luck.
-    fn is_sampled(&self) -> bool {
-        let ratio = self.options.sampling_ratio;
-        // The finalizer of SplitMix64.
-        let mixed = self.lines.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let mixed = mixed ^ (mixed >> 31);
-        ratio >= 1.0 || (mixed as f64) < ratio * (u64::MAX as f64)
     }
 
     /// The schema so far; `None` if no field was seen.
@@ -215,7 +204,7 @@ fn string_shape(text: &[u8], options: &JsonOptions) -> Shape {
             return shape;
         }
     }
-    match options.infer_timestamp && parse_timestamp(text, &options.zone).is_some() {
+    match options.infer_timestamp && options.times.timestamp(text).is_some() {
         true => Shape::Timestamp,
         false => Shape::String,
     }

@@ -162,7 +162,7 @@ impl JsonDecoder {
             root,
             corrupt,
             context: Context {
-                zone: options.zone,
+                times: options.times.clone(),
                 not_finite: options.allow_non_numeric_numbers,
                 bad: None,
                 scratch: Vec::new(),

@@ -4,8 +4,10 @@ use highwater_engine::options::{OptionError, Options};
 
 use super::scan::Dialect;
 use crate::mode::ParseMode;
-use crate::options::{flag, flag_or, invalid};
+use crate::options::{flag, flag_or};
+use crate::sample;
 use crate::time::Zone;
+use crate::times::ReadTimes;
 
 /// How JSON is read.
 #[derive(Debug, Clone)]
@@ -14,8 +16,8 @@ pub struct JsonOptions {
     pub mode: ParseMode,
     /// The name of the column that gets the text of bad rows, if the schema has it.
     pub column_name_of_corrupt_record: String,
-    /// Where timestamps without a zone were written.
-    pub zone: Zone,
+    /// How dates and timestamps are read.
+    pub times: ReadTimes,
     /// Strings and names may be in single quotes.
     pub allow_single_quotes: bool,
     /// `NaN` and `Infinity` are numbers.
@@ -47,7 +49,7 @@ impl Default for JsonOptions {
         JsonOptions {
             mode: ParseMode::Permissive,
             column_name_of_corrupt_record: "_corrupt_record".into(),
-            zone: Zone::UTC,
+            times: ReadTimes::of_zone(Zone::UTC),
             allow_single_quotes: true,
             allow_non_numeric_numbers: true,
             allow_comments: false,
@@ -68,7 +70,6 @@ impl Default for JsonOptions {
 pub(crate) const KNOWN: &[&str] = &[
     "mode",
     "columnNameOfCorruptRecord",
-    "timeZone",
     "allowSingleQuotes",
     "allowNonNumericNumbers",
     "allowComments",
@@ -85,11 +86,9 @@ pub(crate) const KNOWN: &[&str] = &[
 
 /// Names of the model that are not built.
 pub(crate) const NOT_BUILT: &[&str] = &[
-    "timestampNTZFormat",
     "timeFormat",
     "singleVariantColumn",
     "useUnsafeRow",
-    "enableDateTimeParsingFallback",
     "maxNestingDepth",
     "maxNumLen",
     "maxStringLen",
@@ -97,25 +96,15 @@ pub(crate) const NOT_BUILT: &[&str] = &[
 
 impl JsonOptions {
     /// Reads options by name; `owner` is told in errors.
-    pub fn parse(owner: &str, options: &Options, zone: Zone) -> Result<Self, OptionError> {
+    pub fn parse(owner: &str, options: &Options, times: ReadTimes) -> Result<Self, OptionError> {
         let defaults = JsonOptions::default();
         let flag = |name| flag(options, owner, name);
-        let sampling_ratio = match options.get("samplingRatio") {
-            None => defaults.sampling_ratio,
-            Some(value) => match value.trim().parse() {
-                Ok(ratio) if ratio > 0.0 && ratio <= 1.0 => ratio,
-                _ => {
-                    let reason = "it is a number above 0 and up to 1";
-                    return Err(invalid(owner, "samplingRatio", value, reason));
-                }
-            },
-        };
         Ok(JsonOptions {
             mode: options.parse(owner, "mode")?.unwrap_or_default(),
             column_name_of_corrupt_record: options
                 .get("columnNameOfCorruptRecord")
                 .map_or(defaults.column_name_of_corrupt_record, str::to_string),
-            zone,
+            times,
             allow_single_quotes: flag_or(options, owner, "allowSingleQuotes", true)?,
             allow_non_numeric_numbers: flag_or(options, owner, "allowNonNumericNumbers", true)?,
             allow_comments: flag("allowComments")?,
@@ -127,7 +116,7 @@ impl JsonOptions {
             prefers_decimal: flag("prefersDecimal")?,
             drop_field_if_all_null: flag("dropFieldIfAllNull")?,
             infer_timestamp: flag("inferTimestamp")?,
-            sampling_ratio,
+            sampling_ratio: sample::ratio(owner, options)?,
         })
     }
 

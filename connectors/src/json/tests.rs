@@ -324,7 +324,7 @@ fn each_option_changes_what_is_json() {
         "a=1!",
     );
     check_option(
-        |o| o.zone = Zone::parse("+02:00").unwrap(),
+        |o| o.times.zone = Zone::parse("+02:00").unwrap(),
         r#"{"t":"2024-01-05T10:00:00"}"#,
         "t=2024-01-05T10:00:00Z",
         "t=2024-01-05T08:00:00Z",

@@ -205,11 +205,14 @@ pub(crate) fn argument(function: &str, nth: usize, arg: Typed, to: &DataType) ->
     Err(unexpected(function, nth, &arg, &type_sql(to)))
 }
 
+/// Which of the arguments, in words.
+pub(crate) fn ordinal(nth: usize) -> &'static str {
+    let words = ["first", "second", "third", "fourth", "fifth"];
+    words.get(nth).copied().unwrap_or("next")
+}
+
 pub(crate) fn unexpected(function: &str, nth: usize, arg: &Typed, wanted: &str) -> QueryError {
-    let ordinal = ["first", "second", "third", "fourth", "fifth"]
-        .get(nth)
-        .copied()
-        .unwrap_or("next");
+    let ordinal = ordinal(nth);
     let message = format!(
         "Cannot resolve \"{function}\" due to data type mismatch: The {ordinal} parameter requires the \"{wanted}\" type, however the argument has the type \"{}\"",
         type_sql(&arg.data_type)

@@ -347,7 +347,7 @@ pub trait Catalog {
     fn table(&self, name: &[String], stream: bool) -> Result<Option<LogicalPlan>, QueryError>;
 }
 
-/// Settings that change what a query means.
+/// Settings that change what a query means, and what it tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conf {
     /// The session time zone: how timestamps are written and read as text and cut into days.
@@ -358,6 +358,10 @@ pub struct Conf {
     pub no_data_epochs: bool,
     /// How the watermarks of several streams combine.
     pub watermark_policy: WatermarkPolicy,
+    /// How many of its progress reports a query keeps.
+    pub progress_reports: usize,
+    /// How often a query with nothing to do tells its listeners, in milliseconds.
+    pub idle_event_ms: u64,
 }
 
 /// How the watermarks of several streams combine.
@@ -376,6 +380,8 @@ impl Default for Conf {
             case_sensitive: false,
             no_data_epochs: true,
             watermark_policy: WatermarkPolicy::Min,
+            progress_reports: 100,
+            idle_event_ms: 10_000,
         }
     }
 }

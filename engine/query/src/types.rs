@@ -223,7 +223,7 @@ impl<'t> Ddl<'t> {
             + 1;
         QueryError::new(
             "PARSE_SYNTAX_ERROR",
-            format!("syntax error at or near {found}: expected {wanted}"),
+            format!("Syntax error at or near {found}: expected {wanted}"),
         )
         .at(Some(Place { line, column }))
     }
@@ -485,7 +485,7 @@ mod tests {
         let error = |ddl: &str| parse_schema(ddl).unwrap_err().to_string();
         assert_eq!(
             error("a int b"),
-            "[PARSE_SYNTAX_ERROR] syntax error at or near 'b': expected ',' or the end of the schema (line 1, column 7)"
+            "[PARSE_SYNTAX_ERROR] Syntax error at or near 'b': expected ',' or the end of the schema (line 1, column 7)"
         );
         assert_eq!(
             error("a\n  foo"),

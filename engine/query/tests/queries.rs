@@ -315,11 +315,11 @@ fn errors_say_what_and_where() {
     );
     fails(
         "SELECT id FROM t WHERE",
-        "[PARSE_SYNTAX_ERROR] syntax error at end of input: expected an expression",
+        "[PARSE_SYNTAX_ERROR] Syntax error at or near end of input: expected an expression",
     );
     fails(
         "SELECT id FRM t x",
-        "[PARSE_SYNTAX_ERROR] syntax error at or near 't' (line 1, column 15)",
+        "[PARSE_SYNTAX_ERROR] Syntax error at or near 't' (line 1, column 15)",
     );
     fails(
         "SELECT id, count(*) FROM t",

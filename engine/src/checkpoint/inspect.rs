@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::manifest::{self, Manifest};
 use super::store::{ObjectStores, open};
-use super::{CheckpointError, log, metadata};
+use super::{CheckpointError, generation, log, metadata};
 
 /// What a checkpoint directory holds, and what a restart would do.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct CheckpointSummary {
     pub id: String,
     /// How often the query was started.
     pub generation: u64,
+    /// Workers and processes of the newest run.
+    pub size: Option<(usize, usize)>,
     /// The epoch of the checkpoint that a restart would load.
     pub checkpoint: Option<u64>,
     /// Where each source stood then: its description and its offset.
@@ -43,7 +45,18 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
     };
     let numbers = store.list("generations")?;
     let numbers = numbers.iter().filter_map(|(name, _)| name.parse().ok());
+    let started = numbers.max().unwrap_or(0);
     let mut damaged = Vec::new();
+    let newest = match started {
+        0 => None,
+        number => match generation(store, number) {
+            Ok(newest) => Some(newest),
+            Err(error) => {
+                damaged.push(crate::error::error_chain(&error));
+                None
+            }
+        },
+    };
     let mut loaded: Option<Manifest> = None;
     for epoch in manifest::epochs(store)?.into_iter().rev() {
         match manifest::load(store, epoch).and_then(|found| {
@@ -71,7 +84,8 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
     Ok(CheckpointSummary {
         location: store.location().into(),
         id: metadata.id,
-        generation: numbers.max().unwrap_or(0),
+        generation: started,
+        size: newest.map(|newest| (newest.workers, newest.processes)),
         checkpoint,
         offsets: sources
             .map(|source| (source.description.clone(), source.at.0.to_string()))
@@ -91,11 +105,15 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
 impl fmt::Display for CheckpointSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "checkpoint {}", self.location)?;
-        writeln!(
+        write!(
             f,
             "query      {}, started {} times",
             self.id, self.generation
         )?;
+        if let Some((workers, processes)) = self.size {
+            write!(f, ", last with -w {workers} -n {processes}")?;
+        }
+        writeln!(f)?;
         for text in &self.damaged {
             writeln!(f, "damaged    {text}")?;
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use highwater_operators::arrangement::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::seal::{sealed, unsealed};
 use super::store::Store;
 use super::{CheckpointError, FORMAT};
 use crate::source::{Offset, Source};
@@ -136,42 +137,15 @@ impl Manifest {
             .map(|segment| &segment.file)
             .chain(runs.map(|run| &run.file))
     }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut text = serde_json::to_string(self).expect("a manifest is plain data");
-        let crc32 = crc32fast::hash(text.as_bytes());
-        text.push_str(&format!("\n{{\"crc32\":{crc32}}}\n"));
-        text.into_bytes()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Trailer {
-            crc32: u32,
-        }
-        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-        let (body, trailer) = text.split_once('\n').ok_or("it ends early")?;
-        let trailer: Trailer = serde_json::from_str(trailer).map_err(|error| error.to_string())?;
-        if crc32fast::hash(body.as_bytes()) != trailer.crc32 {
-            return Err("its checksum is wrong".into());
-        }
-        serde_json::from_str(body).map_err(|error| error.to_string())
-    }
 }
 
 /// Reads the manifest of `epoch`.
 pub(crate) fn load(store: &dyn Store, epoch: u64) -> Result<Manifest, CheckpointError> {
     let name = Manifest::name(epoch);
-    let damaged = |reason: String| CheckpointError::Damaged {
+    unsealed(store, &name)?.ok_or_else(|| CheckpointError::Damaged {
         path: format!("{}/{name}", store.location()),
-        reason,
-    };
-    let bytes = store
-        .get(&name)?
-        .ok_or_else(|| damaged("it is missing".into()))?;
-    let manifest = Manifest::from_bytes(&bytes).map_err(damaged)?;
-    super::check_version(store, &name, manifest.version)?;
-    Ok(manifest)
+        reason: "it is missing".into(),
+    })
 }
 
 /// The epochs of all manifests, ascending.
@@ -222,7 +196,7 @@ pub(crate) fn verify(store: &dyn Store, manifest: &Manifest) -> Result<(), Check
 /// The newest manifest whose files are all whole, if there is one. A damaged one is told, and the one before is used;
 /// if there is none before, that is an error.
 pub(crate) fn newest_good(store: &dyn Store) -> Result<Option<Manifest>, CheckpointError> {
-    let mut first_error = None;
+    let mut errors = Vec::new();
     for epoch in epochs(store)?.into_iter().rev() {
         let checked = load(store, epoch).and_then(|manifest| {
             verify(store, &manifest)?;
@@ -230,21 +204,23 @@ pub(crate) fn newest_good(store: &dyn Store) -> Result<Option<Manifest>, Checkpo
         });
         match checked {
             Ok(manifest) => {
-                if let Some(error) = &first_error {
+                for (file, skipped, reason) in errors {
                     tracing::warn!(
-                        "{}; the query goes on from the checkpoint of epoch {epoch}",
-                        crate::error::error_chain(error)
+                        file,
+                        "damaged checkpoint file \"{file}\": {reason}; the checkpoint of epoch {skipped} is not used, \
+                         the query goes on from that of epoch {epoch}"
                     );
                 }
                 return Ok(Some(manifest));
             }
-            Err(error @ CheckpointError::Damaged { .. }) => {
-                first_error.get_or_insert(error);
-            }
+            Err(CheckpointError::Damaged { path, reason }) => errors.push((path, epoch, reason)),
             Err(error) => return Err(error),
         }
     }
-    first_error.map_or(Ok(None), Err)
+    match errors.into_iter().next() {
+        Some((path, _, reason)) => Err(CheckpointError::Damaged { path, reason }),
+        None => Ok(None),
+    }
 }
 
 /// The manifests of one query, and the files they keep.
@@ -419,7 +395,7 @@ impl Shelf {
             state,
         };
         let name = Manifest::name(epoch);
-        if !self.store.put_new(&name, &manifest.to_bytes())? {
+        if !self.store.put_new(&name, &sealed(&manifest))? {
             return Err(CheckpointError::OtherWriter {
                 path: format!("{}/{name}", self.store.location()),
             });

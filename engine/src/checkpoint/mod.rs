@@ -16,6 +16,8 @@
 mod inspect;
 mod log;
 mod manifest;
+mod seal;
+mod shape;
 mod store;
 mod upload;
 
@@ -29,11 +31,12 @@ use serde::{Deserialize, Serialize};
 pub use inspect::{CheckpointSummary, inspect};
 pub(crate) use log::{CommitRecord, EpochRecord, Log, Logged};
 pub(crate) use manifest::{Manifest, MarksRecord, Shelf, SourceState, load, read_segment};
+pub(crate) use shape::{Computed, OperatorShape, PlanShape};
 pub(crate) use store::{ObjectStores, Store, open};
 pub(crate) use upload::{Uploaded, Uploader, restore};
 
-/// The format of everything here. A reader refuses what is newer.
-const FORMAT: u32 = 1;
+/// The format of everything here. A reader refuses what is newer. From 2 on every file has a checksum.
+const FORMAT: u32 = 2;
 
 /// What can go wrong with a checkpoint directory.
 #[derive(Debug, thiserror::Error)]
@@ -124,91 +127,6 @@ pub enum CheckpointError {
     },
 }
 
-/// What must not change between two runs of a query.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PlanShape {
-    /// The kind of each source ("FileStreamSource").
-    pub(crate) sources: Vec<String>,
-    /// What each source reads. It may move, but not change places with another.
-    #[serde(default)]
-    pub(crate) inputs: Vec<String>,
-    /// Each operator with state: its name, and what its state holds.
-    pub(crate) operators: Vec<OperatorShape>,
-    /// The grids of the query's windows: what the times in the state mean.
-    #[serde(default)]
-    pub(crate) windows: Vec<String>,
-}
-
-/// What an operator's state holds, in words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct OperatorShape {
-    pub(crate) name: String,
-    pub(crate) state: String,
-}
-
-impl PlanShape {
-    /// What differs from an earlier shape, if anything does.
-    fn difference(&self, before: &PlanShape) -> Option<String> {
-        if self.sources != before.sources {
-            return Some(format!(
-                "it read {} and now reads {}",
-                list(&before.sources),
-                list(&self.sources)
-            ));
-        }
-        let sorted = |names: &[String]| {
-            let mut names = names.to_vec();
-            names.sort();
-            names
-        };
-        if self.inputs != before.inputs && sorted(&self.inputs) == sorted(&before.inputs) {
-            return Some(format!(
-                "it read {} in this order, and now reads {}",
-                list(&before.inputs),
-                list(&self.inputs)
-            ));
-        }
-        if self.windows != before.windows {
-            return Some(format!(
-                "it had windows {} and now has {}",
-                list(&before.windows),
-                list(&self.windows)
-            ));
-        }
-        for old in &before.operators {
-            match self.operators.iter().find(|new| new.name == old.name) {
-                None => {
-                    return Some(format!(
-                        "it had an operator with state, {} {}, that is gone",
-                        old.name, old.state
-                    ));
-                }
-                Some(new) if new.state != old.state => {
-                    return Some(format!(
-                        "the state of {} was {}, and is now {}",
-                        old.name, old.state, new.state
-                    ));
-                }
-                Some(_) => {}
-            }
-        }
-        let added = |new: &&OperatorShape| before.operators.iter().all(|old| old.name != new.name);
-        self.operators.iter().find(added).map(|new| {
-            format!(
-                "it has a new operator with state, {} {}",
-                new.name, new.state
-            )
-        })
-    }
-}
-
-fn list(names: &[String]) -> String {
-    match names {
-        [] => "nothing".into(),
-        names => names.join(", "),
-    }
-}
-
 #[derive(Serialize, Deserialize)]
 struct Metadata {
     version: u32,
@@ -223,6 +141,16 @@ struct GenerationRecord {
     run_id: String,
     workers: usize,
     processes: usize,
+}
+
+/// A run as it took the directory.
+fn generation(store: &dyn Store, number: u64) -> Result<GenerationRecord, CheckpointError> {
+    let name = format!("generations/{number}");
+    let record = seal::unsealed(store, &name)?;
+    record.ok_or_else(|| CheckpointError::Damaged {
+        path: format!("{}/{name}", store.location()),
+        reason: "it is missing".into(),
+    })
 }
 
 /// A checkpoint directory that one run has taken.
@@ -290,7 +218,7 @@ impl Checkpoint {
                 id: self.id.clone(),
                 plan: plan.clone(),
             };
-            if !store.put_new("metadata", &json(&metadata))? {
+            if !store.put_new("metadata", &seal::sealed(&metadata))? {
                 return Err(CheckpointError::OtherWriter {
                     path: format!("{}/metadata", store.location()),
                 });
@@ -330,6 +258,10 @@ impl Checkpoint {
                 numbers.push(number);
             }
         }
+        if last > 0 {
+            // Nobody needs what is in it; but a directory in which it is torn has seen worse.
+            generation(self.store.as_ref(), last)?;
+        }
         let generation = last + 1;
         let record = GenerationRecord {
             version: FORMAT,
@@ -338,7 +270,7 @@ impl Checkpoint {
             processes,
         };
         let name = format!("generations/{generation}");
-        if !self.store.put_new(&name, &json(&record))? {
+        if !self.store.put_new(&name, &seal::sealed(&record))? {
             return Err(CheckpointError::OtherWriter {
                 path: format!("{}/{name}", self.store.location()),
             });
@@ -352,23 +284,8 @@ impl Checkpoint {
     }
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(value).expect("plain data");
-    bytes.push(b'\n');
-    bytes
-}
-
 fn metadata(store: &dyn Store) -> Result<Option<Metadata>, CheckpointError> {
-    let Some(bytes) = store.get("metadata")? else {
-        return Ok(None);
-    };
-    let damaged = |error: serde_json::Error| CheckpointError::Damaged {
-        path: format!("{}/metadata", store.location()),
-        reason: error.to_string(),
-    };
-    let metadata: Metadata = serde_json::from_slice(&bytes).map_err(damaged)?;
-    check_version(store, "metadata", metadata.version)?;
-    Ok(Some(metadata))
+    seal::unsealed(store, "metadata")
 }
 
 fn check_version(store: &dyn Store, name: &str, found: u32) -> Result<(), CheckpointError> {

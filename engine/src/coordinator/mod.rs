@@ -29,7 +29,7 @@ use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Recovered, Upload
 use crate::dataflow::{Feed, Order, Report, Staged};
 use crate::error::error_chain;
 use crate::plan::Observed;
-use crate::progress::{Meter, Phase};
+use crate::progress::{Meter, Phase, stopwatch_us};
 use crate::query::QueryShared;
 use crate::sink::Sink;
 use crate::source::{Offset, Planned, Source, Split};
@@ -594,11 +594,12 @@ impl Coordinator {
     /// Commits what can be committed, and publishes a checkpoint that is whole.
     fn advance(&mut self) -> Result<(), String> {
         while let Some(run) = self.runs.ready() {
+            let begun_us = stopwatch_us();
             crate::failpoint::reach("commit.before");
             for sink in &mut self.sinks {
                 retried(|| sink.commit(run.first..=run.last, &run.receipts))?;
             }
-            self.meter.added(run.last);
+            self.meter.added(run.last, begun_us);
             crate::failpoint::reach("commit.after");
             let rows = run.receipts.iter().map(|receipt| receipt.rows).sum();
             self.query.add_committed(run.last + 1 - run.first, rows);

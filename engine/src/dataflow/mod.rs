@@ -8,7 +8,7 @@ mod write;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -18,7 +18,9 @@ use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::Budget;
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
-use highwater_operators::{Failure, OperatorError, Rows, exchange, observe, stage};
+use highwater_operators::{
+    Failure, OperatorError, Rows, exchange, join, observe, order, regroup, stage,
+};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::{ProbeHandle, Stream};
@@ -27,7 +29,7 @@ use timely::worker::Worker;
 pub(crate) use orders::{Feed, FeedInput, Order, feed};
 pub(crate) use write::{Report, Staged};
 
-use crate::checkpoint::{self, Manifest, MarksRecord, Store, Uploader};
+use crate::checkpoint::{self, CheckpointError, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
 use crate::plan::{Compiled, Node};
@@ -35,6 +37,7 @@ use crate::progress::stopwatch_us;
 use crate::query::QueryShared;
 use crate::sink::{Placement, SinkFactory};
 use crate::source::Reader;
+use crate::workers::lock;
 
 /// Everything that building a query's dataflow needs; the same in every process but for the coordinator's ends.
 pub(crate) struct Blueprint {
@@ -53,6 +56,8 @@ pub(crate) struct Blueprint {
     pub(crate) budget: Arc<Budget>,
     /// How the watermarks of several streams combine.
     pub(crate) policy: Policy,
+    /// The checkpoint to load, once one worker of this process has read it.
+    pub(crate) manifest: Mutex<Option<Arc<Manifest>>>,
 }
 
 /// Where a query begins: decided in the coordinator's process, told to all workers as text.
@@ -83,16 +88,11 @@ impl Blueprint {
             let meters = Meters::new(index, stopwatch_us);
             let first_epoch = beginning.first_epoch;
             let fail = |error: String| failure.set(first_epoch, OperatorError::Other(error));
-            let manifest = match (&self.store, beginning.checkpoint) {
-                (Some(store), Some(epoch)) => match checkpoint::load(store.as_ref(), epoch) {
-                    Ok(manifest) => Some(Rc::new(manifest)),
-                    Err(error) => {
-                        fail(error_chain(&error));
-                        None
-                    }
-                },
-                _ => None,
-            };
+            let manifest = self.manifest(beginning.checkpoint);
+            let manifest = manifest.unwrap_or_else(|error| {
+                fail(error_chain(&error));
+                None
+            });
             let query = Arc::clone(&self.query);
             let feed = self.feed.clone().filter(|_| index == 0);
             let registry = save::Registry::default();
@@ -159,6 +159,18 @@ impl Blueprint {
             write::collect(sayings, marks, first_epoch, coordinator)
         })
     }
+
+    /// The checkpoint after `epoch`, read once for all workers of this process.
+    fn manifest(&self, epoch: Option<u64>) -> Result<Option<Arc<Manifest>>, CheckpointError> {
+        let (Some(store), Some(epoch)) = (&self.store, epoch) else {
+            return Ok(None);
+        };
+        let mut read = lock(&self.manifest);
+        if read.as_ref().is_none_or(|known| known.epoch != epoch) {
+            *read = Some(Arc::new(checkpoint::load(store.as_ref(), epoch)?));
+        }
+        Ok(read.clone())
+    }
 }
 
 /// A plan on its way to operators.
@@ -169,7 +181,7 @@ struct Render<'a, 's> {
     meters: Meters,
     registry: save::Registry,
     first_epoch: u64,
-    manifest: Option<Rc<Manifest>>,
+    manifest: Option<Arc<Manifest>>,
     marks: Option<MarksRecord>,
     followed: RefCell<Followed<'s>>,
     /// All watermarks together, once all are followed.
@@ -234,7 +246,7 @@ impl<'s> Render<'_, 's> {
     fn state(&self, name: &str) -> State {
         let read = match (&self.manifest, &self.blueprint.store) {
             (Some(manifest), Some(store)) => {
-                let (manifest, store) = (Rc::clone(manifest), Arc::clone(store));
+                let (manifest, store) = (Arc::clone(manifest), Arc::clone(store));
                 let (name, place) = (name.to_string(), self.place);
                 let budget = Arc::clone(&self.blueprint.budget);
                 let read: ReadState = Rc::new(move |values: &SchemaRef| {
@@ -292,6 +304,35 @@ impl<'s> Render<'_, 's> {
                     arrangement: aggregated.arrangement,
                 });
                 aggregated.rows
+            }
+            Node::Regroup { input, regroup, .. } => {
+                let state = State {
+                    meter: self.meters.operator("stateStoreSave"),
+                    ..self.state(&regroup.name)
+                };
+                let snapshots = state.snapshots.clone();
+                let regrouped = regroup::regroup(
+                    self.node(input),
+                    regroup.as_ref().clone(),
+                    self.watermarks.clone(),
+                    state,
+                    failure,
+                );
+                self.registry.borrow_mut().push(save::Stateful {
+                    name: regroup.name.clone(),
+                    snapshots,
+                    arrangement: regrouped.arrangement,
+                });
+                regrouped.rows
+            }
+            Node::Order { input, order } => order::order(
+                self.node(input),
+                order.as_ref().clone(),
+                self.first_epoch,
+                failure,
+            ),
+            Node::Lookup { input, how, .. } => {
+                join::lookup(self.node(input), how.as_ref().clone(), failure)
             }
             Node::Observe { input, observed } => observe::observe(
                 self.node(input),

@@ -19,7 +19,7 @@ use highwater_operators::stage::{Expose, Step};
 use highwater_query::{Observe, TimeWindow, Watermark, node_of};
 
 use super::want::Want;
-use super::{Node, Observed, SourceUse, WatermarkUse, event_time, modes, pushdown};
+use super::{Node, Observed, SourceUse, Statics, WatermarkUse, event_time, modes, pushdown};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -57,7 +57,11 @@ pub(crate) fn is_streaming(plan: &LogicalPlan) -> bool {
 }
 
 /// Compiles `plan` for output in `mode`.
-pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, Error> {
+pub(crate) fn compile(
+    plan: &LogicalPlan,
+    mode: OutputMode,
+    statics: &dyn Statics,
+) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
@@ -74,13 +78,18 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
         )
         .map_err(Error::run)?;
     let mut compiler = Compiler {
+        statics,
         sources: Vec::new(),
         watermarks: Vec::new(),
         ordered: wants_order(&optimized)?,
         aggregations: 0,
+        regroups: 0,
         observed: Vec::new(),
     };
-    let mut root = compiler.node(&optimized, Want::of(mode))?;
+    let mut root = match mode {
+        OutputMode::Complete => compiler.whole(&optimized)?,
+        _ => compiler.node(&optimized, Want::of(mode))?,
+    };
     if root.edge().signed && mode != OutputMode::Changes {
         return Err(Error::refused(
             "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
@@ -112,7 +121,12 @@ pub(crate) fn compile(plan: &LogicalPlan, mode: OutputMode) -> Result<Compiled, 
 pub(crate) fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
     let mut ordered = false;
     let mut failed = None;
+    let streaming = is_streaming(plan);
     let _ = plan.apply_with_subqueries(|node| {
+        // The static parts of a streaming plan are DataFusion's.
+        if streaming && !is_streaming(node) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
         if let LogicalPlan::Aggregate(aggregate) = node {
             match lowered(aggregate) {
                 Ok(calls) => ordered |= calls.iter().any(|call| needs_order(&call.function)),
@@ -174,18 +188,20 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
         .collect()
 }
 
-struct Compiler {
+pub(super) struct Compiler<'a> {
+    pub(super) statics: &'a dyn Statics,
     sources: Vec<SourceUse>,
     watermarks: Vec<WatermarkUse>,
-    ordered: bool,
+    pub(super) ordered: bool,
     aggregations: usize,
+    pub(super) regroups: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
 }
 
-impl Compiler {
+impl Compiler<'_> {
     /// The node for `plan`, whose rows come out as `want` says.
-    fn node(&mut self, plan: &LogicalPlan, want: Want) -> Result<Node, Error> {
+    pub(super) fn node(&mut self, plan: &LogicalPlan, want: Want) -> Result<Node, Error> {
         if let Some(watermark) = node_of::<Watermark>(plan) {
             return self.watermark(watermark, want);
         }
@@ -306,7 +322,9 @@ impl Compiler {
             }
             LogicalPlan::Aggregate(aggregate) => {
                 let input = self.node(&aggregate.input, want.below_state())?;
-                self.appends(&input)?;
+                if input.edge().signed {
+                    return self.aggregate_anew(input, aggregate, want);
+                }
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
@@ -323,29 +341,28 @@ impl Compiler {
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let schema = arrow_schema(input.schema());
                 let node = self.node(input, want.below_state())?;
-                self.appends(&node)?;
+                if node.edge().signed {
+                    let columns = (0..schema.fields().len())
+                        .map(|index| Expr::Column(input.schema().qualified_field(index).into()));
+                    let aggregate =
+                        Aggregate::try_new(Arc::clone(input), columns.collect(), vec![]);
+                    return self.aggregate_anew(node, &aggregate.map_err(Error::run)?, want);
+                }
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))
                     .collect();
                 let aggregation = self.aggregation(keys, Vec::new(), schema, want);
                 Ok(aggregated(node, aggregation))
             }
-            LogicalPlan::Sort(_) => Err(Error::not_yet("ORDER BY on a streaming query")),
-            LogicalPlan::Limit(_) => Err(Error::not_yet("LIMIT on a streaming query")),
-            LogicalPlan::Join(_) => Err(Error::not_yet("a join in a streaming query")),
-            LogicalPlan::Window(_) => Err(Error::not_yet("an OVER window in a streaming query")),
+            LogicalPlan::Sort(sort) => self.sort(sort, want),
+            LogicalPlan::Limit(limit) => self.limit(limit, want),
+            LogicalPlan::Window(window) => self.over(window, want),
+            LogicalPlan::Join(join) => self.join(join, want),
             LogicalPlan::Subquery(_) => Err(Error::not_yet("a subquery in a streaming query")),
             other => Err(Error::not_yet(format!(
                 "{} in a streaming query",
                 other.display()
             ))),
-        }
-    }
-
-    fn appends(&self, input: &Node) -> Result<(), Error> {
-        match input.edge().signed {
-            true => Err(Error::not_yet("aggregating rows that may leave again")),
-            false => Ok(()),
         }
     }
 
@@ -386,7 +403,7 @@ impl Compiler {
         })
     }
 
-    fn aggregation(
+    pub(super) fn aggregation(
         &mut self,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         calls: Vec<AggregateCall>,
@@ -435,7 +452,7 @@ fn aggregated(input: Node, aggregation: Aggregation) -> Node {
 }
 
 /// Adds a step to a stage below, or begins one.
-fn stage(input: Node, step: Step) -> Node {
+pub(super) fn stage(input: Node, step: Step) -> Node {
     match input {
         Node::Stage { input, mut steps } => {
             steps.push(step);
@@ -452,7 +469,7 @@ pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone())
 }
 
-fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
+pub(super) fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
     Arc::new(Column::new(schema.field(index).name(), index))
 }
 

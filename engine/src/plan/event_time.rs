@@ -53,6 +53,13 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
             .inputs
             .first()
             .map_or_else(Vec::new, |input| watermarked(input)),
+        LogicalPlan::Join(join) => {
+            let mut columns = watermarked(&join.left);
+            columns.extend(watermarked(&join.right));
+            // A semi join has the columns of one side; the mark of another is no time.
+            columns.resize(width, false);
+            columns
+        }
         LogicalPlan::Unnest(unnest) => {
             let below = watermarked(&unnest.input);
             let dependency = unnest.dependency_indices.iter();

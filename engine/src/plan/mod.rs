@@ -2,25 +2,40 @@
 
 mod compile;
 mod event_time;
+mod join;
 mod modes;
 mod observe;
 mod pushdown;
+mod regroup;
 mod want;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
+use highwater_operators::join::{Keep, Lookup};
+use highwater_operators::order::Order;
+use highwater_operators::regroup::Regroup;
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use observe::{Observed, merger};
 
 use crate::checkpoint::OperatorShape;
+use crate::error::Error;
 use crate::source::SourceFactory;
+
+/// What reads the static parts of a streaming query.
+pub(crate) trait Statics {
+    /// All rows of `plan`, which reads no stream.
+    fn rows(&self, plan: &LogicalPlan) -> Result<RecordBatch, Error>;
+}
 
 /// One source of a query.
 #[derive(Clone)]
@@ -64,12 +79,37 @@ pub(crate) enum Node {
         /// What to compute.
         aggregation: Box<Aggregation>,
     },
+    /// Groups computed anew from all their rows.
+    Regroup {
+        /// The rows.
+        input: Box<Node>,
+        /// How.
+        regroup: Box<Regroup>,
+        /// What is computed of a group, in words.
+        answers: Vec<String>,
+    },
+    /// The rows of each epoch in order.
+    Order {
+        /// The rows.
+        input: Box<Node>,
+        /// Which order.
+        order: Box<Order>,
+    },
     /// The rows, observed on their way.
     Observe {
         /// The rows.
         input: Box<Node>,
         /// What is observed.
         observed: Box<Observed>,
+    },
+    /// The rows of a stream with what a table that does not change has for them.
+    Lookup {
+        /// The rows.
+        input: Box<Node>,
+        /// How they are joined.
+        how: Box<Lookup>,
+        /// The keys, in words.
+        keys: Vec<String>,
     },
     /// Rows whose event times move watermark number `watermark`.
     Watermark {
@@ -102,6 +142,9 @@ impl Node {
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
+            | Node::Regroup { input, .. }
+            | Node::Order { input, .. }
+            | Node::Lookup { input, .. }
             | Node::Aggregate { input, .. } => input.for_each(visit),
             Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
         }
@@ -122,7 +165,13 @@ impl Node {
                 signed: aggregation.emit == Emit::Signed,
                 ..Edge::plain(Arc::clone(&aggregation.schema))
             },
+            Node::Regroup { regroup, .. } => regroup.edge(),
+            Node::Order { input, .. } => Edge::plain(input.edge().rows),
             Node::Observe { observed, .. } => observed.edge.clone(),
+            Node::Lookup { input, how, .. } => Edge {
+                rows: Arc::clone(&how.schema),
+                ..input.edge()
+            },
             Node::Watermark { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
@@ -161,21 +210,33 @@ impl Node {
             Node::Source { .. } => {}
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
+            | Node::Order { input, .. }
+            | Node::Lookup { input, .. }
             | Node::Observe { input, .. } => {
+                input.collect_operators(found);
+            }
+            Node::Regroup {
+                input,
+                regroup,
+                answers,
+            } => {
+                let edge = input.edge();
+                let (keys, rest) = edge.rows.fields().split_at(regroup.keys);
+                found.push(OperatorShape {
+                    name: regroup.name.clone(),
+                    state: format!("rows [{}] by [{}]", named(rest), named(keys)),
+                    computed: Some(words::regrouped(input, regroup, answers)),
+                });
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
             Node::Aggregate { input, aggregation } => {
-                // By name and type: a column may move when a projection below changes.
-                let words = |fields: &[FieldRef]| -> String {
-                    let word = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
-                    fields.iter().map(word).collect::<Vec<_>>().join(", ")
-                };
                 let fields = aggregation.schema.fields();
                 let (keys, values) = fields.split_at(aggregation.keys.len());
                 found.push(OperatorShape {
                     name: aggregation.name.clone(),
-                    state: format!("[{}] by [{}]", words(values), words(keys)),
+                    state: format!("[{}] by [{}]", named(values), named(keys)),
+                    computed: Some(words::computed(input, aggregation)),
                 });
                 input.collect_operators(found);
             }
@@ -235,6 +296,58 @@ impl Node {
                 )?;
                 input.write(f, depth + 1)
             }
+            Node::Regroup {
+                input,
+                regroup,
+                answers,
+            } => {
+                let edge = input.edge();
+                let keys: Vec<&str> = edge.rows.fields()[..regroup.keys]
+                    .iter()
+                    .map(|field| field.name().as_str())
+                    .collect();
+                let bound = match (regroup.event_time, regroup.emit) {
+                    (true, Emit::Changed | Emit::Signed) => {
+                        "all rows, forgotten when the watermark reaches their first key"
+                    }
+                    _ => "all rows until they leave, nothing bounds it",
+                };
+                writeln!(
+                    f,
+                    "{pad}Regroup by [{}]: {}; emits {:?}; state: {bound}",
+                    keys.join(", "),
+                    answers.join(", "),
+                    regroup.emit
+                )?;
+                input.write(f, depth + 1)
+            }
+            Node::Order { input, order } => {
+                let keys: Vec<String> = order.keys.iter().map(|(key, _)| key.to_string()).collect();
+                let fetch = order
+                    .fetch
+                    .map_or(String::new(), |n| format!(", first {n}"));
+                writeln!(f, "{pad}Order by [{}]{fetch}", keys.join(", "))?;
+                input.write(f, depth + 1)
+            }
+            Node::Lookup { input, how, keys } => {
+                let rows = match how.keep {
+                    Keep::Pairs => "its rows with their partners",
+                    Keep::All => "its rows with their partners, or with nulls",
+                    Keep::Matched => "its rows that have a partner",
+                    Keep::Unmatched => "its rows that have no partner",
+                    Keep::Marked => "its rows, and whether they have a partner",
+                };
+                let condition = match &how.condition {
+                    Some(condition) => format!(" where {condition}"),
+                    None => String::new(),
+                };
+                writeln!(
+                    f,
+                    "{pad}Join with a table by [{}]{condition}: {rows}; state: none",
+                    keys.join(", ")
+                )?;
+                input.write(f, depth + 1)
+            }
             Node::Observe { input, observed } => {
                 writeln!(f, "{pad}Observe as {}", observed.name())?;
                 input.write(f, depth + 1)
@@ -251,6 +364,12 @@ impl Node {
             }
         }
     }
+}
+
+/// Columns by name and type: one may move when a projection below changes.
+fn named(fields: &[FieldRef]) -> String {
+    let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+    fields.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn columns(edge: &Edge) -> String {

@@ -4,6 +4,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 use highwater_query::{Watermark, node_of};
 
+use super::compile::is_streaming;
 use super::event_time::event_keys;
 use crate::error::Error;
 use crate::sink::OutputMode;
@@ -12,29 +13,12 @@ use crate::sink::OutputMode;
 pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let aggregations = aggregations(plan);
     let unbounded = |aggregation: &&LogicalPlan| event_keys(aggregation).is_empty();
-    match mode {
-        OutputMode::Append if aggregations.iter().any(unbounded) => {
-            return Err(Error::refused(
-                "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-                "This output mode is not supported for streaming aggregations without watermark on streaming DataFrames/DataSets: append mode emits final rows, and the row of a group may \
-                 change with every epoch, so none is ever final. Group by a column with a watermark or by a window of it, or use output mode update or complete",
-            ));
-        }
-        OutputMode::Complete if aggregations.is_empty() => {
-            return Err(Error::refused(
-                "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-                "This output mode is not supported for no streaming aggregations on streaming DataFrames/DataSets: in complete mode all rows since the beginning would \
-                 have to be kept. Use output mode append",
-            ));
-        }
-        OutputMode::Update | OutputMode::Complete if aggregations.len() > 1 => {
-            return Err(Error::refused(
-                "_LEGACY_ERROR_TEMP_3102",
-                "Detected pattern of possible 'correctness' issue due to global watermark: the rows of one aggregation are aggregated again, and in this output mode they may still \
-                 change. Use output mode append, in which only final rows reach the second one",
-            ));
-        }
-        _ => {}
+    if mode == OutputMode::Append && aggregations.iter().any(unbounded) {
+        return Err(Error::refused(
+            "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+            "This output mode is not supported for streaming aggregations without watermark on streaming DataFrames/DataSets: append mode emits final rows, and the row of a group may \
+             change with every epoch, so none is ever final. Group by a column with a watermark or by a window of it, or use output mode update, complete or changes",
+        ));
     }
     if !aggregations.is_empty() {
         watermarks(plan)?;
@@ -71,6 +55,10 @@ fn watermarks(plan: &LogicalPlan) -> Result<(), Error> {
 fn aggregations(plan: &LogicalPlan) -> Vec<&LogicalPlan> {
     let mut found = Vec::new();
     let _ = plan.apply(|node| {
+        // What DataFusion aggregates before the query begins is no aggregation of a stream.
+        if !is_streaming(node) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
         if matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_)) {
             found.push(node);
         }

@@ -7,25 +7,35 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, Result};
-use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{Expr, Extension, Filter, LogicalPlan};
+use datafusion::common::{Column, JoinType, Result};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan};
 use highwater_query::{TimeWindow, Watermark, can_fail, node_of};
 
+use super::compile::is_streaming;
 use super::event_time::has_watermark;
+use super::join::is_over;
 
-/// The same plan with conditions as far down as its watermarks are.
+/// The same plan with conditions as far down as its watermarks and aggregations are.
 pub(super) fn below_watermarks(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if has_watermark(&plan) {
-        push(plan, Vec::new())
-    } else {
-        Ok(plan)
-    }
+    push(plan, Vec::new())
+}
+
+/// True if a condition has somewhere to go.
+fn leads_somewhere(plan: &LogicalPlan) -> bool {
+    let takes = |node: &LogicalPlan| match node {
+        LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
+        LogicalPlan::Join(_) => true,
+        _ => false,
+    };
+    let found = has_watermark(plan) || plan.exists(|node| Ok(takes(node))).unwrap_or(false);
+    // DataFusion has rules of its own for rows that are all there.
+    found && is_streaming(plan)
 }
 
 /// `plan` filtered by `conditions`, which are over its columns.
 fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
-    if !has_watermark(&plan) {
+    if !leads_somewhere(&plan) {
         return filtered(plan, conditions);
     }
     if let Some(watermark) = node_of::<Watermark>(&plan) {
@@ -56,6 +66,7 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
             let below = |condition| replaced(condition, &plan, &columns);
             around(&plan, conditions, |_| false, below)
         }
+        LogicalPlan::Join(join) => below_join(join, conditions),
         LogicalPlan::Aggregate(aggregate) => {
             let keys = aggregate.group_expr.clone();
             // A condition that can fail is asked of the groups that come out, and of no others.
@@ -76,6 +87,58 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
             filtered(plan.data, conditions)
         }
     }
+}
+
+/// A join with the conditions that one side alone can answer asked there, and those of both asked of its pairs.
+fn below_join(join: &Join, conditions: Vec<Expr>) -> Result<LogicalPlan> {
+    use JoinType::{Full, Inner, Left, LeftAnti, LeftMark, LeftSemi, Right};
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let kind = join.join_type;
+    // A row that fails a condition above does not come out, whatever its partners, if its side is kept whole.
+    let from_above = (
+        matches!(kind, Inner | Left | LeftSemi | LeftAnti | LeftMark),
+        matches!(kind, Inner | Right),
+    );
+    // A row that fails a condition of the join has no partner, and then does not come out.
+    let from_pairs = (
+        matches!(kind, Inner | Right | LeftSemi),
+        matches!(kind, Inner | Left | LeftSemi | LeftAnti | LeftMark),
+    );
+    let mut part = |conditions: Vec<Expr>, goes: (bool, bool)| {
+        let mut stay = Vec::new();
+        for condition in conditions {
+            // What can fail is not asked of rows without a partner.
+            let moves = kind != Full && !can_fail(&condition) && !join.null_aware;
+            if moves && goes.0 && is_over(&condition, join.left.schema()) {
+                left.push(condition);
+            } else if moves && goes.1 && is_over(&condition, join.right.schema()) {
+                right.push(condition);
+            } else {
+                stay.push(condition);
+            }
+        }
+        stay
+    };
+    let mut above = part(conditions, from_above);
+    let own = join.filter.clone().map(split_conjunction_owned);
+    let mut pairs = part(own.unwrap_or_default(), from_pairs);
+    if kind == Inner && !join.null_aware {
+        let fails = above.iter().position(can_fail).unwrap_or(above.len());
+        let rest = above.split_off(fails);
+        pairs.append(&mut above);
+        above = rest;
+    }
+    let joined = Join::try_new(
+        Arc::new(push(join.left.as_ref().clone(), left)?),
+        Arc::new(push(join.right.as_ref().clone(), right)?),
+        join.on.clone(),
+        conjunction(pairs),
+        kind,
+        join.join_constraint,
+        join.null_equality,
+        join.null_aware,
+    )?;
+    filtered(LogicalPlan::Join(joined), above)
 }
 
 /// The node with those conditions that do not `stay` above it moved below, said in its input's columns.

@@ -13,9 +13,6 @@ use crate::listener::{QueryEvent, QueryIdle, QueryProgress};
 use crate::query::QueryShared;
 use crate::source::{Offset, Planned};
 
-/// How often at most a query with nothing to do tells its listeners.
-const IDLE_EVENTS: Duration = Duration::from_secs(10);
-
 /// What an epoch's time is spent on. The whole is `triggerExecution`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -123,6 +120,10 @@ struct Open {
     /// Start, end and latest offset of each source.
     offsets: Vec<[Value; 3]>,
     counted: Vec<WorkerMetrics>,
+    /// When all workers were done.
+    done_us: u64,
+    /// Its share of the time that the commit of its run took.
+    shared_us: Option<u64>,
     watermark_ms: Option<i64>,
 }
 
@@ -175,6 +176,8 @@ impl Meter {
             spent: look.spent,
             offsets: sources.iter().enumerate().map(offsets).collect(),
             counted: Vec::new(),
+            done_us: 0,
+            shared_us: None,
             watermark_ms: None,
         };
         self.last_us = Some(open.begun_us);
@@ -200,11 +203,18 @@ impl Meter {
         if let Some(open) = self.epochs.get_mut(&epoch) {
             open.watermark_ms = watermark_ms;
             open.counted = counted;
+            open.done_us = stopwatch_us();
         }
     }
 
-    /// The rows of the epochs up to `last` are visible in the sink.
-    pub(crate) fn added(&mut self, last: u64) {
+    /// The rows of the epochs up to `last` are visible in the sink, which took since `begun_us`.
+    pub(crate) fn added(&mut self, last: u64, begun_us: u64) {
+        let run = self.epochs.range_mut(..=last).map(|(_, open)| open);
+        let mut run: Vec<&mut Open> = run.filter(|open| open.shared_us.is_none()).collect();
+        let share = stopwatch_us().saturating_sub(begun_us) / run.len().max(1) as u64;
+        for open in &mut run {
+            open.shared_us = Some(share);
+        }
         self.reached(last, Phase::AddBatch);
     }
 
@@ -243,9 +253,10 @@ impl Meter {
         let about = &self.about;
         let counted = &open.counted;
         let whole_us = now.saturating_sub(open.begun_us);
+        let worked_us = open.done_us.saturating_sub(open.begun_us) + open.shared_us.unwrap_or(0);
         let rates = |rows: u64| {
             let per_second = |us: u64| rows as f64 * 1e6 / us.max(1) as f64;
-            (open.since_us.map_or(0.0, per_second), per_second(whole_us))
+            (open.since_us.map_or(0.0, per_second), per_second(worked_us))
         };
         let source = |(index, [start, end, latest]): (usize, &[Value; 3])| {
             let of = |worker: &WorkerMetrics| worker.rows_in.get(index).copied().unwrap_or(0);
@@ -330,7 +341,7 @@ impl Meter {
         let query = &self.about.query;
         query.set_status("Waiting for data to arrive", false, false);
         let now = stopwatch_us();
-        if now.saturating_sub(self.said_us) < IDLE_EVENTS.as_micros() as u64 {
+        if now.saturating_sub(self.said_us) < query.reporting.idle.as_micros() as u64 {
             return;
         }
         self.said_us = now;
@@ -353,10 +364,10 @@ impl Meter {
     /// How long the coordinator may sleep before it has to call `idle` again; for ever if nobody listens.
     pub(crate) fn until_idle_event(&self) -> Option<Duration> {
         let told = Duration::from_micros(stopwatch_us().saturating_sub(self.said_us));
-        self.about
-            .query
+        let query = &self.about.query;
+        query
             .has_listeners()
-            .then(|| IDLE_EVENTS.saturating_sub(told))
+            .then(|| query.reporting.idle.saturating_sub(told))
     }
 }
 
@@ -437,7 +448,7 @@ mod tests {
 
     fn finish(meter: &mut Meter, epoch: u64, counted: Vec<WorkerMetrics>) {
         meter.counted(epoch, counted, Some(4_000));
-        meter.added(epoch);
+        meter.added(epoch, stopwatch_us());
         meter.committed(epoch);
     }
 
@@ -497,6 +508,29 @@ mod tests {
             second.input_rows_per_second,
         ] {
             assert!(rate > 100.0 && rate <= 200_000.0, "{rate}");
+        }
+    }
+
+    #[test]
+    fn waiting_to_be_committed_with_others_is_no_work() {
+        let (mut meter, query) = meter();
+        for epoch in 0..2 {
+            meter.begin();
+            meter.opened(epoch, 0, &[record(0, 2), record(5, 6)]);
+            meter.counted(epoch, vec![worker(0, &[1000])], None);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let begun = stopwatch_us();
+        std::thread::sleep(Duration::from_millis(20));
+        meter.added(1, begun);
+        meter.committed(1);
+        let reports = query.recent_progress();
+        assert_eq!(reports.len(), 2);
+        for report in reports {
+            // 10 ms of the commit are its own; with the wait it would be 3,000 rows a second.
+            let rate = report.processed_rows_per_second;
+            assert!(rate > 5_000.0 && rate < 101_000.0, "{rate}");
+            assert!(report.batch_duration >= 320, "until it was visible");
         }
     }
 

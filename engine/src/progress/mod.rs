@@ -3,11 +3,30 @@
 mod meter;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use meter::{Measured, MergeObserved, Meter, Phase, stopwatch_us, timestamp_now};
+
+/// How much a query tells of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reporting {
+    /// How many reports it keeps.
+    pub(crate) kept: usize,
+    /// How often at most it tells its listeners that it has nothing to do.
+    pub(crate) idle: Duration,
+}
+
+impl Default for Reporting {
+    fn default() -> Self {
+        Reporting {
+            kept: 100,
+            idle: Duration::from_secs(10),
+        }
+    }
+}
 
 /// What one epoch did: as it was committed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,7 +42,7 @@ pub struct StreamingQueryProgress {
     pub timestamp: String,
     /// The epoch.
     pub batch_id: u64,
-    /// How long it took, in milliseconds.
+    /// How long it took until it was visible, in milliseconds.
     pub batch_duration: u64,
     /// How long each of its phases took, in milliseconds: `triggerExecution` is the whole.
     pub duration_ms: BTreeMap<String, u64>,
@@ -40,7 +59,8 @@ pub struct StreamingQueryProgress {
     pub num_input_rows: u64,
     /// Rows that arrived per second since the epoch before began.
     pub input_rows_per_second: f64,
-    /// Rows per second of the time the epoch took.
+    /// Rows per second of the time the epoch was worked on: not of that in which it waited for others, to be committed
+    /// with them.
     pub processed_rows_per_second: f64,
     /// The values of each `observe`, by its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -94,7 +114,8 @@ pub struct SourceProgress {
     pub num_input_rows: u64,
     /// Rows that arrived per second since the epoch before began.
     pub input_rows_per_second: f64,
-    /// Rows per second of the time the epoch took.
+    /// Rows per second of the time the epoch was worked on: not of that in which it waited for others, to be committed
+    /// with them.
     pub processed_rows_per_second: f64,
     /// What the source says of itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

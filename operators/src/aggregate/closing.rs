@@ -128,7 +128,11 @@ fn distinct(plan: &Plan, keys: &[ArrayRef]) -> Result<u64, OperatorError> {
 
 /// The bytes below which the keys are that a watermark closes.
 pub(crate) fn bound(plan: &Plan, now_us: i64) -> Result<Vec<u8>, OperatorError> {
-    let first = plan.key_schema.field(0).data_type().clone();
+    bound_of(plan.key_schema.field(0).data_type().clone(), now_us)
+}
+
+/// The same for keys that start with an event time of this type.
+pub(crate) fn bound_of(first: DataType, now_us: i64) -> Result<Vec<u8>, OperatorError> {
     let next = PrimitiveArray::<Micros>::from(vec![now_us.saturating_add(1)]);
     let next: ArrayRef = std::sync::Arc::new(next.with_data_type(first.clone()));
     let encoded = Codec::nulls_last(vec![first])?.encode(&[next], 1)?;

@@ -34,7 +34,8 @@ use crate::metrics::OperatorMeter;
 use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
-pub(crate) use calls::Plan;
+pub(crate) use calls::{Plan, conform};
+pub(crate) use closing::bound_of;
 pub(crate) use groups::{Groups, evaluate};
 use owner::Owner;
 

@@ -2,7 +2,47 @@
 //!
 //! Not `csv-core`: there an escape character swallows itself before any character (`"C:\temp"` would lose its
 //! backslash); here it escapes only the quote and itself. And a quote that stands within a quoted cell without being
-//! escaped makes the cell plain text up to the next separator, opening quote included.
+//! escaped makes the cell plain text up to the next separator, opening quote included, or what `StrayQuote` says.
+
+use std::str::FromStr;
+
+/// What a quote within a quoted cell does that is not escaped, if neither a separator nor the end follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum StrayQuote {
+    /// It is text, and the cell goes on to a quote that closes it.
+    StopAtClosingQuote,
+    /// What the cell has so far is cut at separators; its last piece goes on as a quoted cell, without the quote. So
+    /// univocity has it; its documentation promises plain text instead.
+    BackToDelimiter,
+    /// The cell was none with quotes: it is plain text up to the next separator, quotes included.
+    #[default]
+    StopAtDelimiter,
+    /// The cell is null.
+    SkipValue,
+    /// The row cannot be read, and no mode looks over it.
+    RaiseError,
+}
+
+impl FromStr for StrayQuote {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text.trim().to_ascii_uppercase().as_str() {
+            "STOP_AT_CLOSING_QUOTE" => StrayQuote::StopAtClosingQuote,
+            "BACK_TO_DELIMITER" => StrayQuote::BackToDelimiter,
+            "STOP_AT_DELIMITER" => StrayQuote::StopAtDelimiter,
+            "SKIP_VALUE" => StrayQuote::SkipValue,
+            "RAISE_ERROR" => StrayQuote::RaiseError,
+            _ => {
+                return Err(
+                    "it is STOP_AT_CLOSING_QUOTE, BACK_TO_DELIMITER, STOP_AT_DELIMITER, \
+                     SKIP_VALUE or RAISE_ERROR"
+                        .into(),
+                );
+            }
+        })
+    }
+}
 
 /// What the characters of a file mean.
 #[derive(Debug, Clone)]
@@ -14,9 +54,17 @@ pub(super) struct Dialect {
     pub(super) escape_of_escape: Option<Option<u8>>,
     pub(super) trim_start: bool,
     pub(super) trim_end: bool,
+    pub(super) stray: StrayQuote,
 }
 
 impl Dialect {
+    /// Behind the blanks that are at `at`. A separator is none, nor is a `line_end`.
+    fn behind_blanks(&self, text: &[u8], at: usize, line_end: Option<u8>) -> usize {
+        let blank = |byte: &u8| *byte <= b' ' && *byte != self.separator && Some(*byte) != line_end;
+        let rest = text.get(at..).unwrap_or_default();
+        at + rest.iter().take_while(|byte| blank(byte)).count()
+    }
+
     /// Where the quote is that closes a cell, looked for from `at` on. Tells of each escaping character on the way.
     fn closing(
         &self,
@@ -55,15 +103,17 @@ pub(super) fn record_end(text: &[u8], dialect: &Dialect) -> Option<usize> {
     loop {
         let mut open = at;
         if dialect.trim_start {
-            while text
-                .get(open)
-                .is_some_and(|byte| *byte <= b' ' && *byte != dialect.separator && *byte != b'\n')
-            {
-                open += 1;
-            }
+            open = dialect.behind_blanks(text, open, Some(b'\n'));
         }
         if let Some(quote) = dialect.quote.filter(|quote| text.get(open) == Some(quote)) {
             at = dialect.closing(text, open + 1, quote, |_| {})? + 1;
+            while dialect.stray == StrayQuote::StopAtClosingQuote {
+                let behind = text.get(dialect.behind_blanks(text, at, Some(b'\n')))?;
+                if [dialect.separator, b'\n'].contains(behind) {
+                    break;
+                }
+                at = dialect.closing(text, at, quote, |_| {})? + 1;
+            }
         }
         // The rest of the cell, be it blanks or what makes it plain text.
         at += memchr::memchr2(dialect.separator, b'\n', text.get(at..)?)?;
@@ -89,9 +139,16 @@ struct Cell {
 pub(super) struct Cells {
     cells: Vec<Cell>,
     scratch: Vec<u8>,
+    /// A quote stands where none may.
+    stray: bool,
 }
 
 impl Cells {
+    /// Whether the line cut last has a quote for which nothing but an error was asked.
+    pub(super) fn has_stray_quote(&self) -> bool {
+        self.stray
+    }
+
     pub(super) fn len(&self) -> usize {
         self.cells.len()
     }
@@ -108,6 +165,7 @@ impl Cells {
     pub(super) fn cut(&mut self, line: &[u8], dialect: &Dialect) {
         self.cells.clear();
         self.scratch.clear();
+        self.stray = false;
         let quotes = dialect
             .quote
             .is_some_and(|quote| memchr::memchr(quote, line).is_some());
@@ -151,44 +209,116 @@ impl Cells {
 
     /// Any cell that starts at `start`. Answers where its separator is.
     fn cell(&mut self, line: &[u8], start: usize, dialect: &Dialect) -> usize {
-        let mut open = start;
-        if dialect.trim_start {
-            while open < line.len() && line[open] <= b' ' && line[open] != dialect.separator {
-                open += 1;
-            }
-        }
+        let open = match dialect.trim_start {
+            true => dialect.behind_blanks(line, start, None),
+            false => start,
+        };
         let Some(quote) = dialect.quote.filter(|quote| line.get(open) == Some(quote)) else {
             return self.plain(line, start, start, dialect);
         };
-        let scratch = self.scratch.len();
-        let mut copied = open + 1;
+        let mut scratch = self.scratch.len();
+        let (mut from, mut copied) = (open + 1, open + 1);
         // Until something is left out, the cell is a piece of the line.
         let mut changed = false;
-        let end = dialect.closing(line, open + 1, quote, |next| {
-            self.scratch.extend_from_slice(&line[copied..next]);
-            changed = true;
-            copied = next + 1;
-        });
-        let end = end.unwrap_or(line.len()); // never closed: the line ends the cell
-        let mut behind = (end + 1).min(line.len());
-        while behind < line.len() && line[behind] <= b' ' && line[behind] != dialect.separator {
-            behind += 1;
+        loop {
+            let end = dialect.closing(line, from, quote, |next| {
+                self.scratch.extend_from_slice(&line[copied..next]);
+                changed = true;
+                copied = next + 1;
+            });
+            let end = end.unwrap_or(line.len()); // never closed: the line ends the cell
+            let behind = dialect.behind_blanks(line, (end + 1).min(line.len()), None);
+            if line
+                .get(behind)
+                .is_none_or(|byte| *byte == dialect.separator)
+            {
+                self.push_quoted(line, (copied, end), changed.then_some(scratch));
+                return behind;
+            }
+            match dialect.stray {
+                StrayQuote::StopAtClosingQuote => from = end + 1,
+                StrayQuote::BackToDelimiter if behind == end + 1 => {
+                    self.scratch.extend_from_slice(&line[copied..end]);
+                    scratch = self.cut_scratch(scratch, dialect.separator);
+                    changed = true;
+                    // What follows the quote is text, whatever it is.
+                    (copied, from) = (end + 1, end + 2);
+                }
+                StrayQuote::BackToDelimiter | StrayQuote::StopAtDelimiter => {
+                    if !changed {
+                        return self.plain(line, start, behind, dialect);
+                    }
+                    self.scratch.extend_from_slice(&line[copied..end]);
+                    self.scratch.insert(scratch, quote);
+                    return self.plain_behind(line, scratch, end, dialect);
+                }
+                StrayQuote::SkipValue | StrayQuote::RaiseError => {
+                    self.stray |= dialect.stray == StrayQuote::RaiseError;
+                    let separator = memchr::memchr(dialect.separator, &line[behind..]);
+                    let end = separator.map_or(line.len(), |at| behind + at);
+                    self.cells.push(Cell {
+                        start: end,
+                        end,
+                        changed: false,
+                        quoted: false,
+                    });
+                    return end;
+                }
+            }
         }
-        if behind < line.len() && line[behind] != dialect.separator {
-            // The quote was none: the cell is what stands there.
-            self.scratch.truncate(scratch);
-            return self.plain(line, start, behind, dialect);
-        }
-        if changed {
-            self.scratch.extend_from_slice(&line[copied..end]);
+    }
+
+    /// A quoted cell: the text at `rest` of the line, behind what the scratch bytes have from `scratch` on.
+    fn push_quoted(&mut self, line: &[u8], rest: (usize, usize), scratch: Option<usize>) {
+        if scratch.is_some() {
+            self.scratch.extend_from_slice(&line[rest.0..rest.1]);
         }
         self.cells.push(Cell {
-            start: if changed { scratch } else { open + 1 },
-            end: if changed { self.scratch.len() } else { end },
-            changed,
+            start: scratch.unwrap_or(rest.0),
+            end: scratch.map_or(rest.1, |_| self.scratch.len()),
+            changed: scratch.is_some(),
             quoted: true,
         });
-        behind
+    }
+
+    /// Cells from what the scratch bytes have from `start` on, one up to each separator. Answers where the last piece
+    /// begins, which is none yet.
+    fn cut_scratch(&mut self, mut start: usize, separator: u8) -> usize {
+        while let Some(at) = memchr::memchr(separator, &self.scratch[start..]) {
+            self.cells.push(Cell {
+                start,
+                end: start + at,
+                changed: true,
+                quoted: true,
+            });
+            start += at + 1;
+        }
+        start
+    }
+
+    /// A cell without quotes that begins with what the scratch bytes have from `scratch` on, and goes on in the line from
+    /// `from` on. Answers where its separator is.
+    fn plain_behind(
+        &mut self,
+        line: &[u8],
+        scratch: usize,
+        from: usize,
+        dialect: &Dialect,
+    ) -> usize {
+        let end = memchr::memchr(dialect.separator, &line[from + 1..]);
+        let end = end.map_or(line.len(), |at| from + 1 + at);
+        self.scratch.extend_from_slice(&line[from..end]);
+        let mut last = self.scratch.len();
+        while dialect.trim_end && self.scratch[last - 1] <= b' ' {
+            last -= 1;
+        }
+        self.cells.push(Cell {
+            start: scratch,
+            end: last,
+            changed: true,
+            quoted: false,
+        });
+        end
     }
 }
 
@@ -204,6 +334,7 @@ mod tests {
             escape_of_escape: None,
             trim_start: false,
             trim_end: false,
+            stray: StrayQuote::default(),
         }
     }
 
@@ -284,6 +415,68 @@ mod tests {
     }
 
     #[test]
+    fn escapes_ahead_of_a_stray_quote_are_spelled_out() {
+        check(r#""a\"b"x,c"#, &[r#""a"b"x"#, "c"]);
+    }
+
+    #[test]
+    fn stray_quotes_do_as_they_are_told() {
+        use StrayQuote::*;
+        let line = r#"1,"a"b,c" x,2,"d" e,"f""#;
+        let check = |stray, expected: &[&str]| {
+            let dialect = Dialect { stray, ..spark() };
+            check_as(&dialect, line, expected);
+        };
+        check(
+            StopAtDelimiter,
+            &["1", r#""a"b"#, r#"c" x"#, "2", r#""d" e"#, "f"],
+        );
+        check(SkipValue, &["1", "", r#"c" x"#, "2", "", "f"]);
+        check(RaiseError, &["1", "", r#"c" x"#, "2", "", "f"]);
+        // The second cell is closed by the quote ahead of the d.
+        check(StopAtClosingQuote, &["1", r#"a"b,c" x,2,"d" e,"f"#]);
+        let closing = Dialect {
+            stray: StopAtClosingQuote,
+            ..spark()
+        };
+        check_as(&closing, r#""a"b",c"#, &[r#"a"b"#, "c"]);
+        check_as(&closing, r#""a" "b" ,c"#, &[r#"a" "b"#, "c"]);
+        check_as(&closing, r#""a"b\"c",d"#, &[r#"a"b"c"#, "d"]);
+        check_as(&closing, r#""a"b,c"#, &[r#"a"b,c"#]);
+        let back = Dialect {
+            stray: BackToDelimiter,
+            ..spark()
+        };
+        check_as(&back, r#""a,b"c,d"#, &["a", "bc,d"]);
+        check_as(&back, r#""a,b"c,d",e"#, &["a", "bc,d", "e"]);
+        check_as(&back, r#""a,b" c,d"#, &[r#""a,b" c"#, "d"]);
+    }
+
+    #[test]
+    fn only_one_way_makes_stray_quotes_errors() {
+        let mut cells = Cells::default();
+        for stray in [StrayQuote::RaiseError, StrayQuote::SkipValue] {
+            for (line, is_stray) in [(r#"1,"a"b,"c""#, true), (r#"1,"a" ,b"c"#, false)] {
+                cells.cut(line.as_bytes(), &Dialect { stray, ..spark() });
+                let expected = is_stray && stray == StrayQuote::RaiseError;
+                assert_eq!(cells.has_stray_quote(), expected, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn records_go_on_to_the_quote_that_closes() {
+        let dialect = Dialect {
+            stray: StrayQuote::StopAtClosingQuote,
+            ..spark()
+        };
+        let end = |text: &str| record_end(text.as_bytes(), &dialect);
+        assert_eq!(end("\"a\"b\nc\",d\ne"), Some(9));
+        assert_eq!(end("\"a\"b\nc"), None);
+        assert_eq!(end("\"a\" "), None);
+    }
+
+    #[test]
     fn a_quote_that_never_closes_takes_the_rest() {
         check(r#"a,"b,c"#, &["a", "b,c"]);
         check(r#"""#, &[""]);
@@ -318,7 +511,13 @@ mod tests {
                 trim_end: true,
                 ..spark()
             };
-            for dialect in [spark(), trim] {
+            let strays = [
+                StrayQuote::StopAtClosingQuote,
+                StrayQuote::BackToDelimiter,
+                StrayQuote::SkipValue,
+            ];
+            let others = strays.map(|stray| Dialect { stray, ..spark() });
+            for dialect in [spark(), trim].into_iter().chain(others) {
                 let mut cells = Cells::default();
                 cells.cut(line.as_bytes(), &dialect);
                 for at in 0..cells.len() {

@@ -13,7 +13,6 @@ use arrow::datatypes::{
 
 use super::CsvOptions;
 use crate::number::{parse_decimal, parse_f64, parse_i64};
-use crate::time::{parse_date, parse_timestamp, parse_timestamp_ntz};
 
 /// A growing column.
 pub(in crate::files) enum Column {
@@ -113,11 +112,11 @@ impl Column {
                 builder,
                 float(cell, options).map(|wide| cell.trim().parse().unwrap_or(wide as f32))
             ),
-            Column::Timestamp(builder) => append!(builder, parse_timestamp(text, &options.zone)),
-            Column::TimestampNtz(builder) => append!(builder, parse_timestamp_ntz(text)),
-            Column::Date(builder) => append!(builder, parse_date(text)),
+            Column::Timestamp(builder) => append!(builder, options.times.timestamp(text)),
+            Column::TimestampNtz(builder) => append!(builder, options.times.timestamp_ntz(text)),
+            Column::Date(builder) => append!(builder, options.times.date(text)),
             Column::Decimal(builder, precision, scale) => {
-                append!(builder, parse_decimal(text, *precision, *scale))
+                append!(builder, decimal(text, *precision, *scale))
             }
             Column::Boolean(builder) => append!(
                 builder,
@@ -159,7 +158,18 @@ fn integer<T: TryFrom<i64>>(text: &[u8]) -> Option<T> {
     parse_i64(text).and_then(|value| value.try_into().ok())
 }
 
-fn float(cell: &str, options: &CsvOptions) -> Option<f64> {
+/// Commas group thousands, wherever they stand.
+fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+    match memchr::memchr(b',', text) {
+        None => parse_decimal(text, precision, scale),
+        Some(_) => {
+            let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b',').collect();
+            parse_decimal(&digits, precision, scale)
+        }
+    }
+}
+
+pub(super) fn float(cell: &str, options: &CsvOptions) -> Option<f64> {
     match cell {
         _ if cell == options.nan_value => Some(f64::NAN),
         _ if cell == options.positive_inf => Some(f64::INFINITY),

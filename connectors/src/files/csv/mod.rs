@@ -5,197 +5,29 @@
 
 mod cells;
 mod column;
+mod infer;
+mod options;
+mod rows;
 
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use highwater_engine::options::{OptionError, Options};
+use arrow::datatypes::{Schema, SchemaRef};
 
 use super::FileError;
 use super::bad::BadRecord;
-use super::blocks::Shape;
 use super::reader::LineDecoder;
 use super::split::FileSplit;
-use crate::lines::{LineEnd, Lines};
 use crate::mode::ParseMode;
-use crate::options::{character, flag, flag_or, invalid, positive};
-use crate::time::Zone;
-use cells::{Cells, Dialect};
+use cells::Cells;
 pub(super) use column::Column;
+pub(super) use infer::CsvInference;
+pub(super) use options::{CsvOptions, KNOWN, NOT_BUILT};
+use rows::Rows;
 
 /// Batches are cut near so many bytes, however few rows that is.
 const BATCH_BYTES: usize = 16 << 20;
-
-/// How CSV is read.
-#[derive(Debug, Clone)]
-pub(super) struct CsvOptions {
-    dialect: Dialect,
-    header: bool,
-    comment: Option<u8>,
-    null_value: String,
-    empty_value: String,
-    nan_value: String,
-    positive_inf: String,
-    negative_inf: String,
-    mode: ParseMode,
-    column_name_of_corrupt_record: String,
-    zone: Zone,
-    enforce_schema: bool,
-    max_columns: usize,
-    max_cell_chars: Option<usize>,
-    line_end: LineEnd,
-    multi_line: bool,
-    /// Bad rows are handed out instead of being read.
-    keep_bad: bool,
-}
-
-/// The names, for `Options::only`.
-pub(super) const KNOWN: &[&str] = &[
-    "header",
-    "sep",
-    "delimiter",
-    "quote",
-    "escape",
-    "comment",
-    "nullValue",
-    "emptyValue",
-    "nanValue",
-    "positiveInf",
-    "negativeInf",
-    "mode",
-    "columnNameOfCorruptRecord",
-    "ignoreLeadingWhiteSpace",
-    "ignoreTrailingWhiteSpace",
-    "timeZone",
-    "charToEscapeQuoteEscaping",
-    "enforceSchema",
-    "maxColumns",
-    "maxCharsPerColumn",
-    "multiLine",
-];
-
-/// Names of the model that are not built.
-pub(super) const NOT_BUILT: &[&str] = &[
-    "timestampNTZFormat",
-    "timeFormat",
-    "enableDateTimeParsingFallback",
-    "preferDate",
-    "samplingRatio",
-];
-
-impl CsvOptions {
-    pub(super) fn parse(owner: &str, options: &Options, zone: Zone) -> Result<Self, OptionError> {
-        let text = |name: &str, default: &str| options.get(name).unwrap_or(default).to_string();
-        let separator = match character(options, owner, "sep")? {
-            Some(separator) => Some(separator),
-            None => character(options, owner, "delimiter")?,
-        };
-        Ok(CsvOptions {
-            dialect: Dialect {
-                separator: separator.flatten().unwrap_or(b','),
-                quote: character(options, owner, "quote")?.unwrap_or(Some(b'"')),
-                escape: character(options, owner, "escape")?.unwrap_or(Some(b'\\')),
-                escape_of_escape: character(options, owner, "charToEscapeQuoteEscaping")?,
-                trim_start: flag(options, owner, "ignoreLeadingWhiteSpace")?,
-                trim_end: flag(options, owner, "ignoreTrailingWhiteSpace")?,
-            },
-            header: flag(options, owner, "header")?,
-            comment: character(options, owner, "comment")?.flatten(),
-            null_value: text("nullValue", ""),
-            empty_value: text("emptyValue", ""),
-            nan_value: text("nanValue", "NaN"),
-            positive_inf: text("positiveInf", "Inf"),
-            negative_inf: text("negativeInf", "-Inf"),
-            mode: options.parse(owner, "mode")?.unwrap_or_default(),
-            column_name_of_corrupt_record: text("columnNameOfCorruptRecord", "_corrupt_record"),
-            zone,
-            enforce_schema: flag_or(options, owner, "enforceSchema", true)?,
-            max_columns: positive(options, owner, "maxColumns")?.map_or(20_480, |n| n as usize),
-            max_cell_chars: match options.parse::<i64>(owner, "maxCharsPerColumn")? {
-                None | Some(-1) => None,
-                Some(chars) if chars > 0 => Some(chars as usize),
-                Some(chars) => {
-                    let reason = "it is a positive whole number, or -1 for no limit";
-                    return Err(invalid(
-                        owner,
-                        "maxCharsPerColumn",
-                        &chars.to_string(),
-                        reason,
-                    ));
-                }
-            },
-            line_end: LineEnd::Any,
-            multi_line: flag(options, owner, "multiLine")?,
-            keep_bad: false,
-        })
-    }
-
-    /// Rows end as `shape` says.
-    pub(super) fn shaped(mut self, shape: &Shape, keep_bad: bool) -> Self {
-        if let Shape::Lines(end) = shape {
-            self.line_end = end.clone();
-        }
-        self.keep_bad = keep_bad;
-        if keep_bad {
-            self.mode = ParseMode::DropMalformed;
-        }
-        self
-    }
-
-    /// Whether a header agrees with the schema, if it is asked to.
-    fn check_header(&self, line: &[u8], names: &[String], path: &str) -> Result<(), FileError> {
-        if self.enforce_schema {
-            return Ok(());
-        }
-        let mut cells = Cells::default();
-        cells.cut(line, &self.dialect);
-        let found: Vec<String> = (0..cells.len())
-            .map(|at| String::from_utf8_lossy(cells.get(line, at).0).into_owned())
-            .collect();
-        let agrees = found.len() == names.len()
-            && found
-                .iter()
-                .zip(names)
-                .all(|(a, b)| a.eq_ignore_ascii_case(b));
-        match agrees {
-            true => Ok(()),
-            false => Err(FileError::Header {
-                path: path.into(),
-                found: found.join(", "),
-                wanted: names.join(", "),
-            }),
-        }
-    }
-
-    /// How single values are read that are no cells.
-    pub(super) fn of_values(zone: Zone) -> Self {
-        CsvOptions::parse("", &Options::default(), zone).expect("defaults are fine")
-    }
-
-    /// Blank lines and comments are no rows.
-    fn is_row(&self, line: &[u8]) -> bool {
-        line.iter().any(|byte| *byte > b' ')
-            && self.comment.is_none_or(|comment| line[0] != comment)
-    }
-
-    /// Strings, named by the header if there is one, else `_c0`, `_c1`, ...
-    pub(super) fn schema_of(&self, text: &[u8]) -> Option<Schema> {
-        let line = Lines::new(text).find(|line| self.is_row(line))?;
-        let mut cells = Cells::default();
-        cells.cut(line, &self.dialect);
-        let fields = (0..cells.len()).map(|at| {
-            let (name, _) = cells.get(line, at);
-            let name = match self.header && !name.is_empty() {
-                true => String::from_utf8_lossy(name).into_owned(),
-                false => format!("_c{at}"),
-            };
-            Field::new(name, DataType::Utf8, true)
-        });
-        Some(Schema::new(fields.collect::<Vec<_>>()))
-    }
-}
 
 /// Where an output column comes from.
 #[derive(Clone, Copy)]
@@ -205,7 +37,7 @@ enum From {
 }
 
 pub(super) struct CsvDecoder {
-    options: CsvOptions,
+    options: Arc<CsvOptions>,
     schema: SchemaRef,
     output: Vec<From>,
     /// Per cell, if it is decoded.
@@ -268,39 +100,8 @@ impl CsvDecoder {
             path: split.path.clone(),
             place: split.place(),
             bad: Vec::new(),
-            options,
+            options: Arc::new(options),
         })
-    }
-
-    /// Rows that may reach over several lines. Takes none of a row that is not whole yet.
-    fn decode_records(
-        &mut self,
-        text: &[u8],
-        rows_max: usize,
-        last: bool,
-    ) -> Result<usize, FileError> {
-        let mut taken = 0;
-        while self.rows < rows_max && self.bytes < BATCH_BYTES && taken < text.len() {
-            let rest = &text[taken..];
-            // A comment ends with its line, whatever quotes are in it.
-            let plain = self
-                .options
-                .comment
-                .is_some_and(|comment| rest[0] == comment);
-            let end = match plain {
-                true => memchr::memchr(b'\n', rest),
-                false => cells::record_end(rest, &self.options.dialect),
-            };
-            let (end, behind) = match end {
-                Some(end) => (end, end + 1),
-                None if last => (rest.len(), rest.len()),
-                None => break,
-            };
-            let record = &rest[..end];
-            self.line(record.strip_suffix(b"\r").unwrap_or(record))?;
-            taken += behind;
-        }
-        Ok(taken)
     }
 
     /// A line, or what counts as one.
@@ -348,6 +149,11 @@ impl CsvDecoder {
             ));
             found = 0;
         }
+        let stray = self.cells.has_stray_quote();
+        if stray {
+            let text = "a quote that is not escaped is in a quoted cell, which option";
+            bad = Some(format!("{text} \"unescapedQuoteHandling\" makes an error"));
+        }
         for (at, column) in self.columns.iter_mut().enumerate() {
             let Some(column) = column else { continue };
             if at >= found {
@@ -389,12 +195,16 @@ impl CsvDecoder {
             });
         }
         match bad {
-            Some(reason) if self.options.mode == ParseMode::FailFast => Err(FileError::Csv {
-                path: self.path.clone(),
-                place: self.place.clone(),
-                line: self.lines,
-                reason,
-            }),
+            Some(reason)
+                if self.options.mode == ParseMode::FailFast || stray && !self.options.keep_bad =>
+            {
+                Err(FileError::Csv {
+                    path: self.path.clone(),
+                    place: self.place.clone(),
+                    line: self.lines,
+                    reason,
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -402,16 +212,13 @@ impl CsvDecoder {
 
 impl LineDecoder for CsvDecoder {
     fn decode(&mut self, text: &[u8], rows_max: usize, last: bool) -> Result<usize, FileError> {
-        if self.options.multi_line {
-            return self.decode_records(text, rows_max, last);
-        }
-        let end = self.options.line_end.clone();
-        let mut lines = end.lines(text);
+        let options = Arc::clone(&self.options);
+        let mut rows = Rows::new(text, last, &options);
         while self.rows < rows_max && self.bytes < BATCH_BYTES {
-            let Some(line) = lines.next() else { break };
-            self.line(line)?;
+            let Some(row) = rows.next() else { break };
+            self.line(row)?;
         }
-        Ok(lines.consumed())
+        Ok(rows.consumed())
     }
 
     fn rows(&self) -> usize {

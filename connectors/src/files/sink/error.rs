@@ -44,6 +44,21 @@ pub enum FileSinkError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A value is no name that a directory can have.
+    #[error(
+        "column \"{column}\" has a value that makes the name of a directory of {bytes} bytes, more than the {bytes_max} \
+         that a file system takes: \"{start}...\"; partition by a shorter column"
+    )]
+    LongName {
+        /// The column that directories are made of.
+        column: String,
+        /// The length of the name, column and escapes included.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+        /// How the name begins.
+        start: String,
+    },
     /// A staged file was taken away before its commit.
     #[error(
         "staged file \"{path}\" is gone or changed before it was committed; nothing else may touch hidden files of the \

@@ -3,6 +3,7 @@
 use highwater_engine::options::{OptionError, Options};
 use highwater_engine::text::TimePattern;
 
+use crate::lines::line_separator;
 use crate::options::{flag, flag_or, invalid};
 use crate::view::TimePatterns;
 
@@ -73,26 +74,7 @@ impl LineStyle {
                 return Err(invalid(owner, name, value, &reason));
             }
         }
-        let separator = match options.get("lineSep") {
-            None => "\n".to_string(),
-            Some("") => {
-                return Err(invalid(
-                    owner,
-                    "lineSep",
-                    "",
-                    "it is at least one character",
-                ));
-            }
-            Some(text) if format == "csv" && text.chars().count() > 2 => {
-                return Err(invalid(
-                    owner,
-                    "lineSep",
-                    text,
-                    "it is one or two characters",
-                ));
-            }
-            Some(text) => text.to_string(),
-        };
+        let separator = line_separator(owner, format, options)?;
         let pattern = |name: &str, zone: &str| {
             let Some(text) = options.get(name) else {
                 return Ok(None);
@@ -102,7 +84,7 @@ impl LineStyle {
                 .map_err(|reason| invalid(owner, name, text, &reason))
         };
         Ok(LineStyle {
-            separator,
+            separator: separator.unwrap_or_else(|| "\n".into()),
             times: TimePatterns {
                 date: pattern("dateFormat", "UTC")?,
                 timestamp: pattern("timestampFormat", time_zone)?,

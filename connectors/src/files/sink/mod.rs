@@ -19,10 +19,10 @@ mod spill;
 mod tests;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use highwater_engine::options::{OptionError, Options};
 use highwater_engine::sink::{
     OutputMode, Placement, SaveMode, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest,
@@ -36,8 +36,9 @@ pub use error::FileSinkError;
 use lines::LineStyle;
 
 use super::nullable;
-use crate::options::{character, duration_us, flag, flag_or, invalid, positive};
+use crate::options::{character, duration_us, flag, flag_or, invalid, positive, separator};
 use crate::time::Zone;
+use crate::times::zone_of;
 use commit::FileSink;
 use writer::FileWriter;
 
@@ -232,13 +233,9 @@ impl CsvStyle {
             let byte = character(options, owner, name)?;
             Ok::<_, OptionError>(byte.flatten().map_or(default, char::from))
         };
-        let separator = match options.get("sep") {
-            Some(_) => "sep",
-            None => "delimiter",
-        };
         Ok(CsvStyle {
             header: flag(options, owner, "header")?,
-            separator: one(separator, ',')?,
+            separator: char::from(separator(options, owner)?),
             quote: one("quote", '"')?,
             escape: one("escape", '\\')?,
             null_value: options.get("nullValue").unwrap_or("").into(),
@@ -293,12 +290,7 @@ impl SinkFormat for FileFormat {
         {
             return Err(invalid(&owner, "retention", value, "it is a positive time").into());
         }
-        let name = request
-            .options
-            .get("timeZone")
-            .unwrap_or(&request.time_zone);
-        let zone = Zone::parse(name)
-            .ok_or_else(|| invalid(&owner, "timeZone", name, "it is no time zone"))?;
+        let (zone, name) = zone_of(&owner, &request.options, &request.time_zone)?;
         let (format, ending) = self.format(&owner, &request.options, name)?;
         let mut partitions = Vec::new();
         for name in &request.partition_by {
@@ -321,7 +313,15 @@ impl SinkFormat for FileFormat {
         let data_schema = request.schema.project(&data_columns);
         let data_schema = nullable(&data_schema.expect("these are its columns"));
         self.check_schema(&owner, &data_schema)?;
+        let column = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+        let columns: Vec<String> = request.schema.fields().iter().map(column).collect();
+        let partitioning = match request.partition_by.as_slice() {
+            [] => "none".into(),
+            names => format!("by {}", names.join(", ")),
+        };
         Ok(Arc::new(FileSinkFactory {
+            columns: columns.join(", "),
+            partitioning,
             config: Arc::new(SinkConfig {
                 connector: self.name,
                 path,
@@ -350,15 +350,33 @@ fn in_a_name(query_id: &str) -> String {
 
 struct FileSinkFactory {
     config: Arc<SinkConfig>,
+    /// All columns with their types, in words.
+    columns: String,
+    /// The columns that become directories, in words.
+    partitioning: String,
 }
 
 impl SinkFactory for FileSinkFactory {
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        let config = &self.config;
+        vec![
+            ("kind", config.connector.into()),
+            ("path", config.directory.display().to_string()),
+            ("columns", self.columns.clone()),
+            ("partitioning", self.partitioning.clone()),
+        ]
+    }
+
     fn placement(&self) -> Placement {
         Placement::EveryWorker
     }
 
     fn groups_epochs(&self) -> bool {
         true
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.config.directory)
     }
 
     fn open_batch(&self, mode: Option<SaveMode>) -> Result<Option<Box<dyn Sink>>, SinkError> {

@@ -199,6 +199,33 @@ fn every_format_conforms() {
 }
 
 #[test]
+fn a_value_too_long_for_a_name_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = schema(&[("k", DataType::Utf8), ("v", DataType::Int32)]);
+    let mut writer = factory(
+        "json",
+        SinkRequest {
+            partition_by: vec!["k".into()],
+            ..request(dir.path(), &two, &[])
+        },
+    )
+    .writer(0, conformance::QUERY_ID)
+    .unwrap();
+    let row = |key: &str| rows(&two, &format!("{{\"k\":\"{key}\",\"v\":1}}\n"));
+    // `k=` and 253 bytes, of which an escape takes three.
+    writer
+        .write(0, &row(&format!("{}:", "x".repeat(250))))
+        .unwrap();
+    for key in ["x".repeat(254), "é".repeat(127), ":".repeat(85)] {
+        let error = writer.write(0, &row(&key)).unwrap_err();
+        assert_eq!(error.retry, highwater_engine::source::Retry::Never);
+        let text = error.source.to_string();
+        assert!(text.starts_with("column \"k\" has a value"), "{text}");
+        assert!(text.contains("more than the 255"), "{text}");
+    }
+}
+
+#[test]
 fn fewer_workers_take_over_from_more() {
     let one = schema(&[("s", DataType::Utf8)]);
     let dir = tempfile::tempdir().unwrap();
@@ -421,6 +448,8 @@ fn wrong_requests_are_told_at_once() {
         refusal("csv", request(dir.path(), &two, &[]))
             .starts_with("the csv sink cannot write column \"l\"")
     );
+    let error = refusal("csv", request(dir.path(), &one, &[("lineSep", "abc")]));
+    assert!(error.ends_with("it is one or two characters"), "{error}");
     let error = refusal("csv", request(dir.path(), &one, &[("quoteAll", "true")]));
     assert_eq!(
         error,

@@ -27,6 +27,9 @@ use crate::files::log::{Part, create_directories, sync_directory};
 use crate::files::partition::NULL_VALUE;
 use crate::view::{TextStyle, TimePatterns, View};
 
+/// What the name of a directory may have on the usual file systems.
+const NAME_BYTES_MAX: usize = 255;
+
 /// So many partitions of a run have a file open while rows come: the first ones.
 const OPEN_MAX: usize = 16;
 
@@ -189,7 +192,7 @@ impl FileWriter {
             self.write_to(whole, &data)?;
             return self.bound_memory();
         }
-        let of = self.partitions_of(rows).map_err(failed)?;
+        let of = self.partitions_of(rows)?;
         let mut direct: [Vec<u32>; OPEN_MAX] = Default::default();
         let (mut others, mut others_of) = (Vec::new(), Vec::new());
         for (row, partition) in (0u32..).zip(of) {
@@ -257,14 +260,19 @@ impl FileWriter {
     }
 
     /// The number of each row's partition.
-    fn partitions_of(&mut self, rows: &RecordBatch) -> Result<Vec<u32>, ArrowError> {
+    fn partitions_of(&mut self, rows: &RecordBatch) -> Result<Vec<u32>, FileSinkError> {
+        let failed = |source: ArrowError| FileSinkError::Encode {
+            path: self.config.path.clone(),
+            source: source.into(),
+        };
         let schema = rows.schema();
         let column = |at: &usize| {
             let array: &ArrayRef = rows.column(*at);
             Ok((schema.field(*at).name().as_str(), View::new(array)?))
         };
         let columns = self.config.partitions.iter().map(column);
-        let columns: Vec<(&str, View)> = columns.collect::<Result<_, ArrowError>>()?;
+        let columns: Result<Vec<(&str, View)>, ArrowError> = columns.collect();
+        let columns = columns.map_err(failed)?;
         let style = TextStyle {
             zone: &self.config.zone,
             null: NULL_VALUE,
@@ -285,9 +293,18 @@ impl FileWriter {
                 if !path.is_empty() {
                     path.push('/');
                 }
+                let from = path.len();
                 push_path_name(&mut path, name);
                 path.push('=');
                 push_path_name(&mut path, &value);
+                if path.len() - from > NAME_BYTES_MAX {
+                    return Err(FileSinkError::LongName {
+                        column: (*name).into(),
+                        bytes: path.len() - from,
+                        bytes_max: NAME_BYTES_MAX,
+                        start: path[from..].chars().take(40).collect(),
+                    });
+                }
             }
             of.push(self.partitions.number(&path));
         }

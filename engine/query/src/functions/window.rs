@@ -37,7 +37,7 @@ pub(super) fn build(name: &str, args: &Args<'_>) -> Result<Option<Typed>> {
         "window_time" => {
             let window = args.one()?;
             if !is_window(&window.data_type) {
-                return Err(coerce::unexpected("window_time", 0, &window, "WINDOW"));
+                return Err(coerce::unexpected("window_time", 0, &window, "STRUCT"));
             }
             Ok(Some(time_of(window)))
         }

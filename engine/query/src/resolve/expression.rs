@@ -67,6 +67,46 @@ impl<'r> Exprs<'r> {
         })
     }
 
+    /// A mismatch that a function tells by its name alone, with the call as Spark prints it.
+    fn in_full(&self, error: QueryError, name: &str, call: &Expr, args: &[Expr]) -> QueryError {
+        let named = format!("Cannot resolve \"{name}\" due");
+        let Some(rest) = error.message().strip_prefix(&named) else {
+            return error;
+        };
+        let mut message = format!("Cannot resolve \"{}\" due{rest}", self.text(call));
+        let ordinal = |nth: usize| format!("The {} parameter", coerce::ordinal(nth));
+        let nth = (0..args.len()).find(|nth| message.contains(&ordinal(*nth)));
+        if let Some(nth) = nth {
+            let argument = format!("however \"{}\" has", self.text(&args[nth]));
+            message = message.replace("however the argument has", &argument);
+        }
+        let class = error.class().unwrap_or_default();
+        QueryError::new(class, message).at(error.place())
+    }
+
+    /// A generator is a whole item of a select list, or a LATERAL VIEW.
+    fn misplaced_generator(&self) -> QueryError {
+        let (kind, place) = match self.aggregates {
+            Err("WHERE") => (
+                "OUTSIDE_SELECT",
+                "outside the SELECT clause, found: 'Filter",
+            ),
+            Err("GROUP BY") => (
+                "OUTSIDE_SELECT",
+                "outside the SELECT clause, found: 'Aggregate",
+            ),
+            Err("ORDER BY") => ("OUTSIDE_SELECT", "outside the SELECT clause, found: 'Sort"),
+            Err("ON") => ("OUTSIDE_SELECT", "outside the SELECT clause, found: 'Join"),
+            _ => ("NESTED_IN_EXPRESSIONS", "nested in expressions"),
+        };
+        QueryError::new(
+            format!("UNSUPPORTED_GENERATOR.{kind}"),
+            format!(
+                "The generator is not supported: {place}; select it under a name of its own, in a subquery or a LATERAL VIEW, and use the name"
+            ),
+        )
+    }
+
     fn all(&self, exprs: &[Expr]) -> Result<Vec<Typed>> {
         exprs.iter().map(|e| self.resolve(e)).collect()
     }
@@ -79,7 +119,10 @@ impl<'r> Exprs<'r> {
             Expr::TypedText { kind, text, place } => {
                 self.typed_text(kind, text).map_err(|e| e.at(*place))
             }
-            Expr::Call(call) => self.call(call).map_err(|e| e.at(call.place)),
+            Expr::Call(call) => self.call(call).map_err(|e| {
+                self.in_full(e, &call.name.to_lowercase(), expr, &call.args)
+                    .at(call.place)
+            }),
             Expr::Binary {
                 left,
                 op,
@@ -110,7 +153,7 @@ impl<'r> Exprs<'r> {
                 }
             }
             Expr::Cast {
-                expr,
+                expr: inner,
                 to,
                 attempt,
                 place,
@@ -118,9 +161,9 @@ impl<'r> Exprs<'r> {
                 let target = parse_type(to).map_err(|e| {
                     QueryError::new(e.class().unwrap_or_default(), e.message()).at(*place)
                 })?;
-                let value = self.resolve(expr)?;
+                let value = self.resolve(inner)?;
                 cast::explicit(value, &target, *attempt, &self.env.conf.time_zone)
-                    .map_err(|e| e.at(*place))
+                    .map_err(|e| self.in_full(e, "CAST", expr, &[]).at(*place))
             }
             Expr::Case {
                 operand,
@@ -419,11 +462,7 @@ impl<'r> Exprs<'r> {
             return self.aggregate(&name, call);
         }
         if functions::is_generator(&name) {
-            let message = "The generator is not supported: nested in expressions or outside the SELECT clause";
-            return Err(QueryError::new(
-                "UNSUPPORTED_GENERATOR.NESTED_IN_EXPRESSIONS",
-                message,
-            ));
+            return Err(self.misplaced_generator());
         }
         let plain = !call.distinct
             && call.filter.is_none()

@@ -30,7 +30,7 @@ pub(super) fn number(
     let invalid = || {
         QueryError::new(
             "PARSE_SYNTAX_ERROR",
-            format!("syntax error at or near '{text}'"),
+            format!("Syntax error at or near '{text}'"),
         )
         .at(place)
     };

@@ -96,8 +96,8 @@ fn end_of_text(parser: &mut Parser<'_>) -> Result<(), QueryError> {
 
 fn near(found: &str, place: Option<Place>) -> QueryError {
     let message = match found {
-        "" | "EOF" => "syntax error at end of input".to_string(),
-        found => format!("syntax error at or near '{found}'"),
+        "" | "EOF" => "Syntax error at or near end of input".to_string(),
+        found => format!("Syntax error at or near '{found}'"),
     };
     QueryError::new("PARSE_SYNTAX_ERROR", message).at(place)
 }
@@ -120,10 +120,10 @@ fn syntax_error(error: ParserError) -> QueryError {
         },
         None => (text.as_str(), None),
     };
-    match text
+    let expected = text
         .strip_prefix("Expected: ")
-        .and_then(|rest| rest.rsplit_once(", found: "))
-    {
+        .or_else(|| text.strip_prefix("Expected "));
+    match expected.and_then(|rest| rest.rsplit_once(", found: ")) {
         Some((expected, found)) => {
             let mut error = near(found, place);
             error = QueryError::new(
@@ -132,6 +132,6 @@ fn syntax_error(error: ParserError) -> QueryError {
             );
             error.at(place)
         }
-        None => QueryError::new("PARSE_SYNTAX_ERROR", format!("syntax error: {text}")).at(place),
+        None => QueryError::new("PARSE_SYNTAX_ERROR", format!("Syntax error: {text}")).at(place),
     }
 }

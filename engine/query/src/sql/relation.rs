@@ -93,7 +93,7 @@ impl Marker<'_> {
         };
         if delay < 2 || !self.is(delay + 2, "interval") {
             let at = self.index(delay + 2).map(|i| self.tokens[i].span.start);
-            let message = "syntax error: a watermark is WATERMARK column DELAY OF INTERVAL n unit";
+            let message = "Syntax error: a watermark is WATERMARK column DELAY OF INTERVAL n unit";
             let place = at.and_then(tokens::place);
             return Err(QueryError::new("PARSE_SYNTAX_ERROR", message).at(place));
         }

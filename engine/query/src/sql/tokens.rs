@@ -23,7 +23,7 @@ pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
         let at = place(error.location);
         QueryError::new(
             "PARSE_SYNTAX_ERROR",
-            format!("syntax error: {}", error.message),
+            format!("Syntax error: {}", error.message),
         )
         .at(at)
     })?;
@@ -100,7 +100,7 @@ pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
 fn unexpected(text: &str, at: Location) -> QueryError {
     QueryError::new(
         "PARSE_SYNTAX_ERROR",
-        format!("syntax error at or near '{text}'"),
+        format!("Syntax error at or near '{text}'"),
     )
     .at(place(at))
 }

@@ -188,7 +188,7 @@ impl<'a> Words<'a> {
                     .and_then(|last| tokens::place(last.span.end)),
             ),
         };
-        let message = format!("syntax error at or near {found}: expected {wanted}");
+        let message = format!("Syntax error at or near {found}: expected {wanted}");
         QueryError::new("PARSE_SYNTAX_ERROR", message).at(place)
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn weekday_name(days: i64) -> &'static str {
     WEEKDAYS[calendar::weekday(days) as usize]
 }
 
-/// A pattern and the zone whose clock it shows, for writers of files.
+/// A pattern and the zone whose clock it shows, for files.
 #[derive(Debug, Clone)]
 pub struct TimePattern {
     pattern: Pattern,
@@ -61,10 +61,20 @@ pub struct TimePattern {
 }
 
 impl TimePattern {
-    /// Reads a pattern like `dd.MM.yyyy HH:mm`; an error says what is wrong with it or not supported.
+    /// Understands a pattern like `dd.MM.yyyy HH:mm` by which times are written; an error says what is wrong with it or
+    /// not supported.
     pub fn new(pattern: &str, zone: &str) -> Result<Self, String> {
+        Self::parse(pattern, zone, false)
+    }
+
+    /// Understands a pattern by which times are read: not all that can be written can be.
+    pub fn reading(pattern: &str, zone: &str) -> Result<Self, String> {
+        Self::parse(pattern, zone, true)
+    }
+
+    fn parse(pattern: &str, zone: &str, parsing: bool) -> Result<Self, String> {
         let zone = Zone::named(zone).ok_or_else(|| format!("there is no time zone \"{zone}\""))?;
-        match Pattern::parse(pattern, false) {
+        match Pattern::parse(pattern, parsing) {
             Ok(pattern) => Ok(TimePattern { pattern, zone }),
             Err(Bad::Row(_, what)) => Err(what),
             Err(Bad::Unsupported(what)) => Err(format!("{what} is not supported")),
@@ -74,6 +84,26 @@ impl TimePattern {
     /// Writes an instant, in microseconds.
     pub fn push(&self, out: &mut String, us: i64) {
         out.push_str(&self.pattern.format(self.zone.to_local(us), us, self.zone));
+    }
+
+    /// The instant that `text` says, in microseconds, if it is just what the pattern describes.
+    pub fn read(&self, text: &str) -> Option<i64> {
+        self.pattern.read(text, self.zone)
+    }
+
+    /// The day that `text` says, counted from 1970-01-01: that of its own clock, whatever its zone.
+    pub fn read_day(&self, text: &str) -> Option<i64> {
+        let local = self.pattern.fields(text)?.local()?;
+        Some(local.div_euclid(DAY))
+    }
+
+    /// What the clock shows that `text` tells of, in microseconds; `None` also if it tells a zone.
+    pub fn read_clock(&self, text: &str) -> Option<i64> {
+        let fields = self.pattern.fields(text)?;
+        match fields.zone {
+            None => fields.local(),
+            Some(_) => None,
+        }
     }
 }
 
@@ -209,12 +239,16 @@ impl Pattern {
 
     /// The moment that `text` says, if it is just what the pattern describes.
     pub(super) fn read(&self, text: &str, zone: Zone) -> Option<i64> {
+        let fields = self.fields(text)?;
+        let zone = fields.zone.unwrap_or(zone);
+        Some(zone.to_utc(fields.local()?))
+    }
+
+    /// What `text` says, if it is just what the pattern describes.
+    fn fields(&self, text: &str) -> Option<Fields> {
         let mut fields = Fields::default();
         let rest = fields.read(&self.parts, text)?;
-        if !rest.is_empty() {
-            return None;
-        }
-        fields.moment(zone)
+        rest.is_empty().then_some(fields)
     }
 }
 
@@ -368,15 +402,17 @@ impl Fields {
                 return Some(&digits[end..]);
             }
             'M' | 'L' if count > 2 => {
-                let found = MONTHS
-                    .iter()
-                    .position(|m| text.starts_with(if count == 3 { &m[..3] } else { m }))?;
+                let width = |month: &str| if count == 3 { 3 } else { month.len() };
+                let found = MONTHS.iter().position(|month| {
+                    let width = width(month);
+                    text.get(..width)
+                        .is_some_and(|text| text.eq_ignore_ascii_case(&month[..width]))
+                })?;
                 self.month = Some(found as i64 + 1);
-                let width = if count == 3 { 3 } else { MONTHS[found].len() };
-                return Some(&text[width..]);
+                return Some(&text[width(MONTHS[found])..]);
             }
             'a' => {
-                self.half = Some(match text.get(..2)? {
+                self.half = Some(match text.get(..2)?.to_ascii_uppercase().as_str() {
                     "AM" => 0,
                     "PM" => 12,
                     _ => return None,
@@ -404,7 +440,13 @@ impl Fields {
                 {
                     return None;
                 }
-                self.zone = Some(Zone::named(name)?);
+                // `+0200`: the pattern says whether there is a colon.
+                let hours = name.strip_prefix(['+', '-']);
+                let spelled = match hours.and_then(|_| Some((name.get(..3)?, name.get(3..5)?))) {
+                    Some((hours, minutes)) if name.len() == 5 => format!("{hours}:{minutes}"),
+                    _ => name.to_string(),
+                };
+                self.zone = Some(Zone::named(&spelled)?);
                 return Some(&text[end..]);
             }
             'M' | 'L' => (&mut self.month, plain(2)),
@@ -433,7 +475,8 @@ impl Fields {
         Some(rest)
     }
 
-    fn moment(self, zone: Zone) -> Option<i64> {
+    /// What the clock showed.
+    fn local(&self) -> Option<i64> {
         let (year, month, day) = (
             self.year.unwrap_or(1970),
             self.month.unwrap_or(1),
@@ -452,11 +495,10 @@ impl Fields {
             return None;
         }
         let time = ((hour * 60 + minute) * 60 + second) * 1_000_000 + self.micro.unwrap_or(0);
-        let local = Civil { year, month, day }
+        Civil { year, month, day }
             .days()
             .checked_mul(DAY)?
-            .checked_add(time)?;
-        Some(self.zone.unwrap_or(zone).to_utc(local))
+            .checked_add(time)
     }
 }
 
@@ -523,6 +565,24 @@ mod tests {
         );
         check("d MMMM yyyy", 19_782 * DAY, "29 February 2024");
         check("yyyy-MM-dd[ HH:mm]xxx", 0, "1970-01-01 00:00+00:00");
+    }
+
+    #[test]
+    fn files_have_instants_days_and_clocks() {
+        let pattern = |text| TimePattern::reading(text, "Europe/Berlin").unwrap();
+        let local = pattern("dd.MM.yyyy HH:mm");
+        assert_eq!(local.read("01.07.2024 12:00"), Some(1_719_828_000_000_000));
+        assert_eq!(
+            local.read_clock("01.07.2024 12:00"),
+            Some(1_719_835_200_000_000)
+        );
+        let zoned = pattern("yyyy-MM-dd HHxx");
+        assert_eq!(zoned.read("1970-01-01 00+0200"), Some(-7_200_000_000));
+        assert_eq!(zoned.read_day("1970-01-01 00+0200"), Some(0));
+        assert_eq!(zoned.read_clock("1970-01-01 00+0200"), None);
+        assert_eq!(pattern("d MMM yyyy").read_day("2 jan 1970"), Some(1));
+        assert!(TimePattern::reading("E", "UTC").is_err());
+        assert!(TimePattern::new("E", "UTC").is_ok());
     }
 
     #[test]

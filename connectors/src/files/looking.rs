@@ -1,0 +1,153 @@
+//! Finds the schema of a batch read that was given none, by looking into files.
+//!
+//! The first file tells it, unless what is looked for needs all of them.
+
+use std::fs::File;
+
+use arrow::datatypes::Schema;
+use highwater_engine::source::FormatError;
+
+use super::blocks::{self, Blocks, Shape, TextRules};
+use super::csv::CsvInference;
+use super::error::FileError;
+use super::fit::merged;
+use super::listing::Lister;
+use super::options::FileOptions;
+use super::split::FileSplit;
+use super::{Format, avro, orc, parquet};
+use crate::json::{JsonError, JsonInference};
+use crate::lines::LineEnd;
+
+/// What is known from the files so far.
+pub(super) enum Looking<'a> {
+    Rows(Box<CsvInference>),
+    Json(Box<JsonInference>),
+    /// Files that know their columns.
+    Columns {
+        format: &'a Format,
+        /// All files are asked, not the first one only.
+        merges: bool,
+        known: Option<Schema>,
+    },
+}
+
+impl<'a> Looking<'a> {
+    pub(super) fn new(format: &'a Format, merges: bool) -> Self {
+        match format {
+            Format::Csv(options) => Looking::Rows(Box::new(CsvInference::new(options.clone()))),
+            Format::Json(options) => Looking::Json(Box::new(JsonInference::new(options.clone()))),
+            Format::Text | Format::Parquet | Format::Orc | Format::Avro => Looking::Columns {
+                format,
+                merges,
+                known: None,
+            },
+        }
+    }
+
+    /// The schema that the files at `path` tell.
+    pub(super) fn look_into(
+        mut self,
+        path: &str,
+        options: &FileOptions,
+        rules: &TextRules,
+    ) -> Result<Schema, FormatError> {
+        let skips = options.ignore_corrupt || options.bad_records.is_some();
+        for found in Lister::new(path, options)?.list_all()? {
+            let split = &FileSplit::of(&found, false)[0];
+            let Some(file) = blocks::open(split, options.ignore_missing)? else {
+                continue;
+            };
+            match self.look_at(file, split, rules) {
+                Ok(true) => break,
+                Ok(false) => {}
+                // Reading will pass over it too, and tell of it.
+                Err(error) if skips && error.is_corruption() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let schema = match self {
+            Looking::Rows(inference) => inference.schema(),
+            Looking::Json(inference) => inference.schema(),
+            Looking::Columns { known, .. } => known,
+        };
+        schema.ok_or_else(|| FormatError::Invalid {
+            message: format!(
+                "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
+            ),
+            class: Some("UNABLE_TO_INFER_SCHEMA"),
+        })
+    }
+
+    /// Looks at a file, and answers whether that was enough.
+    fn look_at(
+        &mut self,
+        file: File,
+        split: &FileSplit,
+        rules: &TextRules,
+    ) -> Result<bool, FileError> {
+        match self {
+            // An empty file has no rows, whatever it should have begun with.
+            Looking::Columns { .. } if split.size == 0 => Ok(false),
+            Looking::Columns {
+                format,
+                merges,
+                known,
+            } => {
+                let found = match format {
+                    Format::Orc => orc::schema_of(file, &split.path)?,
+                    Format::Avro => avro::schema_of(file, split)?,
+                    _ => parquet::schema_of(file, &split.path)?,
+                };
+                *known = Some(match known.take() {
+                    None => found,
+                    Some(known) => merged(&known, &found, &split.path)?,
+                });
+                Ok(!*merges)
+            }
+            Looking::Rows(inference) => {
+                let mut blocks = Blocks::new(file, split, rules)?;
+                inference.begin_file();
+                while !inference.knows_enough() && !blocks.lines()?.is_empty() {
+                    let (text, last) = blocks.at_hand();
+                    match inference.look_at(text, last) {
+                        0 => blocks.more()?,
+                        taken => blocks.consume(taken),
+                    }
+                }
+                Ok(inference.knows_enough())
+            }
+            Looking::Json(inference) => {
+                let mut blocks = Blocks::new(file, split, rules)?;
+                loop {
+                    let lines = blocks.lines()?;
+                    if lines.is_empty() {
+                        return Ok(false);
+                    }
+                    let bytes = lines.len();
+                    let looked = look_at_json(inference, lines, &rules.shape);
+                    looked.map_err(|source| FileError::Json {
+                        path: split.path.clone(),
+                        place: split.place(),
+                        source,
+                    })?;
+                    blocks.consume(bytes);
+                }
+            }
+        }
+    }
+}
+
+fn look_at_json(
+    inference: &mut JsonInference,
+    lines: &[u8],
+    shape: &Shape,
+) -> Result<(), JsonError> {
+    match shape {
+        Shape::Lines(LineEnd::Any) => inference.look_at(lines),
+        Shape::Lines(end) => {
+            let mut lines = end.lines(lines);
+            lines.try_for_each(|line| inference.look_at_text(line))
+        }
+        Shape::Records | Shape::Whole => inference.look_at_text(lines),
+    }
+}

@@ -1,0 +1,193 @@
+//! Joins in a plan: keys, conditions, and what each side is.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
+use highwater_operators::join::{JoinKey, Keep, Lookup, Table};
+use highwater_query::can_fail;
+
+use super::Node;
+use super::compile::{Compiler, arrow_schema, is_streaming, physical};
+use super::want::Want;
+use crate::error::Error;
+
+/// What a join asks of a pair.
+pub(super) struct Condition {
+    /// Left and right expressions that must be equal, and whether two nulls are.
+    pub(super) keys: Vec<(Expr, Expr, bool)>,
+    /// What else must hold, over both sides.
+    pub(super) rest: Vec<Expr>,
+    /// The columns of both sides.
+    pub(super) both: DFSchema,
+}
+
+impl Condition {
+    pub(super) fn of(join: &Join) -> Result<Self, Error> {
+        let (left, right) = (join.left.schema(), join.right.schema());
+        let both = left.join(right).map_err(Error::run)?;
+        let null_safe = join.null_equality == NullEquality::NullEqualsNull;
+        let on = join.on.iter();
+        let mut keys: Vec<_> = on.map(|(l, r)| (l.clone(), r.clone(), null_safe)).collect();
+        let mut rest = Vec::new();
+        let filter = join.filter.clone().map(split_conjunction_owned);
+        for part in filter.unwrap_or_default() {
+            match equality(&part, left, right) {
+                Some(key) => keys.push(key),
+                None => rest.push(part),
+            }
+        }
+        if join.null_aware {
+            // NOT IN: a pair counts where it cannot be told that the values differ. No key can find such pairs.
+            for (left, right, _) in keys.drain(..) {
+                rest.push(left.eq(right).is_not_false());
+            }
+        }
+        Ok(Condition { keys, rest, both })
+    }
+
+    pub(super) fn physical_keys(&self, join: &Join) -> Result<Vec<JoinKey>, Error> {
+        let one = |expr: &Expr, schema: &DFSchema| {
+            Ok::<_, Error>(physical(std::slice::from_ref(expr), schema)?.remove(0))
+        };
+        let key = |(left, right, null_safe): &(Expr, Expr, bool)| {
+            Ok(JoinKey {
+                left: one(left, join.left.schema())?,
+                right: one(right, join.right.schema())?,
+                null_safe: *null_safe,
+            })
+        };
+        self.keys.iter().map(key).collect()
+    }
+
+    pub(super) fn words(&self) -> Vec<String> {
+        let word = |(left, right, null_safe): &(Expr, Expr, bool)| {
+            let equals = if *null_safe { "<=>" } else { "=" };
+            format!("{left} {equals} {right}")
+        };
+        self.keys.iter().map(word).collect()
+    }
+}
+
+/// The sides of an equality that a key can stand for: one over each side, and none that can fail.
+fn equality(part: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Expr, Expr, bool)> {
+    let Expr::BinaryExpr(BinaryExpr {
+        left: a,
+        op,
+        right: b,
+    }) = part
+    else {
+        return None;
+    };
+    let null_safe = match op {
+        Operator::Eq => false,
+        Operator::IsNotDistinctFrom => true,
+        _ => return None,
+    };
+    if can_fail(part) {
+        return None;
+    }
+    if is_over(a, left) && is_over(b, right) {
+        return Some((a.as_ref().clone(), b.as_ref().clone(), null_safe));
+    }
+    if is_over(b, left) && is_over(a, right) {
+        return Some((b.as_ref().clone(), a.as_ref().clone(), null_safe));
+    }
+    None
+}
+
+/// True if the expression needs columns of this side, and no others.
+pub(super) fn is_over(expr: &Expr, side: &DFSchema) -> bool {
+    let columns = expr.column_refs();
+    !columns.is_empty() && columns.iter().all(|column| side.has_column(column))
+}
+
+impl Compiler<'_> {
+    pub(super) fn join(&mut self, join: &Join, want: Want) -> Result<Node, Error> {
+        match (is_streaming(&join.left), is_streaming(&join.right)) {
+            (true, false) => self.lookup(join, true, want),
+            (false, true) => self.lookup(join, false, want),
+            _ => Err(Error::not_yet("a join of two streams")),
+        }
+    }
+
+    /// A join of a stream with static rows.
+    fn lookup(&mut self, join: &Join, stream_left: bool, want: Want) -> Result<Node, Error> {
+        let keep = match (join.join_type, stream_left) {
+            (JoinType::Inner, _) => Keep::Pairs,
+            (JoinType::Left, true) | (JoinType::Right, false) => Keep::All,
+            (JoinType::LeftSemi, true) | (JoinType::RightSemi, false) => Keep::Matched,
+            (JoinType::LeftAnti, true) | (JoinType::RightAnti, false) => Keep::Unmatched,
+            (JoinType::LeftMark, true) | (JoinType::RightMark, false) if !join.null_aware => {
+                Keep::Marked
+            }
+            (kind, _) => return Err(static_side(kind, stream_left)),
+        };
+        let condition = Condition::of(join)?;
+        let (stream, table): (&LogicalPlan, &LogicalPlan) = if stream_left {
+            (&join.left, &join.right)
+        } else {
+            (&join.right, &join.left)
+        };
+        let keys = condition.physical_keys(join)?;
+        let rows = self.statics.rows(table)?;
+        let table = Table::new(rows, &keys, stream_left).map_err(Error::run)?;
+        let rest = conjunction(condition.rest.clone());
+        let rest = rest.map(|rest| physical(&[rest], &condition.both));
+        let words = condition.words();
+        let both: SchemaRef = arrow_schema(&condition.both);
+        let input = self.node(stream, want)?;
+        Ok(Node::Lookup {
+            input: Box::new(input),
+            how: Box::new(Lookup {
+                keep,
+                stream_left,
+                condition: rest.transpose()?.map(|mut rest| rest.remove(0)),
+                both,
+                schema: arrow_schema(&join.schema),
+                table: Arc::new(table),
+            }),
+            keys: words,
+        })
+    }
+}
+
+/// A static side whose rows would have to come out when it is known that no row of the stream matches them: never.
+fn static_side(kind: JoinType, stream_left: bool) -> Error {
+    let (class, name) = ("_LEGACY_ERROR_TEMP_3102", model_name(kind));
+    let what = match (kind, stream_left) {
+        (JoinType::Right, true) => format!(
+            "{name} join with a streaming DataFrame/Dataset on the left and a static DataFrame/DataSet on the right not supported"
+        ),
+        (JoinType::Full, true) => format!(
+            "{name} joins with streaming DataFrames/Datasets on the left and a static DataFrame/Dataset on the right is not supported"
+        ),
+        (JoinType::Full, false) => format!(
+            "{name} joins with streaming DataFrames/Datasets on the right and a static DataFrame/Dataset on the left is not supported"
+        ),
+        (JoinType::LeftAnti, false) => format!(
+            "{name} joins with a streaming DataFrame/Dataset on the right are not supported"
+        ),
+        (_, false) => format!(
+            "{name} join with a streaming DataFrame/Dataset on the right and a static DataFrame/Dataset on the left is not supported"
+        ),
+        _ => return Error::not_yet(format!("a {kind} join of a stream with static rows")),
+    };
+    let why = "whether a static row has a partner is never final, as the stream goes on. Preserve the stream's rows instead, or use an inner join";
+    Error::refused(class, format!("{what}: {why}"))
+}
+
+/// The model's name of a kind of join.
+pub(super) fn model_name(kind: JoinType) -> &'static str {
+    match kind {
+        JoinType::Inner => "Inner",
+        JoinType::Left => "LeftOuter",
+        JoinType::Right => "RightOuter",
+        JoinType::Full => "FullOuter",
+        JoinType::LeftSemi | JoinType::RightSemi => "LeftSemi",
+        JoinType::LeftAnti | JoinType::RightAnti => "LeftAnti",
+        JoinType::LeftMark | JoinType::RightMark => "Existence",
+    }
+}

@@ -1,0 +1,455 @@
+//! Answers over rows that may leave again, and those that are a function of all rows of a group: aggregates of rows that
+//! change, ORDER BY with LIMIT, OVER windows, and whole answers of queries that have no aggregation.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, Limit, LogicalPlan, Projection, Sort, SortExpr, Window,
+};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_planner::create_window_expr;
+use highwater_operators::Edge;
+use highwater_operators::aggregate::{Emit, needs_order};
+use highwater_operators::order::Order;
+use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
+use highwater_operators::stage::Step;
+use highwater_query::{Observe, TimeWindow, Watermark, node_of};
+
+use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
+use super::want::Want;
+use super::{Node, event_time};
+use crate::error::Error;
+
+impl Compiler<'_> {
+    fn regrouped(
+        &mut self,
+        input: Node,
+        kind: &str,
+        answers: Vec<String>,
+        regroup: Regroup,
+    ) -> Node {
+        let name = format!("{kind}-{}", self.regroups);
+        self.regroups += 1;
+        Node::Regroup {
+            input: Box::new(input),
+            regroup: Box::new(Regroup { name, ..regroup }),
+            answers,
+        }
+    }
+
+    /// All rows of `plan`'s answer with every epoch.
+    pub(super) fn whole(&mut self, plan: &LogicalPlan) -> Result<Node, Error> {
+        if comes_whole(plan) {
+            return self.node(plan, Want::All);
+        }
+        let input = self.node(plan, Want::Changes)?;
+        let schema = input.edge().rows;
+        let regroup = Regroup {
+            name: String::new(),
+            keys: schema.fields().len(),
+            sorts: Vec::new(),
+            answer: Arc::new(AllRows),
+            schema,
+            emit: Emit::All,
+            event_time: false,
+        };
+        Ok(self.regrouped(input, "rows", vec!["all rows".into()], regroup))
+    }
+
+    /// An aggregation of rows that may leave again: over `input`, which is what `aggregate` reads.
+    pub(super) fn aggregate_anew(
+        &mut self,
+        input: Node,
+        aggregate: &Aggregate,
+        want: Want,
+    ) -> Result<Node, Error> {
+        let emit = match want {
+            Want::All => Emit::All,
+            Want::Changes => Emit::Signed,
+            Want::Upserts => {
+                let plan = LogicalPlan::Aggregate(aggregate.clone());
+                if stable(&plan).is_none() {
+                    return Err(rows_leave("a group whose last row moves to another group"));
+                }
+                Emit::Changed
+            }
+            Want::Final => return Err(Error::not_yet("aggregating rows that may leave again")),
+        };
+        if let Some(call) = calls(aggregate)?.iter().find(|c| needs_order(&c.function)) {
+            return Err(Error::not_yet(format!(
+                "{}, whose answer depends on the order of rows, over rows that may change",
+                call.function.name()
+            )));
+        }
+        let event_time = {
+            let plan = LogicalPlan::Aggregate(aggregate.clone());
+            event_time::event_keys(&plan).first() == Some(&0)
+        };
+        // The keys first, then what the calls use.
+        let below = &aggregate.input;
+        let mut outputs: Vec<Expr> = Vec::new();
+        for (index, key) in aggregate.group_expr.iter().enumerate() {
+            outputs.push(key.clone().unalias().alias(format!("__key{index}")));
+        }
+        let keys = outputs.len();
+        for call in &aggregate.aggr_expr {
+            let mut used: Vec<_> = call.column_refs().into_iter().collect();
+            used.sort();
+            for used in used {
+                let used = Expr::Column(used.clone());
+                if !outputs.contains(&used) {
+                    outputs.push(used);
+                }
+            }
+        }
+        let exprs = physical(&outputs, below.schema())?;
+        let narrow = Projection::try_new(outputs, Arc::clone(below)).map_err(Error::run)?;
+        let schema = arrow_schema(&narrow.schema);
+        let narrow = Arc::new(LogicalPlan::Projection(narrow));
+        let by = (0..keys).map(|index| Expr::Column(narrow.schema().qualified_field(index).into()));
+        let again = Aggregate::try_new(
+            Arc::clone(&narrow),
+            by.collect(),
+            aggregate.aggr_expr.clone(),
+        )
+        .map_err(Error::run)?;
+        let input = stage(
+            input,
+            Step::Project {
+                exprs,
+                schema: Arc::clone(&schema),
+            },
+        );
+        let output = arrow_schema(&aggregate.schema);
+        let by = (0..keys).map(|index| column(&schema, index)).collect();
+        let aggregation = self.aggregation(by, calls(&again)?, Arc::clone(&output), want);
+        let answer = Calls::new(schema, aggregation).map_err(Error::run)?;
+        let regroup = Regroup {
+            name: String::new(),
+            keys,
+            sorts: Vec::new(),
+            answer: Arc::new(answer),
+            schema: output,
+            emit,
+            event_time,
+        };
+        let answers = aggregate.aggr_expr.iter();
+        let answers = answers.map(|call| call.clone().unalias().to_string());
+        Ok(self.regrouped(input, "aggregate-anew", answers.collect(), regroup))
+    }
+
+    pub(super) fn sort(&mut self, sort: &Sort, want: Want) -> Result<Node, Error> {
+        match want {
+            Want::All => self.ordered(&sort.input, &sort.expr, 0, sort.fetch),
+            Want::Changes if sort.fetch.is_none() => self.node(&sort.input, want),
+            Want::Changes => self.top(&sort.input, &sort.expr, 0, sort.fetch, want),
+            Want::Final | Want::Upserts => Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
+                 rows that come later may belong between those that have come out. Use output mode complete, or leave the order to who reads the answer",
+            )),
+        }
+    }
+
+    pub(super) fn limit(&mut self, limit: &Limit, want: Want) -> Result<Node, Error> {
+        use datafusion::logical_expr::{FetchType, SkipType};
+        let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (
+            limit.get_skip_type().map_err(Error::run)?,
+            limit.get_fetch_type().map_err(Error::run)?,
+        ) else {
+            return Err(Error::not_yet("a LIMIT that is not a number"));
+        };
+        let none = Vec::new();
+        let (input, by) = match limit.input.as_ref() {
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => (&sort.input, &sort.expr),
+            _ => (&limit.input, &none),
+        };
+        match want {
+            Want::All => self.ordered(input, by, skip, fetch),
+            Want::Changes => self.top(input, by, skip, fetch, want),
+            Want::Upserts => Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Limits are not supported on streaming DataFrames/Datasets in Update output mode: a row that has come out may be pushed out by a later one without \
+                 another under its key. Use output mode complete or changes",
+            )),
+            Want::Final if !by.is_empty() => Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
+                 a later row may push out one that has come out. Use output mode complete or changes",
+            )),
+            Want::Final if skip > 0 => Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Offset is not supported on streaming DataFrames/Datasets. Use output mode complete or changes",
+            )),
+            Want::Final => Err(Error::not_yet("LIMIT on a streaming query")),
+        }
+    }
+
+    fn ordered(
+        &mut self,
+        input: &LogicalPlan,
+        by: &[SortExpr],
+        skip: usize,
+        fetch: Option<usize>,
+    ) -> Result<Node, Error> {
+        let node = self.whole(input)?;
+        let exprs: Vec<Expr> = by.iter().map(|sort| sort.expr.clone()).collect();
+        let keys = physical(&exprs, input.schema())?.into_iter();
+        let order = Order {
+            keys: keys.zip(by.iter().map(options)).collect(),
+            skip,
+            fetch,
+        };
+        Ok(Node::Order {
+            input: Box::new(node),
+            order: Box::new(order),
+        })
+    }
+
+    fn top(
+        &mut self,
+        input: &LogicalPlan,
+        by: &[SortExpr],
+        skip: usize,
+        fetch: Option<usize>,
+        want: Want,
+    ) -> Result<Node, Error> {
+        let node = self.node(input, want)?;
+        let exprs: Vec<Expr> = by.iter().map(|sort| sort.expr.clone()).collect();
+        let sorts = by.iter().map(options).collect();
+        let leading = by.len();
+        let (node, layout) = laid_out(node, physical(&exprs, input.schema())?);
+        let answer = Top {
+            skip: skip as u64,
+            fetch: fetch.map(|fetch| fetch as u64),
+        };
+        let regroup = Regroup {
+            name: String::new(),
+            keys: 0,
+            sorts,
+            answer: Arc::new(answer),
+            schema: layout,
+            emit: Emit::Signed,
+            event_time: false,
+        };
+        let by: Vec<String> = by.iter().map(ToString::to_string).collect();
+        let first = match fetch {
+            Some(fetch) => format!("the first {fetch} rows"),
+            None => "the rows".to_string(),
+        };
+        let answer = format!("{first} after {skip} by {}", by.join(", "));
+        let node = self.regrouped(node, "top", vec![answer], regroup);
+        Ok(without(node, leading, &arrow_schema(input.schema())))
+    }
+
+    pub(super) fn over(&mut self, window: &Window, want: Want) -> Result<Node, Error> {
+        if want == Want::Final || want == Want::Upserts {
+            return Err(Error::refused(
+                "NON_TIME_WINDOW_NOT_SUPPORTED_IN_STREAMING",
+                "Window function is not supported on streaming DataFrames/Datasets in this output mode: a later row may change what has been said of earlier ones. \
+                 Use output mode complete or changes, or group by window(..) for windows of time",
+            ));
+        }
+        let input = self.node(&window.input, Want::Changes)?;
+        let mut parts: Option<(Vec<Expr>, Vec<SortExpr>)> = None;
+        for call in &window.window_expr {
+            let Expr::WindowFunction(function) = call.clone().unalias() else {
+                return Err(Error::not_yet(format!("{call} as a window function")));
+            };
+            let own = (
+                function.params.partition_by.clone(),
+                function.params.order_by.clone(),
+            );
+            if parts.get_or_insert_with(|| own.clone()) != &own {
+                return Err(Error::not_yet(
+                    "window functions over different partitions in one step",
+                ));
+            }
+        }
+        let (partition, order) = parts.unwrap_or_default();
+        let schema = window.input.schema();
+        let mut exprs = partition.clone();
+        exprs.extend(order.iter().map(|sort| sort.expr.clone()));
+        let keys = partition.len();
+        let leading = exprs.len();
+        let (node, layout) = laid_out(input, physical(&exprs, schema)?);
+        let (props, context) = (ExecutionProps::new(), Default::default());
+        // Built over the rows of the query, which stand behind the columns that the layout adds.
+        let mut calls = Vec::new();
+        let mut answers = Vec::new();
+        for call in &window.window_expr {
+            let call = call.clone().unalias();
+            answers.push(call.to_string());
+            let call = create_window_expr(&call, schema, &props, &context).map_err(Error::run)?;
+            calls.push(call);
+        }
+        let mut fields = layout.fields().to_vec();
+        let made = arrow_schema(&window.schema);
+        fields.extend(made.fields()[schema.fields().len()..].iter().cloned());
+        let output: SchemaRef = Arc::new(Schema::new(fields));
+        let over = Over {
+            calls,
+            leading,
+            schema: Arc::clone(&output),
+        };
+        let regroup = Regroup {
+            name: String::new(),
+            keys,
+            sorts: order.iter().map(options).collect(),
+            answer: Arc::new(over) as Arc<dyn Answer>,
+            schema: output,
+            emit: match want {
+                Want::All => Emit::All,
+                _ => Emit::Signed,
+            },
+            event_time: false,
+        };
+        let node = self.regrouped(node, "over", answers, regroup);
+        Ok(without(node, leading, &made))
+    }
+}
+
+/// The error for update mode where rows may leave.
+fn rows_leave(what: &str) -> Error {
+    Error::refused(
+        "_LEGACY_ERROR_TEMP_3102",
+        format!(
+            "Detected pattern of possible 'correctness' issue due to global watermark: in update output mode a row that leaves without a successor under its key cannot be said, and {what} leaves so. \
+             Use output mode complete or changes"
+        ),
+    )
+}
+
+fn options(sort: &SortExpr) -> SortOptions {
+    SortOptions {
+        descending: !sort.asc,
+        nulls_first: sort.nulls_first,
+    }
+}
+
+/// The rows behind some columns computed of them.
+fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRef) {
+    let edge: Edge = input.edge();
+    let mut exprs = leading;
+    let mut fields = Vec::new();
+    for (index, expr) in exprs.iter().enumerate() {
+        let data_type = expr
+            .data_type(&edge.rows)
+            .unwrap_or(arrow::datatypes::DataType::Null);
+        let name = format!("__by{index}");
+        fields.push(Arc::new(arrow::datatypes::Field::new(
+            name, data_type, true,
+        )));
+    }
+    for (index, field) in edge.rows.fields().iter().enumerate() {
+        exprs.push(column(&edge.rows, index));
+        fields.push(Arc::clone(field));
+    }
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let step = Step::Project {
+        exprs,
+        schema: Arc::clone(&schema),
+    };
+    (stage(input, step), schema)
+}
+
+/// The rows without their first `leading` columns, under the names of `schema`.
+fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
+    let rows = node.edge().rows;
+    let exprs = (leading..rows.fields().len()).map(|index| column(&rows, index));
+    let step = Step::Project {
+        exprs: exprs.collect(),
+        schema: Arc::clone(schema),
+    };
+    stage(node, step)
+}
+
+/// True if the topmost operator with state gives its whole answer with every epoch, and no row passes it by.
+fn comes_whole(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(Distinct::All(_)) => true,
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_) => true,
+        LogicalPlan::Union(union) => union.inputs.iter().all(|input| comes_whole(input)),
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Unnest(_) => comes_whole(plan.inputs()[0]),
+        // A stream's rows pass one by one through a join with static rows.
+        LogicalPlan::Join(join) => match (is_streaming(&join.left), is_streaming(&join.right)) {
+            (true, false) => comes_whole(&join.left),
+            (false, true) => comes_whole(&join.right),
+            _ => false,
+        },
+        LogicalPlan::Extension(_) => {
+            let passes = node_of::<Observe>(plan).is_some()
+                || node_of::<Watermark>(plan).is_some()
+                || node_of::<TimeWindow>(plan).is_some();
+            passes && comes_whole(plan.inputs()[0])
+        }
+        _ => false,
+    }
+}
+
+/// If no row of the plan ever leaves without another one that agrees with it in these columns: which they are.
+fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
+    let of = |expr: &Expr, input: &LogicalPlan, below: &[bool]| {
+        let columns = expr.column_refs();
+        let mut places = columns
+            .into_iter()
+            .map(|column| input.schema().maybe_index_of_column(column));
+        places.all(|place| place.is_some_and(|place| below[place]))
+    };
+    match plan {
+        LogicalPlan::TableScan(scan) => Some(vec![true; scan.projected_schema.fields().len()]),
+        LogicalPlan::Projection(projection) => {
+            let input = &projection.input;
+            let below = stable(input)?;
+            let exprs = projection.expr.iter();
+            Some(exprs.map(|expr| of(expr, input, &below)).collect())
+        }
+        LogicalPlan::Filter(filter) => {
+            let below = stable(&filter.input)?;
+            of(&filter.predicate, &filter.input, &below).then_some(below)
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            let input = &aggregate.input;
+            let below = stable(input)?;
+            let keys = &aggregate.group_expr;
+            let fixed = keys.iter().all(|key| of(key, input, &below));
+            let width = aggregate.schema.fields().len();
+            fixed.then(|| (0..width).map(|index| index < keys.len()).collect())
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let below = stable(input)?;
+            below.iter().all(|column| *column).then_some(below)
+        }
+        LogicalPlan::Union(union) => {
+            let mut all = vec![true; union.schema.fields().len()];
+            for input in &union.inputs {
+                for (all, one) in all.iter_mut().zip(stable(input)?) {
+                    *all &= one;
+                }
+            }
+            Some(all)
+        }
+        LogicalPlan::SubqueryAlias(alias) => stable(&alias.input),
+        LogicalPlan::Extension(_) => {
+            let input = plan.inputs()[0];
+            let mut below = stable(input)?;
+            if let Some(window) = node_of::<TimeWindow>(plan) {
+                // A row whose time is null falls out.
+                if !of(&window.time, input, &below) {
+                    return None;
+                }
+                below.push(true);
+            } else if node_of::<Observe>(plan).is_none() && node_of::<Watermark>(plan).is_none() {
+                return None;
+            }
+            Some(below)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,136 @@
+//! Files of a checkpoint that are torn or were changed are named, wherever one looks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A job with a state, run `times` times to its end with a file more each.
+fn job(times: usize) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir(dir.path().join("in")).expect("made");
+    let sql = "
+CREATE TABLE lines (value STRING) USING text OPTIONS (path 'in');
+CREATE STREAMING TABLE counts USING noop
+  OPTIONS (checkpointLocation 'ck', outputMode 'update', trigger 'availableNow')
+  AS SELECT value, count(*) AS n FROM STREAM lines GROUP BY value;
+";
+    fs::write(dir.path().join("job.sql"), sql).expect("written");
+    for number in 0..times {
+        let output = next(dir.path(), number);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    dir
+}
+
+/// Runs the job with a file more.
+fn next(dir: &Path, number: usize) -> Output {
+    let input = dir.join("in").join(format!("{number}.txt"));
+    fs::write(input, format!("a\nb\nc{number}\n")).expect("written");
+    highwater(dir, &["run", "job.sql"])
+}
+
+fn highwater(dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let output = command.current_dir(dir).args(arguments).output();
+    output.expect("the program runs")
+}
+
+fn said(output: &Output) -> String {
+    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The newest file of one part of the checkpoint.
+fn newest(dir: &Path, part: &str) -> PathBuf {
+    let entries = fs::read_dir(dir.join("ck").join(part)).expect("listed");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let number = |path: &PathBuf| {
+        let name = path
+            .file_name()
+            .expect("named")
+            .to_string_lossy()
+            .into_owned();
+        name.parse::<u64>().unwrap_or(0)
+    };
+    paths.max_by_key(number).expect("there is one")
+}
+
+#[test]
+fn metadata_and_generations_are_sealed() {
+    for part in ["metadata", "generations"] {
+        let dir = job(1);
+        let path = match part {
+            "metadata" => dir.path().join("ck/metadata"),
+            _ => newest(dir.path(), part),
+        };
+        let whole = fs::read_to_string(&path).expect("text");
+        let line = whole.lines().next().expect("a line").to_string();
+        let name = path
+            .strip_prefix(dir.path())
+            .expect("below it")
+            .display()
+            .to_string();
+        let broken = [
+            (
+                whole.replace("\"version\":2", "\"version\":1"),
+                "its checksum is wrong",
+            ),
+            (whole.replacen('a', "e", 1), "its checksum is wrong"),
+            (line.clone(), "it ends early"),
+            (line[..line.len() / 2].to_string(), "is damaged"),
+            (String::new(), "is damaged"),
+        ];
+        for (text, reason) in broken {
+            assert_ne!(text, whole);
+            fs::write(&path, &text).expect("written");
+            let output = next(dir.path(), 1);
+            let told = said(&output);
+            assert_eq!(output.status.code(), Some(1), "{told}");
+            assert!(
+                told.contains(&name) && told.contains(reason),
+                "{name}, {reason}: {told}"
+            );
+            assert_eq!(told.matches(&name).count(), 1, "one error: {told}");
+            let told = said(&highwater(dir.path(), &["checkpoint", "show", "ck"]));
+            assert!(
+                told.contains(&name) && told.contains(reason),
+                "{name}, {reason}: {told}"
+            );
+        }
+        // As the first builds wrote it.
+        fs::write(&path, line.replace("\"version\":2", "\"version\":1")).expect("written");
+        let output = next(dir.path(), 1);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_not_used_is_told_by_the_file_that_is_damaged() {
+    let dir = job(3);
+    let manifest = newest(dir.path(), "checkpoints");
+    let whole = fs::read(&manifest).expect("read");
+    fs::write(&manifest, &whole[..whole.len() / 2]).expect("written");
+    let name = format!(
+        "ck/checkpoints/{}",
+        manifest.file_name().expect("named").display()
+    );
+    let shown = said(&highwater(dir.path(), &["checkpoint", "show", "ck"]));
+    let line = shown.lines().find(|line| line.starts_with("damaged"));
+    assert!(line.is_some_and(|line| line.contains(&name)), "{shown}");
+    assert!(
+        shown.contains("a restart would load the checkpoint of epoch 1"),
+        "{shown}"
+    );
+    let output = next(dir.path(), 3);
+    let told = said(&output);
+    assert!(output.status.success(), "{told}");
+    let warning = told
+        .lines()
+        .find(|line| line.contains("damaged checkpoint file"));
+    let warning = warning.unwrap_or_else(|| panic!("no warning: {told}"));
+    assert!(warning.contains(&name), "{warning}");
+    assert!(
+        warning.contains("goes on from that of epoch 1"),
+        "{warning}"
+    );
+}

@@ -1,0 +1,132 @@
+//! What a scenario gave beside what is recorded: the pack's rules.
+
+use serde_json::Value;
+
+use crate::json::same_rows;
+use crate::play::{Ended, Played, Step, When};
+use crate::{oracle, rules};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Same,
+    /// Not the recorded answer where we mean to differ: a rule says why.
+    ByRule,
+    /// Refused as not built, where the model answers or refuses otherwise.
+    Refused(String),
+    Different(String),
+}
+
+pub(crate) fn outcome(scenario: &Value, played: &Played) -> Outcome {
+    let expected = list(&scenario["expect"]);
+    if let (Some(wanted), Some(have)) = (scenario["schema"].as_str(), &played.schema)
+        && wanted != have
+    {
+        return Outcome::Different(format!("schema: expected {wanted}, got {have}"));
+    }
+    let mut by_rule = false;
+    for (number, (want, have)) in expected.iter().zip(&played.steps).enumerate() {
+        match step_outcome(scenario, want, have) {
+            Ok(exact) => by_rule |= !exact,
+            Err(_) if rules::marks_survive(scenario, number) && other_mark(want, have) => {
+                return Outcome::ByRule;
+            }
+            Err(how) => return Outcome::Different(format!("step {number}: {how}")),
+        }
+    }
+    match (&played.ended, scenario.get("error")) {
+        (None, None) if played.steps.len() == expected.len() => match by_rule {
+            true => Outcome::ByRule,
+            false => Outcome::Same,
+        },
+        (None, None) => {
+            let (wanted, got) = (expected.len(), played.steps.len());
+            Outcome::Different(format!("steps: expected {wanted}, got {got}"))
+        }
+        (None, Some(error)) if rules::may_answer(error) => match oracle::judge(scenario, played) {
+            Ok(()) => Outcome::ByRule,
+            Err(how) => Outcome::Different(format!("answered, and wrongly: {how}")),
+        },
+        (None, Some(error)) => {
+            Outcome::Different(format!("answered, but the model refuses: {error}"))
+        }
+        (Some(ended), wanted) => refusal(scenario, ended, wanted),
+    }
+}
+
+/// The same error, or none that the model has: what we do not do yet, by its name.
+fn refusal(scenario: &Value, ended: &Ended, wanted: Option<&Value>) -> Outcome {
+    let before_rows = list(&scenario["expect"]).is_empty();
+    let (when, error) = (ended.when, &ended.error);
+    let (class, message) = (error.class(), error.message());
+    let model = wanted.map_or_else(String::new, |wanted| format!(" (the model: {wanted})"));
+    let told = format!("{when:?}: {error}{model}");
+    if let Some(wanted) = wanted {
+        let step = wanted["step"].as_u64().unwrap_or_default() as usize;
+        let at = match wanted["when"].as_str() {
+            Some("analysis") => When::Analysis,
+            Some("start") => When::Start,
+            _ => When::Run(step),
+        };
+        let in_time = when == at || before_rows && when < at;
+        let part = wanted["message_contains"].as_str().unwrap_or_default();
+        if in_time && class.as_deref() == wanted["class"].as_str() {
+            if message.contains(part) {
+                return Outcome::Same;
+            }
+            if rules::reworded(wanted, &message) {
+                return Outcome::ByRule;
+            }
+        }
+    }
+    // Over a join, which is not built, no event time is known.
+    let over_join = told.contains("aggregations without watermark")
+        && scenario.to_string().to_lowercase().contains("join");
+    let not_built = message.contains("not supported yet")
+        || class.as_deref() == Some("UNRESOLVED_ROUTINE")
+        || over_join;
+    match not_built {
+        true => Outcome::Refused(told),
+        false => Outcome::Different(told),
+    }
+}
+
+fn other_mark(want: &Value, have: &Step) -> bool {
+    want["watermark"] != have.watermark
+}
+
+/// Whether a step gave exactly what is recorded (true) or what a rule allows; or what differs.
+fn step_outcome(scenario: &Value, want: &Value, have: &Step) -> Result<bool, String> {
+    let unchecked = list(&scenario["unchecked"]);
+    let checked = |field: &str| !unchecked.iter().any(|name| name == field);
+    let numbers = [
+        ("watermark", Some(have.watermark.clone())),
+        ("dropped_by_watermark", have.late.map(Value::from)),
+        ("state_rows", have.state_rows.map(Value::from)),
+    ];
+    let mut exact = true;
+    for (field, have) in numbers.into_iter().filter(|(field, _)| checked(field)) {
+        let want = want.get(field).ok_or(format!("{field} is not recorded"))?;
+        let have = have.ok_or(format!("{field} is not reported"))?;
+        let allowed = || field == "state_rows" && rules::other_state(scenario).is_some();
+        if *want == have {
+            continue;
+        }
+        if !allowed() {
+            return Err(format!("{field}: expected {want}, got {have}"));
+        }
+        exact = false;
+    }
+    let rows = list(&want["rows"]);
+    let ordered = scenario["ordered"] == true;
+    match same_rows(&rows, &have.rows, ordered) {
+        true => Ok(exact),
+        false => {
+            let (want, have) = (Value::from(rows), Value::from(have.rows.clone()));
+            Err(format!("expected {want}, got {have}"))
+        }
+    }
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
