@@ -25,8 +25,8 @@ pub use expr::{
 pub use functions::Functions;
 pub use functions::can_fail;
 pub use nodes::{
-    Form, Grid, TimeWindow, Watermark, node_of, same_event_time, set_operation, window_end,
-    window_of_end, window_width, without_event_time,
+    Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,
+    window_end, window_of_end, window_width, without_event_time,
 };
 pub use observe::{Observation, Observe};
 pub use plan::{

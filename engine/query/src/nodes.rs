@@ -229,24 +229,43 @@ pub fn same_event_time(expr: &Expr) -> Option<&Column> {
     }
 }
 
-/// How often a row is on the left side of INTERSECT or EXCEPT, in the aggregation that counts both sides together.
-pub(crate) const COPIES_LEFT: &str = "__copies_left";
-/// How often it is on the right side.
-pub(crate) const COPIES_RIGHT: &str = "__copies_right";
+/// What the aggregation behind EXCEPT calls its counts: how often a row is on the left side, and on the right.
+pub(crate) const EXCEPT: [&str; 2] = ["__except_left", "__except_right"];
+/// The same behind INTERSECT.
+pub(crate) const INTERSECT: [&str; 2] = ["__intersect_left", "__intersect_right"];
 
-/// The left and the right side of the INTERSECT or EXCEPT that `plan` is the counting aggregation of, if it is one. A
-/// row that is in the result may leave it as rows arrive on the right.
-pub fn set_operation(plan: &LogicalPlan) -> Option<(&LogicalPlan, &LogicalPlan)> {
+/// INTERSECT or EXCEPT: the rows of both sides, counted by side.
+#[derive(Debug, Clone, Copy)]
+pub struct SetOperation<'p> {
+    /// EXCEPT, or INTERSECT.
+    pub except: bool,
+    /// The left side.
+    pub left: &'p LogicalPlan,
+    /// The right side.
+    pub right: &'p LogicalPlan,
+}
+
+/// The INTERSECT or EXCEPT that `plan` is the counting aggregation of, if it is one.
+pub fn set_operation(plan: &LogicalPlan) -> Option<SetOperation<'_>> {
     let LogicalPlan::Aggregate(aggregate) = plan else {
         return None;
     };
-    let counts = aggregate.aggr_expr.iter().map(Expr::qualified_name);
-    if !counts.map(|(_, name)| name).eq([COPIES_LEFT, COPIES_RIGHT]) {
+    let counts = aggregate
+        .aggr_expr
+        .iter()
+        .map(|call| call.qualified_name().1);
+    let counts: Vec<String> = counts.collect();
+    let except = counts == EXCEPT;
+    if !except && counts != INTERSECT {
         return None;
     }
     match aggregate.input.as_ref() {
         LogicalPlan::Union(union) => match union.inputs.as_slice() {
-            [left, right] => Some((left, right)),
+            [left, right] => Some(SetOperation {
+                except,
+                left,
+                right,
+            }),
             _ => None,
         },
         _ => None,

@@ -7,6 +7,7 @@ mod modes;
 mod observe;
 mod pushdown;
 mod regroup;
+mod subquery;
 mod want;
 mod words;
 

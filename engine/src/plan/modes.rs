@@ -2,7 +2,7 @@
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
-use highwater_query::{Watermark, node_of};
+use highwater_query::{SetOperation, Watermark, node_of, set_operation};
 
 use super::compile::is_streaming;
 use super::event_time::event_keys;
@@ -13,6 +13,19 @@ use crate::sink::OutputMode;
 pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let aggregations = aggregations(plan);
     let unbounded = |aggregation: &&LogicalPlan| event_keys(aggregation).is_empty();
+    let mut sets = aggregations.iter().filter_map(|node| set_operation(node));
+    if mode == OutputMode::Append && sets.clone().any(|_| aggregations.iter().any(unbounded)) {
+        return Err(Error::refused(
+            "UNSUPPORTED_STREAMING_OPERATOR_WITHOUT_WATERMARK",
+            "Append output mode not supported for aggregations on streaming DataFrames/DataSets without watermark: INTERSECT and EXCEPT count rows, and a count may change with every \
+             epoch. Select a column with a watermark, or use output mode complete or changes",
+        ));
+    }
+    if mode == OutputMode::Update
+        && let Some(refused) = sets.find_map(|set| taken_away(&set))
+    {
+        return Err(refused);
+    }
     if mode == OutputMode::Append && aggregations.iter().any(unbounded) {
         return Err(Error::refused(
             "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
@@ -27,6 +40,22 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         return Err(Error::not_yet("grouping by several event times"));
     }
     Ok(())
+}
+
+/// The error for INTERSECT and EXCEPT in update mode, which cannot say that a row has left: if the right side goes on.
+fn taken_away(set: &SetOperation<'_>) -> Option<Error> {
+    let both = is_streaming(set.left) && is_streaming(set.right);
+    let words = match set.except {
+        true if is_streaming(set.right) => {
+            "Except on a streaming DataFrame/Dataset on the right is not supported"
+        }
+        false if both => "Intersect of streaming DataFrames/Datasets is not supported",
+        _ => return None,
+    };
+    Some(Error::refused(
+        "_LEGACY_ERROR_TEMP_3102",
+        format!("{words} in this output mode. Use output mode complete or changes"),
+    ))
 }
 
 /// Refuses a watermark over another one, or over what an aggregation makes.

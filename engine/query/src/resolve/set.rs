@@ -16,7 +16,7 @@ use crate::error::QueryError;
 use crate::expr::{Call, Expr};
 use crate::functions::kernel::Typed;
 use crate::functions::{aggregate, cast, compare};
-use crate::nodes::{COPIES_LEFT, COPIES_RIGHT};
+use crate::nodes::{EXCEPT, INTERSECT};
 use crate::types::type_sql;
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -141,9 +141,10 @@ impl Env<'_> {
             (false, true) => "INTERSECTALL",
         };
         let (inputs, names) = self.aligned(what, vec![left, right])?;
-        let (counted, keys) = self.counted(inputs, &names)?;
+        let counts = if except { EXCEPT } else { INTERSECT };
+        let (counted, keys) = self.counted(inputs, &names, counts)?;
         let count = |name: &str| DfExpr::Column(Column::new_unqualified(name));
-        let (left, right) = (|| count(COPIES_LEFT), || count(COPIES_RIGHT));
+        let (left, right) = (|| count(counts[0]), || count(counts[1]));
         let none = || DfExpr::Literal(ScalarValue::Int64(Some(0)), None);
         let condition = match (except, all) {
             (true, true) => left().gt(right()),
@@ -164,7 +165,7 @@ impl Env<'_> {
             columns: keys,
         };
         if let Some(copies) = copies {
-            relation = self.copied(relation, Typed::new(copies, DataType::Int64))?;
+            relation = self.copied(relation, Typed::new(copies, DataType::Int64), counts)?;
         }
         let outputs = relation.visible().zip(names);
         let outputs = outputs.map(|(c, name)| (name, c.typed())).collect();
@@ -176,6 +177,7 @@ impl Env<'_> {
         &self,
         inputs: Vec<Aligned>,
         names: &[String],
+        counts: [&str; 2],
     ) -> Result<(LogicalPlan, Vec<ScopeColumn>)> {
         let bigint = |n: i64| Typed::literal(ScalarValue::Int64(Some(n)));
         let mut keys: Vec<ScopeColumn> = vec![];
@@ -197,13 +199,13 @@ impl Env<'_> {
                 outputs.push((keys[i].column.name.clone(), compare::normalized(value)?));
             }
             let left = i64::from(nth == 0);
-            outputs.push((COPIES_LEFT.to_string(), bigint(left)));
-            outputs.push((COPIES_RIGHT.to_string(), bigint(1 - left)));
+            outputs.push((counts[0].to_string(), bigint(left)));
+            outputs.push((counts[1].to_string(), bigint(1 - left)));
             plans.push(Arc::new(self.projection(plan, outputs)?.plan));
         }
         let both = LogicalPlan::Union(Union::try_new(plans)?);
         let group = keys.iter().map(|key| DfExpr::Column(key.column.clone()));
-        let sums = [COPIES_LEFT, COPIES_RIGHT].map(|name| {
+        let sums = counts.map(|name| {
             let column = DfExpr::Column(Column::new_unqualified(name));
             let wanted = aggregate::Wanted::of(vec![Typed::new(column, DataType::Int64)]);
             Ok(self
@@ -218,17 +220,16 @@ impl Env<'_> {
     }
 
     /// Each row as often as `copies` says.
-    fn copied(&self, input: Relation, copies: Typed) -> Result<Relation> {
+    fn copied(&self, mut input: Relation, copies: Typed, counts: [&str; 2]) -> Result<Relation> {
         let copies = cast::explicit(copies, &DataType::Int32, false, &self.conf.time_zone)?;
         // Within reach of the generator's argument, and of no name.
-        let counts = [COPIES_LEFT, COPIES_RIGHT].map(|name| ScopeColumn {
+        let counts = counts.map(|name| ScopeColumn {
             qualifier: vec![],
             name: name.to_string(),
             column: Column::new_unqualified(name),
             data_type: DataType::Int64,
             hidden: true,
         });
-        let mut input = input;
         input.columns.extend(counts);
         let resolved = |value: Typed| Expr::Resolved(Box::new(value.expr));
         let call = Call {
