@@ -1,8 +1,26 @@
 //! Every query's answer after every epoch equals DataFusion's from scratch on the rows so far: random rows, random
 //! cuts into epochs, 1, 2 and 4 workers.
+//!
+//! Twice: a list of queries, and queries made at random, with restarts and failing sinks on the way. Of those
+//! `HIGHWATER_ORACLE` says how many; a failure prints the seed, which `HIGHWATER_ORACLE_SEED` replays.
 
+#![allow(clippy::print_stdout, reason = "a test says what it ran")]
+
+#[path = "oracle/case.rs"]
+mod case;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "oracle/query.rs"]
+mod query;
+#[path = "oracle/reference.rs"]
+mod reference;
+#[path = "oracle/rows.rs"]
+mod rows;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use std::sync::Arc;
 
@@ -115,6 +133,67 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         "SELECT n, count(DISTINCT s) AS c FROM (SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k UNION ALL SELECT line, g, v FROM t) GROUP BY n",
         OutputMode::Complete,
         1,
+    ),
+    (
+        "SELECT n, count(*) AS c, sum(s) AS t, count(s) AS m, avg(d) AS a, sum(d) AS u FROM (SELECT k, count(*) AS n, sum(v) AS s, sum(CAST(v AS DECIMAL(9,2))) AS d FROM t GROUP BY k) GROUP BY n",
+        OutputMode::Complete,
+        1,
+    ),
+    (
+        "SELECT g, sum(n) FILTER (WHERE s > 3) AS m, count(*) AS c, sum(s) AS t FROM (SELECT g, k, count(*) AS n, sum(v) AS s FROM t GROUP BY g, k) GROUP BY g",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT sum(c * n) AS rows, count(*) AS kinds FROM (SELECT n, count(*) AS c FROM (SELECT k, g, count(*) AS n FROM t GROUP BY k, g) GROUP BY n)",
+        OutputMode::Complete,
+        0,
+    ),
+    // Sets, several groupings at once, static values in expressions.
+    (
+        "SELECT k, g FROM t WHERE v > 5 EXCEPT SELECT k, g FROM t WHERE v < 3",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT g FROM t WHERE v > 5 EXCEPT ALL SELECT g FROM t WHERE v < 9",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT k, v FROM t WHERE g = 1 INTERSECT SELECT k, v FROM t WHERE g <> 1",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT g FROM t WHERE v > 5 INTERSECT ALL SELECT g FROM t WHERE v < 15",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT k, g, grouping_id() AS i, sum(v) AS s, count(*) AS n FROM t GROUP BY CUBE (k, g)",
+        OutputMode::Update,
+        3,
+    ),
+    (
+        "SELECT g, k, max(v) AS m FROM t GROUP BY g, ROLLUP (k) HAVING grouping(k) = 1",
+        OutputMode::Complete,
+        2,
+    ),
+    (
+        "SELECT g, max_by(v, line) AS a, min_by(k, v) AS b, percentile(v, 0.5) AS p, mode(v) AS m, median(x) AS d FROM t GROUP BY g",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT g, skewness(x) AS s, kurtosis(v) AS k, regr_slope(x, v) AS r, max(struct(v, k)) AS m, min(array(v, g)) AS l FROM t GROUP BY g",
+        OutputMode::Complete,
+        1,
+    ),
+    (
+        "SELECT k, v FROM t WHERE v NOT IN (SELECT col1 FROM VALUES (1), (2), (30)) AND g < (SELECT max(col1) FROM VALUES (2), (1))",
+        OutputMode::Append,
+        0,
     ),
     // The first rows.
     (
@@ -238,4 +317,70 @@ fn answers_equal_the_batch_answer_after_every_epoch() {
             check(query, OutputMode::Changes, *keys, workers, seed);
         }
     }
+}
+
+/// Random cases without a wish.
+const CASES: u64 = 150;
+
+/// Cases that run at a time: most of their time is waiting.
+const AT_A_TIME: usize = 4;
+
+/// Kinds of queries that may be refused, because what they need is not built.
+const NOT_BUILT: &[&str] = &[];
+
+#[test]
+fn random_queries_answer_as_a_batch_does() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>());
+    let number = |name: &str| number(name).map(|parsed| parsed.expect("a number"));
+    let seeds: Vec<u64> = match number("HIGHWATER_ORACLE_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("HIGHWATER_ORACLE").unwrap_or(CASES)).collect(),
+    };
+    let (next, ran) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
+    let wrong = Mutex::new(Vec::new());
+    let run_some = || {
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+            let case = case::Case::new(*seed);
+            let (arm, about) = (case.arm, case.about());
+            let outcome = catch_unwind(AssertUnwindSafe(|| case.run()));
+            let mut ran = ran.lock().expect("no panic");
+            let (right, refused) = ran.entry(arm).or_insert((0, 0));
+            match outcome {
+                Ok(case::Outcome::Right) => *right += 1,
+                Ok(case::Outcome::Refused(why)) => {
+                    *refused += 1;
+                    if !NOT_BUILT.contains(&arm) {
+                        let mut wrong = wrong.lock().expect("no panic");
+                        wrong.push(format!("{about}\nrefused: {why}"));
+                    }
+                }
+                Err(panic) => {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    let mut wrong = wrong.lock().expect("no panic");
+                    wrong.push(format!("{about}\n{}", text.unwrap_or_default()));
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..AT_A_TIME).for_each(|_| {
+            scope.spawn(run_some);
+        });
+    });
+    for (arm, (right, refused)) in ran.into_inner().expect("no panic") {
+        println!("{arm:20} {right:6} right {refused:6} not built");
+    }
+    let wrong = wrong.into_inner().expect("no panic");
+    let shown = wrong
+        .iter()
+        .take(5)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n\n");
+    assert!(
+        wrong.is_empty(),
+        "{} of {} are wrong:\n{shown}",
+        wrong.len(),
+        seeds.len()
+    );
 }

@@ -221,6 +221,42 @@ pub fn parse_timestamp_ntz(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// `yyyy-mm-ddThh:mm:ss.fffZ`, the form in which most programs write an instant, as microseconds since 1970-01-01.
+/// Eight bytes are taken at a time.
+#[inline]
+pub(crate) fn parse_utc_millis(text: &[u8; 24]) -> Option<i64> {
+    /// The number of each two neighbours at the place of the first, if digits are where `form` has zeros and the rest
+    /// is as `form` has it.
+    #[inline(always)]
+    fn pairs(word: &[u8], form: &[u8; 8]) -> Option<[u8; 8]> {
+        let word = word.first_chunk()?;
+        let mut limits = [0x7f; 8];
+        for (limit, byte) in limits.iter_mut().zip(form) {
+            if *byte == b'0' {
+                *limit = 0x76;
+            }
+        }
+        // What is no digit, or not as it should be, sets its high bit or that of a byte above.
+        let values = u64::from_le_bytes(*word) ^ u64::from_le_bytes(*form);
+        let marks = values | values.wrapping_add(u64::from_le_bytes(limits));
+        let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
+        (marks & 0x8080_8080_8080_8080 == 0).then_some(pairs.to_le_bytes())
+    }
+    let date = pairs(&text[..8], b"0000-00-")?;
+    let hours = pairs(&text[8..16], b"00T00:00")?;
+    let seconds = pairs(&text[16..], b":00.000Z")?;
+    let year = u32::from(date[0]) * 100 + u32::from(date[2]);
+    let days = short_date(year, u32::from(date[5]), u32::from(hours[0]))?;
+    let (hour, minute, second) = (hours[3], hours[6], seconds[1]);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let millis = u32::from(seconds[4]) * 10 + u32::from(text[22] - b'0');
+    let minutes = u32::from(hour) * 60 + u32::from(minute);
+    let millis = (minutes * 60 + u32::from(second)) * 1000 + millis;
+    Some(days * DAY + i64::from(millis) * 1000)
+}
+
 /// `yyyy-mm-ddThh:mm:ss` with a blank or a T, up to nine fraction digits, and perhaps a `Z`. True if there was one.
 fn fixed_width(text: &[u8]) -> Option<(i64, bool)> {
     let (head, tail) = text.split_first_chunk::<19>()?;
@@ -480,6 +516,24 @@ mod tests {
                 .and_then(|(us, zone)| zone.unwrap_or(Zone::Fixed(3600)).instant(us));
             let found = parse_timestamp(text, &Zone::Fixed(3600));
             assert_eq!(found, general, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn instants_of_the_usual_form_are_what_the_general_one_says() {
+        let usual = *b"2024-02-29T23:59:58.127Z";
+        for place in 0..usual.len() {
+            for byte in 0..=255 {
+                let mut text = usual;
+                text[place] = byte;
+                let general = local_timestamp(&text)
+                    .and_then(|(us, zone)| zone.unwrap_or(Zone::Fixed(3600)).instant(us));
+                // The general one takes more: a blank for the T, no Z.
+                let of_form = byte.is_ascii_digit() && usual[place].is_ascii_digit();
+                let expected = general.filter(|_| byte == usual[place] || of_form);
+                let shown = String::from_utf8_lossy(&text);
+                assert_eq!(parse_utc_millis(&text), expected, "{shown}");
+            }
         }
     }
 

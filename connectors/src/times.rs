@@ -4,7 +4,7 @@ use highwater_engine::options::{OptionError, Options};
 use highwater_engine::text::TimePattern;
 
 use crate::options::{flag, invalid};
-use crate::time::{Zone, parse_date, parse_timestamp, parse_timestamp_ntz};
+use crate::time::{Zone, parse_date, parse_timestamp, parse_timestamp_ntz, parse_utc_millis};
 
 /// The names, for `Options::only`.
 pub(crate) const KNOWN: &[&str] = &[
@@ -83,6 +83,15 @@ impl ReadTimes {
         match &self.timestamp {
             None => usual(),
             Some(pattern) => self.or_usual(by(text, |text| pattern.read(text)), usual),
+        }
+    }
+
+    /// As `timestamp`, for texts of the form that is met most; `None` may also mean another form, or a pattern.
+    #[inline]
+    pub(crate) fn usual_instant(&self, text: &[u8; 24]) -> Option<i64> {
+        match &self.timestamp {
+            None => parse_utc_millis(text),
+            Some(_) => None,
         }
     }
 

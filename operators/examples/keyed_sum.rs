@@ -346,6 +346,7 @@ fn aggregation(job: Job, schema: &SchemaRef) -> Aggregation {
         emit: Emit::Changed,
         event_time: false,
         panes: None,
+        gone: None,
     }
 }
 

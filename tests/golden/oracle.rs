@@ -1,60 +1,59 @@
-//! Judges the answer to a query that the model refuses: the same query, as a batch, over all rows.
+//! Judges the answer to a query that the model refuses: the same query, as a batch, over the rows up to each step.
 
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 use highwater::{OutputMode, Session};
+use serde_json::Value;
 
 use crate::json::{same_rows, without};
 use crate::play::{Played, lines, mode_of, objects, query, static_view, static_views};
 
 /// What is wrong with the rows of a scenario, if something is.
 pub(crate) fn judge(scenario: &Value, played: &Played) -> Result<(), String> {
-    let answer = batch_answer(scenario)?;
-    let emitted = played.steps.iter().flat_map(|step| step.rows.clone());
-    let emitted: Vec<Value> = emitted.collect();
-    let told = |what: &str, rows: &[Value]| {
-        let (answer, rows) = (Value::from(answer.clone()), Value::from(rows.to_vec()));
-        Err(format!("{what}: as a batch {answer}, got {rows}"))
-    };
     if played.steps.iter().any(|step| step.late != Some(0)) {
         return Err("late rows were dropped, which a batch knows nothing of".into());
     }
-    let final_only = played.steps.iter().any(|step| !step.watermark.is_null());
+    (0..played.steps.len()).try_for_each(|step| judge_step(scenario, played, step))
+}
+
+fn judge_step(scenario: &Value, played: &Played, number: usize) -> Result<(), String> {
+    let answer = batch_answer(scenario, number)?;
+    let steps = &played.steps[..=number];
+    let emitted: Vec<Value> = steps.iter().flat_map(|step| step.rows.clone()).collect();
+    let check = |fits: bool, what: &str, rows: &[Value]| match fits {
+        true => Ok(()),
+        false => {
+            let (answer, rows) = (Value::from(answer.clone()), Value::from(rows.to_vec()));
+            Err(format!("step {number}: as a batch {answer}, {what} {rows}"))
+        }
+    };
+    let has_watermark = !steps[number].watermark.is_null();
     match mode_of(scenario) {
         OutputMode::Complete => {
-            let last = played.steps.last().map_or(&[][..], |step| &step.rows);
+            let last = &steps[number].rows;
             let ordered = scenario["ordered"] == true;
-            match same_rows(&answer, last, ordered) {
-                true => Ok(()),
-                false => told("the last table", last),
-            }
+            check(same_rows(&answer, last, ordered), "the table is", last)
         }
         OutputMode::Update => {
             let rows = accumulated(played, &emitted, &answer);
-            match same_rows(&answer, &rows, false) {
-                true => Ok(()),
-                false => told("the last row of each key", &rows),
-            }
+            check(same_rows(&answer, &rows, false), "by keys", &rows)
         }
-        // What a watermark has not made final is not out yet.
-        _ if final_only => match without(&emitted, &answer).is_empty() {
-            true => Ok(()),
-            false => told("rows that are final", &emitted),
-        },
-        _ => match same_rows(&answer, &emitted, false) {
-            true => Ok(()),
-            false => told("all rows", &emitted),
-        },
+        // What the watermark has not made final is not out yet.
+        _ if has_watermark => {
+            let wrong = without(&emitted, &answer);
+            check(wrong.is_empty(), "as final rows", &emitted)
+        }
+        _ => check(same_rows(&answer, &emitted, false), "as rows", &emitted),
     }
 }
 
-fn batch_answer(scenario: &Value) -> Result<Vec<Value>, String> {
+fn batch_answer(scenario: &Value, number: usize) -> Result<Vec<Value>, String> {
     let dir = tempfile::tempdir().expect("a directory");
     let session = Session::new().expect("a session");
     let failed = |error: highwater::Error| format!("as a batch: {error}");
     for (name, stream) in scenario["streams"].as_object().into_iter().flatten() {
         let steps = scenario["steps"].as_array().into_iter().flatten();
+        let steps = steps.take(number + 1);
         let all: String = steps.map(|step| lines(&step["add"][name])).collect();
         let schema = stream["schema"].as_str().expect("a schema");
         static_view(&session, dir.path(), name, schema, &all).map_err(failed)?;

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 /// What the model refuses with this class and these words, and we may answer: an incremental engine knows the answer.
+/// The last is why. Whatever is answered, `oracle` judges.
 pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
     (
         "_LEGACY_ERROR_TEMP_3102",
@@ -12,8 +13,58 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
     ),
     (
         "_LEGACY_ERROR_TEMP_3102",
-        "Detected pattern of possible 'correctness' issue due to global watermark",
-        "what an operator has said it takes back for the one above it",
+        "Detected pattern of possible 'correctness' issue",
+        "between two operators rows are taken back too, so the second one sees what changed in the first",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Intersect of streaming",
+        "both sides are state, with how often each row is there",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Except on a streaming DataFrame/Dataset on the right",
+        "both sides are state, and a row that comes on the right takes its own back",
+    ),
+    (
+        "UNSUPPORTED_STREAMING_OPERATOR_WITHOUT_WATERMARK",
+        "Append output mode not supported for aggregations",
+        "a row that no static row excludes is final when it comes",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Union between streaming and batch",
+        "static rows are rows of the first epoch",
+    ),
+    (
+        "INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY",
+        "Streaming query is not allowed in subquery expressions",
+        "a subquery is a join",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_1181",
+        "join without equality predicate",
+        "a join without equality meets all rows of the other side",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "LeftSemi join",
+        "a row is final with its first partner, watermark or not",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "LeftAnti joins with a streaming DataFrame/Dataset on the right",
+        "a row is final when the watermark has passed its last possible partner",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Limits are not supported on streaming DataFrames/Datasets in Update output mode",
+        "the first rows of a stream that only grows stay the first",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3068",
+        "Global aggregation with session window",
+        "one group is a group",
     ),
     (
         "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",

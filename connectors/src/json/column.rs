@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, MapArray, NullArray,
-    NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
+    NullBufferBuilder, PrimitiveArray, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
@@ -20,8 +20,11 @@ use arrow::error::ArrowError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::bytes::{Bytes, string_array, take};
+use super::escape::unescape;
 use super::object::Object;
-use super::scan::{Cursor, Number, Scan, Start, Text, unescape};
+use super::scan::{Cursor, Number, Scan, Start};
+use super::simple::{short_fraction, short_natural};
 use crate::number::{parse_decimal, parse_i64};
 use crate::times::ReadTimes;
 
@@ -48,6 +51,7 @@ pub(super) struct Context {
 pub(super) struct Column {
     data_type: DataType,
     values: Values,
+    /// Up to the last null: what is behind it is valid.
     valid: NullBufferBuilder,
     pub(super) len: usize,
 }
@@ -77,90 +81,6 @@ enum Values {
         keys: Bytes,
         values: Box<Column>,
     },
-}
-
-/// Byte strings end to end.
-struct Bytes {
-    offsets: Vec<i32>,
-    bytes: Vec<u8>,
-}
-
-impl Bytes {
-    fn new() -> Self {
-        Bytes {
-            offsets: vec![0],
-            bytes: Vec::new(),
-        }
-    }
-
-    /// Ends the value whose bytes were appended.
-    #[inline(always)]
-    fn end(&mut self) {
-        // The decoder takes less than 2 GiB of text between two flushes, and no value is longer than its text.
-        self.offsets.push(self.bytes.len() as i32);
-    }
-
-    /// Appends the content of a JSON string.
-    #[inline(always)]
-    fn push_text(&mut self, cursor: &Cursor<'_>, text: Text) {
-        let raw = &cursor.text[text.start..text.end];
-        // A copy of fixed length, of which too much is cut off again, takes no call and no branch on the length.
-        let len = self.bytes.len() + raw.len();
-        let rest = &cursor.text[text.start..];
-        if text.escaped {
-            unescape(raw, &mut self.bytes);
-        } else if let (..=32, Some(block)) = (raw.len(), rest.first_chunk::<32>()) {
-            self.bytes.extend_from_slice(block);
-            self.bytes.truncate(len);
-        } else if let (..=64, Some(block)) = (raw.len(), rest.first_chunk::<64>()) {
-            self.bytes.extend_from_slice(block);
-            self.bytes.truncate(len);
-        } else {
-            self.bytes.extend_from_slice(raw);
-        }
-        self.end();
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.offsets.truncate(len + 1);
-        self.bytes.truncate(self.offsets[len] as usize);
-    }
-
-    /// Hands over what was built and starts anew with as much room.
-    fn take(&mut self) -> (OffsetBuffer<i32>, arrow::buffer::Buffer) {
-        let room = (room_for(self.offsets.len()), room_for(self.bytes.len()));
-        let offsets = std::mem::replace(&mut self.offsets, Vec::with_capacity(room.0));
-        self.offsets.push(0);
-        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(room.1));
-        (OffsetBuffer::new(offsets.into()), bytes.into())
-    }
-}
-
-/// Takes a vector out and leaves one with as much room.
-fn take<T>(values: &mut Vec<T>) -> Vec<T> {
-    let room = room_for(values.len());
-    std::mem::replace(values, Vec::with_capacity(room))
-}
-
-/// The next batch has about as many values as this one; a little more must not double the room.
-fn room_for(len: usize) -> usize {
-    len + len / 8
-}
-
-/// Text is checked to be UTF-8 here, once for a batch. A value that is none gets U+FFFD for each bad sequence, as
-/// Java reads it.
-fn string_array(bytes: &mut Bytes, nulls: Option<NullBuffer>) -> StringArray {
-    let (offsets, bytes) = bytes.take();
-    match StringArray::try_new(offsets.clone(), bytes.clone(), nulls.clone()) {
-        Ok(array) => array,
-        Err(_) => {
-            let values = offsets
-                .windows(2)
-                .map(|ends| String::from_utf8_lossy(&bytes[ends[0] as usize..ends[1] as usize]));
-            let (offsets, bytes, _) = StringArray::from_iter_values(values).into_parts();
-            StringArray::new(offsets, bytes, nulls)
-        }
-    }
 }
 
 impl Column {
@@ -228,6 +148,7 @@ impl Column {
                 offsets, values, ..
             } => offsets.push(values.len as i32),
         }
+        self.valid.append_n_non_nulls(self.len - self.valid.len());
         self.valid.append_null();
         self.len += 1;
     }
@@ -239,7 +160,6 @@ impl Column {
         };
         bytes.bytes.extend_from_slice(text.as_bytes());
         bytes.end();
-        self.valid.append_non_null();
         self.len += 1;
     }
 
@@ -287,17 +207,63 @@ impl Column {
         context: &mut Context,
         depth: usize,
     ) -> Scan<bool> {
-        // Most values are strings, and most of those are read as they are.
-        if let Values::Utf8(bytes) = &mut self.values
-            && cursor.peek() == b'"'
-        {
-            let text = cursor.string()?;
-            bytes.push_text(cursor, text);
-            self.valid.append_non_null();
-            self.len += 1;
-            return Ok(true);
+        match self.read_simple(cursor, context, cursor.rest())? {
+            Some(behind) => {
+                cursor.go_to(behind);
+                Ok(true)
+            }
+            None => self.read_other(cursor, context, depth),
         }
-        self.read_other(cursor, context, depth)
+    }
+
+    /// Reads the value that `text` starts with if it is of a frequent type and form. Answers what is behind it. The
+    /// cursor only lends its rules: a place that is stored and loaded for every value would be waited for.
+    #[inline(always)]
+    pub(super) fn read_simple<'a>(
+        &mut self,
+        cursor: &Cursor<'a>,
+        context: &Context,
+        text: &'a [u8],
+    ) -> Scan<Option<&'a [u8]>> {
+        let behind = match &mut self.values {
+            Values::Utf8(bytes) => match text {
+                [b'"', text @ ..] => {
+                    let behind = cursor.copy_string(text, &mut bytes.bytes)?;
+                    bytes.end();
+                    behind
+                }
+                _ => return Ok(None),
+            },
+            Values::Int64(values) => match short_natural(text) {
+                Some((value, behind)) => {
+                    values.push(value);
+                    behind
+                }
+                None => return Ok(None),
+            },
+            Values::Float64(values) => match short_fraction(text) {
+                Some((digits, power, behind)) => {
+                    values.push(digits as f64 / POWERS[power]);
+                    behind
+                }
+                None => return Ok(None),
+            },
+            Values::Timestamp(values) => match text.split_first_chunk::<26>() {
+                Some(([b'"', instant @ .., b'"'], behind)) => {
+                    match context.times.usual_instant(instant) {
+                        Some(us) => {
+                            values.push(us);
+                            behind
+                        }
+                        None => return Ok(None),
+                    }
+                }
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        self.len += 1;
+        Ok(Some(behind))
     }
 
     /// Reads the value at the cursor where there is one already, which stays if this one is of another type.
@@ -318,7 +284,7 @@ impl Column {
         Ok(())
     }
 
-    fn read_other(
+    pub(super) fn read_other(
         &mut self,
         cursor: &mut Cursor<'_>,
         context: &mut Context,
@@ -482,7 +448,6 @@ impl Column {
             Values::Null => skip::<bool>(cursor, depth)?.is_some(),
         };
         if read {
-            self.valid.append_non_null();
             self.len += 1;
         } else {
             context.bad.get_or_insert(BadValue {
@@ -497,6 +462,7 @@ impl Column {
     /// The array, and the column is empty again.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let len = std::mem::take(&mut self.len);
+        self.valid.append_n_non_nulls(len - self.valid.len());
         let nulls = self.valid.finish();
         Ok(match &mut self.values {
             Values::Null => Arc::new(NullArray::new(len)),
@@ -671,13 +637,14 @@ fn ascii<'a>(cursor: &Cursor<'a>, number: Number) -> &'a str {
     std::str::from_utf8(&cursor.text[number.start..number.end]).expect("numbers are ASCII")
 }
 
+const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+
 /// Exact: a mantissa below 2^53 times or over a power of ten up to 10^22 rounds once (Clinger); the rest is parsed.
 #[inline(always)]
 fn number_to_f64(cursor: &Cursor<'_>, number: Number) -> f64 {
-    const POWERS: [f64; 23] = [
-        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-        1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-    ];
     let power = number.exponent.unsigned_abs() as usize;
     if number.digits > 19 || number.mantissa > 1 << 53 || power >= POWERS.len() {
         let text = ascii(cursor, number);

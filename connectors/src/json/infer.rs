@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
-use super::scan::{Cursor, Malformed, Scan, Start, unescape};
+use super::escape::unescape;
+use super::scan::{Cursor, Malformed, Scan, Start};
 use super::{JsonError, JsonOptions};
 use crate::lines::Lines;
 use crate::mode::ParseMode;

@@ -12,7 +12,9 @@
 //! schema, not by those a query happens to read. So where it matters (a mode other than PERMISSIVE, or the column of
 //! corrupt rows is read) all columns are decoded, and elsewhere only the wanted ones.
 
+mod bytes;
 mod column;
+mod escape;
 #[cfg(test)]
 mod fuzz;
 mod infer;
@@ -21,6 +23,7 @@ mod object;
 mod options;
 mod plain;
 mod scan;
+mod simple;
 #[cfg(test)]
 mod tests;
 
@@ -326,6 +329,7 @@ impl JsonDecoder {
         }
     }
 
+    #[inline(never)]
     fn read_odd_rows(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         if cursor.rest().starts_with(b"\xef\xbb\xbf") {
             cursor.pos += 3;

@@ -1,9 +1,9 @@
 //! The fields of one object under construction: a row, or a struct within it.
 //!
 //! Rows of one source look alike: the same fields in the same order, spelled the same way. So every field remembers
-//! its bytes from quote to colon and which field follows it. If the bytes at the cursor are the ones expected, or
-//! those a few fields on (the ones between are absent), the field is known by a comparison; only else is its name
-//! read and looked up.
+//! its bytes, from behind the comma to its value, and which field follows it. If the bytes at the cursor are the ones
+//! expected, or those a few fields on (the ones between are absent), the field is known by a comparison; only else is
+//! its name read and looked up.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -12,17 +12,22 @@ use arrow::error::ArrowError;
 use wide::u8x16;
 
 use super::column::{Column, Context};
+use super::escape::unescape;
 use super::names::Names;
-use super::scan::{Cursor, Scan, unescape};
+use super::scan::{Cursor, Scan};
+use super::simple::skip_simple;
 
 /// So many field names that nobody wants are remembered; data with more (ids as names) is looked up each time.
 const UNKNOWN_MAX: usize = 1024;
 /// So many expected fields may be absent before the name is looked up.
 const ABSENT_MAX: usize = 3;
 
+/// In place of the column of a field that nobody wants.
+const UNWANTED: usize = usize::MAX;
+
 /// The bytes of a field name, in a form that is compared with what stands somewhere in no time.
 struct Spelling {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     /// The first 16 of them, and where they are.
     head: u8x16,
     mask: u8x16,
@@ -37,31 +42,41 @@ impl Spelling {
             mask[at] = 0xff;
         }
         Spelling {
-            bytes: bytes.to_vec(),
+            bytes: bytes.into(),
             head: u8x16::new(head),
             mask: u8x16::new(mask),
         }
     }
 
-    /// Whether `text` starts with it.
+    /// What follows it, if `text` starts with it.
     #[inline(always)]
-    fn starts(&self, text: &[u8]) -> bool {
-        match text.first_chunk::<16>() {
-            Some(head) => {
-                (u8x16::new(*head) & self.mask)
-                    .simd_eq(self.head)
-                    .to_bitmask()
-                    == 0xffff
-                    && (self.bytes.len() <= 16 || text[16..].starts_with(&self.bytes[16..]))
-            }
-            None => !self.bytes.is_empty() && text.starts_with(&self.bytes),
+    fn behind<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+        let Some(head) = text.first_chunk::<16>() else {
+            return self.behind_at_end(text);
+        };
+        let same = (u8x16::new(*head) & self.mask).simd_eq(self.head);
+        if same.to_bitmask() != 0xffff {
+            return None;
+        }
+        match self.bytes.len() <= 16 {
+            true => text.get(self.bytes.len()..),
+            false => text[16..].strip_prefix(&self.bytes[16..]),
+        }
+    }
+
+    #[inline(never)]
+    fn behind_at_end<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+        // Nothing starts with the one that stands for the brace.
+        match self.bytes.is_empty() {
+            true => None,
+            false => text.strip_prefix(&*self.bytes),
         }
     }
 
     /// What nothing starts with.
     fn none() -> Self {
         Spelling {
-            bytes: Vec::new(),
+            bytes: Box::default(),
             head: u8x16::splat(1),
             mask: u8x16::splat(0),
         }
@@ -70,10 +85,10 @@ impl Spelling {
 
 /// A field that was met, or that the schema has.
 struct Seen {
-    /// Its bytes from the opening quote to behind the colon.
+    /// Its bytes, from behind the comma or brace to its value.
     spelled: Spelling,
-    /// Its column, if somebody wants it.
-    column: Option<usize>,
+    /// Its column, or `UNWANTED`.
+    column: usize,
     /// What is expected after it.
     next: usize,
 }
@@ -95,7 +110,7 @@ impl Object {
             rows: 0,
             seen: vec![Seen {
                 spelled: Spelling::none(),
-                column: None,
+                column: UNWANTED,
                 next: 0,
             }],
             names: Names::new(),
@@ -103,7 +118,7 @@ impl Object {
         };
         for field in fields {
             let name = field.name().as_bytes();
-            let column = Some(object.columns.len());
+            let column = object.columns.len();
             object.columns.push(Column::new(field.data_type())?);
             match object.names.get(name) {
                 // Of columns of one name the last one gets the values.
@@ -118,7 +133,7 @@ impl Object {
         Ok(object)
     }
 
-    fn remember(&mut self, name: &[u8], spelled: &[u8], column: Option<usize>) -> usize {
+    fn remember(&mut self, name: &[u8], spelled: &[u8], column: usize) -> usize {
         let at = self.seen.len();
         self.seen.push(Seen {
             spelled: Spelling::new(spelled),
@@ -139,75 +154,130 @@ impl Object {
     ) -> Scan<()> {
         cursor.deeper(depth)?;
         cursor.pos += 1;
-        cursor.blanks();
         let mut filled = 0;
-        if !cursor.eat(b'}') {
+        if cursor.peek() == b'"' || !cursor.eat_behind_blanks(b'}') {
             let mut previous = 0;
+            let mut rest = cursor.rest();
             loop {
-                let column = match self.expected(cursor, previous) {
-                    Some(at) => {
-                        previous = at;
-                        self.seen[at].column
-                    }
-                    None => self.look_up(cursor, &mut previous)?,
-                };
-                match column {
-                    None => cursor.skip(depth + 1)?,
-                    Some(at) => {
-                        let column = &mut self.columns[at];
-                        if column.len > self.rows {
-                            column.read_again(cursor, context, depth + 1)?;
-                        } else {
-                            filled += 1;
-                            if !column.read(cursor, context, depth + 1)? {
-                                column.append_null();
-                            }
-                        }
+                let mut at = self.seen[previous].next;
+                match self.seen[at].spelled.behind(rest) {
+                    Some(behind) => rest = behind,
+                    None => {
+                        cursor.go_to(rest);
+                        at = self.look_up(cursor, previous)?;
+                        rest = cursor.rest();
                     }
                 }
-                // What mostly follows, then what may follow.
-                match cursor.peek() {
-                    b',' => {
-                        cursor.pos += 1;
-                        cursor.blanks();
+                previous = at;
+                let column = self.columns.get_mut(self.seen[at].column);
+                let behind = match column {
+                    None => skip_simple(rest),
+                    Some(column) if column.len == self.rows => {
+                        filled += 1;
+                        column.read_simple(cursor, context, rest)?
                     }
-                    _ if cursor.more(b'}')? => {}
-                    _ => break,
+                    Some(_) => None,
+                };
+                rest = match behind {
+                    Some(behind) => behind,
+                    None => {
+                        cursor.go_to(rest);
+                        self.read_value(cursor, context, depth + 1, at)?;
+                        cursor.rest()
+                    }
+                };
+                // What mostly follows, then what may follow.
+                match rest {
+                    [b',', behind @ ..] => rest = behind,
+                    [b'}', behind @ ..] => {
+                        cursor.go_to(behind);
+                        break;
+                    }
+                    _ => {
+                        cursor.go_to(rest);
+                        if !cursor.more(b'}')? {
+                            break;
+                        }
+                        rest = cursor.rest();
+                    }
                 }
             }
         }
         if filled < self.columns.len() {
-            for column in &mut self.columns {
-                if column.len == self.rows {
-                    column.append_null();
-                }
-            }
+            self.append_absent();
         }
         self.rows += 1;
         Ok(())
     }
 
+    #[inline(never)]
+    fn append_absent(&mut self) {
+        for column in &mut self.columns {
+            if column.len == self.rows {
+                column.append_null();
+            }
+        }
+    }
+
+    /// Reads any value, of the field at `at`.
+    #[inline(never)]
+    fn read_value(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context,
+        depth: usize,
+        at: usize,
+    ) -> Scan<()> {
+        // The name may have been spelled with fewer blanks before.
+        cursor.blanks();
+        match self.columns.get_mut(self.seen[at].column) {
+            None => cursor.skip(depth),
+            Some(column) if column.len == self.rows => {
+                if !column.read_other(cursor, context, depth)? {
+                    column.append_null();
+                }
+                Ok(())
+            }
+            Some(column) => column.read_again(cursor, context, depth),
+        }
+    }
+
     /// Goes over the field name at the cursor if it is one that is expected after `previous`.
     #[inline(always)]
     fn expected(&self, cursor: &mut Cursor<'_>, previous: usize) -> Option<usize> {
+        let rest = cursor.rest();
         let mut at = previous;
         for _ in 0..=ABSENT_MAX {
             at = self.seen[at].next;
-            let spelled = &self.seen[at].spelled;
-            if spelled.starts(cursor.rest()) {
-                cursor.pos += spelled.bytes.len();
-                cursor.blanks();
+            if let Some(behind) = self.seen[at].spelled.behind(rest) {
+                cursor.go_to(behind);
                 return Some(at);
             }
         }
         None
     }
 
-    /// Reads the field name at the cursor, to behind its colon, and expects it after `previous` from now on.
+    /// Reads the field name at the cursor, to its value, and expects it after `previous` from now on. Answers where it
+    /// is in `seen`.
     #[inline(never)]
-    fn look_up(&mut self, cursor: &mut Cursor<'_>, previous: &mut usize) -> Scan<Option<usize>> {
+    fn look_up(&mut self, cursor: &mut Cursor<'_>, previous: usize) -> Scan<usize> {
+        if let Some(at) = self.expected(cursor, previous) {
+            return Ok(at);
+        }
+        let mut from = cursor.pos;
         cursor.blanks();
-        let from = cursor.pos;
+        if cursor.pos > from {
+            if let Some(at) = self.expected(cursor, previous) {
+                return Ok(at);
+            }
+            // A line end is a blank in some texts and the end in others.
+            if cursor.text[from..cursor.pos]
+                .iter()
+                .any(|byte| *byte != b' ')
+            {
+                from = cursor.pos;
+            }
+        }
         let text = cursor.key()?;
         let raw = &cursor.text[text.start..text.end];
         let mut unescaped = Vec::new();
@@ -218,34 +288,31 @@ impl Object {
                 &unescaped
             }
         };
-        // The blanks behind the colon are not part of it: they are gone over anyway.
         let spelled = &cursor.text[from..cursor.pos];
-        let spelled = spelled.trim_ascii_end();
-        // A line end may be within: it is a blank in some texts and the end in others.
-        let plain = spelled.len() < 256 && spelled.iter().all(|byte| *byte >= b' ');
+        let plain = || spelled.len() < 256 && spelled.iter().all(|byte| *byte >= b' ');
         let rest = &cursor.text[from..];
-        let is_spelled_so =
-            |seen: &Seen| seen.spelled.bytes.len() == spelled.len() && seen.spelled.starts(rest);
+        let is_spelled_so = |seen: &Seen| {
+            seen.spelled.bytes.len() == spelled.len() && seen.spelled.behind(rest).is_some()
+        };
         let known = self.names.get_or(name, |at| is_spelled_so(&self.seen[at]));
         let at = match known {
             Some(at) => at,
-            None if self.seen.len() < self.seen_max && plain => self.remember(name, spelled, None),
-            None => {
-                *previous = 0;
-                return Ok(None);
+            None if self.seen.len() < self.seen_max && plain() => {
+                self.remember(name, spelled, UNWANTED)
             }
+            // What stands for the brace is not wanted either.
+            None => return Ok(0),
         };
-        if plain && !is_spelled_so(&self.seen[at]) {
+        if !is_spelled_so(&self.seen[at]) && plain() {
             self.seen[at].spelled = Spelling::new(spelled);
         }
-        let next = self.seen[*previous].next;
-        if at != *previous && self.seen[at].next == 0 {
+        let next = self.seen[previous].next;
+        if at != previous && self.seen[at].next == 0 {
             // A field that was not met before stands between the two.
             self.seen[at].next = next;
         }
-        self.seen[*previous].next = at;
-        *previous = at;
-        Ok(self.seen[at].column)
+        self.seen[previous].next = at;
+        Ok(at)
     }
 
     pub(super) fn append_nulls(&mut self) {

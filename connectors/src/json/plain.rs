@@ -13,10 +13,7 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 pub(crate) fn plain_end<const QUOTE: u8>(text: &[u8], at: usize) -> usize {
     let mut rest = &text[at..];
     while let Some((block, behind)) = rest.split_first_chunk::<32>() {
-        let [low, high] = block.as_chunks::<16>().0 else {
-            unreachable!("a block has two halves");
-        };
-        let marks = block_marks::<QUOTE>(low) | block_marks::<QUOTE>(high) << 16;
+        let marks = special_marks::<QUOTE>(block);
         if marks != 0 {
             return text.len() - rest.len() + marks.trailing_zeros() as usize;
         }
@@ -33,14 +30,23 @@ pub(crate) fn plain_end<const QUOTE: u8>(text: &[u8], at: usize) -> usize {
     text.len() - rest.len() + tail.unwrap_or(rest.len())
 }
 
-/// One bit for each special byte.
+/// One bit for each byte that is `QUOTE`, a backslash or a control character.
 #[inline(always)]
-fn block_marks<const QUOTE: u8>(block: &[u8; 16]) -> u32 {
-    let bytes = u8x16::new(*block);
-    let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
-    let quote = bytes.simd_eq(u8x16::splat(QUOTE));
+pub(super) fn special_marks<const QUOTE: u8>(block: &[u8; 32]) -> u32 {
+    let [low, high] = block.as_chunks::<16>().0 else {
+        unreachable!("a block has two halves");
+    };
+    half_marks::<QUOTE>(low) | half_marks::<QUOTE>(high) << 16
+}
+
+#[inline(always)]
+fn half_marks<const QUOTE: u8>(half: &[u8; 16]) -> u32 {
+    let bytes = u8x16::new(*half);
+    // The quote changes places with the blank; control characters stay below it. One comparison finds both.
+    let moved = bytes ^ u8x16::splat(QUOTE ^ 0x20);
+    let control_or_quote = moved.min(u8x16::splat(0x20)).simd_eq(moved);
     let backslash = bytes.simd_eq(u8x16::splat(b'\\'));
-    (control | quote | backslash).to_bitmask()
+    (control_or_quote | backslash).to_bitmask()
 }
 
 #[inline(always)]

@@ -4,9 +4,9 @@
 //! Values that nobody wants are checked as strictly as wanted ones, so that whether a row is malformed does not
 //! depend on which columns a query reads.
 
-use wide::u8x16;
-
-use super::plain::plain_end;
+use super::escape::{hex4, unescape_one};
+use super::plain::{plain_end, special_marks};
+use super::simple::{TENS, leading_digits, skip_simple};
 
 /// Objects and arrays within one another, the outermost counted; more is malformed, as it is to Jackson. It bounds the
 /// stack of whoever reads values recursively.
@@ -14,20 +14,6 @@ const DEPTH_MAX: usize = 1000;
 
 /// A longer number is malformed, as it is to Jackson.
 const NUMBER_BYTES_MAX: usize = 1000;
-
-const LOW: u64 = 0x0101_0101_0101_0101;
-
-const TENS: [u64; 9] = [
-    1,
-    10,
-    100,
-    1000,
-    10_000,
-    100_000,
-    1_000_000,
-    10_000_000,
-    100_000_000,
-];
 
 /// Why a text is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +123,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// True, and past it, if blanks and then `byte` are here; else it stays.
+    #[inline(never)]
+    pub(super) fn eat_behind_blanks(&mut self, byte: u8) -> bool {
+        let from = self.pos;
+        self.blanks();
+        let here = self.eat(byte);
+        if !here {
+            self.pos = from;
+        }
+        here
+    }
+
     /// Where the comment here ends; it does not go over the end of the text.
     fn comment_end(&self) -> Option<usize> {
         let comment = &self.text[self.pos..];
@@ -169,7 +167,13 @@ impl<'a> Cursor<'a> {
     /// What follows.
     #[inline(always)]
     pub(super) fn rest(&self) -> &'a [u8] {
-        &self.text[self.pos.min(self.text.len())..]
+        self.text.get(self.pos..).unwrap_or_default()
+    }
+
+    /// Goes to where `rest` is what follows.
+    #[inline(always)]
+    pub(super) fn go_to(&mut self, rest: &[u8]) {
+        self.pos = self.text.len() - rest.len();
     }
 
     #[inline(always)]
@@ -222,7 +226,7 @@ impl<'a> Cursor<'a> {
                 }
                 Some(b'\\') => {
                     escaped = true;
-                    at += self.escape_len(at)?;
+                    at += self.escape_len(&self.text[at..])?;
                 }
                 Some(b'\n' | b'\r') if !self.dialect.many_lines => {
                     return Err(Malformed("a string does not end"));
@@ -233,12 +237,58 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// How long the escape is that starts with the backslash at `at`.
-    fn escape_len(&self, at: usize) -> Scan<usize> {
-        match self.text.get(at + 1) {
+    /// Appends the content of a string in double quotes to `out`, from behind its opening quote. Answers what is behind
+    /// the closing one. It goes over the bytes once: they are copied as they are looked at.
+    #[inline(always)]
+    pub(super) fn copy_string(&self, text: &'a [u8], out: &mut Vec<u8>) -> Scan<&'a [u8]> {
+        let Some((block, behind)) = text.split_first_chunk::<32>() else {
+            return self.copy_rest_of_string(text, out);
+        };
+        // A copy of fixed length, of which too much is cut off again, takes no call and no branch on the length.
+        let len = out.len();
+        out.extend_from_slice(block);
+        let marks = special_marks::<b'"'>(block);
+        if marks == 0 {
+            return self.copy_rest_of_string(behind, out);
+        }
+        let plain = marks.trailing_zeros() as usize;
+        out.truncate(len + plain);
+        match block[plain] {
+            b'"' => Ok(&text[plain + 1..]),
+            _ => self.copy_rest_of_string(&text[plain..], out),
+        }
+    }
+
+    #[inline(never)]
+    fn copy_rest_of_string(&self, text: &'a [u8], out: &mut Vec<u8>) -> Scan<&'a [u8]> {
+        let mut rest = copy_plain(text, out);
+        loop {
+            match rest {
+                [b'"', behind @ ..] => return Ok(behind),
+                [b'\\', ..] => {
+                    self.escape_len(rest)?;
+                    rest = copy_short(unescape_one(rest, out), out);
+                }
+                [] => return Err(Malformed("a string does not end")),
+                [b'\n' | b'\r', ..] if !self.dialect.many_lines => {
+                    return Err(Malformed("a string does not end"));
+                }
+                [byte, behind @ ..] if self.dialect.control_chars => {
+                    out.push(*byte);
+                    rest = copy_plain(behind, out);
+                }
+                _ => return Err(Malformed("a string holds a control character")),
+            }
+        }
+    }
+
+    /// How long the escape is that `text` starts with.
+    #[inline(always)]
+    fn escape_len(&self, text: &[u8]) -> Scan<usize> {
+        match text.get(1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
             Some(b'\'') if self.dialect.single_quotes => Ok(2),
-            Some(b'u') => match hex4(&self.text[at + 2..]) {
+            Some(b'u') => match hex4(&text[2..]) {
                 Some(_) => Ok(6),
                 None => Err(Malformed("an escape is not \\u and four hex digits")),
             },
@@ -259,18 +309,10 @@ impl<'a> Cursor<'a> {
             .get(self.pos..)
             .and_then(|rest| rest.first_chunk())
         {
-            // Digits become 0 to 9. What is more sets its high bit here; only the lowest such mark is exact.
-            let values = u64::from_le_bytes(*word) ^ (LOW * 0x30);
-            let marks = (values.wrapping_add(LOW * 0x76) | values) & (LOW * 0x80);
-            let count = (marks.trailing_zeros() / 8) as usize;
+            let (word, count) = leading_digits(word);
             if count == 0 {
                 return self.pos - from;
             }
-            // Leading zeros fill the word; then neighbours are joined three times.
-            let word = values << (64 - 8 * count);
-            let word = word.wrapping_mul(10).wrapping_add(word >> 8) & 0x00ff_00ff_00ff_00ff;
-            let word = word.wrapping_mul(100).wrapping_add(word >> 16) & 0x0000_ffff_0000_ffff;
-            let word = word.wrapping_mul(10_000).wrapping_add(word >> 32) & 0xffff_ffff;
             *mantissa = mantissa.wrapping_mul(TENS[count]).wrapping_add(word);
             self.pos += count;
             if count < 8 {
@@ -408,10 +450,12 @@ impl<'a> Cursor<'a> {
     /// Goes over any value.
     #[inline(always)]
     pub(super) fn skip(&mut self, depth: usize) -> Scan<()> {
-        match self.peek() {
-            b'"' => self.string_in::<b'"'>().map(drop),
-            b'0'..=b'9' => self.number().map(drop),
-            _ => self.skip_other(depth),
+        match skip_simple(self.rest()) {
+            Some(behind) => {
+                self.go_to(behind);
+                Ok(())
+            }
+            None => self.skip_other(depth),
         }
     }
 
@@ -519,6 +563,21 @@ impl<'a> Cursor<'a> {
     /// Behind a value: false at the closing bracket, true before the next value.
     #[inline(always)]
     pub(super) fn more(&mut self, close: u8) -> Scan<bool> {
+        let byte = self.peek();
+        if byte == b',' {
+            self.pos += 1;
+            self.blanks();
+            return Ok(true);
+        }
+        if byte == close {
+            self.pos += 1;
+            return Ok(false);
+        }
+        self.more_behind_blanks(close)
+    }
+
+    #[inline(never)]
+    fn more_behind_blanks(&mut self, close: u8) -> Scan<bool> {
         self.blanks();
         if self.eat(b',') {
             self.blanks();
@@ -534,75 +593,42 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Appends the content of a string that has escapes. A lone surrogate becomes `?`, as it does when Java writes one.
-pub(super) fn unescape(mut text: &[u8], out: &mut Vec<u8>) {
-    loop {
-        while let Some((block, behind)) = text.split_first_chunk::<16>() {
-            out.extend_from_slice(block);
-            let backslashes = u8x16::new(*block).simd_eq(u8x16::splat(b'\\')).to_bitmask();
-            if backslashes == 0 {
-                text = behind;
-                continue;
-            }
-            let plain = backslashes.trailing_zeros() as usize;
-            out.truncate(out.len() - 16 + plain);
-            text = unescape_one(&text[plain..], out);
-        }
-        let plain = text.iter().position(|byte| *byte == b'\\');
-        out.extend_from_slice(&text[..plain.unwrap_or(text.len())]);
-        match plain {
-            Some(plain) => text = unescape_one(&text[plain..], out),
-            None => return,
-        }
-    }
-}
-
-/// Appends what the escape at the start of `text` stands for. Answers what is behind it.
+/// Appends what `text` has before the end of a string in double quotes or an escape. Answers what is behind that.
 #[inline(always)]
-fn unescape_one<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
-    let byte = match text[1] {
-        b'b' => 8,
-        b'f' => 12,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'u' => return unescape_code(text, out),
-        other => other,
-    };
-    out.push(byte);
-    &text[2..]
-}
-
-fn unescape_code<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
-    let first = hex4(&text[2..]).unwrap_or_default();
-    let pair = match text.get(6..8) {
-        // What follows a backslash and a u was checked by the scan too.
-        Some(b"\\u") if (0xd800..0xdc00).contains(&first) => hex4(&text[8..]).unwrap_or_default(),
-        _ => 0,
-    };
-    let (code, len) = match (0xdc00..0xe000).contains(&pair) {
-        true => (0x10000 + ((first - 0xd800) << 10) + (pair - 0xdc00), 12),
-        false => (first, 6),
-    };
-    let c = char::from_u32(code).unwrap_or('?');
-    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-    &text[len..]
-}
-
-/// The number of four hex digits.
-#[inline]
-fn hex4(text: &[u8]) -> Option<u32> {
-    const VALUES: [u8; 256] = {
-        let mut values = [0xff; 256];
-        let mut digit = 0;
-        while digit < 16 {
-            values[b"0123456789abcdef"[digit] as usize] = digit as u8;
-            values[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
-            digit += 1;
+fn copy_plain<'a>(mut text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    while let Some((block, behind)) = text.split_first_chunk::<64>() {
+        let len = out.len();
+        out.extend_from_slice(block);
+        let [low, high] = block.as_chunks::<32>().0 else {
+            unreachable!("a block has two halves");
+        };
+        let marks =
+            u64::from(special_marks::<b'"'>(low)) | u64::from(special_marks::<b'"'>(high)) << 32;
+        if marks != 0 {
+            let plain = marks.trailing_zeros() as usize;
+            out.truncate(len + plain);
+            return &text[plain..];
         }
-        values
+        text = behind;
+    }
+    let (plain, behind) = text.split_at(plain_end::<b'"'>(text, 0));
+    out.extend_from_slice(plain);
+    behind
+}
+
+/// As `copy_plain`, where little is expected: texts with escapes have many.
+#[inline(always)]
+fn copy_short<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    let Some((block, behind)) = text.split_first_chunk::<32>() else {
+        return copy_plain(text, out);
     };
-    let digits = text.first_chunk::<4>()?;
-    let [a, b, c, d] = digits.map(|digit| u32::from(VALUES[usize::from(digit)]));
-    (a | b | c | d < 16).then_some(a << 12 | b << 8 | c << 4 | d)
+    let len = out.len();
+    out.extend_from_slice(block);
+    let marks = special_marks::<b'"'>(block);
+    if marks == 0 {
+        return copy_plain(behind, out);
+    }
+    let plain = marks.trailing_zeros() as usize;
+    out.truncate(len + plain);
+    &text[plain..]
 }

@@ -5,11 +5,13 @@ use std::fmt::Write;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Field, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use highwater_engine::options::Options;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::time::Zone;
+use crate::times::ReadTimes;
 
 fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
@@ -255,6 +257,67 @@ fn of_a_repeated_field_the_last_good_value_counts() {
 }
 
 #[test]
+fn a_pattern_reads_what_looks_as_usual_otherwise() {
+    let line = r#"{"t":"2024-02-03T10:00:00.120Z","a":1}"#;
+    check(line, &["a=1 t=2024-02-03T10:00:00.120Z"]);
+    let mut given = Options::default();
+    given.set("timestampFormat", "yyyy-dd-MM'T'HH:mm:ss.SSS'Z'");
+    let options = JsonOptions {
+        times: ReadTimes::parse("json", &given, Zone::UTC, "UTC").unwrap(),
+        ..JsonOptions::default()
+    };
+    let shown = show(&decode_as(line, options).unwrap());
+    assert_eq!(shown, ["a=1 t=2024-03-02T10:00:00.120Z"]);
+}
+
+#[test]
+fn names_may_be_spelled_otherwise_in_every_row() {
+    let spellings = [
+        (r#"{"a":1,"s":"x"}"#, "a=1 s=x"),
+        (r#"{ "a" : 1 , "s" : "x" }"#, "a=1 s=x"),
+        (r#"{"a": 1, "s": "x"}"#, "a=1 s=x"),
+        (r#"{"a":  1,  "s":  "x"}"#, "a=1 s=x"),
+        (r#"{"\u0061":1,"\u0073":"x"}"#, "a=1 s=x"),
+        ("{\t\"a\":\t1,\t\"s\":\t\"x\"\t}", "a=1 s=x"),
+        (r#"{'a':1,'s':"x"}"#, "a=1 s=x"),
+        (r#"{ }"#, ""),
+        (r#"{"a":1,}"#, "!"),
+        (r#"{,"a":1}"#, "!"),
+        (r#"{"a":1"s":2}"#, "!"),
+    ];
+    let mut random = StdRng::seed_from_u64(7);
+    let (mut lines, mut expected) = (String::new(), Vec::new());
+    for _ in 0..1000 {
+        let (line, row) = spellings[random.random_range(0..spellings.len())];
+        writeln!(lines, "{line}").unwrap();
+        expected.push(row);
+    }
+    check(&lines, &expected);
+}
+
+#[test]
+fn text_that_is_not_ascii_is_kept() {
+    let words = ["Zürich", "日本語", "\\ud83d\\ude00", "", "plain"];
+    let meant = ["Zürich", "日本語", "😀", "", "plain"];
+    let mut lines = String::new();
+    let mut expected = Vec::new();
+    for at in 0..2000 {
+        match at % 7 {
+            6 => {
+                lines.push_str("{\"s\":null}\n");
+                expected.push(String::new());
+            }
+            _ => {
+                writeln!(lines, "{{\"s\":\"{}{at}\"}}", words[at % 5]).unwrap();
+                expected.push(format!("s={}{at}", meant[at % 5]));
+            }
+        }
+    }
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    check(&lines, &expected);
+}
+
+#[test]
 fn numbers_have_limits() {
     let long = |digits: usize| format!("{{\"s\":{}}}", "7".repeat(digits));
     check(&long(1001), &["!"]);
@@ -486,6 +549,7 @@ pub(super) fn random_line(random: &mut StdRng) -> String {
             "\\u00e9",
             "\\\"",
             "longer than eight bytes",
+            "what is longer than thirty-two bytes, too",
             "😀",
             "{",
             "]",
@@ -498,7 +562,8 @@ pub(super) fn random_line(random: &mut StdRng) -> String {
     };
     let a = random.random::<i32>().to_string();
     field(random, "a", a);
-    let b = random.random::<i64>().to_string();
+    // Of any length.
+    let b = (random.random::<i64>() >> random.random_range(0..64)).to_string();
     field(random, "b", b);
     let d = format!(
         "\"2024-{:02}-{:02}\"",
@@ -507,13 +572,18 @@ pub(super) fn random_line(random: &mut StdRng) -> String {
     );
     field(random, "d", d);
     let t = format!(
-        "\"2024-01-05T{:02}:{:02}:00.{:03}Z\"",
+        "\"2024-01-05T{:02}:{:02}:{:02}.{:03}Z\"",
         random.random_range(0..24),
+        random.random_range(0..60),
         random.random_range(0..60),
         random.random_range(0..1000)
     );
     field(random, "t", t);
-    let f = match random.random_range(0..3) {
+    let f = match random.random_range(0..4) {
+        3 => {
+            let places = random.random_range(0..9);
+            format!("{:.places$}", random.random::<f64>() * 1e9)
+        }
         0 => format!("{}", random.random_range(-1000..1000) as f64 / 8.0),
         1 => format!("{:e}", random.random::<f64>() * 1e30),
         _ => format!("{}", random.random::<f64>()),

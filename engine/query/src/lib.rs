@@ -23,7 +23,7 @@ pub use expr::{
     Quantifier, UnaryOp, Window, col, expr, lit,
 };
 pub use functions::Functions;
-pub use functions::can_fail;
+pub use functions::{can_fail, weighed_sum};
 pub use nodes::{
     Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,
     window_end, window_of_end, window_width, without_event_time,

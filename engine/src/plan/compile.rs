@@ -14,7 +14,7 @@ use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
-use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes, needs_order};
+use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::{Observe, TimeWindow, Watermark, node_of};
 
@@ -325,19 +325,14 @@ impl Compiler<'_> {
             LogicalPlan::Aggregate(aggregate) => {
                 let input = self.node(&aggregate.input, want.below_state())?;
                 if input.edge().signed {
-                    return self.aggregate_anew(input, aggregate, want);
+                    return self.aggregate_changes(input, aggregate, want);
                 }
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
                 // By then the event time is the first key, if it is one.
                 aggregation.event_time = event_time::event_keys(plan).first() == Some(&0);
-                aggregation.panes = event_time::panes_of(aggregate).map(|(windows, pane)| Panes {
-                    width_us: windows.width_us,
-                    slide_us: windows.slide_us,
-                    start_us: windows.start_us,
-                    pane_us: pane.width_us,
-                });
+                aggregation.panes = event_time::panes(aggregate);
                 Ok(aggregated(input, aggregation))
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -348,7 +343,7 @@ impl Compiler<'_> {
                         .map(|index| Expr::Column(input.schema().qualified_field(index).into()));
                     let aggregate =
                         Aggregate::try_new(Arc::clone(input), columns.collect(), vec![]);
-                    return self.aggregate_anew(node, &aggregate.map_err(Error::run)?, want);
+                    return self.aggregate_changes(node, &aggregate.map_err(Error::run)?, want);
                 }
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))
@@ -427,6 +422,7 @@ impl Compiler<'_> {
             },
             event_time: false,
             panes: None,
+            gone: None,
         }
     }
 }
@@ -446,7 +442,7 @@ fn with_change(schema: &Schema) -> Result<SchemaRef, Error> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-fn aggregated(input: Node, aggregation: Aggregation) -> Node {
+pub(super) fn aggregated(input: Node, aggregation: Aggregation) -> Node {
     Node::Aggregate {
         input: Box::new(input),
         aggregation: Box::new(aggregation),

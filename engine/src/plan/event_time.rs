@@ -12,6 +12,7 @@ use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
 };
+use highwater_operators::aggregate::Panes;
 use highwater_query::{
     Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, window_end,
     window_of_end, window_width,
@@ -117,6 +118,10 @@ pub(super) fn by_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
         };
         match regroup(&aggregate)? {
             Some(plan) => Ok(Transformed::yes(plan)),
+            // Rows that are distinct by an event time are groups by it, where it is the first column too.
+            None if matches!(node, LogicalPlan::Distinct(_)) => {
+                Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+            }
             None => Ok(Transformed::no(node)),
         }
     });
@@ -304,7 +309,16 @@ fn ends_below(plan: &LogicalPlan, index: usize) -> Result<Option<LogicalPlan>> {
 }
 
 /// The overlapping windows whose panes' ends are the first key of an aggregation.
-pub(super) fn panes_of(aggregate: &Aggregate) -> Option<(Grid, Grid)> {
+pub(super) fn panes(aggregate: &Aggregate) -> Option<Panes> {
+    panes_of(aggregate).map(|(windows, pane)| Panes {
+        width_us: windows.width_us,
+        slide_us: windows.slide_us,
+        start_us: windows.start_us,
+        pane_us: pane.width_us,
+    })
+}
+
+fn panes_of(aggregate: &Aggregate) -> Option<(Grid, Grid)> {
     let Expr::Column(column) = aggregate.group_expr.first()?.clone().unalias() else {
         return None;
     };

@@ -9,6 +9,7 @@ mod pushdown;
 mod regroup;
 mod subquery;
 mod want;
+mod weighed;
 mod words;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use observe::{Observed, merger};
+pub(crate) use subquery::no_streams_in_subqueries;
 
 use crate::checkpoint::OperatorShape;
 use crate::error::Error;

@@ -1,7 +1,7 @@
 //! Which output modes a plan can honour: the model's rules and words.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use highwater_query::{SetOperation, Watermark, node_of, set_operation};
 
 use super::compile::is_streaming;
@@ -33,13 +33,60 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
              change with every epoch, so none is ever final. Group by a column with a watermark or by a window of it, or use output mode update, complete or changes",
         ));
     }
+    by_place(plan, mode)?;
     if !aggregations.is_empty() {
         watermarks(plan)?;
+    }
+    if matches!(mode, OutputMode::Append | OutputMode::Update) {
+        over_rows(plan)?;
     }
     if mode != OutputMode::Complete && aggregations.iter().any(|node| event_keys(node).len() > 1) {
         return Err(Error::not_yet("grouping by several event times"));
     }
     Ok(())
+}
+
+/// Refuses functions over windows of rows, whose answer for a row changes with later rows.
+fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
+    let mut refused = None;
+    let visited = plan.apply(|node| {
+        let LogicalPlan::Projection(projection) = node else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        let mut below = projection.input.as_ref();
+        while let LogicalPlan::Window(window) = below {
+            for (call, field) in window.window_expr.iter().zip(
+                window.schema.fields().iter().skip(window.input.schema().fields().len()),
+            ) {
+                let Expr::WindowFunction(function) = call.clone().unalias() else {
+                    continue;
+                };
+                let uses = |expr: &&Expr| {
+                    expr.column_refs().iter().any(|column| column.name == *field.name())
+                };
+                let named = projection.expr.iter().find(uses).map(|e| e.schema_name().to_string());
+                if is_streaming(node) && refused.is_none() {
+                    let args: Vec<String> = function.params.args.iter().map(Expr::to_string).collect();
+                    let call = format!("{}({})", function.fun.name().to_uppercase(), args.join(", "));
+                    refused = Some(format!(
+                        "Window function is not supported in {call} (as column `{}`) on streaming DataFrames/Datasets in this output mode: a later row may change what has been \
+                         said of earlier ones. Use output mode complete or changes, or group by window(..) for windows of time",
+                        named.unwrap_or_default()
+                    ));
+                }
+            }
+            below = window.input.as_ref();
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.map_err(Error::run)?;
+    match refused {
+        None => Ok(()),
+        Some(words) => Err(Error::refused(
+            "NON_TIME_WINDOW_NOT_SUPPORTED_IN_STREAMING",
+            words,
+        )),
+    }
 }
 
 /// The error for INTERSECT and EXCEPT in update mode, which cannot say that a row has left: if the right side goes on.
@@ -56,6 +103,41 @@ fn taken_away(set: &SetOperation<'_>) -> Option<Error> {
         "_LEGACY_ERROR_TEMP_3102",
         format!("{words} in this output mode. Use output mode complete or changes"),
     ))
+}
+
+/// Refuses what goes by the place of rows among all of them, where a mode cannot say that a row has lost its place.
+fn by_place(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
+    let refused = |message: &str| Err(Error::refused("_LEGACY_ERROR_TEMP_3102", message));
+    if matches!(mode, OutputMode::Complete | OutputMode::Changes) {
+        return Ok(());
+    }
+    // A static part has its order before the query begins.
+    let has = |wanted: fn(&LogicalPlan) -> bool| {
+        plan.exists(|node| Ok(wanted(node) && is_streaming(node)))
+    };
+    if has(|node| matches!(node, LogicalPlan::Sort(_))).map_err(Error::run)? {
+        return refused(
+            "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
+             a row that comes later may belong before rows that were emitted. Use output mode complete, which hands over the sorted answer whole, \
+             changes, which takes rows back that leave the first ones, or sort where the rows are read",
+        );
+    }
+    let skips =
+        |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(limit) if limit.skip.is_some());
+    if has(skips).map_err(Error::run)? {
+        return refused(
+            "Offset is not supported on streaming DataFrames/Datasets: which rows come first is not known before all have come. \
+             Skip them where the rows are read, or leave them out with a condition",
+        );
+    }
+    let over_changing = mode == OutputMode::Update && !aggregations(plan).is_empty();
+    if over_changing && has(|node| matches!(node, LogicalPlan::Limit(_))).map_err(Error::run)? {
+        return refused(
+            "Limits are not supported on streaming DataFrames/Datasets in Update output mode: a row that leaves the first ones has no successor \
+             under its key, and update mode cannot take it back. Use output mode complete or changes",
+        );
+    }
+    Ok(())
 }
 
 /// Refuses a watermark over another one, or over what an aggregation makes.

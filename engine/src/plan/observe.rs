@@ -69,6 +69,7 @@ impl Observed {
                 emit: Emit::Changed,
                 event_time: false,
                 panes: None,
+                gone: None,
             },
             values: names.into_iter().zip(exprs).collect(),
         })

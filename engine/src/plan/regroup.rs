@@ -59,7 +59,16 @@ impl Compiler<'_> {
         Ok(self.regrouped(input, "rows", vec!["all rows".into()], regroup))
     }
 
-    /// An aggregation of rows that may leave again: over `input`, which is what `aggregate` reads.
+    /// Refuses groups that may leave, where that cannot be said.
+    pub(super) fn stays(&self, aggregate: &Aggregate) -> Result<(), Error> {
+        let plan = LogicalPlan::Aggregate(aggregate.clone());
+        match stable(&plan) {
+            Some(_) => Ok(()),
+            None => Err(rows_leave("a group whose last row moves to another group")),
+        }
+    }
+
+    /// An aggregation of rows that may leave again, of which some call needs all that are left: over `input`, which is what `aggregate` reads.
     pub(super) fn aggregate_anew(
         &mut self,
         input: Node,
@@ -70,10 +79,7 @@ impl Compiler<'_> {
             Want::All => Emit::All,
             Want::Changes => Emit::Signed,
             Want::Upserts => {
-                let plan = LogicalPlan::Aggregate(aggregate.clone());
-                if stable(&plan).is_none() {
-                    return Err(rows_leave("a group whose last row moves to another group"));
-                }
+                self.stays(aggregate)?;
                 Emit::Changed
             }
             Want::Final => return Err(Error::not_yet("aggregating rows that may leave again")),

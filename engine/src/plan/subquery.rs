@@ -13,20 +13,23 @@ use datafusion::optimizer::{Optimizer, OptimizerContext};
 use super::compile::is_streaming;
 use crate::error::Error;
 
+/// Refuses subqueries over streams.
+pub(crate) fn no_streams_in_subqueries(plan: &LogicalPlan) -> Result<(), Error> {
+    let mut streams = false;
+    each(plan, &mut |subquery| streams |= is_streaming(subquery))?;
+    match streams {
+        false => Ok(()),
+        true => Err(Error::refused(
+            "INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY",
+            "Invalid subquery: Streaming query is not allowed in subquery expressions. Write it as a join",
+        )),
+    }
+}
+
 /// The plan with joins in the place of subqueries.
 pub(super) fn as_joins(plan: &LogicalPlan) -> Result<LogicalPlan, Error> {
     let mut found = false;
-    let mut streams = false;
-    each(plan, &mut |subquery| {
-        found = true;
-        streams |= is_streaming(subquery);
-    })?;
-    if streams {
-        return Err(Error::refused(
-            "INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY",
-            "Invalid subquery: Streaming query is not allowed in subquery expressions. Write it as a join",
-        ));
-    }
+    each(plan, &mut |_| found = true)?;
     if !found {
         return Ok(plan.clone());
     }

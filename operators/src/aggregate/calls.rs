@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     /// True if the first key is event time.
     pub(crate) event_time: bool,
     pub(crate) panes: Option<Panes>,
+    /// The call that says how many rows a group has.
+    pub(crate) gone: Option<usize>,
     /// The keys that say who owns a group.
     pub(crate) routed: Range<usize>,
 }
@@ -66,6 +68,7 @@ impl Plan {
             emit,
             event_time,
             panes,
+            gone,
         } = aggregation;
         if input.signed {
             let text = "aggregation over rows that can be retracted is not supported yet";
@@ -125,6 +128,7 @@ impl Plan {
             // All panes of a window go to one worker, which takes them together.
             routed: usize::from(panes.is_some())..key_count,
             panes,
+            gone,
         })
     }
 

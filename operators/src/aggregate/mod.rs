@@ -82,6 +82,8 @@ pub struct Aggregation {
     pub event_time: bool,
     /// Windows that overlap; then the first key is the end of a pane.
     pub panes: Option<Panes>,
+    /// The call that says how many rows a group has, where rows may leave: one without rows is gone.
+    pub gone: Option<usize>,
 }
 
 /// Reads the snapshots to start from; the state has these value columns.

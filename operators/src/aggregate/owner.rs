@@ -366,34 +366,44 @@ impl Owner {
         states: &RecordBatch,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
+        let gone = signed::gone(&self.plan, states)?;
+        let lives = gone.as_ref().map(|gone| {
+            let lives = lookup.order.iter().map(|group| !gone[*group as usize]);
+            lives.map(i64::from).collect::<Vec<i64>>()
+        });
         let changes = Changes {
             keys: &lookup.encoded,
             order: &lookup.order,
             values: states,
-            diffs: None,
+            diffs: lives.as_deref(),
         };
         self.arrangement.insert(epoch, &changes)?;
         let groups = lookup.order.len() as u64;
-        self.live += groups - lookup.stored_groups.len() as u64;
+        let left = lives.iter().flatten().filter(|lives| **lives == 0).count() as u64;
+        self.live = (self.live + groups - left) - lookup.stored_groups.len() as u64;
         self.arrangement.set_live(self.live);
         self.meter
             .count(epoch, |counts| counts.rows_updated += groups);
         match self.plan.emit {
             Emit::Changed => {}
             Emit::Signed => {
-                let changed = signed::changes(&self.plan, &lookup, states)?;
+                let changed = signed::changes(&self.plan, &lookup, states, gone.as_deref())?;
                 return changed.map_or(Ok(()), |rows| cut(&rows, out));
             }
             Emit::All | Emit::Closed => return Ok(()),
         }
         let mut columns = lookup.keys;
         columns.extend(evaluate(&self.plan, states)?);
-        let order = UInt32Array::from(lookup.order);
+        let mut order = lookup.order;
+        if let Some(gone) = gone {
+            order.retain(|group| !gone[*group as usize]);
+        }
+        let order = UInt32Array::from(order);
         let columns = columns
             .iter()
             .map(|column| Ok(take(column, &order, None)?))
             .collect::<Result<Vec<ArrayRef>, OperatorError>>()?;
-        self.emit(columns, states.num_rows(), out)
+        self.emit(columns, order.len(), out)
     }
 
     /// How many groups there are below `bound`.

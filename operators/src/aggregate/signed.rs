@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array, UInt64Array};
 use arrow::compute::{interleave, take};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::calls::{Plan, conform};
@@ -19,6 +19,7 @@ pub(super) fn changes(
     plan: &Plan,
     lookup: &Lookup,
     states: &RecordBatch,
+    gone: Option<&[bool]>,
 ) -> Result<Option<RecordBatch>, OperatorError> {
     let new = evaluate(plan, states)?;
     let old = if lookup.stored_groups.is_empty() {
@@ -35,20 +36,23 @@ pub(super) fn changes(
     }
     let same = same_answers(&old, &new, &old_row)?;
     // Rows as (0, old row) or (1, new row), and the group of each.
+    let is_gone = |group: usize| gone.is_some_and(|gone| gone[group]);
     let (mut places, mut groups, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
     for group in &lookup.order {
         let (group, number) = (*group as usize, *group);
         if let Some(row) = old_row[group] {
-            if same(group, row) {
+            if !is_gone(group) && same(group, row) {
                 continue;
             }
             places.push((0, row));
             groups.push(number);
             diffs.push(-1);
         }
-        places.push((1, group));
-        groups.push(number);
-        diffs.push(1);
+        if !is_gone(group) {
+            places.push((1, group));
+            groups.push(number);
+            diffs.push(1);
+        }
     }
     if places.is_empty() {
         return Ok(None);
@@ -75,6 +79,21 @@ pub(super) fn changes(
         ..Edge::plain(SchemaRef::clone(&plan.output))
     };
     Ok(Some(RecordBatch::try_new(edge.physical(), columns)?))
+}
+
+/// Which groups have no rows left, where rows may leave.
+pub(super) fn gone(plan: &Plan, states: &RecordBatch) -> Result<Option<Vec<bool>>, OperatorError> {
+    let Some(call) = plan.gone else {
+        return Ok(None);
+    };
+    let answers = evaluate(plan, states)?;
+    let rows = answers[call].as_primitive::<Int64Type>();
+    if rows.iter().flatten().any(|rows| rows < 0) {
+        let text = "of a group more rows left than had come";
+        return Err(OperatorError::Other(text.into()));
+    }
+    let none = |rows: Option<i64>| rows.is_none_or(|rows| rows == 0);
+    Ok(Some(rows.iter().map(none).collect()))
 }
 
 /// Tells of a group and its row among the old answers whether the answer is the same.

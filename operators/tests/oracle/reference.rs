@@ -120,6 +120,7 @@ impl Reference {
             emit,
             event_time: false,
             panes: None,
+            gone: None,
         }
     }
 }

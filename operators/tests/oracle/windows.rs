@@ -113,6 +113,7 @@ impl Case {
                 start_us: self.start_us,
                 pane_us: self.pane_us(),
             }),
+            gone: None,
         }
     }
 

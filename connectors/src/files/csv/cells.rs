@@ -107,11 +107,10 @@ pub(super) fn record_end(text: &[u8], dialect: &Dialect) -> Option<usize> {
         }
         if let Some(quote) = dialect.quote.filter(|quote| text.get(open) == Some(quote)) {
             at = dialect.closing(text, open + 1, quote, |_| {})? + 1;
-            while dialect.stray == StrayQuote::StopAtClosingQuote {
-                let behind = text.get(dialect.behind_blanks(text, at, Some(b'\n')))?;
-                if [dialect.separator, b'\n'].contains(behind) {
-                    break;
-                }
+            let goes_on = dialect.stray == StrayQuote::StopAtClosingQuote;
+            let ends = |behind: &u8| [dialect.separator, b'\n'].contains(behind);
+            let behind = |at| text.get(dialect.behind_blanks(text, at, Some(b'\n')));
+            while goes_on && !ends(behind(at)?) {
                 at = dialect.closing(text, at, quote, |_| {})? + 1;
             }
         }

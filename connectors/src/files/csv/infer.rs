@@ -80,7 +80,7 @@ impl CsvInference {
     pub(in crate::files) fn look_at(&mut self, text: &[u8], last: bool) -> usize {
         let options = self.options.clone();
         let mut rows = Rows::new(text, last, &options);
-        while let Some(row) = rows.next() {
+        for row in rows.by_ref() {
             if options.is_row(row) {
                 self.row(row);
             }
@@ -267,7 +267,7 @@ mod tests {
     fn inferred(set: &[(&str, &str)], text: &str) -> Vec<String> {
         let mut options = Options::default();
         for (name, value) in [("inferSchema", "true")].iter().chain(set) {
-            options.set(*name, *value);
+            options.set(name, *value);
         }
         let times = ReadTimes::parse("a test", &options, Zone::UTC, "UTC").unwrap();
         let options = CsvOptions::parse("a test", &options, times).unwrap();

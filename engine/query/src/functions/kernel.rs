@@ -200,7 +200,14 @@ impl ScalarUDFImpl for Kernel {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let result = (self.body)(&args.args, args.number_rows)?;
+        // An optimizer that asks what an expression is where a column is null puts in an array of no type.
+        let mut given = args.args;
+        for (value, takes) in given.iter_mut().zip(&self.args) {
+            if value.data_type() == DataType::Null && *takes != DataType::Null {
+                *value = ColumnarValue::Scalar(ScalarValue::try_from(takes)?);
+            }
+        }
+        let result = (self.body)(&given, args.number_rows)?;
         let found = result.data_type();
         if found != self.returns {
             let message = format!("{} returned {found}, not {}", self.name, self.returns);

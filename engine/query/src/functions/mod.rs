@@ -28,6 +28,7 @@ mod string;
 pub(crate) mod text;
 pub(crate) mod window;
 
+pub use aggregate::weighed_sum;
 pub use builders::*;
 pub use conditional::can_fail;
 

@@ -159,7 +159,11 @@ impl Env<'_> {
             ..Exprs::over(self, &input.columns, "GROUP BY")
         };
         let value = exprs.resolve(expr)?;
-        compare::groupable(&value)?;
+        compare::groupable(&value).map_err(|error| {
+            let named = format!("The expression \"{}\" cannot", exprs.text(expr));
+            let message = error.message().replace("The expression cannot", &named);
+            QueryError::new(error.class().unwrap_or_default(), message)
+        })?;
         let made = compare::normalized(value.clone())?.expr;
         let taken = |name: &str| before.iter().any(|k| k.above.name == name);
         let above = match &made {
@@ -260,7 +264,7 @@ fn missing(column: &str, written: &str, no_keys: bool) -> QueryError {
         return QueryError::new("MISSING_GROUP_BY", message);
     }
     let message = format!(
-        "The non-aggregating expression \"{column}\" in \"{written}\" is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use \"any_value({column})\" if you do not care which of the values within a group is returned."
+        "The non-aggregating expression \"{column}\" is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use \"any_value({column})\" if you do not care which of the values within a group is returned (in \"{written}\")."
     );
     QueryError::new("MISSING_AGGREGATION", message)
 }

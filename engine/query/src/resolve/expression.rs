@@ -496,10 +496,15 @@ impl<'r> Exprs<'r> {
                 "an aggregate function" => "NESTED_AGGREGATE_FUNCTION",
                 _ => "UNSUPPORTED_EXPR_FOR_OPERATOR",
             };
-            return Err(QueryError::new(
-                class,
-                format!("the aggregate function {name} is not allowed in {clause}"),
-            ));
+            let message = match class {
+                "NESTED_AGGREGATE_FUNCTION" => format!(
+                    "It is not allowed to use an aggregate function in the argument of another aggregate function. Use {name} in a subquery"
+                ),
+                // Told within a sentence about the whole condition.
+                "INVALID_WHERE_CONDITION" => self.text(&Expr::Call(Box::new(call.clone()))),
+                _ => format!("the aggregate function {name} is not allowed in {clause}"),
+            };
+            return Err(QueryError::new(class, message));
         }
         if let (Some(grouping), "grouping" | "grouping_id") = (self.grouping, name) {
             return self.grouping(grouping, name, call);
@@ -535,11 +540,16 @@ impl<'r> Exprs<'r> {
             .map(|f| inner.condition(f))
             .transpose()?;
         let order_by = inner.sort_keys(&call.order_by)?;
+        let order_types = call.order_by.iter().map(|key| match key {
+            Expr::Sort { expr, .. } => Ok(inner.resolve(expr)?.data_type),
+            other => Ok(inner.resolve(other)?.data_type),
+        });
         Ok(aggregate::Wanted {
             args,
             distinct: call.distinct,
             filter,
             order_by,
+            order_types: order_types.collect::<Result<_>>()?,
             ignore_nulls: call.ignore_nulls,
         })
     }

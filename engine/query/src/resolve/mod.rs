@@ -318,7 +318,17 @@ impl Env<'_> {
         renamed: bool,
     ) -> Result<Relation> {
         let exprs = Exprs::over(self, &input.columns, "WHERE");
-        let value = exprs.resolve(condition)?;
+        let value = exprs.resolve(condition).map_err(|error| {
+            if error.class() != Some("INVALID_WHERE_CONDITION") {
+                return error;
+            }
+            let message = format!(
+                "The WHERE condition \"{}\" contains invalid expressions: {}. Aggregate in a subquery, or use HAVING",
+                exprs.text(condition),
+                error.message()
+            );
+            QueryError::new("INVALID_WHERE_CONDITION", message).at(error.place())
+        })?;
         if !matches!(value.data_type, DataType::Boolean | DataType::Null) {
             let text = exprs.text(condition);
             let message = format!(

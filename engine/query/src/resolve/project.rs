@@ -96,7 +96,21 @@ impl Env<'_> {
         let name = output_name(output, &|name| {
             unqualified(exprs.columns, name, self.conf.case_sensitive)
         });
-        let value = exprs.resolve(output)?;
+        let value = exprs.resolve(output).map_err(|error| {
+            let nested = "nested in expressions";
+            if error.class() != Some("UNSUPPORTED_GENERATOR.NESTED_IN_EXPRESSIONS") {
+                return error;
+            }
+            let whole = match output {
+                Expr::Alias { expr, .. } => exprs.text(expr),
+                other => exprs.text(other),
+            };
+            let message = error
+                .message()
+                .replace(nested, &format!("{nested} \"{whole}\""));
+            let class = error.class().unwrap_or_default();
+            QueryError::new(class, message).at(error.place())
+        })?;
         if value.data_type == CALENDAR {
             return Err(QueryError::unsupported(
                 "an interval of these units as a column",
@@ -141,8 +155,10 @@ impl Env<'_> {
             if found.is_empty() {
                 return Ok((input, outputs.to_vec()));
             }
-            let message =
-                "The generator is not supported: only one generator allowed per SELECT clause";
+            let message = format!(
+                "The generator is not supported: only one generator allowed per SELECT clause but found {}. Use one LATERAL VIEW for each",
+                found.len()
+            );
             return Err(QueryError::new(
                 "UNSUPPORTED_GENERATOR.MULTI_GENERATOR",
                 message,

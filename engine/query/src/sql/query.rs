@@ -1,6 +1,8 @@
 //! Statements and queries of the parser's AST to ours. Every struct is taken apart whole: a field that is new or not
 //! understood does not compile or is refused.
 
+use std::collections::BTreeSet;
+
 use sqlparser::ast::{self, Spanned};
 
 use super::expression::{
@@ -149,6 +151,17 @@ fn query_inner(inner: ast::Query) -> Result<Plan> {
         return Ok(plan);
     };
     refuse(recursive, "WITH RECURSIVE")?;
+    let mut names = BTreeSet::new();
+    for cte in &cte_tables {
+        let name = &cte.alias.name;
+        if !names.insert(name.value.to_lowercase()) {
+            let message = format!(
+                "CTE definition can't have duplicate names: `{}`.",
+                name.value
+            );
+            return Err(QueryError::new("DUPLICATED_CTE_NAMES", message).at(start(name.span)));
+        }
+    }
     let ctes = cte_tables.into_iter().map(|cte| {
         let ast::Cte {
             alias,
@@ -200,7 +213,7 @@ fn row_count(expr: ast::Expr) -> Result<u64> {
         _ => return Err(QueryError::unsupported("a limit that is not a number").at(place)),
     };
     u64::try_from(value).map_err(|_| {
-        let message = format!("the limit must not be negative, but is {value}");
+        let message = format!("The limit like expression \"{value}\" is invalid. The limit expression must be equal to or greater than 0, but got {value}");
         QueryError::new("INVALID_LIMIT_LIKE_EXPRESSION.IS_NEGATIVE", message).at(place)
     })
 }

@@ -72,7 +72,11 @@ struct Best {
 
 impl Best {
     /// Which of two places is better, in columns of what orders them and of their values.
-    fn order(&self, left: &[ArrayRef], right: &[ArrayRef]) -> Result<impl Fn(usize, usize) -> Ordering> {
+    fn order(
+        &self,
+        left: &[ArrayRef],
+        right: &[ArrayRef],
+    ) -> Result<impl Fn(usize, usize) -> Ordering + use<>> {
         let options = SortOptions {
             descending: false,
             nulls_first: true,

@@ -28,7 +28,11 @@ impl Shape {
 
 impl AggregateUDFImpl for Shape {
     fn name(&self) -> &str {
-        if self.kurtosis { "kurtosis" } else { "skewness" }
+        if self.kurtosis {
+            "kurtosis"
+        } else {
+            "skewness"
+        }
     }
 
     fn signature(&self) -> &Signature {

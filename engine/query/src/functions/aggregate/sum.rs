@@ -24,23 +24,13 @@ use crate::functions::kernel::Result;
 
 /// The sum over `input`, NULL instead of an error on overflow for a try.
 pub(super) fn checked_sum(input: &DataType, attempt: bool) -> AggregateUDF {
-    let returns = match input {
-        DataType::Decimal128(p, s) => super::adjusted_sum(*p, *s),
-        _ => DataType::Int64,
-    };
-    let signature = Signature::any(1, Volatility::Immutable);
-    AggregateUDF::new_from_impl(CheckedSum {
-        input: input.clone(),
-        returns,
-        attempt,
-        signature,
-    })
+    AggregateUDF::new_from_impl(CheckedSum::over(input, attempt))
 }
 
 #[derive(Debug)]
-struct CheckedSum {
+pub(super) struct CheckedSum {
     input: DataType,
-    returns: DataType,
+    pub(super) returns: DataType,
     attempt: bool,
     signature: Signature,
 }
@@ -60,8 +50,22 @@ impl Hash for CheckedSum {
 }
 
 impl CheckedSum {
+    /// For values of this type.
+    pub(super) fn over(input: &DataType, attempt: bool) -> Self {
+        let returns = match input {
+            DataType::Decimal128(p, s) => super::adjusted_sum(*p, *s),
+            _ => DataType::Int64,
+        };
+        CheckedSum {
+            input: input.clone(),
+            returns,
+            attempt,
+            signature: Signature::any(1, Volatility::Immutable),
+        }
+    }
+
     /// The type in which sums travel: wide enough that they cannot overflow.
-    fn state(&self) -> DataType {
+    pub(super) fn state(&self) -> DataType {
         match self.returns {
             DataType::Int64 => DataType::Decimal128(38, 0),
             _ => DataType::Decimal256(76, 0),
@@ -116,10 +120,13 @@ impl AggregateUDFImpl for CheckedSum {
 }
 
 /// A sum in the making.
-trait Total: Copy + Default + Send + Sync + Eq + Hash + std::fmt::Debug + 'static {
+pub(super) trait Total:
+    Copy + Default + Send + Sync + Eq + Hash + std::fmt::Debug + 'static
+{
     type State: ArrowPrimitiveType<Native = Self>;
     fn of(value: i128) -> Self;
     fn plus(self, other: Self) -> Self;
+    fn times(self, weight: i64) -> Self;
     fn narrow(self) -> Option<i128>;
 }
 
@@ -130,6 +137,9 @@ impl Total for i128 {
     }
     fn plus(self, other: Self) -> Self {
         self + other // 2^63 rows of 64 bits fit
+    }
+    fn times(self, weight: i64) -> Self {
+        self * i128::from(weight)
     }
     fn narrow(self) -> Option<i128> {
         Some(self)
@@ -144,6 +154,9 @@ impl Total for i256 {
     fn plus(self, other: Self) -> Self {
         self.wrapping_add(other) // 2^128 rows fit
     }
+    fn times(self, weight: i64) -> Self {
+        self.wrapping_mul(i256::from_i128(i128::from(weight)))
+    }
     fn narrow(self) -> Option<i128> {
         self.to_i128()
     }
@@ -151,14 +164,14 @@ impl Total for i256 {
 
 /// What every kind of accumulator knows.
 #[derive(Debug, Clone)]
-struct Target {
+pub(super) struct Target {
     returns: DataType,
     state: DataType,
     attempt: bool,
 }
 
 impl Target {
-    fn of(sum: &CheckedSum) -> Self {
+    pub(super) fn of(sum: &CheckedSum) -> Self {
         Target {
             returns: sum.returns.clone(),
             state: sum.state(),
@@ -167,7 +180,10 @@ impl Target {
     }
 
     /// The sums as the result type, checked.
-    fn finish<T: Total>(&self, sums: impl Iterator<Item = Option<T>>) -> Result<ArrayRef> {
+    pub(super) fn finish<T: Total>(
+        &self,
+        sums: impl Iterator<Item = Option<T>>,
+    ) -> Result<ArrayRef> {
         let limit = match self.returns {
             DataType::Decimal128(p, _) => 10i128.pow(u32::from(p)),
             _ => i128::from(i64::MAX) + 1,
@@ -201,7 +217,7 @@ impl Target {
         })
     }
 
-    fn states<T: Total>(&self, sums: impl Iterator<Item = Option<T>>) -> ArrayRef {
+    pub(super) fn states<T: Total>(&self, sums: impl Iterator<Item = Option<T>>) -> ArrayRef {
         Arc::new(
             sums.collect::<PrimitiveArray<T::State>>()
                 .with_data_type(self.state.clone()),
@@ -210,7 +226,7 @@ impl Target {
 }
 
 /// Calls `f` with the place and value of each row that is known.
-fn for_each<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize, T)) -> Result<()> {
+pub(super) fn for_each<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize, T)) -> Result<()> {
     fn each<A: ArrowPrimitiveType>(array: &ArrayRef, mut f: impl FnMut(usize, A::Native)) {
         let array = array.as_primitive::<A>();
         match array.nulls() {
@@ -237,7 +253,7 @@ fn for_each<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize, T)) -> Result<(
     Ok(())
 }
 
-fn for_each_state<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize, T)) {
+pub(super) fn for_each_state<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize, T)) {
     let states = array.as_primitive::<T::State>();
     (0..states.len())
         .filter(|i| states.is_valid(*i))

@@ -1,0 +1,364 @@
+//! Random queries: what is asked of the stream, and the same as a batch.
+//!
+//! An arm is one kind of query. To add one: a function here, a line in [`ARMS`].
+
+use highwater::OutputMode;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::reference::Grid;
+use crate::rows::{MINUTE, SECOND};
+
+/// A query over the streams `t` and `u` and the static table `dim`.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub(crate) sql: String,
+    pub(crate) mode: OutputMode,
+    /// The leading columns that update mode replaces rows by.
+    pub(crate) keys: usize,
+    pub(crate) batch: Batch,
+}
+
+/// What its answer is.
+#[derive(Debug)]
+pub(crate) enum Batch {
+    /// The same text over the rows so far.
+    Same,
+    /// By event time.
+    InTime(InTime),
+}
+
+/// The answer over a table `p` of the rows of `t` that were in time, cut to what is final.
+#[derive(Debug)]
+pub(crate) struct InTime {
+    /// With `{final}` where the cut belongs.
+    pub(crate) sql: String,
+    pub(crate) delay_us: i64,
+    /// Only rows with more in `v`; they alone move the watermark.
+    pub(crate) above: Option<i64>,
+    /// With windows, `p` has a row for each window that a row is in, with `ws` and `we`.
+    pub(crate) grid: Option<Grid>,
+    /// What must be at or before the watermark for a row to be final.
+    pub(crate) ends: &'static str,
+}
+
+pub(crate) type Arm = fn(&mut StdRng) -> Query;
+
+pub(crate) const ARMS: &[(&str, Arm)] = &[
+    ("rows", rows),
+    ("groups", groups),
+    ("distinct rows", distinct_rows),
+    ("windows", windows),
+    ("windows of windows", windows_of_windows),
+    ("event times", event_times),
+    ("groups of groups", groups_of_groups),
+];
+
+fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {
+    of[random.random_range(0..of.len())]
+}
+
+/// Some of `of`, at least `least`, in random order.
+fn some<'a>(random: &mut StdRng, of: &[&'a str], least: usize, most: usize) -> Vec<&'a str> {
+    let mut rest = of.to_vec();
+    let count = random.random_range(least..=most);
+    (0..count)
+        .map(|_| rest.swap_remove(random.random_range(0..rest.len())))
+        .collect()
+}
+
+/// A relation with columns k, g, v, x whose rows are only ever added.
+fn relation(random: &mut StdRng, depth: usize) -> String {
+    let least = random.random_range(-8..12);
+    let nested = match depth {
+        0 => "t".to_string(),
+        _ => relation(random, depth - 1),
+    };
+    match random.random_range(0..8) {
+        0 => format!("(SELECT k, g, v, x FROM {nested} AS r WHERE v > {least})"),
+        1 => format!("(SELECT upper(k) AS k, g + 1 AS g, v * 2 AS v, x FROM {nested} AS r)"),
+        2 => "(SELECT word AS k, g, v, x FROM (SELECT explode(split(line, ' ')) AS word, g, v, x FROM t))"
+            .to_string(),
+        3 => format!("(SELECT k, g, v, x FROM {nested} AS r UNION ALL SELECT k, g, v, x FROM u)"),
+        4 => format!(
+            "(SELECT r.k, r.g, r.v + d.rate AS v, r.x FROM {nested} AS r {} JOIN dim AS d ON r.k = d.k)",
+            one(random, &["INNER", "LEFT"])
+        ),
+        5 => format!(
+            "(SELECT * FROM {nested} AS r {} JOIN dim AS d ON r.k = d.k AND r.v > d.rate)",
+            one(random, &["LEFT SEMI", "LEFT ANTI"])
+        )
+        .replace("SELECT *", "SELECT k, g, v, x"),
+        _ => nested,
+    }
+}
+
+fn any_relation(random: &mut StdRng) -> String {
+    let depth = random.random_range(0..3);
+    relation(random, depth)
+}
+
+const AGGREGATES: &[&str] = &[
+    "count(*)",
+    "count(v)",
+    "sum(v)",
+    "min(v)",
+    "max(k)",
+    "avg(v)",
+    "sum(x)",
+    "avg(x)",
+    "max(x)",
+    "count(DISTINCT v)",
+    "sum(DISTINCT g)",
+    "sum(v) FILTER (WHERE v > 3)",
+    "stddev(v)",
+    "count_if(g = 1)",
+    "bool_or(v > 15)",
+];
+
+/// Named aggregates, with a comma before each.
+fn aggregates(random: &mut StdRng) -> String {
+    let calls = some(random, AGGREGATES, 1, 4);
+    let named = calls
+        .iter()
+        .enumerate()
+        .map(|(i, call)| format!(", {call} AS a{i}"));
+    named.collect()
+}
+
+fn rows(random: &mut StdRng) -> Query {
+    let from = any_relation(random);
+    let columns = some(
+        random,
+        &[
+            "k",
+            "g",
+            "v",
+            "v % 3 AS m",
+            "coalesce(g, -1) AS c",
+            "x IS NULL AS b",
+            "concat(k, '!') AS s",
+        ],
+        1,
+        4,
+    );
+    let condition = match random.random_range(0..3) {
+        0 => format!(" WHERE v > {} OR g = 1", random.random_range(-8..15)),
+        1 => " WHERE k IN ('k1', 'k2', 'K3') AND NOT g <=> 2".to_string(),
+        _ => String::new(),
+    };
+    let mode = [OutputMode::Append, OutputMode::Changes][random.random_range(0..2)];
+    Query {
+        sql: format!("SELECT {} FROM {from} AS r{condition}", columns.join(", ")),
+        mode,
+        keys: 0,
+        batch: Batch::Same,
+    }
+}
+
+/// A mode in which every group may change.
+fn changing(random: &mut StdRng) -> OutputMode {
+    [
+        OutputMode::Update,
+        OutputMode::Complete,
+        OutputMode::Changes,
+    ][random.random_range(0..3)]
+}
+
+fn groups(random: &mut StdRng) -> Query {
+    let from = any_relation(random);
+    let keys = some(random, &["k", "g", "v % 3", "lower(k)", "v > 0"], 0, 2);
+    let named = keys
+        .iter()
+        .enumerate()
+        .map(|(i, key)| format!("{key} AS key{i}"));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let mode = changing(random);
+    // What a condition leaves out is never taken back in update mode.
+    let having = match random.random_range(0..3) {
+        0 if mode != OutputMode::Update && !keys.is_empty() => " HAVING count(*) > 2",
+        _ => "",
+    };
+    let calls = aggregates(random);
+    let list = format!("{named}{calls}");
+    let list = list.trim_start_matches(", ");
+    let by = match keys.is_empty() {
+        true => String::new(),
+        false => format!(" GROUP BY {}", keys.join(", ")),
+    };
+    Query {
+        sql: format!("SELECT {list} FROM {from} AS r{by}{having}"),
+        mode,
+        keys: keys.len(),
+        batch: Batch::Same,
+    }
+}
+
+fn distinct_rows(random: &mut StdRng) -> Query {
+    let from = any_relation(random);
+    let columns = some(random, &["k", "g", "v", "v > 3 AS b"], 1, 3);
+    Query {
+        sql: format!("SELECT DISTINCT {} FROM {from} AS r", columns.join(", ")),
+        mode: changing(random),
+        keys: columns.len(),
+        batch: Batch::Same,
+    }
+}
+
+/// Groups whose rows are grouped again: what leaves one group of the second comes to another.
+fn groups_of_groups(random: &mut StdRng) -> Query {
+    let from = any_relation(random);
+    let inner = one(random, &["k", "g", "v % 3"]);
+    let call = one(
+        random,
+        &["count(*)", "max(v)", "sum(g)", "count(DISTINCT k)"],
+    );
+    let outer = one(random, &["n, ", "n % 2 AS n, ", ""]);
+    let calls = one(
+        random,
+        &[
+            "count(*) AS c",
+            "count(*) AS c, sum(n) AS s, max(i) AS m",
+            "min(n) AS m",
+        ],
+    );
+    let by = outer
+        .split(" AS")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches(", ");
+    let by = match by {
+        "" => String::new(),
+        by => format!(" GROUP BY {by}"),
+    };
+    Query {
+        sql: format!(
+            "SELECT {outer}{calls} FROM (SELECT {inner} AS i, {call} AS n FROM {from} AS r GROUP BY {inner}) AS q{by}"
+        ),
+        mode: [OutputMode::Complete, OutputMode::Changes][random.random_range(0..2)],
+        keys: 1,
+        batch: Batch::Same,
+    }
+}
+
+fn grid(random: &mut StdRng) -> (Grid, String) {
+    let (width, slide) =
+        [(5, 5), (10, 10), (10, 5), (10, 4), (6, 2), (1, 1)][random.random_range(0..6)];
+    let start = [0, 0, 30, -20][random.random_range(0..4)];
+    let grid = Grid {
+        width: width * MINUTE,
+        slide: slide * MINUTE,
+        start: start * SECOND,
+    };
+    let text = format!("window(ts, '{width} minutes', '{slide} minutes', '{start} seconds')");
+    (grid, text)
+}
+
+/// `t` with a watermark, and only rows above some `v`, said below or above the clause.
+fn marked(random: &mut StdRng) -> (String, i64, Option<i64>) {
+    let seconds = [0, 10, 90, 600][random.random_range(0..4)];
+    let delay = format!("WATERMARK ts DELAY OF INTERVAL {seconds} SECONDS");
+    let least = random.random_range(-8..8);
+    let (text, above) = match random.random_range(0..4) {
+        0 => (
+            format!("(SELECT * FROM t WHERE v > {least}) {delay} AS r"),
+            Some(least),
+        ),
+        1 => (format!("t {delay} AS r WHERE v > {least}"), Some(least)),
+        _ => (format!("t {delay} AS r"), None),
+    };
+    (text, seconds * SECOND, above)
+}
+
+fn by_time(random: &mut StdRng) -> OutputMode {
+    let modes = [
+        OutputMode::Append,
+        OutputMode::Append,
+        OutputMode::Update,
+        OutputMode::Complete,
+    ];
+    modes[random.random_range(0..modes.len())]
+}
+
+const BY_WINDOW: &[&str] = &[
+    "count(*)",
+    "sum(v)",
+    "min(v)",
+    "max(k)",
+    "avg(x)",
+    "sum(x)",
+    "count(DISTINCT g)",
+];
+
+fn windows(random: &mut StdRng) -> Query {
+    let ((grid, call), (from, delay_us, above)) = (grid(random), marked(random));
+    let keys = some(random, &["k", "g"], 0, 1);
+    let listed: String = keys.iter().map(|key| format!(", {key}")).collect();
+    let calls = some(random, BY_WINDOW, 1, 3);
+    let calls: String = calls
+        .iter()
+        .enumerate()
+        .map(|(i, c)| format!(", {c} AS a{i}"))
+        .collect();
+    let mode = by_time(random);
+    Query {
+        sql: format!("SELECT {call} AS w{listed}{calls} FROM {from} GROUP BY {call}{listed}"),
+        mode,
+        keys: 1 + keys.len(),
+        batch: Batch::InTime(InTime {
+            sql: format!(
+                "SELECT named_struct('start', ws, 'end', we) AS w{listed}{calls} FROM p WHERE {{final}} GROUP BY ws, we{listed}"
+            ),
+            delay_us,
+            above,
+            grid: Some(grid),
+            ends: "we",
+        }),
+    }
+}
+
+/// What a closed window holds goes on into a wider one.
+fn windows_of_windows(random: &mut StdRng) -> Query {
+    let (from, delay_us, above) = marked(random);
+    let inner = "SELECT window(ts, '5 minutes') AS w, k, count(*) AS n, sum(v) AS s";
+    let outer = "SELECT window(w, '15 minutes') AS w2, sum(n) AS n, max(s) AS m, count(*) AS c";
+    Query {
+        sql: format!("{outer} FROM ({inner} FROM {from} GROUP BY 1, 2) AS q GROUP BY 1"),
+        mode: OutputMode::Append,
+        keys: 1,
+        batch: Batch::InTime(InTime {
+            sql: "SELECT named_struct('start', vs, 'end', ve) AS w2, sum(n) AS n, max(s) AS m, count(*) AS c FROM \
+                  (SELECT timestamp_seconds(floor(unix_seconds(ws) / 900) * 900) AS vs, \
+                  timestamp_seconds(floor(unix_seconds(ws) / 900) * 900 + 900) AS ve, k, count(*) AS n, sum(v) AS s \
+                  FROM p GROUP BY ws, we, k) AS q WHERE {final} GROUP BY vs, ve"
+                .to_string(),
+            delay_us,
+            above,
+            grid: Some(Grid { width: 5 * MINUTE, slide: 5 * MINUTE, start: 0 }),
+            ends: "ve",
+        }),
+    }
+}
+
+/// The event time itself is a key.
+fn event_times(random: &mut StdRng) -> Query {
+    let (from, delay_us, above) = marked(random);
+    let key = one(random, &["ts", "ts, k", "ts, g"]);
+    let distinct = random.random_bool(0.4);
+    let text = |from: &str| match distinct {
+        true => format!("SELECT DISTINCT {key} FROM {from}"),
+        false => format!("SELECT {key}, count(*) AS n, sum(v) AS s FROM {from} GROUP BY {key}"),
+    };
+    Query {
+        sql: text(&from),
+        mode: by_time(random),
+        keys: key.split(',').count(),
+        batch: Batch::InTime(InTime {
+            sql: text("p WHERE {final}"),
+            delay_us,
+            above,
+            grid: None,
+            ends: "ts",
+        }),
+    }
+}
