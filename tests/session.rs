@@ -183,9 +183,18 @@ fn streams_and_static_frames_say_what_they_cannot() {
         Some("WRITE_STREAM_NOT_ALLOWED"),
         "{error}"
     );
-    for (mode, query) in [
-        (OutputMode::Append, "SELECT v, count(*) FROM t GROUP BY v"),
-        (OutputMode::Complete, "SELECT v FROM t"),
+    for (mode, query, class) in [
+        (
+            OutputMode::Append,
+            "SELECT v, count(*) FROM t GROUP BY v",
+            "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+        ),
+        // A group whose last row moves to another one leaves, and update mode has no word for that.
+        (
+            OutputMode::Update,
+            "SELECT n, count(*) FROM (SELECT v, count(*) AS n FROM t GROUP BY v) GROUP BY n",
+            "_LEGACY_ERROR_TEMP_3102",
+        ),
     ] {
         stream.create_or_replace_temp_view("t").expect("a view");
         let frame = session.sql(query).expect("a query");
@@ -196,11 +205,7 @@ fn streams_and_static_frames_say_what_they_cannot() {
             .start()
             .map(|_| ())
             .expect_err("refused");
-        assert_eq!(
-            error.class().as_deref(),
-            Some("STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION"),
-            "{error}"
-        );
+        assert_eq!(error.class().as_deref(), Some(class), "{error}");
     }
     let error = stream
         .write_stream()

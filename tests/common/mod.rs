@@ -19,7 +19,8 @@ pub(crate) fn canonical(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-fn lines(batches: &[RecordBatch]) -> Vec<String> {
+/// Rows as text, in their order.
+pub(crate) fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = Vec::new();
     for batch in batches {

@@ -62,6 +62,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "the first rows of a stream that only grows stay the first",
     ),
     (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Offset is not supported",
+        "in complete and changes mode the rows before the others are known, and known again when they change",
+    ),
+    (
         "_LEGACY_ERROR_TEMP_3068",
         "Global aggregation with session window",
         "one group is a group",

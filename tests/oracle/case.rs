@@ -10,7 +10,7 @@ use highwater::{DataFrame, Error, OutputMode, Session, StreamingQuery};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::common::{accumulated, canonical, rows_of};
+use crate::common::{accumulated, canonical, lines, rows_of};
 use crate::query::{ARMS, Batch, InTime, Query};
 use crate::reference::Clock;
 use crate::rows::{Row, SCHEMA, as_batch, as_json, random_rows, text_of, with_windows};
@@ -66,7 +66,7 @@ impl Taken {
         match query.mode {
             OutputMode::Complete => {
                 let last = self.epochs.values().next_back();
-                canonical(last.map_or(&[][..], |rows| rows))
+                text_of_rows(query, last.map_or(&[][..], |rows| rows))
             }
             mode => {
                 let all: Vec<RecordBatch> = self.epochs.values().flatten().cloned().collect();
@@ -283,7 +283,13 @@ impl Case {
             view(reference, name, batch);
         }
         let expected = match &self.query.batch {
-            Batch::Same => canonical(&rows_of(reference, &self.query.sql)),
+            Batch::Same => {
+                let rows = rows_of(reference, &self.query.sql);
+                match self.query.mode {
+                    OutputMode::Complete => text_of_rows(&self.query, &rows),
+                    _ => canonical(&rows),
+                }
+            }
             Batch::InTime(rule) => self.in_time_answer(reference, rule),
         };
         let taken = self.taken.lock().expect("no panic");
@@ -301,6 +307,14 @@ impl Case {
             _ => "true".to_string(),
         };
         canonical(&rows_of(reference, &rule.sql.replace("{final}", &cut)))
+    }
+}
+
+/// Rows in their order if the query gives them one.
+fn text_of_rows(query: &Query, rows: &[RecordBatch]) -> Vec<String> {
+    match query.sql.contains(" ORDER BY ") {
+        true => lines(rows),
+        false => canonical(rows),
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("windows of windows", windows_of_windows),
     ("event times", event_times),
     ("groups of groups", groups_of_groups),
+    ("first rows", first_rows),
 ];
 
 fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {
@@ -147,7 +148,12 @@ fn rows(random: &mut StdRng) -> Query {
         1 => " WHERE k IN ('k1', 'k2', 'K3') AND NOT g <=> 2".to_string(),
         _ => String::new(),
     };
-    let mode = [OutputMode::Append, OutputMode::Changes][random.random_range(0..2)];
+    let modes = [
+        OutputMode::Append,
+        OutputMode::Changes,
+        OutputMode::Complete,
+    ];
+    let mode = modes[random.random_range(0..3)];
     Query {
         sql: format!("SELECT {} FROM {from} AS r{condition}", columns.join(", ")),
         mode,
@@ -241,6 +247,39 @@ fn groups_of_groups(random: &mut StdRng) -> Query {
     }
 }
 
+/// The first rows by an order that tells all rows apart but equal ones.
+fn first_rows(random: &mut StdRng) -> Query {
+    let from = any_relation(random);
+    let (inner, mut columns) = match random.random_range(0..3) {
+        0 => (
+            format!("SELECT k, count(*) AS n, sum(v) AS s FROM {from} AS r GROUP BY k"),
+            vec!["k", "n", "s"],
+        ),
+        1 => (
+            format!("SELECT DISTINCT g, v FROM {from} AS r"),
+            vec!["g", "v"],
+        ),
+        _ => (
+            format!("SELECT k, g, v FROM {from} AS r"),
+            vec!["k", "g", "v"],
+        ),
+    };
+    let first = random.random_range(0..columns.len());
+    columns.swap(0, first);
+    let ways = ["", " DESC", " ASC NULLS LAST", " DESC NULLS FIRST"];
+    let order = columns
+        .iter()
+        .map(|column| format!("{column}{}", one(random, &ways)));
+    let order = order.collect::<Vec<_>>().join(", ");
+    let count = random.random_range(1..8);
+    Query {
+        sql: format!("SELECT * FROM ({inner}) AS q ORDER BY {order} LIMIT {count}"),
+        mode: [OutputMode::Complete, OutputMode::Changes][random.random_range(0..2)],
+        keys: 0,
+        batch: Batch::Same,
+    }
+}
+
 fn grid(random: &mut StdRng) -> (Grid, String) {
     let (width, slide) =
         [(5, 5), (10, 10), (10, 5), (10, 4), (6, 2), (1, 1)][random.random_range(0..6)];
@@ -276,6 +315,7 @@ fn by_time(random: &mut StdRng) -> OutputMode {
         OutputMode::Append,
         OutputMode::Update,
         OutputMode::Complete,
+        OutputMode::Changes,
     ];
     modes[random.random_range(0..modes.len())]
 }

@@ -112,6 +112,7 @@ impl Blueprint {
                 blueprint: self,
                 marks: beginning.marks.clone(),
                 followed: RefCell::default(),
+                read: RefCell::default(),
                 watermarks: None,
                 orders: orders.clone(),
                 failure: failure.clone(),
@@ -184,6 +185,8 @@ struct Render<'a, 's> {
     manifest: Option<Arc<Manifest>>,
     marks: Option<MarksRecord>,
     followed: RefCell<Followed<'s>>,
+    /// The rows of each source that is read already.
+    read: RefCell<BTreeMap<usize, Rows<'s>>>,
     /// All watermarks together, once all are followed.
     watermarks: Option<Watermarks<'s>>,
     /// This worker, and how many there are.
@@ -269,9 +272,12 @@ impl<'s> Render<'_, 's> {
         let failure = &self.failure;
         match node {
             Node::Source { source, edge } => {
+                if let Some(rows) = self.read.borrow().get(source) {
+                    return rows.clone();
+                }
                 let reader = Arc::clone(&self.blueprint.readers[*source]);
                 let columns = self.blueprint.compiled.sources[*source].columns.clone();
-                read::read(
+                let rows = read::read(
                     self.orders.clone(),
                     *source,
                     reader,
@@ -279,7 +285,9 @@ impl<'s> Render<'_, 's> {
                     edge.clone(),
                     failure.clone(),
                     self.meters.clone(),
-                )
+                );
+                self.read.borrow_mut().insert(*source, rows.clone());
+                rows
             }
             Node::Stage { input, steps } => {
                 stage::stage(self.node(input), "Stage", steps.clone(), failure)

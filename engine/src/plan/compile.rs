@@ -81,7 +81,7 @@ pub(crate) fn compile(
         .map_err(Error::run)?;
     let mut compiler = Compiler {
         statics,
-        sources: Vec::new(),
+        sources: sources(&optimized),
         watermarks: Vec::new(),
         ordered: wants_order(&optimized)?,
         aggregations: 0,
@@ -117,6 +117,37 @@ pub(crate) fn compile(
         key: key_columns(plan),
         windows: windows(plan),
     })
+}
+
+/// The sources of a plan, each once however often it is used: all uses see the same rows in an epoch, and an answer that
+/// compares them is never about two different moments.
+fn sources(plan: &LogicalPlan) -> Vec<SourceUse> {
+    let mut found: Vec<SourceUse> = Vec::new();
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(stream) = scan.source.downcast_ref::<StreamRelation>()
+        {
+            let width = stream.factory.schema().fields().len();
+            let wanted = scan.projection.clone();
+            let wanted = wanted.unwrap_or_else(|| (0..width).collect());
+            let known = found
+                .iter_mut()
+                .find(|used| Arc::ptr_eq(&used.factory, &stream.factory));
+            match known {
+                Some(used) => used.columns.extend(wanted),
+                None => found.push(SourceUse {
+                    factory: Arc::clone(&stream.factory),
+                    columns: wanted,
+                }),
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    for used in &mut found {
+        used.columns.sort_unstable();
+        used.columns.dedup();
+    }
+    found
 }
 
 /// True if some aggregate's answer depends on the order of rows.
@@ -235,20 +266,19 @@ impl Compiler<'_> {
                     .projection
                     .clone()
                     .unwrap_or_else(|| (0..all.fields().len()).collect());
-                let mut columns = wanted.clone();
-                columns.sort_unstable();
-                columns.dedup();
+                let (source, used) = self
+                    .sources
+                    .iter()
+                    .enumerate()
+                    .find(|(_, used)| Arc::ptr_eq(&used.factory, &stream.factory))
+                    .expect("all sources were collected before");
+                let columns = used.columns.clone();
                 let read: SchemaRef = Arc::new(all.project(&columns).map_err(Error::run)?);
                 let edge = Edge {
                     rows: Arc::clone(&read),
                     ordered: self.ordered,
                     signed: false,
                 };
-                let source = self.sources.len();
-                self.sources.push(SourceUse {
-                    factory: Arc::clone(&stream.factory),
-                    columns: columns.clone(),
-                });
                 let node = Node::Source { source, edge };
                 if columns == wanted {
                     return Ok(node);
