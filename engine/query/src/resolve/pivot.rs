@@ -81,7 +81,7 @@ impl Env<'_> {
         let group = [group, columns.to_vec()].concat();
         let by_value = self.aggregate(input.clone(), &group, &outputs, None)?;
         let mut above = called(
-            &mut key_names.iter().map(|name| col(name)),
+            &mut key_names.iter().map(col),
             &keys
                 .iter()
                 .map(|(name, _)| name.clone())
@@ -108,7 +108,7 @@ impl Env<'_> {
                 above.push(Expr::from(call).alias(name));
             }
         }
-        let group: Vec<Expr> = key_names.iter().map(|name| col(name)).collect();
+        let group: Vec<Expr> = key_names.iter().map(col).collect();
         self.aggregate(by_value, &group, &above, None)
     }
 
