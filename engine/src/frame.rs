@@ -18,7 +18,9 @@ use highwater_query::{
 use crate::catalog::Named;
 use crate::error::Error;
 use crate::observe::Observing;
-use crate::plan::{Observed, Statics, compile, is_streaming, wants_order};
+use crate::plan::{
+    Observed, Statics, compile, deduplicates_within_watermark, is_streaming, wants_order,
+};
 use crate::relation::StreamRelation;
 use crate::session::Session;
 use crate::sink::OutputMode;
@@ -222,6 +224,37 @@ impl DataFrame {
     pub fn distinct(&self) -> Result<DataFrame, Error> {
         self.then(&Plan::Distinct {
             input: self.input(),
+        })
+    }
+
+    /// The first row of each key, the values of these columns; with no columns, of each row as a whole. Of a stream the
+    /// keys are kept for ever, unless event time with a watermark is among them: then until the watermark reaches it.
+    pub fn drop_duplicates<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Result<DataFrame, Error> {
+        self.deduplicate(columns, false)
+    }
+
+    /// The first row of each key of a stream, where rows may only repeat for as long as they may be late: a key is kept
+    /// until the watermark reaches the event time of its first row plus the watermark's delay.
+    pub fn drop_duplicates_within_watermark<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Result<DataFrame, Error> {
+        self.deduplicate(columns, true)
+    }
+
+    fn deduplicate<S: AsRef<str>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+        within_watermark: bool,
+    ) -> Result<DataFrame, Error> {
+        let columns = columns.into_iter();
+        self.then(&Plan::Deduplicate {
+            input: self.input(),
+            columns: columns.map(|name| name.as_ref().to_string()).collect(),
+            within_watermark,
         })
     }
 
@@ -481,6 +514,13 @@ impl DataFrame {
         let context = self
             .session
             .batch_context(wants_order(&self.plan).unwrap_or(true), &observing);
+        if deduplicates_within_watermark(&self.plan) {
+            return Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "dropDuplicatesWithinWatermark is not supported with batch DataFrames/DataSets: rows that are all there have \
+                 no watermark. Use drop_duplicates",
+            ));
+        }
         let plan = without_event_time(self.plan.as_ref().clone()).map_err(Error::run)?;
         self.session.runtime().block_on(async {
             let frame = context

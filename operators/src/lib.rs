@@ -8,17 +8,22 @@
 pub mod aggregate;
 pub mod arrangement;
 pub mod batch;
+mod deadlines;
+pub mod dedup;
 pub mod epoch;
 pub mod exact;
 pub mod exchange;
 pub mod failure;
 pub mod join;
 pub mod keys;
+pub mod limit;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
 pub mod order;
+mod places;
 pub mod regroup;
+pub mod session;
 pub mod stage;
 #[cfg(test)]
 mod testing;

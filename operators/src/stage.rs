@@ -45,6 +45,8 @@ pub enum Step {
     Expose(Expose, SchemaRef),
     /// An edge without a diff gets one: +1 for each row.
     Sign,
+    /// Lets the rows' places in the source go.
+    Unorder,
 }
 
 /// How a diff becomes visible.
@@ -97,6 +99,7 @@ fn prepare(mut edge: Edge, steps: Vec<Step>) -> (Vec<Prepared>, Edge) {
                 edge.signed = false;
             }
             Step::Sign => edge.signed = true,
+            Step::Unorder => edge.ordered = false,
             Step::Filter(_) => {}
         }
         let layout = Layout {
@@ -144,6 +147,7 @@ fn run(
         Step::Expose(how, _) => run(rest, expose(*how, layout, rows)?, out),
         Step::Sign if layout.retracts => run(rest, rows, out),
         Step::Sign => run(rest, sign(layout, rows)?, out),
+        Step::Unorder => run(rest, unorder(layout, rows)?, out),
     }
 }
 
@@ -187,6 +191,18 @@ fn sign(layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, OperatorError
     columns.push(Arc::new(Int64Array::from_value(1, rows.num_rows())));
     let schema = SchemaRef::clone(&layout.schema);
     Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn unorder(layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, OperatorError> {
+    let mut columns = rows.columns().to_vec();
+    if columns.len() > layout.schema.fields().len() {
+        columns.remove(layout.schema.fields().len() - layout.hidden);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let schema = SchemaRef::clone(&layout.schema);
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
 }
 
 fn expose(how: Expose, layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, OperatorError> {

@@ -52,6 +52,8 @@ fn applied(
                 .agg(calls.collect::<Result<Vec<_>, Error>>()?)
         }
         "distinct" => input.distinct(),
+        "dropDuplicates" => input.drop_duplicates(texts(1)),
+        "dropDuplicatesWithinWatermark" => input.drop_duplicates_within_watermark(texts(1)),
         "join" => {
             let kind = match text(3) {
                 "inner" => JoinKind::Inner,

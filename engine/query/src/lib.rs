@@ -6,6 +6,7 @@
 //! can fail are volatile to the optimizer, so that no rule evaluates one where the query as written would not.
 
 mod coerce;
+mod deduplicate;
 mod error;
 mod expr;
 pub mod functions;
@@ -13,10 +14,12 @@ mod nodes;
 mod observe;
 mod plan;
 mod resolve;
+mod session;
 mod sql;
 pub mod text;
 mod types;
 
+pub use deduplicate::Deduplicate;
 pub use error::{Place, QueryError, RunError, error_class_of};
 pub use expr::{
     BinaryOp, Bound, Call, Expr, Frame, Groupings, IntoCondition, IsTest, LikeKind, Literal,
@@ -33,5 +36,6 @@ pub use plan::{
     Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement, WatermarkPolicy,
 };
 pub use resolve::Resolver;
+pub use session::{session_bounds, session_key};
 pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
 pub use types::{parse_schema, schema_text, type_text};

@@ -18,8 +18,10 @@ use datafusion::logical_expr::{
     UserDefinedLogicalNodeCore,
 };
 
+use crate::deduplicate::Deduplicate;
 use crate::functions::kernel::Typed;
 use crate::functions::{nested, window};
+use crate::session::{self, session_key};
 
 /// Rows whose column `column` is event time, and which may come late by `delay_ms`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -185,12 +187,23 @@ impl TimeWindow {
 
 /// `plan` for rows that are all there: nothing is late, and windows are rows like others.
 pub fn without_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let lowered = plan.transform_up_with_subqueries(|node| {
+    // From the top: whether an aggregation merges sessions is seen from what is below it as the query has it.
+    let plan = plan.transform_down_with_subqueries(|node| match &node {
+        LogicalPlan::Aggregate(aggregate) => match session_key(aggregate) {
+            Some(key) => Ok(Transformed::yes(session::lowered(aggregate, key)?)),
+            None => Ok(Transformed::no(node)),
+        },
+        _ => Ok(Transformed::no(node)),
+    });
+    let lowered = plan?.data.transform_up_with_subqueries(|node| {
         let LogicalPlan::Extension(extension) = &node else {
             return Ok(Transformed::no(node));
         };
         if let Some(watermark) = extension.node.as_any().downcast_ref::<Watermark>() {
             return Ok(Transformed::yes(watermark.input.as_ref().clone()));
+        }
+        if let Some(deduplicate) = extension.node.as_any().downcast_ref::<Deduplicate>() {
+            return Ok(Transformed::yes(deduplicate.lowered()?));
         }
         match extension.node.as_any().downcast_ref::<TimeWindow>() {
             Some(window) => Ok(Transformed::yes(window.lowered()?)),

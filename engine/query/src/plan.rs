@@ -102,6 +102,15 @@ pub enum Plan {
         /// The rows.
         input: Box<Plan>,
     },
+    /// The first row of each key: `drop_duplicates`.
+    Deduplicate {
+        /// The rows.
+        input: Box<Plan>,
+        /// The names of the key's columns; none means all columns.
+        columns: Vec<String>,
+        /// Duplicates only count for as long as rows may be late.
+        within_watermark: bool,
+    },
     /// `ORDER BY order`.
     Sort {
         /// The rows.

@@ -15,11 +15,13 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
 use highwater_operators::aggregate::{self, ReadState, State};
-use highwater_operators::arrangement::Budget;
+use highwater_operators::arrangement::{Budget, Shared, Snapshots};
+use highwater_operators::dedup::{self, Deduplication, Forget};
 use highwater_operators::metrics::Meters;
+use highwater_operators::session::{self, Sessions};
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
 use highwater_operators::{
-    Failure, OperatorError, Rows, exchange, join, observe, order, regroup, stage,
+    Failure, OperatorError, Rows, exchange, join, limit, observe, order, regroup, stage,
 };
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
@@ -32,7 +34,7 @@ pub(crate) use write::{Report, Staged};
 use crate::checkpoint::{self, CheckpointError, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
-use crate::plan::{Compiled, Node};
+use crate::plan::{Compiled, Node, deadlines_of};
 use crate::progress::stopwatch_us;
 use crate::query::QueryShared;
 use crate::sink::{Placement, SinkFactory};
@@ -268,6 +270,67 @@ impl<'s> Render<'_, 's> {
         }
     }
 
+    fn deduplicate(&self, input: &Node, deduplication: &Deduplication) -> Rows<'s> {
+        let name = &deduplication.name;
+        let due = deadlines_of(name);
+        let kind = match deduplication.forget {
+            Forget::After { .. } => "dedupeWithinWatermark",
+            Forget::Never | Forget::FirstKey => "dedupe",
+        };
+        let state = State {
+            meter: self.meters.operator(kind),
+            ..self.state(name)
+        };
+        let deadlines = self.state(&due);
+        let snapshots = [state.snapshots.clone(), deadlines.snapshots.clone()];
+        let deduplicated = dedup::deduplicate(
+            self.node(input),
+            deduplication.clone(),
+            self.watermarks.clone(),
+            state,
+            deadlines,
+            &self.failure,
+        );
+        let [keys, due_keys] = snapshots;
+        if deduplicated.deadlines.is_some() {
+            self.register(due, due_keys, deduplicated.deadlines);
+        }
+        self.register(name.clone(), keys, deduplicated.keys);
+        deduplicated.rows
+    }
+
+    fn sessions(&self, input: &Node, sessions: &Sessions) -> Rows<'s> {
+        let name = &sessions.name;
+        let due = deadlines_of(name);
+        let state = State {
+            meter: self.meters.operator("sessionWindowStateStoreSaveExec"),
+            ..self.state(name)
+        };
+        let deadlines = self.state(&due);
+        let snapshots = [state.snapshots.clone(), deadlines.snapshots.clone()];
+        let sessioned = session::sessions(
+            self.node(input),
+            sessions.clone(),
+            self.watermarks.clone(),
+            state,
+            deadlines,
+            &self.failure,
+        );
+        let [open, due_keys] = snapshots;
+        self.register(due, due_keys, sessioned.deadlines);
+        self.register(name.clone(), open, sessioned.open);
+        sessioned.rows
+    }
+
+    /// Leaves an arrangement for checkpoints.
+    fn register(&self, name: String, snapshots: Snapshots, arrangement: Option<Shared>) {
+        self.registry.borrow_mut().push(save::Stateful {
+            name,
+            snapshots,
+            arrangement,
+        });
+    }
+
     fn node(&self, node: &Node) -> Rows<'s> {
         let failure = &self.failure;
         match node {
@@ -279,7 +342,7 @@ impl<'s> Render<'_, 's> {
                 let columns = self.blueprint.compiled.sources[*source].columns.clone();
                 let rows = read::read(
                     self.orders.clone(),
-                    *source,
+                    (*source, self.blueprint.compiled.sources.len()),
                     reader,
                     columns,
                     edge.clone(),
@@ -312,6 +375,22 @@ impl<'s> Render<'_, 's> {
                     arrangement: aggregated.arrangement,
                 });
                 aggregated.rows
+            }
+            Node::Deduplicate {
+                input,
+                deduplication,
+            } => self.deduplicate(input, deduplication),
+            Node::Sessions { input, sessions } => self.sessions(input, sessions),
+            Node::Limit { input, name, count } => {
+                let state = State {
+                    meter: self.meters.operator("globalLimit"),
+                    ..self.state(name)
+                };
+                let snapshots = state.snapshots.clone();
+                let (input, marks) = (self.node(input), self.watermarks.clone());
+                let limited = limit::limit(input, name, *count, marks, state, failure);
+                self.register(name.clone(), snapshots, limited.count);
+                limited.rows
             }
             Node::Regroup { input, regroup, .. } => {
                 let state = State {

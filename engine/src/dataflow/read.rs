@@ -34,10 +34,10 @@ enum Piece {
     Failed(String),
 }
 
-/// Reads the splits of source number `source` that this worker is told to.
+/// Reads the splits of source number `source`, of so many, that this worker is told to.
 pub(crate) fn read<'s>(
     orders: Stream<'s, u64, Vec<Order>>,
-    source: usize,
+    (source, sources): (usize, usize),
     reader: Arc<dyn Reader>,
     columns: Vec<usize>,
     edge: Edge,
@@ -66,7 +66,8 @@ pub(crate) fn read<'s>(
                     if of == source {
                         jobs.push_back(Job {
                             epoch: epoch.retain(0),
-                            ordinal,
+                            // No place of one source is a place of another.
+                            ordinal: ordinal * sources as u64 + source as u64,
                             rows: 0,
                         });
                         let _ = splits.send(split);

@@ -16,11 +16,13 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
 use highwater_operators::stage::{Expose, Step};
-use highwater_query::{Observe, TimeWindow, Watermark, node_of};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
 use super::subquery;
 use super::want::Want;
-use super::{Node, Observed, SourceUse, Statics, WatermarkUse, event_time, modes, pushdown};
+use super::{
+    Node, Observed, SourceUse, Statics, WatermarkUse, event_time, firsts, modes, pushdown,
+};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -74,6 +76,7 @@ pub(crate) fn compile(
         .optimize(
             pushdown::below_watermarks(plan.clone())
                 .and_then(event_time::by_event_time)
+                .and_then(firsts::with_event_time)
                 .map_err(Error::run)?,
             &context,
             |_, _| {},
@@ -83,8 +86,11 @@ pub(crate) fn compile(
         statics,
         sources: sources(&optimized),
         watermarks: Vec::new(),
-        ordered: wants_order(&optimized)?,
+        ordered: wants_order(&optimized)? || firsts::limits(&optimized),
         aggregations: 0,
+        deduplications: 0,
+        limits: 0,
+        sessions: 0,
         regroups: 0,
         observed: Vec::new(),
     };
@@ -100,12 +106,15 @@ pub(crate) fn compile(
             ),
         ));
     }
+    if root.edge().ordered {
+        root = stage(root, Step::Unorder);
+    }
     if mode == OutputMode::Changes {
         schema = with_change(&schema)?;
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let stateful = compiler.aggregations > 0;
+    let stateful = compiler.aggregations + compiler.deduplications + compiler.sessions > 0;
     Ok(Compiled {
         root,
         waits_for_watermark: stateful
@@ -150,9 +159,9 @@ fn sources(plan: &LogicalPlan) -> Vec<SourceUse> {
     found
 }
 
-/// True if some aggregate's answer depends on the order of rows.
+/// True if the answer depends on the order of rows: of some aggregate, or which row of a key is the first.
 pub(crate) fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
-    let mut ordered = false;
+    let mut ordered = firsts::wants_order(plan);
     let mut failed = None;
     let streaming = is_streaming(plan);
     let _ = plan.apply_with_subqueries(|node| {
@@ -227,6 +236,9 @@ pub(super) struct Compiler<'a> {
     watermarks: Vec<WatermarkUse>,
     pub(super) ordered: bool,
     aggregations: usize,
+    pub(super) deduplications: usize,
+    pub(super) limits: usize,
+    pub(super) sessions: usize,
     pub(super) regroups: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
@@ -243,6 +255,9 @@ impl Compiler<'_> {
         }
         if let Some(observe) = node_of::<Observe>(plan) {
             return self.observe(observe, want);
+        }
+        if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
+            return self.deduplicate(deduplicate, want);
         }
         match plan {
             LogicalPlan::TableScan(scan) => {
@@ -336,10 +351,25 @@ impl Compiler<'_> {
                         stage(node, Step::Project { exprs, schema })
                     });
                 }
-                if self.ordered {
-                    return Err(Error::not_yet(
-                        "an aggregate that depends on the order of rows over a union of streams",
-                    ));
+                // Places in different sources differ; rows that have none leave the others without.
+                // So do rows of one source that come twice.
+                let mut read = Vec::new();
+                for input in &inputs {
+                    input.for_each(&mut |node| {
+                        if let Node::Source { source, .. } = node {
+                            read.push(*source);
+                        }
+                    });
+                }
+                let uses = read.len();
+                read.sort_unstable();
+                read.dedup();
+                let ordered = read.len() == uses && inputs.iter().all(|input| input.edge().ordered);
+                if !ordered {
+                    inputs = inputs
+                        .into_iter()
+                        .map(|i| stage(i, Step::Unorder))
+                        .collect();
                 }
                 let signed = inputs.iter().any(|input| input.edge().signed);
                 if signed {
@@ -347,12 +377,15 @@ impl Compiler<'_> {
                 }
                 let edge = Edge {
                     rows,
-                    ordered: self.ordered,
+                    ordered,
                     signed,
                 };
                 Ok(Node::Union { inputs, edge })
             }
             LogicalPlan::Aggregate(aggregate) => {
+                if let Some(place) = session_key(aggregate) {
+                    return self.sessions(aggregate, place, want);
+                }
                 let input = self.node(&aggregate.input, want.below_state())?;
                 if input.edge().signed {
                     return self.aggregate_changes(input, aggregate, want);
@@ -390,6 +423,13 @@ impl Compiler<'_> {
                 "{} in a streaming query",
                 other.display()
             ))),
+        }
+    }
+
+    pub(super) fn appends(&self, input: &Node) -> Result<(), Error> {
+        match input.edge().signed {
+            true => Err(Error::not_yet("aggregating rows that may leave again")),
+            false => Ok(()),
         }
     }
 

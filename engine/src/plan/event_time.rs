@@ -14,8 +14,8 @@ use datafusion::logical_expr::{
 };
 use highwater_operators::aggregate::Panes;
 use highwater_query::{
-    Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, window_end,
-    window_of_end, window_width,
+    Deduplicate, Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, session_key,
+    window_end, window_of_end, window_width,
 };
 
 /// Which columns of a plan's output are event time under a watermark.
@@ -37,6 +37,9 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     }
     if let Some(observe) = node_of::<Observe>(plan) {
         return watermarked(&observe.input);
+    }
+    if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
+        return watermarked(&deduplicate.input);
     }
     if let Some(window) = node_of::<TimeWindow>(plan) {
         let mut columns = watermarked(&window.input);
@@ -78,7 +81,7 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     }
 }
 
-fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) -> bool {
+pub(super) fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) -> bool {
     let index = same_event_time(expr).and_then(|column| index_of(input, column));
     index.is_some_and(|index| below[index])
 }
@@ -133,6 +136,10 @@ fn column(plan: &LogicalPlan, index: usize) -> Expr {
 }
 
 fn regroup(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
+    // Sessions are kept by their other keys.
+    if session_key(aggregate).is_some() {
+        return Ok(None);
+    }
     let input = &aggregate.input;
     let types: Vec<DataType> = aggregate
         .group_expr

@@ -2,11 +2,13 @@
 
 mod compile;
 mod event_time;
+mod firsts;
 mod join;
 mod modes;
 mod observe;
 mod pushdown;
 mod regroup;
+mod session;
 mod subquery;
 mod want;
 mod weighed;
@@ -19,14 +21,18 @@ use arrow::datatypes::FieldRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
+use highwater_operators::dedup::{Deduplication, Forget};
 use highwater_operators::join::{Keep, Lookup};
 use highwater_operators::order::Order;
 use highwater_operators::regroup::Regroup;
+use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
+pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use observe::{Observed, merger};
 pub(crate) use subquery::no_streams_in_subqueries;
 
@@ -81,6 +87,29 @@ pub(crate) enum Node {
         input: Box<Node>,
         /// What to compute.
         aggregation: Box<Aggregation>,
+    },
+    /// An aggregation by session windows.
+    Sessions {
+        /// The rows.
+        input: Box<Node>,
+        /// What to compute.
+        sessions: Box<Sessions>,
+    },
+    /// The first row of each key.
+    Deduplicate {
+        /// The rows.
+        input: Box<Node>,
+        /// What makes rows duplicates.
+        deduplication: Box<Deduplication>,
+    },
+    /// The first rows.
+    Limit {
+        /// The rows.
+        input: Box<Node>,
+        /// Names the state.
+        name: String,
+        /// How many.
+        count: u64,
     },
     /// Groups computed anew from all their rows.
     Regroup {
@@ -145,6 +174,9 @@ impl Node {
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
+            | Node::Deduplicate { input, .. }
+            | Node::Limit { input, .. }
+            | Node::Sessions { input, .. }
             | Node::Regroup { input, .. }
             | Node::Order { input, .. }
             | Node::Lookup { input, .. }
@@ -168,6 +200,10 @@ impl Node {
                 signed: aggregation.emit == Emit::Signed,
                 ..Edge::plain(Arc::clone(&aggregation.schema))
             },
+            Node::Sessions { sessions, .. } => Edge {
+                signed: sessions.emit == Emit::Signed,
+                ..Edge::plain(Arc::clone(&sessions.schema))
+            },
             Node::Regroup { regroup, .. } => regroup.edge(),
             Node::Order { input, .. } => Edge::plain(input.edge().rows),
             Node::Observe { observed, .. } => observed.edge.clone(),
@@ -175,14 +211,17 @@ impl Node {
                 rows: Arc::clone(&how.schema),
                 ..input.edge()
             },
-            Node::Watermark { input, .. } => input.edge(),
+            Node::Watermark { input, .. }
+            | Node::Deduplicate { input, .. }
+            | Node::Limit { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
                     Step::Expose(_, schema) => Some(schema),
-                    Step::Filter(_) | Step::Sign => None,
+                    Step::Filter(_) | Step::Sign | Step::Unorder => None,
                 });
                 let below = input.edge();
+                let unordered = steps.iter().any(|step| matches!(step, Step::Unorder));
                 let signed = steps.iter().fold(below.signed, |signed, step| match step {
                     Step::Expose(..) => false,
                     Step::Sign => true,
@@ -190,8 +229,8 @@ impl Node {
                 });
                 Edge {
                     rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
+                    ordered: below.ordered && !unordered,
                     signed,
-                    ..below
                 }
             }
         }
@@ -233,6 +272,58 @@ impl Node {
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
+            Node::Sessions { input, sessions } => {
+                let named = |fields: &[FieldRef]| -> String {
+                    let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+                    fields.iter().map(name).collect::<Vec<_>>().join(", ")
+                };
+                let fields = sessions.schema.fields();
+                let (keys, values) = fields.split_at(sessions.keys.len() + 1);
+                found.push(OperatorShape {
+                    name: sessions.name.clone(),
+                    state: format!("[{}] by [{}]", named(values), named(keys)),
+                    computed: Some(words::sessions(input, sessions)),
+                });
+                found.push(OperatorShape {
+                    name: deadlines_of(&sessions.name),
+                    state: format!("deadlines of [{}]", named(keys)),
+                    computed: None,
+                });
+                input.collect_operators(found);
+            }
+            Node::Deduplicate {
+                input,
+                deduplication,
+            } => {
+                let below = input.edge().rows;
+                let word = |key: &Arc<dyn PhysicalExpr>| match key.data_type(&below) {
+                    Ok(data_type) => format!("{} {data_type}", key_name(key)),
+                    Err(_) => key_name(key),
+                };
+                let keys: Vec<String> = deduplication.keys.iter().map(word).collect();
+                let keys = keys.join(", ");
+                found.push(OperatorShape {
+                    name: deduplication.name.clone(),
+                    state: format!("seen [{keys}]"),
+                    computed: Some(words::seen(input, deduplication)),
+                });
+                if let Forget::After { .. } = deduplication.forget {
+                    found.push(OperatorShape {
+                        name: deadlines_of(&deduplication.name),
+                        state: format!("deadlines of [{keys}]"),
+                        computed: None,
+                    });
+                }
+                input.collect_operators(found);
+            }
+            Node::Limit { input, name, .. } => {
+                found.push(OperatorShape {
+                    name: name.clone(),
+                    state: "a number of rows".into(),
+                    computed: None,
+                });
+                input.collect_operators(found);
+            }
             Node::Aggregate { input, aggregation } => {
                 let fields = aggregation.schema.fields();
                 let (keys, values) = fields.split_at(aggregation.keys.len());
@@ -263,7 +354,7 @@ impl Node {
                                 exprs.iter().map(ToString::to_string).collect();
                             writeln!(f, "{pad}  project {}", exprs.join(", "))?;
                         }
-                        Step::Sign => {}
+                        Step::Sign | Step::Unorder => {}
                         Step::Expose(..) => writeln!(f, "{pad}  expose changes")?,
                         Step::Unnest { lists, outer, .. } => {
                             writeln!(
@@ -296,6 +387,50 @@ impl Node {
                     keys.join(", "),
                     calls.join(", "),
                     aggregation.emit
+                )?;
+                input.write(f, depth + 1)
+            }
+            Node::Sessions { input, sessions } => {
+                let keys: Vec<String> = sessions.keys.iter().map(key_name).collect();
+                let calls = sessions.calls.iter();
+                let calls: Vec<&str> = calls.map(|call| call.function.name()).collect();
+                let bound = match (sessions.event_time, sessions.emit) {
+                    (false, _) => "never forgotten",
+                    (true, Emit::All) => "never forgotten in complete mode",
+                    (true, _) => "forgotten when the watermark reaches its end",
+                };
+                writeln!(
+                    f,
+                    "{pad}Sessions by [{}]: {}; emits {:?}; state: one row a session, {bound}",
+                    keys.join(", "),
+                    calls.join(", "),
+                    sessions.emit
+                )?;
+                input.write(f, depth + 1)
+            }
+            Node::Deduplicate {
+                input,
+                deduplication,
+            } => {
+                let keys: Vec<String> = deduplication.keys.iter().map(key_name).collect();
+                let bound = match deduplication.forget {
+                    Forget::Never => "never forgotten".to_string(),
+                    Forget::FirstKey => {
+                        "forgotten when the watermark reaches the first one".to_string()
+                    }
+                    Forget::After { delay_us } => format!(
+                        "forgotten when the watermark reaches the first row's event time and {} ms",
+                        delay_us / 1_000
+                    ),
+                };
+                let keys = keys.join(", ");
+                writeln!(f, "{pad}Deduplicate by [{keys}]; state: the keys, {bound}")?;
+                input.write(f, depth + 1)
+            }
+            Node::Limit { input, count, .. } => {
+                writeln!(
+                    f,
+                    "{pad}Limit {count}; state: how many have come out, one row"
                 )?;
                 input.write(f, depth + 1)
             }
@@ -367,6 +502,19 @@ impl Node {
             }
         }
     }
+}
+
+/// The name that a key has in state: of a column its own, wherever it stands.
+fn key_name(key: &Arc<dyn PhysicalExpr>) -> String {
+    match key.downcast_ref::<Column>() {
+        Some(column) => column.name().to_string(),
+        None => key.to_string(),
+    }
+}
+
+/// What the second part of a deduplication's state is called.
+pub(crate) fn deadlines_of(name: &str) -> String {
+    format!("{name}-deadlines")
 }
 
 /// Columns by name and type: one may move when a projection below changes.

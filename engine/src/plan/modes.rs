@@ -34,7 +34,7 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         ));
     }
     by_place(plan, mode)?;
-    if !aggregations.is_empty() {
+    if !aggregations.is_empty() || super::firsts::deduplicates(plan) {
         watermarks(plan)?;
     }
     if matches!(mode, OutputMode::Append | OutputMode::Update) {

@@ -10,7 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan};
-use highwater_query::{TimeWindow, Watermark, can_fail, node_of};
+use highwater_query::{TimeWindow, Watermark, can_fail, node_of, session_key};
 
 use super::compile::is_streaming;
 use super::event_time::has_watermark;
@@ -69,6 +69,12 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
         LogicalPlan::Join(join) => below_join(join, conditions),
         LogicalPlan::Aggregate(aggregate) => {
             let keys = aggregate.group_expr.clone();
+            // The session that a row would make alone says little about the one it is part of.
+            let session = session_key(aggregate);
+            let uses = |condition: &Expr, key: usize| {
+                let mut columns = condition.column_refs().into_iter();
+                columns.any(|column| plan.schema().maybe_index_of_column(column) == Some(key))
+            };
             // A condition that can fail is asked of the groups that come out, and of no others.
             let stay = |condition: &Expr| {
                 let columns = condition.column_refs();
@@ -78,6 +84,7 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
                 can_fail(condition)
                     || keys.is_empty()
                     || places.any(|place| place.is_none_or(|place| place >= keys.len()))
+                    || session.is_some_and(|session| uses(condition, session))
             };
             let below = |condition| replaced(condition, &plan, &keys);
             around(&plan, conditions, stay, below)

@@ -16,7 +16,7 @@ use highwater_operators::aggregate::{Emit, needs_order};
 use highwater_operators::order::Order;
 use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
-use highwater_query::{Observe, TimeWindow, Watermark, node_of};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of};
 
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::want::Want;
@@ -190,7 +190,10 @@ impl Compiler<'_> {
                 "_LEGACY_ERROR_TEMP_3102",
                 "Offset is not supported on streaming DataFrames/Datasets. Use output mode complete or changes",
             )),
-            Want::Final => Err(Error::not_yet("LIMIT on a streaming query")),
+            Want::Final => match fetch {
+                Some(count) => self.first_rows(input, count),
+                None => self.node(input, want),
+            },
         }
     }
 
@@ -392,7 +395,8 @@ fn comes_whole(plan: &LogicalPlan) -> bool {
         LogicalPlan::Extension(_) => {
             let passes = node_of::<Observe>(plan).is_some()
                 || node_of::<Watermark>(plan).is_some()
-                || node_of::<TimeWindow>(plan).is_some();
+                || node_of::<TimeWindow>(plan).is_some()
+                || node_of::<Deduplicate>(plan).is_some();
             passes && comes_whole(plan.inputs()[0])
         }
         _ => false,

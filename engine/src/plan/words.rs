@@ -10,7 +10,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, UnKnownColumn};
 use highwater_operators::aggregate::{AggregateCall, Aggregation};
+use highwater_operators::dedup::Deduplication;
 use highwater_operators::regroup::Regroup;
+use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
 
 use super::Node;
@@ -30,6 +32,31 @@ pub(super) fn computed(input: &Node, aggregation: &Aggregation) -> Computed {
         version: VERSION,
         keys: keys.map(|key| words(key, &columns)).collect(),
         values: calls.map(|call| call_words(call, &columns)).collect(),
+    }
+}
+
+/// What the sessions of `input` and their values are computed from.
+pub(super) fn sessions(input: &Node, sessions: &Sessions) -> Computed {
+    let columns = columns(input);
+    let keys = sessions.keys.iter().map(|key| words(key, &columns));
+    let mut keys: Vec<String> = keys.collect();
+    keys.insert(sessions.place, words(&sessions.window, &columns));
+    let calls = sessions.calls.iter();
+    Computed {
+        version: VERSION,
+        keys,
+        values: calls.map(|call| call_words(call, &columns)).collect(),
+    }
+}
+
+/// What the keys of a deduplication of `input` are computed from.
+pub(super) fn seen(input: &Node, deduplication: &Deduplication) -> Computed {
+    let columns = columns(input);
+    let keys = deduplication.keys.iter();
+    Computed {
+        version: VERSION,
+        keys: keys.map(|key| words(key, &columns)).collect(),
+        values: Vec::new(),
     }
 }
 
@@ -83,8 +110,13 @@ fn columns(node: &Node) -> Vec<String> {
                 false => [&names[..table], &stream].concat(),
             }
         }
+        Node::Deduplicate { input, .. } | Node::Limit { input, .. } => columns(input),
         Node::Aggregate { input, aggregation } => {
             let computed = computed(input, aggregation);
+            computed.keys.into_iter().chain(computed.values).collect()
+        }
+        Node::Sessions { input, sessions } => {
+            let computed = self::sessions(input, sessions);
             computed.keys.into_iter().chain(computed.values).collect()
         }
         Node::Union { inputs, .. } => {
@@ -105,7 +137,7 @@ fn of_table(field: &FieldRef) -> String {
 /// The columns after a step over `columns`.
 fn through(mut columns: Vec<String>, step: &Step) -> Vec<String> {
     match step {
-        Step::Filter(_) | Step::Sign => columns,
+        Step::Filter(_) | Step::Sign | Step::Unorder => columns,
         Step::Expose(..) => {
             columns.push("the diff".into());
             columns

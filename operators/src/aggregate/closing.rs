@@ -139,7 +139,8 @@ pub(crate) fn bound_of(first: DataType, now_us: i64) -> Result<Vec<u8>, Operator
     Ok(encoded.key(0).to_vec())
 }
 
-fn micros(times: &ArrayRef) -> Result<&PrimitiveArray<Micros>, OperatorError> {
+/// Event times.
+pub(crate) fn micros(times: &ArrayRef) -> Result<&PrimitiveArray<Micros>, OperatorError> {
     match times.as_primitive_opt::<Micros>() {
         Some(times) => Ok(times),
         None => exec_err!(

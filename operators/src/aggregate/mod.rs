@@ -27,19 +27,23 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::generic::OperatorInfo;
 
-use crate::arrangement::{Budget, Shared, Snapshot, Snapshots};
+use crate::arrangement::{
+    Arrangement, Budget, Kind, Limits, Ownership, Shape, Shared, Snapshot, Snapshots,
+};
 use crate::epoch::{Input, Travel, run_inputs};
+use crate::failure::guard;
 use crate::metrics::OperatorMeter;
 use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
 pub(crate) use calls::{Plan, conform};
-pub(crate) use closing::bound_of;
-pub(crate) use groups::{Groups, evaluate};
+pub(crate) use groups::{Groups, accumulators, evaluate, states};
 use owner::Owner;
 
 pub use closing::Panes;
+pub(crate) use closing::{bound_of, micros};
 pub use order::needs_order;
 
 /// One aggregate of a grouped aggregation.
@@ -112,6 +116,22 @@ impl State {
         let uppers = self.restore.iter().map(|snapshot| snapshot.upper);
         uppers.max().unwrap_or(self.start)
     }
+
+    /// The arrangement that the state is kept in, filled with what there is to start from.
+    pub(crate) fn arrange(
+        &self,
+        values: &SchemaRef,
+        ownership: &Ownership<'_>,
+        info: OperatorInfo,
+    ) -> (Arrangement, Result<(), OperatorError>) {
+        let shape = Shape::new(Kind::Latest, SchemaRef::clone(values), Limits::default());
+        let mut arrangement = Arrangement::new(shape.within(self.budget.clone()), info);
+        let restored = guard(|| match &self.read {
+            Some(read) => arrangement.restore(&read(values)?, ownership),
+            None => arrangement.restore(&self.restore, ownership),
+        });
+        (arrangement, restored)
+    }
 }
 
 /// An aggregation and its state.
@@ -180,7 +200,7 @@ pub fn aggregate_with_state<'s>(
 }
 
 /// A stream without rows that still tells its frontier.
-fn refuse<'s>(rows: Rows<'s>, edge: Edge) -> Rows<'s> {
+pub(crate) fn refuse<'s>(rows: Rows<'s>, edge: Edge) -> Rows<'s> {
     let stream = rows
         .stream
         .unary::<BatchBuilder, _, _, _>(Pipeline, "Refused", |_, _| {

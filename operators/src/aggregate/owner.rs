@@ -12,9 +12,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use super::calls::{Call, Plan, conform};
 use super::groups::{Groups, Spare, accumulators, evaluate, states};
 use super::{Emit, State, closing, partial, signed};
-use crate::arrangement::{
-    Arrangement, Changes, Found, Kind, Limits, Ownership, Shape, Shared, Snapshots,
-};
+use crate::arrangement::{Arrangement, Changes, Found, Ownership, Shared, Snapshots};
 use crate::epoch::Kernel;
 use crate::exchange::{evaluate_keys, take_rows};
 use crate::failure::guard;
@@ -65,22 +63,14 @@ impl Owner {
         } else {
             Intake::Partials(BTreeMap::new(), partial::schema(&plan))
         };
-        let values = SchemaRef::clone(&plan.state_schema);
-        let shape = Shape::new(Kind::Latest, values, Limits::default()).within(state.budget);
-        let mut arrangement = Arrangement::new(shape, info);
-        let restored = guard(|| {
-            let ownership = Ownership {
-                codec: &plan.codec,
-                columns: plan.routed.clone(),
-                worker,
-                peers,
-            };
-            match &state.read {
-                Some(read) => arrangement.restore(&read(&plan.state_schema)?, &ownership)?,
-                None => arrangement.restore(&state.restore, &ownership)?,
-            }
-            arrangement.live()
-        });
+        let ownership = Ownership {
+            codec: &plan.codec,
+            columns: plan.routed.clone(),
+            worker,
+            peers,
+        };
+        let (arrangement, restored) = state.arrange(&plan.state_schema, &ownership, info);
+        let restored = restored.and_then(|()| guard(|| arrangement.live()));
         let (live, restored) = match restored {
             Ok(live) => (live, Ok(())),
             Err(error) => (0, Err(error)),

@@ -36,7 +36,7 @@ const CASES: [Case<'_>; 5] = [
 ];
 
 /// Leaves the snapshot of `epoch` in `saved`.
-fn save<'s>(
+pub(crate) fn save<'s>(
     rows: Rows<'s>,
     snapshots: Snapshots,
     epoch: u64,
@@ -65,7 +65,7 @@ fn save<'s>(
 }
 
 /// Through files and back, as a checkpoint would.
-fn stored(snapshot: &Snapshot) -> Snapshot {
+pub(crate) fn stored(snapshot: &Snapshot) -> Snapshot {
     let mut snapshot = snapshot.clone();
     for run in &mut snapshot.runs {
         let values = run.values().unwrap();

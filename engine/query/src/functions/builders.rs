@@ -256,6 +256,12 @@ pub fn window_from(time: impl Into<Expr>, width: &str, slide: &str, start: &str)
     )
 }
 
+/// The session window of a moment, from it until `gap`, such as "5 minutes" or an expression, has passed. As a key of a
+/// grouping it stands for all rows of the other keys with no such gap between them.
+pub fn session_window(time: impl Into<Expr>, gap: impl Into<Expr>) -> Expr {
+    Expr::call("session_window", vec![time.into(), gap.into()])
+}
+
 /// The last microsecond in a window: its event time.
 pub fn window_time(window: impl Into<Expr>) -> Expr {
     Expr::call("window_time", vec![window.into()])

@@ -23,6 +23,7 @@ mod math;
 pub(crate) mod nested;
 pub(crate) mod over;
 pub(crate) mod pattern;
+pub(crate) mod session;
 mod split;
 mod string;
 pub(crate) mod text;

@@ -15,6 +15,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use super::Args;
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::nested::struct_field;
+use super::session::SESSION;
 use crate::coerce::{self, is_timestamp};
 use crate::error::QueryError;
 use crate::nodes::{Form, Grid};
@@ -25,7 +26,7 @@ type Result<T> = std::result::Result<T, QueryError>;
 type Micros = TimestampMicrosecondType;
 
 /// Microseconds in a day.
-const DAY: i64 = 86_400_000_000;
+pub(crate) const DAY: i64 = 86_400_000_000;
 /// In a delay, a month has 31 days.
 const MONTH: i64 = 31 * DAY;
 /// The name of the function that tells a window by its end.
@@ -164,7 +165,7 @@ pub(crate) fn width_of(expr: &DfExpr) -> Option<i64> {
 
 /// Whether a call gives the event time of its argument, in another form.
 pub(crate) fn keeps_event_time(call: &ScalarFunction) -> bool {
-    [OF_END, TIME].contains(&call.func.name())
+    [OF_END, TIME, SESSION].contains(&call.func.name())
 }
 
 fn params(grid: Grid) -> String {
@@ -281,7 +282,7 @@ pub(crate) fn delay_ms(value: &Typed) -> Result<i64> {
 }
 
 /// Months and microseconds of a constant, if it is one that says an interval.
-fn interval(value: &Typed) -> Result<Option<(i32, i64)>> {
+pub(crate) fn interval(value: &Typed) -> Result<Option<(i32, i64)>> {
     if let Some(text) = value.constant_text() {
         let invalid = || {
             let message = format!(

@@ -1,6 +1,7 @@
 //! Unresolved plans to DataFusion's, with Spark's types.
 
 mod aggregate;
+mod deduplicate;
 mod expression;
 mod grouping;
 mod join;
@@ -160,6 +161,11 @@ impl Env<'_> {
                 values,
             } => self.pivot(self.relation(input)?, aggregates, columns, values),
             Plan::Distinct { input } => self.distinct(self.relation(input)?),
+            Plan::Deduplicate {
+                input,
+                columns,
+                within_watermark,
+            } => self.deduplicate(self.relation(input)?, columns, *within_watermark),
             Plan::Sort { input, order } => self.sort(input, order),
             Plan::Limit { input, count, skip } => {
                 let mut input = self.relation(input)?;

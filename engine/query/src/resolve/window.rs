@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::Expr as DfExpr;
+use arrow::datatypes::DataType;
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr as DfExpr, Filter, LogicalPlan, Projection};
 
 use super::Env;
 use super::expression::Exprs;
@@ -13,6 +15,7 @@ use crate::error::QueryError;
 use crate::expr::{Call, Expr};
 use crate::functions::cast;
 use crate::functions::kernel::Typed;
+use crate::functions::session;
 use crate::functions::window::{self, is_window};
 use crate::nodes::{Form, Grid, TimeWindow, Watermark};
 use crate::types::{timestamp, type_sql};
@@ -22,9 +25,27 @@ type Result<T> = std::result::Result<T, QueryError>;
 /// The windows that the clause being resolved speaks of: one kind at most.
 #[derive(Debug, Clone)]
 pub(super) struct Windows {
-    time: DfExpr,
-    grid: Grid,
+    made: Made,
     column: ScopeColumn,
+}
+
+/// What a call stands for.
+#[derive(Debug, Clone, PartialEq)]
+enum Made {
+    /// The windows of a grid that a time is in.
+    Grid { time: DfExpr, grid: Grid },
+    /// The session of a row.
+    Session(DfExpr),
+}
+
+impl Made {
+    /// The function that is called.
+    fn function(&self) -> &'static str {
+        match self {
+            Made::Grid { .. } => "window",
+            Made::Session(_) => "session_window",
+        }
+    }
 }
 
 impl Env<'_> {
@@ -47,41 +68,91 @@ impl Env<'_> {
         mut input: Relation,
         exprs: impl Iterator<Item = &'e Expr>,
     ) -> Result<(Relation, Option<Windows>)> {
-        let mut found: Option<(Typed, Grid)> = None;
+        let mut found: Option<(Made, DataType)> = None;
         let scope = Exprs::over(self, &input.columns, "window");
         for call in exprs.flat_map(window_calls) {
-            let (time, grid) = self.window(scope, call).map_err(|e| e.at(call.place))?;
+            let (made, data_type) = self.made(scope, call).map_err(|e| e.at(call.place))?;
             match &found {
-                Some((other, same)) if (&other.expr, same) != (&time.expr, &grid) => {
+                Some((other, _)) if *other != made => {
                     let message = "Multiple time/session window expressions would result in a cartesian product of rows, therefore they are currently not supported.";
                     return Err(QueryError::new("_LEGACY_ERROR_TEMP_1039", message).at(call.place));
                 }
-                _ => found = Some((time, grid)),
+                _ => found = Some((made, data_type)),
             }
         }
-        let Some((time, grid)) = found else {
+        let Some((made, data_type)) = found else {
             return Ok((input, None));
         };
-        let data_type = window::struct_type(&time.data_type);
-        let name = self.fresh("window");
+        let function = made.function();
+        let name = self.fresh(function);
         let below = Arc::new(input.plan);
-        let node = TimeWindow::try_new(below, time.expr.clone(), grid, name.clone(), Form::Struct)?;
-        input.plan = node.into_plan();
+        input.plan = match &made {
+            Made::Grid { time, grid } => {
+                let name = name.clone();
+                TimeWindow::try_new(below, time.clone(), *grid, name, Form::Struct)?.into_plan()
+            }
+            // Rows that make no session fall out.
+            Made::Session(session) => {
+                let schema = below.schema();
+                let columns = 0..schema.fields().len();
+                let mut outputs: Vec<DfExpr> = columns
+                    .map(|index| DfExpr::Column(Column::from(schema.qualified_field(index))))
+                    .collect();
+                outputs.push(session.clone().alias(name.clone()));
+                let projection = Projection::try_new(outputs, below)?;
+                let makes_one = DfExpr::Column(Column::new_unqualified(&name)).is_not_null();
+                let below = Arc::new(LogicalPlan::Projection(projection));
+                LogicalPlan::Filter(Filter::try_new(makes_one, below)?)
+            }
+        };
         let column = ScopeColumn {
             qualifier: vec![],
-            name: "window".into(),
-            column: datafusion::common::Column::new_unqualified(name),
+            name: function.into(),
+            column: Column::new_unqualified(name),
             data_type,
             hidden: true,
         };
         // Within reach of the aggregation's check of names, and of no `*`.
         input.columns.push(column.clone());
-        let windows = Windows {
-            time: time.expr,
-            grid,
-            column,
-        };
+        let windows = Windows { made, column };
         Ok((input, Some(windows)))
+    }
+
+    /// What a call of `window` or `session_window` stands for, and the type of its column.
+    fn made(&self, exprs: Exprs<'_>, call: &Call) -> Result<(Made, DataType)> {
+        if call.name.eq_ignore_ascii_case("window") {
+            let (time, grid) = self.window(exprs, call)?;
+            let data_type = window::struct_type(&time.data_type);
+            let time = time.expr;
+            return Ok((Made::Grid { time, grid }, data_type));
+        }
+        let [time, gap] = call.args.as_slice() else {
+            let message = format!(
+                "The `session_window` requires 2 parameters but the actual number is {}.",
+                call.args.len()
+            );
+            return Err(QueryError::new(
+                "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+                message,
+            ));
+        };
+        let text = exprs.text(time);
+        let time = match exprs.resolve(time)? {
+            time if is_timestamp(&time.data_type) => time,
+            time if coerce::accepts(&time.data_type, &timestamp()) => {
+                cast::implicit(time, &timestamp())?
+            }
+            other => {
+                let message = format!(
+                    "Cannot resolve \"session_window({text}, {})\" due to data type mismatch: The first parameter requires the (\"TIMESTAMP\" or \"TIMESTAMP WITHOUT TIME ZONE\") type, however \"{text}\" has the type \"{}\".",
+                    exprs.text(gap),
+                    type_sql(&other.data_type)
+                );
+                return Err(QueryError::mismatch("UNEXPECTED_INPUT_TYPE", message));
+            }
+        };
+        let session = session::session(time, exprs.resolve(gap)?)?;
+        Ok((Made::Session(session.expr), session.data_type))
     }
 
     /// The time and the windows that a call of `window` says.
@@ -119,22 +190,22 @@ impl Env<'_> {
 
     /// The column that a call of `window` stands for here.
     pub(super) fn window_column(&self, exprs: Exprs<'_>, call: &Call) -> Result<Typed> {
-        let (time, grid) = self.window(exprs, call)?;
+        let (made, _) = self.made(exprs, call)?;
         match self.windows.borrow().as_ref() {
-            Some(windows) if windows.time == time.expr && windows.grid == grid => {
-                Ok(windows.column.typed())
-            }
-            _ => Err(QueryError::unsupported(
-                "window() outside of a select list and GROUP BY",
-            )),
+            Some(windows) if windows.made == made => Ok(windows.column.typed()),
+            _ => Err(QueryError::unsupported(format!(
+                "{}() outside of a select list and GROUP BY",
+                made.function()
+            ))),
         }
     }
 
-    /// What the name `window` means where no column has it.
+    /// What the name `window` or `session_window` means where no column has it.
     pub(super) fn named_window(&self, name: &str) -> Option<Typed> {
         let windows = self.windows.borrow();
         let windows = windows.as_ref()?;
-        self.same(name, "window").then(|| windows.column.typed())
+        self.same(name, windows.made.function())
+            .then(|| windows.column.typed())
     }
 
     /// `WATERMARK column DELAY OF delay`.
@@ -221,5 +292,6 @@ fn window_calls(expr: &Expr) -> Vec<&Call> {
 }
 
 pub(super) fn is_window_call(call: &Call) -> bool {
-    call.over.is_none() && call.name.eq_ignore_ascii_case("window")
+    let is = |name: &str| call.name.eq_ignore_ascii_case(name);
+    call.over.is_none() && (is("window") || is("session_window"))
 }

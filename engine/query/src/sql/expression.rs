@@ -476,6 +476,14 @@ fn like(
     let (patterns, quantifier) = match (any, pattern) {
         (true, Sql::Tuple(patterns)) => (all(patterns)?, Quantifier::Any),
         (true, Sql::Nested(one)) => (vec![lower(*one)?], Quantifier::Any),
+        // The parser takes ALL and SOME for names of functions here.
+        (false, Sql::Function(call)) if quantifier_of(&call).is_some() => {
+            let quantifier = quantifier_of(&call).unwrap_or(Quantifier::All);
+            match function_call(call, Span::empty())? {
+                Expr::Call(call) => (call.args, quantifier),
+                other => (vec![other], Quantifier::One),
+            }
+        }
         (_, pattern) => (vec![lower(pattern)?], Quantifier::One),
     };
     Ok(Expr::Like {
@@ -486,6 +494,14 @@ fn like(
         escape,
         negated,
     })
+}
+
+fn quantifier_of(call: &ast::Function) -> Option<Quantifier> {
+    match call.name.to_string().to_lowercase().as_str() {
+        "all" => Some(Quantifier::All),
+        "any" | "some" => Some(Quantifier::Any),
+        _ => None,
+    }
 }
 
 /// `expr [ASC|DESC] [NULLS FIRST|LAST]`.

@@ -1,0 +1,163 @@
+//! First rows: `drop_duplicates`, and LIMIT where rows are final.
+
+use datafusion::common::Column;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use highwater_operators::dedup::{Deduplication, Forget};
+use highwater_query::{Deduplicate, Watermark, node_of, window_end};
+
+use super::compile::{Compiler, physical};
+use super::want::Want;
+use super::{Node, event_time};
+use crate::error::Error;
+
+/// True if duplicates are dropped somewhere.
+pub(super) fn deduplicates(plan: &LogicalPlan) -> bool {
+    any(plan, |_| true)
+}
+
+/// True if duplicates that come within the delay of a watermark are dropped somewhere.
+pub(crate) fn deduplicates_within_watermark(plan: &LogicalPlan) -> bool {
+    any(plan, |node| node.within_watermark)
+}
+
+/// True if it depends on the order of rows which of them are first.
+pub(super) fn wants_order(plan: &LogicalPlan) -> bool {
+    any(plan, |node| {
+        node.keys.len() < node.input.schema().fields().len()
+    })
+}
+
+fn any(plan: &LogicalPlan, is: impl Fn(&Deduplicate) -> bool) -> bool {
+    let mut found = false;
+    let _ = plan.apply_with_subqueries(|node| {
+        found |= node_of::<Deduplicate>(node).is_some_and(&is);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+/// Says which column is event time wherever duplicates within the watermark are dropped: no rule may drop it.
+pub(super) fn with_event_time(plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
+    let named = plan.transform_up(|node| {
+        let Some(deduplicate) = node_of::<Deduplicate>(&node).filter(|node| node.within_watermark)
+        else {
+            return Ok(Transformed::no(node));
+        };
+        let mut deduplicate = deduplicate.clone();
+        let times = event_times(&deduplicate.input);
+        let schema = deduplicate.input.schema();
+        deduplicate.event_time = times
+            .first()
+            .map(|index| Column::from(schema.qualified_field(*index)));
+        Ok(Transformed::yes(deduplicate.into_plan()))
+    });
+    Ok(named?.data)
+}
+
+/// The columns that are event time under a watermark.
+fn event_times(plan: &LogicalPlan) -> Vec<usize> {
+    let columns = event_time::watermarked(plan).into_iter().enumerate();
+    columns
+        .filter(|(_, is)| *is)
+        .map(|(index, _)| index)
+        .collect()
+}
+
+/// The delay of the watermarks below, if they agree.
+fn delay_ms(plan: &LogicalPlan) -> Result<i64, Error> {
+    let mut delays = Vec::new();
+    let _ = plan.apply(|node| {
+        delays.extend(node_of::<Watermark>(node).map(|watermark| watermark.delay_ms));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    match delays.first() {
+        Some(first) if delays.iter().all(|delay| delay == first) => Ok(*first),
+        _ => Err(Error::not_yet(
+            "dropDuplicatesWithinWatermark over streams whose watermarks have different delays",
+        )),
+    }
+}
+
+impl Compiler<'_> {
+    pub(super) fn deduplicate(&mut self, node: &Deduplicate, want: Want) -> Result<Node, Error> {
+        let below = &node.input;
+        // Rows that replace others, or come again in every epoch, are rows like others: that is the model's answer.
+        let input = self.node(below, want)?;
+        if input.edge().signed {
+            return Err(Error::not_yet(
+                "dropping duplicates of rows that may leave again",
+            ));
+        }
+        let times = event_times(below);
+        if times.len() > 1 {
+            return Err(Error::not_yet(
+                "dropping duplicates of rows with several event times (select one of them)",
+            ));
+        }
+        let schema = below.schema();
+        let column = |index: usize| Expr::Column(Column::from(schema.qualified_field(index)));
+        let time = match times.first() {
+            None => None,
+            Some(index) if schema.field(*index).data_type().is_nested() => {
+                let end = window_end(column(*index), schema.field(*index).data_type());
+                Some(end.map_err(Error::run)?)
+            }
+            Some(index) => Some(column(*index)),
+        };
+        let is_time = |key: &Column| schema.maybe_index_of_column(key) == times.first().copied();
+        let mut keys: Vec<Expr> = node.keys.iter().cloned().map(Expr::Column).collect();
+        let forget = match (&time, node.keys.iter().any(is_time)) {
+            _ if node.within_watermark => {
+                if time.is_none() {
+                    return Err(Error::refused(
+                        "_LEGACY_ERROR_TEMP_3102",
+                        "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without watermark: \
+                         it forgets by event time. Give the rows one with with_watermark, or use drop_duplicates",
+                    ));
+                }
+                let delay_us = delay_ms(below)?.saturating_mul(1_000);
+                Forget::After { delay_us }
+            }
+            (Some(time), true) => {
+                keys.retain(|key| key != time);
+                keys.insert(0, time.clone());
+                Forget::FirstKey
+            }
+            _ => Forget::Never,
+        };
+        let event_time = time.as_ref().map(|time| {
+            let time = physical(std::slice::from_ref(time), schema);
+            time.map(|mut exprs| exprs.remove(0))
+        });
+        let name = format!("deduplicate-{}", self.deduplications);
+        self.deduplications += 1;
+        Ok(Node::Deduplicate {
+            input: Box::new(input),
+            deduplication: Box::new(Deduplication {
+                name,
+                keys: physical(&keys, schema)?,
+                event_time: event_time.transpose()?,
+                forget,
+            }),
+        })
+    }
+
+    /// The first `count` rows that ever come, of rows that are final.
+    pub(super) fn first_rows(&mut self, input: &LogicalPlan, count: usize) -> Result<Node, Error> {
+        let input = self.node(input, Want::Final)?;
+        let name = format!("limit-{}", self.limits);
+        self.limits += 1;
+        Ok(Node::Limit {
+            input: Box::new(input),
+            name,
+            count: count as u64,
+        })
+    }
+}
+
+/// The limit's rows are the first in the order of the source.
+pub(super) fn limits(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Limit(_))))
+        .unwrap_or(false)
+}

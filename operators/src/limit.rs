@@ -1,0 +1,203 @@
+//! LIMIT where rows are final once they are emitted: the first rows that ever come, over the whole life of the query.
+//!
+//! Worker 0 counts, in the order of the source where the edge knows it, so the same rows come out for any number of
+//! workers.
+//!
+//! State: how many rows have come out, one row.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use timely::dataflow::operators::generic::OperatorInfo;
+
+use crate::aggregate::{State, refuse};
+use crate::arrangement::{Arrangement, Changes, Ownership, Shared, Snapshots};
+use crate::epoch::{Input, Kernel, Travel, run_inputs};
+use crate::exchange::{gather, take_rows};
+use crate::keys::Codec;
+use crate::metrics::OperatorMeter;
+use crate::places::RowOrder;
+use crate::watermark::{Marks, Watermarks};
+use crate::{Batch, Edge, Failure, OperatorError, Rows};
+
+/// The first rows, and what is kept of them.
+pub struct Limited<'s> {
+    /// The rows.
+    pub rows: Rows<'s>,
+    /// Their number; `None` if the limit was refused.
+    pub count: Option<Shared>,
+}
+
+/// Passes on the first `limit` rows; `name` names the state in checkpoints.
+pub fn limit<'s>(
+    rows: Rows<'s>,
+    name: &str,
+    limit: u64,
+    watermarks: Option<Watermarks<'s>>,
+    state: State,
+    failure: &Failure,
+) -> Limited<'s> {
+    let edge = rows.edge.clone();
+    let start = state.first_epoch();
+    let order = match RowOrder::of(&edge) {
+        Ok(order) if !edge.signed => order,
+        refused => {
+            let text = "LIMIT over rows that can be retracted is not supported yet";
+            let error = refused.err();
+            failure.set(
+                start,
+                error.unwrap_or_else(|| OperatorError::Other(text.into())),
+            );
+            return Limited {
+                rows: refuse(rows, edge),
+                count: None,
+            };
+        }
+    };
+    let scope = rows.stream.scope();
+    let place = (scope.index(), scope.peers());
+    let input = Input {
+        stream: gather(rows, failure).stream,
+        travel: Travel::Stay,
+    };
+    let mut count = None;
+    let own = edge.clone();
+    let stream = run_inputs(name, vec![input], watermarks, start, failure, |info| {
+        let (kernel, restored) = Counter::new(own, order, limit, &state, info, place);
+        if let Err(error) = restored {
+            failure.set(start, error);
+        }
+        count = Some(kernel.arrangement.shared());
+        kernel
+    });
+    Limited {
+        rows: Rows { stream, edge },
+        count,
+    }
+}
+
+struct Counter {
+    input: Edge,
+    order: RowOrder,
+    limit: u64,
+    /// How many rows have come out.
+    passed: u64,
+    codec: Codec,
+    open: BTreeMap<u64, Vec<RecordBatch>>,
+    arrangement: Arrangement,
+    snapshots: Snapshots,
+    meter: OperatorMeter,
+    place: (usize, usize),
+}
+
+fn values() -> SchemaRef {
+    let count = Field::new("rows", DataType::Int64, false);
+    Arc::new(Schema::new(vec![count]))
+}
+
+impl Counter {
+    fn new(
+        input: Edge,
+        order: RowOrder,
+        limit: u64,
+        state: &State,
+        info: OperatorInfo,
+        place: (usize, usize),
+    ) -> (Self, Result<(), OperatorError>) {
+        let codec = Codec::new(Vec::new()).expect("no column is of a wrong type");
+        let ownership = Ownership {
+            codec: &codec,
+            columns: 0..0,
+            worker: place.0,
+            peers: place.1,
+        };
+        let (arrangement, restored) = state.arrange(&values(), &ownership, info);
+        let mut counter = Counter {
+            input,
+            order,
+            limit,
+            passed: 0,
+            codec,
+            open: BTreeMap::new(),
+            arrangement,
+            snapshots: state.snapshots.clone(),
+            meter: state.meter.clone(),
+            place,
+        };
+        let restored = restored.and_then(|()| counter.read());
+        (counter, restored)
+    }
+
+    fn read(&mut self) -> Result<(), OperatorError> {
+        let found = self.arrangement.probe([[].as_slice()].into_iter())?;
+        if let Some(passed) = found.column(0)? {
+            self.passed = passed.as_primitive::<Int64Type>().value(0) as u64;
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        epoch: u64,
+        batches: &[RecordBatch],
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let rows = concat_batches(&self.input.physical(), batches)?;
+        let left = usize::try_from(self.limit.saturating_sub(self.passed)).unwrap_or(usize::MAX);
+        if rows.num_rows() == 0 || left == 0 {
+            return self.arrangement.advance(epoch);
+        }
+        if rows.num_rows() <= left {
+            self.passed += rows.num_rows() as u64;
+            out(rows);
+        } else {
+            let first = self.order.places(&rows)?.first(rows.num_rows(), left);
+            self.passed += first.len() as u64;
+            out(take_rows(&rows, &UInt32Array::from(first))?);
+        }
+        let passed: ArrayRef = Arc::new(Int64Array::from(vec![self.passed as i64]));
+        let changes = Changes {
+            keys: &self.codec.encode(&[], 1)?,
+            order: &[0],
+            values: &RecordBatch::try_new(values(), vec![passed])?,
+            diffs: None,
+        };
+        self.arrangement.insert(epoch, &changes)
+    }
+}
+
+impl Kernel for Counter {
+    fn absorb(&mut self, epoch: u64, _: usize, batch: Batch) -> Result<(), OperatorError> {
+        if self.passed < self.limit {
+            let rows = batch.into_owned_rows(&self.input.physical())?;
+            self.open.entry(epoch).or_default().push(rows);
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        epoch: u64,
+        _: Marks,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let batches = self.open.remove(&epoch).unwrap_or_default();
+        let before = self.passed;
+        self.take(epoch, &batches, out)?;
+        let live = u64::from(self.passed > 0);
+        self.arrangement.set_live(live);
+        let (worker, peers) = self.place;
+        self.snapshots
+            .offer(epoch, || self.arrangement.snapshot(worker, peers));
+        self.meter.count(epoch, |counts| {
+            counts.rows_updated += u64::from(self.passed > before);
+            counts.rows_total = live;
+            counts.bytes = self.arrangement.bytes();
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,784 @@
+//! Aggregation by session windows: of each key, rows with no gap between them.
+//!
+//! The owner of a key keeps its open sessions, ascending, in one row of state: starts, ends and accumulator states as
+//! lists. An epoch fetches the sessions of exactly the keys that it touches or that are due, merges them with the new
+//! rows, and writes them back. A key is due when the earliest end of its sessions may have been reached; it stands in
+//! [`Deadlines`] once for that moment, and when a session has grown meanwhile it is put off.
+//!
+//! A row is late when its own session ends at or before the watermark. One that is not may begin a session that overlaps
+//! one already closed: closed sessions are gone.
+
+mod merge;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StructArray,
+    TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::aggregates::group_values::new_group_values;
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use timely::dataflow::operators::generic::OperatorInfo;
+
+use crate::aggregate::{
+    AggregateCall, Aggregation, Emit, Plan, State, accumulators, conform, evaluate, needs_order,
+    refuse, states,
+};
+use crate::arrangement::{Arrangement, Changes, Ownership, Shared, Snapshots};
+use crate::deadlines::Deadlines;
+use crate::epoch::{Input, Kernel, Travel, run_inputs};
+use crate::exchange::{self, evaluate_keys, take_rows};
+use crate::keys::Encoded;
+use crate::metrics::OperatorMeter;
+use crate::update::DIFF;
+use crate::watermark::{Marks, Watermarks};
+use crate::{Batch, Edge, Failure, OperatorError, Rows};
+use merge::{Merged, Session, Stretch};
+
+/// Rows of one output batch, and keys of one read.
+const OUTPUT_ROWS: usize = 8 << 10;
+/// Value columns of the state before those of the accumulators: the deadline, starts, ends.
+const OWN_COLUMNS: usize = 3;
+
+/// What to aggregate by sessions.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// Names the state in checkpoints, unique within the query.
+    pub name: String,
+    /// The grouping expressions but the session; there is at least one.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The session that each row would make alone: a struct of start and end. Rows without one are left out.
+    pub window: Arc<dyn PhysicalExpr>,
+    /// Which column of the output the session is; the keys stand around it.
+    pub place: usize,
+    /// The aggregates.
+    pub calls: Vec<AggregateCall>,
+    /// The output columns: keys and session, then aggregates.
+    pub schema: SchemaRef,
+    /// Which sessions come out: all, those that the watermark closes, or changes.
+    pub emit: Emit,
+    /// True if a watermark judges rows and closes sessions.
+    pub event_time: bool,
+}
+
+/// Sessions, and what is kept of them.
+pub struct Sessioned<'s> {
+    /// The sessions.
+    pub rows: Rows<'s>,
+    /// The open sessions by key; `None` if the aggregation was refused.
+    pub open: Option<Shared>,
+    /// The keys by their deadlines.
+    pub deadlines: Option<Shared>,
+}
+
+/// Aggregates `rows` by sessions; the state is in two parts.
+pub fn sessions<'s>(
+    rows: Rows<'s>,
+    sessions: Sessions,
+    watermarks: Option<Watermarks<'s>>,
+    state: State,
+    deadlines: State,
+    failure: &Failure,
+) -> Sessioned<'s> {
+    let edge = Edge {
+        signed: sessions.emit == Emit::Signed,
+        ..Edge::plain(SchemaRef::clone(&sessions.schema))
+    };
+    let start = state.first_epoch();
+    let how = match How::new(&rows.edge, sessions) {
+        Ok(how) => how,
+        Err(error) => {
+            failure.set(start, error);
+            return Sessioned {
+                rows: refuse(rows, edge),
+                open: None,
+                deadlines: None,
+            };
+        }
+    };
+    let scope = rows.stream.scope();
+    let place = (scope.index(), scope.peers());
+    let name = how.plan.name.clone();
+    let (stream, travel) = if place.1 == 1 {
+        (rows.stream, Travel::Stay)
+    } else {
+        let by_key = exchange::route_by_keys(how.plan.keys.clone());
+        let stream = exchange::address(rows.stream, &rows.edge, &name, failure, by_key);
+        (stream, Travel::Addressed)
+    };
+    let input = Input { stream, travel };
+    let (mut open, mut due) = (None, None);
+    let stream = run_inputs(&name, vec![input], watermarks, start, failure, |info| {
+        let (owner, restored) = Owner::new(how, &state, &deadlines, info, place);
+        if let Err(error) = restored {
+            failure.set(start, error);
+        }
+        open = Some(owner.arrangement.shared());
+        due = Some(owner.deadlines.shared());
+        owner
+    });
+    Sessioned {
+        rows: Rows { stream, edge },
+        open,
+        deadlines: due,
+    }
+}
+
+/// An aggregation by sessions made ready to run.
+struct How {
+    plan: Plan,
+    window: Arc<dyn PhysicalExpr>,
+    place: usize,
+    schema: SchemaRef,
+    emit: Emit,
+    event_time: bool,
+    /// The value columns of the state.
+    values: SchemaRef,
+}
+
+impl How {
+    fn new(input: &Edge, sessions: Sessions) -> Result<Self, OperatorError> {
+        let other = |text: &str| Err(OperatorError::Other(text.into()));
+        if sessions.keys.is_empty() {
+            return other("an aggregation by session windows alone is not supported");
+        }
+        if sessions.emit == Emit::Changed {
+            return other("a session that grew has no row to take the place of");
+        }
+        if sessions.calls.iter().any(|c| needs_order(&c.function)) {
+            return other(
+                "an aggregate that depends on the order of rows over session windows is not supported yet",
+            );
+        }
+        let mut fields = sessions.schema.fields().to_vec();
+        fields.remove(sessions.place);
+        let plan = Plan::new(
+            input,
+            Aggregation {
+                name: sessions.name,
+                keys: sessions.keys,
+                calls: sessions.calls,
+                schema: Arc::new(Schema::new(fields)),
+                emit: sessions.emit,
+                event_time: false,
+                panes: None,
+                gone: None,
+            },
+        )?;
+        let list = |name: &str, of: DataType| {
+            let element = Field::new("item", of, true);
+            Field::new(name, DataType::List(Arc::new(element)), false)
+        };
+        let mut values = vec![
+            Field::new("due", DataType::Int64, true),
+            list("starts", DataType::Int64),
+            list("ends", DataType::Int64),
+        ];
+        for field in plan.state_schema.fields() {
+            values.push(list(field.name(), field.data_type().clone()));
+        }
+        Ok(How {
+            plan,
+            window: sessions.window,
+            place: sessions.place,
+            schema: sessions.schema,
+            emit: sessions.emit,
+            event_time: sessions.event_time,
+            values: Arc::new(Schema::new(values)),
+        })
+    }
+
+    /// True if the watermark judges rows and closes sessions.
+    fn closes(&self) -> bool {
+        self.event_time && self.emit != Emit::All
+    }
+
+    /// Output rows of sessions with these keys, stretches and accumulator states.
+    fn answers(
+        &self,
+        keys: Vec<ArrayRef>,
+        stretches: &[Stretch],
+        states: &RecordBatch,
+    ) -> Result<Vec<ArrayRef>, OperatorError> {
+        let DataType::Struct(bounds) = self.schema.field(self.place).data_type() else {
+            return Err(OperatorError::Other("a session is a struct".into()));
+        };
+        let bound = |index: usize, of: fn(&Stretch) -> i64| -> ArrayRef {
+            let times = TimestampMicrosecondArray::from_iter_values(stretches.iter().map(of));
+            Arc::new(times.with_data_type(bounds[index].data_type().clone()))
+        };
+        let both = vec![bound(0, |at| at.start), bound(1, |at| at.end)];
+        let mut columns = keys;
+        columns.insert(
+            self.place,
+            Arc::new(StructArray::try_new(bounds.clone(), both, None)?),
+        );
+        columns.extend(evaluate(&self.plan, states)?);
+        let types = self.schema.fields().iter();
+        conform(columns, types.map(|field| field.data_type().clone()))
+    }
+}
+
+/// The sessions found in rows of state.
+struct Stored {
+    /// Where the sessions of each row start; one more than there are rows.
+    offsets: Vec<usize>,
+    stretches: Vec<Stretch>,
+    states: RecordBatch,
+}
+
+impl Stored {
+    fn of(how: &How, columns: &[ArrayRef]) -> Result<Self, OperatorError> {
+        let lists: Vec<&ListArray> = columns[1..].iter().map(|c| c.as_list()).collect();
+        let bounds = lists[0].value_offsets();
+        let (first, last) = (bounds[0], bounds[bounds.len() - 1]);
+        let offsets = bounds.iter().map(|at| (at - first) as usize).collect();
+        let flat = |list: &&ListArray| {
+            let first = list.value_offsets()[0] as usize;
+            list.values().slice(first, (last - bounds[0]) as usize)
+        };
+        let [starts, ends] = [flat(&lists[0]), flat(&lists[1])];
+        let starts = starts.as_primitive::<Int64Type>().values();
+        let ends = ends.as_primitive::<Int64Type>().values();
+        let stretches = starts.iter().zip(ends.iter());
+        let stretches: Vec<Stretch> = stretches
+            .map(|(&start, &end)| Stretch { start, end })
+            .collect();
+        let states = lists[2..].iter().map(flat).collect();
+        Ok(Stored {
+            offsets,
+            states: batch(&how.plan.state_schema, states, stretches.len())?,
+            stretches,
+        })
+    }
+
+    fn none(how: &How) -> Self {
+        Stored {
+            offsets: vec![0],
+            stretches: Vec::new(),
+            states: RecordBatch::new_empty(SchemaRef::clone(&how.plan.state_schema)),
+        }
+    }
+}
+
+fn batch(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch, OperatorError> {
+    let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
+    let schema = SchemaRef::clone(schema);
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
+}
+
+/// The rows of an epoch that are on time.
+struct Fresh {
+    rows: RecordBatch,
+    /// By key, then by time: the number of the key, the row's session, the row.
+    items: Vec<(u32, i64, i64, u32)>,
+    /// The keys, by number.
+    keys: Encoded,
+    /// The keys in ascending order.
+    order: Vec<u32>,
+}
+
+/// The owner of a key.
+struct Owner {
+    how: How,
+    open: BTreeMap<u64, Vec<RecordBatch>>,
+    arrangement: Arrangement,
+    deadlines: Deadlines,
+    snapshots: Snapshots,
+    meter: OperatorMeter,
+    /// Sessions in the state.
+    live: u64,
+    place: (usize, usize),
+}
+
+impl Owner {
+    fn new(
+        how: How,
+        state: &State,
+        deadlines: &State,
+        info: OperatorInfo,
+        place: (usize, usize),
+    ) -> (Self, Result<(), OperatorError>) {
+        let ownership = Ownership {
+            codec: &how.plan.codec,
+            columns: how.plan.routed.clone(),
+            worker: place.0,
+            peers: place.1,
+        };
+        let (arrangement, restored) = state.arrange(&how.values, &ownership, info.clone());
+        let types = how.plan.codec.types();
+        let (deadlines, due) = Deadlines::new(types, deadlines, info, place);
+        let mut owner = Owner {
+            how,
+            open: BTreeMap::new(),
+            arrangement,
+            deadlines,
+            snapshots: state.snapshots.clone(),
+            meter: state.meter.clone(),
+            live: 0,
+            place,
+        };
+        let restored = restored.and(due).and_then(|()| owner.count());
+        (owner, restored)
+    }
+
+    /// Counts the sessions in the state: what is written of it knows the number of keys only.
+    fn count(&mut self) -> Result<(), OperatorError> {
+        let mut scan = self.arrangement.scan(&[], None)?;
+        while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+            let starts: &ListArray = chunk.values().column(1).as_list();
+            let ends = starts.value_offsets();
+            self.live += (ends[ends.len() - 1] - ends[0]) as u64;
+        }
+        Ok(())
+    }
+
+    /// The rows of `batches` that are on time by `before_us`, in their groups.
+    fn fresh(
+        &self,
+        epoch: u64,
+        batches: &[RecordBatch],
+        before_us: Option<i64>,
+    ) -> Result<Fresh, OperatorError> {
+        let plan = &self.how.plan;
+        let mut rows = concat_batches(&plan.input.physical(), batches)?;
+        let window = self
+            .how
+            .window
+            .evaluate(&rows)?
+            .into_array(rows.num_rows())?;
+        let mut window = window.as_struct().clone();
+        let ends = window.column(1).as_primitive::<TimestampMicrosecondType>();
+        let is_late = |row: &u32| before_us.is_some_and(|us| ends.value(*row as usize) <= us);
+        let valid = (0..rows.num_rows() as u32).filter(|row| {
+            let row = *row as usize;
+            window.is_valid(row) && ends.is_valid(row)
+        });
+        let (late, kept): (Vec<u32>, Vec<u32>) = valid.partition(is_late);
+        if !late.is_empty() {
+            self.late(epoch, &rows, &window, late)?;
+        }
+        if kept.len() < rows.num_rows() {
+            let kept = UInt32Array::from(kept);
+            rows = take_rows(&rows, &kept)?;
+            window = take(&window, &kept, None)?.as_struct().clone();
+        }
+        let count = rows.num_rows();
+        let columns = evaluate_keys(&plan.keys, &rows)?;
+        let schema = SchemaRef::clone(&plan.key_schema);
+        let mut table = new_group_values(schema, &GroupOrdering::None)?;
+        let mut groups = Vec::with_capacity(count);
+        if count > 0 {
+            table.intern(&columns, &mut groups)?;
+        }
+        let [starts, ends] = [0, 1].map(|bound| {
+            let bound = window.column(bound);
+            bound
+                .as_primitive::<TimestampMicrosecondType>()
+                .values()
+                .clone()
+        });
+        let item = |row: usize| (groups[row] as u32, starts[row], ends[row], row as u32);
+        let mut items: Vec<_> = (0..count).map(item).collect();
+        items.sort_unstable();
+        let distinct = table.len();
+        let columns = match distinct {
+            0 => plan
+                .key_schema
+                .fields()
+                .iter()
+                .map(|field| arrow::array::new_empty_array(field.data_type()))
+                .collect(),
+            _ => table.emit(datafusion::logical_expr::EmitTo::All)?,
+        };
+        let keys = plan.codec.encode(&columns, distinct)?;
+        Ok(Fresh {
+            rows,
+            items,
+            order: keys.sorted(),
+            keys,
+        })
+    }
+
+    /// Counts late rows as groups: those of one key and one session of their own count once.
+    fn late(
+        &self,
+        epoch: u64,
+        rows: &RecordBatch,
+        window: &StructArray,
+        late: Vec<u32>,
+    ) -> Result<(), OperatorError> {
+        let late = UInt32Array::from(late);
+        let keys = evaluate_keys(&self.how.plan.keys, &take_rows(rows, &late)?)?;
+        let keys = self.how.plan.codec.encode(&keys, late.len())?;
+        let bound = |index: usize| {
+            window
+                .column(index)
+                .as_primitive::<TimestampMicrosecondType>()
+        };
+        let (starts, ends) = (bound(0), bound(1));
+        let mut distinct = BTreeSet::new();
+        for (index, row) in late.values().iter().enumerate() {
+            let row = *row as usize;
+            distinct.insert((keys.key(index), starts.value(row), ends.value(row)));
+        }
+        self.meter.late(epoch, distinct.len() as u64);
+        Ok(())
+    }
+}
+
+impl Kernel for Owner {
+    fn absorb(&mut self, epoch: u64, _: usize, batch: Batch) -> Result<(), OperatorError> {
+        let rows = batch.into_owned_rows(&self.how.plan.input.physical())?;
+        self.open.entry(epoch).or_default().push(rows);
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        epoch: u64,
+        marks: Marks,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let us = |ms: i64| self.how.closes().then(|| ms.saturating_mul(1_000));
+        let (before_us, now_us) = (us(marks.before), us(marks.now));
+        let batches = self.open.remove(&epoch).unwrap_or_default();
+        let meter = self.meter.clone();
+        let (done, update_us) = meter.timed(|| {
+            let fresh = self.fresh(epoch, &batches, before_us)?;
+            self.work(epoch, &fresh, now_us, out)?;
+            match self.how.emit {
+                Emit::All => self.emit_all(out),
+                _ => Ok(()),
+            }
+        });
+        done?;
+        let (worker, peers) = self.place;
+        let ((), commit_us) = meter.timed(|| {
+            self.snapshots
+                .offer(epoch, || self.arrangement.snapshot(worker, peers));
+        });
+        meter.count(epoch, |counts| {
+            counts.update_us += update_us;
+            counts.commit_us += commit_us;
+            counts.rows_total = self.live;
+            counts.bytes = self.arrangement.bytes() + self.deadlines.bytes();
+        });
+        Ok(())
+    }
+}
+
+impl Owner {
+    /// Merges the rows of an epoch with the stored sessions of their keys, and closes the sessions that are due.
+    fn work(
+        &mut self,
+        epoch: u64,
+        fresh: &Fresh,
+        now_us: Option<i64>,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let due = match now_us {
+            Some(now_us) => self.deadlines.due(now_us)?,
+            None => Vec::new(),
+        };
+        // The keys to look at, ascending, each with its number among the fresh ones.
+        let mut worked: Vec<(&[u8], Option<u32>)> = Vec::new();
+        let mut waiting = due.iter().map(Vec::as_slice).peekable();
+        for number in &fresh.order {
+            let key = fresh.keys.key(*number as usize);
+            while let Some(key) = waiting.next_if(|due| *due < key) {
+                worked.push((key, None));
+            }
+            waiting.next_if(|due| *due == key);
+            worked.push((key, Some(*number)));
+        }
+        worked.extend(waiting.map(|key| (key, None)));
+        let found = self.arrangement.probe(worked.iter().map(|(key, _)| *key))?;
+        let mut columns = Vec::with_capacity(self.how.values.fields().len());
+        for column in 0..self.how.values.fields().len() {
+            columns.extend(found.column(column)?);
+        }
+        let stored = match columns.is_empty() {
+            true => Stored::none(&self.how),
+            false => Stored::of(&self.how, &columns)?,
+        };
+        let mut row_of = vec![None; worked.len()];
+        for (row, key) in found.keys.iter().enumerate() {
+            row_of[*key as usize] = Some(row);
+        }
+        // Where the items of each fresh key start.
+        let mut starts = vec![0; fresh.order.len() + 1];
+        for (number, ..) in &fresh.items {
+            starts[*number as usize + 1] += 1;
+        }
+        for number in 1..starts.len() {
+            starts[number] += starts[number - 1];
+        }
+        let mut merged = Merged::new(stored.stretches.len(), fresh.items.len());
+        for (key, (_, number)) in worked.iter().enumerate() {
+            let old = row_of[key].map_or(0..0, |row| stored.offsets[row]..stored.offsets[row + 1]);
+            let new = number.map_or(0..0, |n| starts[n as usize]..starts[n as usize + 1]);
+            let rows = fresh.items[new].iter();
+            merged.add(
+                key as u32,
+                old.map(|index| (stored.stretches[index], index)),
+                rows.map(|&(_, start, end, row)| (Stretch { start, end }, row as usize)),
+            );
+        }
+        let states = self.accumulate(&stored, fresh, &merged)?;
+        let is_closed = |session: &Session| now_us.is_some_and(|now_us| session.at.end <= now_us);
+        let closed = merged.sessions.iter().filter(|s| is_closed(s)).count() as u64;
+        let touched = merged.sessions.iter().filter(|s| s.touched).count() as u64;
+        match self.how.emit {
+            Emit::Closed => {
+                let chosen = |index: &usize| is_closed(&merged.sessions[*index]);
+                let closed = (0..merged.sessions.len()).filter(chosen);
+                self.emit(
+                    &worked,
+                    &merged.sessions,
+                    closed.collect(),
+                    &states,
+                    None,
+                    out,
+                )?;
+            }
+            Emit::Signed => self.emit_changes(&worked, &stored, &merged, &states, out)?,
+            Emit::All | Emit::Changed => {}
+        }
+        self.live += merged.sessions.len() as u64 - closed;
+        self.live -= stored.stretches.len() as u64;
+        self.meter.count(epoch, |counts| {
+            counts.rows_updated += touched;
+            counts.rows_removed += closed;
+        });
+        let armed = columns.first().map(|due| due.as_primitive::<Int64Type>());
+        let armed = |key: usize| {
+            let row = row_of[key]?;
+            let due = armed.filter(|due| due.is_valid(row))?;
+            Some(due.value(row)).filter(|at_us| now_us.is_some_and(|now_us| *at_us > now_us))
+        };
+        let is_stored = |key: usize| row_of[key].is_some();
+        self.store(epoch, &worked, &merged, &states, now_us, armed, is_stored)
+    }
+
+    /// The accumulator states of the merged sessions.
+    fn accumulate(
+        &self,
+        stored: &Stored,
+        fresh: &Fresh,
+        merged: &Merged,
+    ) -> Result<RecordBatch, OperatorError> {
+        let plan = &self.how.plan;
+        let count = merged.sessions.len();
+        if count == 0 {
+            return Ok(RecordBatch::new_empty(SchemaRef::clone(&plan.state_schema)));
+        }
+        let mut accumulators = accumulators(plan)?;
+        let old = plan.split_states(stored.states.columns());
+        for ((call, accumulator), old) in plan.calls.iter().zip(&mut accumulators).zip(old) {
+            if !merged.of_stored.is_empty() {
+                accumulator.merge_batch(old, &merged.of_stored, count)?;
+            }
+            if fresh.rows.num_rows() > 0 {
+                let (arguments, filter) = call.arguments(&fresh.rows)?;
+                accumulator.update_batch(&arguments, &merged.of_row, filter.as_ref(), count)?;
+            }
+        }
+        states(plan, &mut accumulators, count)
+    }
+
+    /// Writes back the sessions that stay open, and when their keys are due next.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one epoch's work, each used once"
+    )]
+    fn store(
+        &mut self,
+        epoch: u64,
+        worked: &[(&[u8], Option<u32>)],
+        merged: &Merged,
+        states: &RecordBatch,
+        now_us: Option<i64>,
+        armed: impl Fn(usize) -> Option<i64>,
+        is_stored: impl Fn(usize) -> bool,
+    ) -> Result<(), OperatorError> {
+        let mut keys = Encoded {
+            offsets: vec![0],
+            bytes: Vec::new(),
+        };
+        let (mut due, mut diffs, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kept: Vec<u32> = Vec::with_capacity(merged.sessions.len());
+        let mut promised: Vec<(i64, &[u8])> = Vec::new();
+        let mut next = 0;
+        for (index, (key, _)) in worked.iter().enumerate() {
+            let before = kept.len();
+            let mut first_end = i64::MAX;
+            while let Some(session) = merged.sessions.get(next) {
+                if session.key as usize != index {
+                    break;
+                }
+                if now_us.is_none_or(|now_us| session.at.end > now_us) {
+                    kept.push(next as u32);
+                    first_end = first_end.min(session.at.end);
+                }
+                next += 1;
+            }
+            let length = kept.len() - before;
+            if length == 0 && !is_stored(index) {
+                continue;
+            }
+            let at_us = (length > 0 && now_us.is_some()).then(|| match armed(index) {
+                Some(at_us) if at_us <= first_end => at_us,
+                _ => {
+                    promised.push((first_end, *key));
+                    first_end
+                }
+            });
+            keys.bytes.extend_from_slice(key);
+            keys.offsets.push(keys.bytes.len());
+            due.push(at_us);
+            lengths.push(length);
+            diffs.push(i64::from(length > 0));
+        }
+        let rows = lengths.len();
+        if rows == 0 {
+            self.arrangement.advance(epoch)?;
+        } else {
+            let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
+            let bound = |of: fn(&Stretch) -> i64| -> ArrayRef {
+                let kept = kept
+                    .iter()
+                    .map(|index| of(&merged.sessions[*index as usize].at));
+                Arc::new(Int64Array::from_iter_values(kept))
+            };
+            let mut flat = vec![bound(|at| at.start), bound(|at| at.end)];
+            let kept = UInt32Array::from(kept.clone());
+            for column in states.columns() {
+                flat.push(take(column, &kept, None)?);
+            }
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(due))];
+            let fields = self.how.values.fields()[OWN_COLUMNS - 2..].iter();
+            for (field, flat) in fields.zip(flat) {
+                let DataType::List(element) = field.data_type() else {
+                    unreachable!("all but the deadline are lists");
+                };
+                let list = ListArray::try_new(Arc::clone(element), offsets.clone(), flat, None)?;
+                columns.push(Arc::new(list));
+            }
+            let order: Vec<u32> = (0..rows as u32).collect();
+            let changes = Changes {
+                keys: &keys,
+                order: &order,
+                values: &batch(&self.how.values, columns, rows)?,
+                diffs: Some(&diffs),
+            };
+            self.arrangement.insert(epoch, &changes)?;
+        }
+        let now_us = now_us.unwrap_or(i64::MIN);
+        self.deadlines.run(epoch, promised.into_iter(), now_us)
+    }
+
+    /// Emits some of the merged sessions.
+    fn emit(
+        &self,
+        worked: &[(&[u8], Option<u32>)],
+        sessions: &[Session],
+        chosen: Vec<usize>,
+        states: &RecordBatch,
+        diff: Option<i64>,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let of = |index: &usize| worked[sessions[*index].key as usize].0;
+        let keys = self.how.plan.codec.decode(chosen.iter().map(of))?;
+        let stretches: Vec<Stretch> = chosen.iter().map(|index| sessions[*index].at).collect();
+        let rows = UInt32Array::from_iter_values(chosen.iter().map(|index| *index as u32));
+        let states = take_rows(states, &rows)?;
+        self.give(keys, &stretches, &states, diff, out)
+    }
+
+    fn give(
+        &self,
+        keys: Vec<ArrayRef>,
+        stretches: &[Stretch],
+        states: &RecordBatch,
+        diff: Option<i64>,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        if stretches.is_empty() {
+            return Ok(());
+        }
+        let mut columns = self.how.answers(keys, stretches, states)?;
+        let mut schema = SchemaRef::clone(&self.how.schema);
+        if let Some(diff) = diff {
+            columns.push(Arc::new(Int64Array::from(vec![diff; stretches.len()])));
+            let mut fields = schema.fields().to_vec();
+            fields.push(Arc::new(Field::new(DIFF, DataType::Int64, false)));
+            schema = Arc::new(Schema::new(fields));
+        }
+        let rows = batch(&schema, columns, stretches.len())?;
+        for start in (0..rows.num_rows()).step_by(OUTPUT_ROWS) {
+            out(rows.slice(start, OUTPUT_ROWS.min(rows.num_rows() - start)));
+        }
+        Ok(())
+    }
+
+    /// Sessions that rows came to: what was stored of them leaves, what they are now comes.
+    fn emit_changes(
+        &self,
+        worked: &[(&[u8], Option<u32>)],
+        stored: &Stored,
+        merged: &Merged,
+        states: &RecordBatch,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let touched = |index: usize| merged.sessions[index].touched;
+        let old = (0..stored.stretches.len()).filter(|old| touched(merged.of_stored[*old]));
+        let old: Vec<usize> = old.collect();
+        let key = |old: &usize| worked[merged.sessions[merged.of_stored[*old]].key as usize].0;
+        let keys = self.how.plan.codec.decode(old.iter().map(key))?;
+        let stretches: Vec<Stretch> = old.iter().map(|old| stored.stretches[*old]).collect();
+        let rows = UInt32Array::from_iter_values(old.iter().map(|old| *old as u32));
+        let old = take_rows(&stored.states, &rows)?;
+        self.give(keys, &stretches, &old, Some(-1), out)?;
+        let new = (0..merged.sessions.len()).filter(|index| touched(*index));
+        self.emit(
+            worked,
+            &merged.sessions,
+            new.collect(),
+            states,
+            Some(1),
+            out,
+        )
+    }
+
+    /// Emits all sessions, in key order.
+    fn emit_all(&self, out: &mut dyn FnMut(RecordBatch)) -> Result<(), OperatorError> {
+        let mut scan = self.arrangement.scan(&[], None)?;
+        while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+            let stored = Stored::of(&self.how, chunk.values().columns())?;
+            let mut rows = Vec::with_capacity(stored.stretches.len());
+            for (row, ends) in stored.offsets.windows(2).enumerate() {
+                rows.resize(rows.len() + ends[1] - ends[0], row as u32);
+            }
+            let rows = UInt32Array::from(rows);
+            let keys = self.how.plan.codec.decode(chunk.keys())?;
+            let keys = keys
+                .iter()
+                .map(|key| Ok(take(key, &rows, None)?))
+                .collect::<Result<Vec<ArrayRef>, OperatorError>>()?;
+            self.give(keys, &stored.stretches, &stored.states, None, out)?;
+        }
+        Ok(())
+    }
+}
