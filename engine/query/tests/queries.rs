@@ -310,8 +310,8 @@ fn errors_say_what_and_where() {
         "[UNRESOLVED_ROUTINE] Cannot resolve routine `nosuch` on search path [`system`.`builtin`, `system`.`session`]. (line 1, column 8)",
     );
     fails(
-        "SELECT soundex(g) FROM t",
-        "[UNSUPPORTED_FEATURE] the function soundex is not supported yet (line 1, column 8)",
+        "SELECT sentences(g) FROM t",
+        "[UNSUPPORTED_FEATURE] the function sentences is not supported yet (line 1, column 8)",
     );
     fails(
         "SELECT id FROM t WHERE",

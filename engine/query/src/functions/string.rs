@@ -183,7 +183,11 @@ fn concat(args: &Args) -> Result<Typed> {
         .iter()
         .any(|v| matches!(v.data_type, DataType::List(_)))
     {
-        return Err(QueryError::unsupported("concat of arrays"));
+        let (values, _) = coerce::same_type("concat", values)?;
+        let all = super::scalar("array", values, args.conf)?;
+        let all = all.ok_or_else(|| super::unknown("array"))?;
+        return super::scalar("flatten", vec![all], args.conf)?
+            .ok_or_else(|| super::unknown("flatten"));
     }
     if !values.is_empty() && values.iter().all(|v| v.data_type == DataType::Binary) {
         return Ok(Kernel::over_arrays(
