@@ -8,119 +8,287 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use highwater::ClusterConfig;
 use highwater::prelude::*;
-use highwater::{ClusterConfig, functions as f};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const DEVICES: &str = "device STRING, signal BIGINT, time TIMESTAMP, type STRING, site STRING, seq BIGINT, battery DOUBLE";
-const BID: &str = "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, dateTime TIMESTAMP, extra STRING";
-
 struct Job {
-    /// Directory of the input, below the data directory.
-    input: &'static str,
-    query: fn(&Session, &Path) -> highwater::Result<DataFrame>,
+    /// Directories of the inputs, below the data directory: each is a stream by the last part of its name.
+    inputs: &'static [&'static str],
+    /// Files of static rows, likewise.
+    tables: &'static [&'static str],
+    query: Query,
     mode: OutputMode,
     /// The sink's format: "parquet" writes below the output directory.
     sink: &'static str,
 }
 
-fn files(
-    session: &Session,
-    format: &str,
-    schema: &str,
-    path: &Path,
-) -> highwater::Result<DataFrame> {
-    let reader = session
-        .read_stream()
-        .format(format)
-        .path(path)
-        .option("maxFilesPerTrigger", 4);
-    if schema.is_empty() {
-        reader.load()
-    } else {
-        reader.schema(schema)?.load()
+enum Query {
+    Sql(&'static str),
+    /// First rows by these columns, within the watermark or for good.
+    First(&'static str, &'static [&'static str], bool),
+}
+
+/// The columns of an input; a text file has none.
+fn schema(input: &str) -> &'static str {
+    match input {
+        "devices" => {
+            "device STRING, signal BIGINT, time TIMESTAMP, type STRING, site STRING, seq BIGINT, battery BIGINT"
+        }
+        "highcard" => "k BIGINT, v BIGINT",
+        "dups" => "id STRING, time TIMESTAMP, user BIGINT, value BIGINT, attempt BIGINT",
+        "sessions" => "user STRING, time TIMESTAMP, page STRING, ms BIGINT",
+        "impressions" => {
+            "impression_id BIGINT, impression_time TIMESTAMP, campaign STRING, user BIGINT"
+        }
+        "clicks" => "click_impression_id BIGINT, click_time TIMESTAMP, cost BIGINT",
+        "orders" => {
+            "order_id BIGINT, order_date DATE, order_customer_id BIGINT, order_status STRING"
+        }
+        "order_items" => {
+            "order_item_id BIGINT, order_item_order_id BIGINT, order_item_customer_id BIGINT, order_item_product_id BIGINT, \
+             order_item_quantity BIGINT, order_item_subtotal DECIMAL(10,2), order_item_product_price DECIMAL(10,2)"
+        }
+        "customers" => {
+            "customer_id BIGINT, customer_fname STRING, customer_lname STRING, customer_email STRING, customer_street STRING, \
+             customer_city STRING, customer_state STRING, customer_zipcode STRING"
+        }
+        "products" => {
+            "product_id BIGINT, product_category STRING, product_name STRING, product_price DECIMAL(10,2)"
+        }
+        "person" => {
+            "id BIGINT, name STRING, emailAddress STRING, creditCard STRING, city STRING, state STRING, dateTime TIMESTAMP, extra STRING"
+        }
+        "auction" => {
+            "id BIGINT, itemName STRING, description STRING, initialBid BIGINT, reserve BIGINT, dateTime TIMESTAMP, \
+             expires TIMESTAMP, seller BIGINT, category BIGINT, extra STRING"
+        }
+        "bid" => {
+            "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, dateTime TIMESTAMP, extra STRING"
+        }
+        _ => "",
     }
 }
 
+const WINDOWS: &str = "SELECT w.start AS wstart, w.end AS wend, device, avg_signal, cnt FROM (\
+     SELECT window(time, '10 minutes', '5 minutes') AS w, device, avg(signal) AS avg_signal, count(*) AS cnt \
+     FROM devices WATERMARK time DELAY OF INTERVAL 10 MINUTES GROUP BY 1, 2)";
+
 fn job(name: &str) -> Option<Job> {
-    let job = |input, query, mode, sink| {
-        Some(Job {
-            input,
-            query,
-            mode,
-            sink,
-        })
+    use OutputMode::{Append, Complete, Update};
+    use Query::{First, Sql};
+    let job = |inputs, query, mode, sink| Job {
+        inputs,
+        tables: &[],
+        query,
+        mode,
+        sink,
     };
-    match name {
+    const ADS: &[&str] = &["ads/impressions", "ads/clicks"];
+    const BID: &[&str] = &["nexmark/bid"];
+    let query = match name {
         "wordcount" => job(
-            "words",
-            |s, path| {
-                let words = files(s, "text", "", path)?.select([f::explode(f::split(
-                    col("value"),
-                    lit(" "),
-                ))
-                .alias("word")])?;
-                words.group_by(["word"])?.count()
-            },
-            OutputMode::Complete,
+            &["words"],
+            Sql(
+                "SELECT word, count(*) AS count FROM (SELECT explode(split(value, ' ')) AS word FROM words) GROUP BY word",
+            ),
+            Complete,
             "memory",
         ),
         "etl" => job(
-            "devices",
-            |s, path| {
-                files(s, "json", DEVICES, path)?
-                    .select(["device", "signal"])?
-                    .filter("signal > 15")
-            },
-            OutputMode::Append,
+            &["devices"],
+            Sql("SELECT device, signal FROM devices WHERE signal > 15"),
+            Append,
             "parquet",
         ),
         "highcard" => job(
-            "highcard",
-            |s, path| {
-                let rows = files(s, "json", "k BIGINT, v BIGINT", path)?;
-                rows.group_by(["k"])?
-                    .agg([f::count(lit(1)).alias("cnt"), f::sum("v").alias("sum")])
-            },
-            OutputMode::Update,
+            &["highcard"],
+            Sql("SELECT k, count(*) AS cnt, sum(v) AS sum FROM highcard GROUP BY k"),
+            Update,
             "noop",
         ),
+        "window_avg" => job(&["devices"], Sql(WINDOWS), Append, "parquet"),
+        "window_update" => job(&["devices"], Sql(WINDOWS), Update, "noop"),
+        "sessions" => job(
+            &["sessions"],
+            Sql("SELECT user, w.start AS sstart, w.end AS send, cnt FROM (\
+                 SELECT session_window(time, '5 minutes') AS w, user, count(*) AS cnt \
+                 FROM sessions WATERMARK time DELAY OF INTERVAL 10 MINUTES GROUP BY 1, 2)"),
+            Append,
+            "parquet",
+        ),
+        "ss_inner" => job(
+            ADS,
+            Sql(
+                "SELECT impression_id, impression_time, campaign, click_time, cost \
+                 FROM impressions WATERMARK impression_time DELAY OF INTERVAL 10 MINUTES AS i \
+                 JOIN clicks WATERMARK click_time DELAY OF INTERVAL 20 MINUTES AS k \
+                 ON click_impression_id = impression_id AND click_time >= impression_time \
+                 AND click_time <= impression_time + INTERVAL 1 HOUR",
+            ),
+            Append,
+            "parquet",
+        ),
+        "ss_left" => job(
+            ADS,
+            Sql(
+                "SELECT impression_id, impression_time, campaign, click_time, cost \
+                 FROM impressions WATERMARK impression_time DELAY OF INTERVAL 10 MINUTES AS i \
+                 LEFT JOIN clicks WATERMARK click_time DELAY OF INTERVAL 20 MINUTES AS k \
+                 ON click_impression_id = impression_id AND click_time >= impression_time \
+                 AND click_time <= impression_time + INTERVAL 1 HOUR",
+            ),
+            Append,
+            "parquet",
+        ),
+        "dedup" => job(
+            &["dups"],
+            First("dups", &["id", "time"], false),
+            Append,
+            "parquet",
+        ),
+        "dedup_within" => job(&["dups"], First("dups", &["id"], true), Append, "parquet"),
+        "static_join" => Job {
+            tables: &["retail/customers.csv"],
+            ..job(
+                &["retail/orders"],
+                Sql(
+                    "SELECT customer_state, order_status, count(*) AS orders FROM orders \
+                     JOIN customers ON order_customer_id = customer_id GROUP BY customer_state, order_status",
+                ),
+                Complete,
+                "memory",
+            )
+        },
+        "static_join3" => Job {
+            tables: &["retail/customers.csv", "retail/products.csv"],
+            ..job(
+                &["retail/order_items"],
+                Sql(
+                    "SELECT customer_id, count(*) AS items, sum(order_item_quantity) AS quantity, \
+                     sum(order_item_subtotal) AS amount FROM order_items \
+                     JOIN products ON order_item_product_id = product_id \
+                     JOIN customers ON order_item_customer_id = customer_id GROUP BY customer_id",
+                ),
+                Update,
+                "noop",
+            )
+        },
         "q0" => job(
-            "nexmark/bid",
-            |s, path| {
-                files(s, "json", BID, path)?
-                    .select(["auction", "bidder", "price", "dateTime", "extra"])
-            },
-            OutputMode::Append,
+            BID,
+            Sql("SELECT auction, bidder, price, dateTime, extra FROM bid"),
+            Append,
             "noop",
         ),
         "q1" => job(
-            "nexmark/bid",
-            |s, path| {
-                files(s, "json", BID, path)?.select_expr([
-                    "auction",
-                    "bidder",
-                    "CAST(price AS DECIMAL(15,0)) * CAST('0.908' AS DECIMAL(4,3)) AS price",
-                    "dateTime",
-                    "extra",
-                ])
-            },
-            OutputMode::Append,
+            BID,
+            Sql(
+                "SELECT auction, bidder, CAST(price AS DECIMAL(15,0)) * CAST('0.908' AS DECIMAL(4,3)) AS price, \
+                 dateTime, extra FROM bid",
+            ),
+            Append,
             "noop",
         ),
         "q2" => job(
-            "nexmark/bid",
-            |s, path| {
-                files(s, "json", BID, path)?
-                    .filter("auction % 123 = 0")?
-                    .select(["auction", "price"])
-            },
-            OutputMode::Append,
+            BID,
+            Sql("SELECT auction, price FROM bid WHERE auction % 123 = 0"),
+            Append,
             "noop",
         ),
-        _ => None,
+        "q3" => job(
+            &["nexmark/auction", "nexmark/person"],
+            Sql(
+                "SELECT name, city, state, a.id FROM auction a JOIN person p ON a.seller = p.id \
+                 WHERE a.category = 10 AND p.state IN ('OR', 'ID', 'CA')",
+            ),
+            Append,
+            "noop",
+        ),
+        "q4" => job(
+            &["nexmark/auction", "nexmark/bid"],
+            Sql("SELECT category, avg(final) AS final FROM (\
+                 SELECT a.id, category, max(price) AS final FROM auction a JOIN bid b \
+                 ON a.id = b.auction AND b.dateTime BETWEEN a.dateTime AND expires GROUP BY a.id, category) GROUP BY category"),
+            Update,
+            "noop",
+        ),
+        "q5" => job(
+            BID,
+            Sql(
+                "SELECT w.start AS wstart, w.end AS wend, -m.na AS auction, m.num AS num FROM (\
+                 SELECT w, max(struct(num, -auction AS na)) AS m FROM (\
+                 SELECT window(dateTime, '10 seconds', '2 seconds') AS w, auction, count(*) AS num \
+                 FROM bid WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1, 2) GROUP BY w)",
+            ),
+            Append,
+            "noop",
+        ),
+        "q7" => job(
+            BID,
+            Sql(
+                "SELECT w.start AS wstart, w.end AS wend, -m.na AS auction, -m.nb AS bidder, m.price AS price FROM (\
+                 SELECT window(dateTime, '10 seconds') AS w, max(struct(price, -auction AS na, -bidder AS nb)) AS m \
+                 FROM bid WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1)",
+            ),
+            Append,
+            "noop",
+        ),
+        "q8" => job(
+            &["nexmark/person", "nexmark/auction"],
+            Sql("SELECT id, name, w.start AS wstart, w.end AS wend FROM (\
+                 SELECT window(dateTime, '10 seconds') AS w, id, name, count(*) AS n \
+                 FROM person WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1, 2, 3) p JOIN (\
+                 SELECT window(dateTime, '10 seconds') AS aw, seller, count(*) AS n \
+                 FROM auction WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1, 2) a \
+                 ON p.id = a.seller AND p.w = a.aw"),
+            Append,
+            "noop",
+        ),
+        _ => return None,
+    };
+    Some(query)
+}
+
+/// The name of an input as a view.
+fn view(input: &str) -> &str {
+    let name = input.rsplit('/').next().unwrap_or(input);
+    name.strip_suffix(".csv").unwrap_or(name)
+}
+
+fn frame(session: &Session, job: &Job, data: &Path) -> highwater::Result<DataFrame> {
+    for input in job.inputs {
+        let columns = schema(view(input));
+        let reader = session
+            .read_stream()
+            .format(if columns.is_empty() { "text" } else { "json" })
+            .path(data.join(input))
+            .option("maxFilesPerTrigger", 4);
+        let frame = match columns.is_empty() {
+            true => reader.load()?,
+            false => reader.schema(columns)?.load()?,
+        };
+        frame.create_or_replace_temp_view(view(input))?;
+    }
+    for table in job.tables {
+        let reader = session.read().format("csv").option("header", true);
+        let rows = reader
+            .path(data.join(table))
+            .schema(schema(view(table)))?
+            .load()?;
+        rows.create_or_replace_temp_view(view(table))?;
+    }
+    match job.query {
+        Query::Sql(text) => session.sql(text),
+        Query::First(input, keys, within) => {
+            let rows = session.table(input)?.with_watermark("time", "10 minutes")?;
+            let rows = match within {
+                true => rows.drop_duplicates_within_watermark(keys.iter().copied())?,
+                false => rows.drop_duplicates(keys.iter().copied())?,
+            };
+            rows.select(["id", "time", "user", "value"])
+        }
     }
 }
 
@@ -155,7 +323,7 @@ fn main() -> highwater::Result<()> {
         ..ClusterConfig::default()
     })?;
     let (start, cpu) = (Instant::now(), cpu_seconds());
-    let frame = (job.query)(&session, &data.join(job.input))?;
+    let frame = frame(&session, &job, &data)?;
     let writer = frame
         .write_stream()
         .output_mode(job.mode)
@@ -179,7 +347,11 @@ fn main() -> highwater::Result<()> {
             .path(out.join("rows"))
             .save()?;
     }
-    let rows = manifest_rows(&data, job.input);
+    let rows: u64 = job
+        .inputs
+        .iter()
+        .map(|input| manifest_rows(&data, input))
+        .sum();
     println!(
         "RESULT {{\"engine\": \"highwater\", \"mode\": \"stream\", \"job\": \"{name}\", \"rows\": {rows}, \"seconds\": {seconds:.3}, \
          \"rows_per_s\": {:.0}, \"job_cpu_s\": {job_cpu:.2}, \"batches\": {}}}",

@@ -181,6 +181,7 @@ impl<'s> Watermarks<'s> {
             delays_ms: marks.iter().map(|mark| mark.delay_ms).collect(),
             marks_ms: marks.iter().map(|mark| mark.from_ms.max(0)).collect(),
             before_ms,
+            trail_ms: 0,
             waiting: BTreeMap::new(),
             now: None,
         };
@@ -197,6 +198,12 @@ impl<'s> Watermarks<'s> {
             stream: scope.concatenate(streams),
             tracker,
         }
+    }
+
+    /// The same, always so many milliseconds behind.
+    pub fn trailing(mut self, trail_ms: i64) -> Self {
+        self.tracker.trail_ms += trail_ms;
+        self
     }
 
     /// Each stream's marks as they arrive, the same on all workers, and what keeps account of them.
@@ -245,6 +252,8 @@ pub(crate) struct Tracker {
     /// Each stream's own watermark.
     marks_ms: Vec<i64>,
     before_ms: i64,
+    /// By how much its marks are behind.
+    trail_ms: i64,
     waiting: BTreeMap<u64, Vec<(u32, i64)>>,
     now: Option<i64>,
 }
@@ -266,7 +275,10 @@ impl Tracker {
         let before = self.now.unwrap_or(self.before_ms);
         let now = self.policy.combine(marks).max(before);
         self.now = Some(now);
-        Marks { before, now }
+        Marks {
+            before: before.saturating_sub(self.trail_ms),
+            now: now.saturating_sub(self.trail_ms),
+        }
     }
 }
 

@@ -111,6 +111,12 @@ pub(crate) fn marks_survive(scenario: &Value, step: usize) -> bool {
 }
 
 /// Why the rows in state may be others than the model's, if they may.
-pub(crate) fn other_state(_scenario: &Value) -> Option<&'static str> {
-    None
+pub(crate) fn other_state(scenario: &Value) -> Option<&'static str> {
+    let text = scenario.to_string();
+    let slides = text.split("window(").skip(1).any(|call| {
+        let arguments = call.split(')').next().unwrap_or_default();
+        arguments.matches(',').count() >= 2
+    });
+    (slides && scenario["mode"] == "append")
+        .then_some("what overlapping windows share is stored once, in panes")
 }

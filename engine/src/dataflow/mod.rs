@@ -247,6 +247,18 @@ impl<'s> Render<'_, 's> {
         rows
     }
 
+    /// The watermarks as they hold for the rows that come into `node`.
+    fn watermarks_below(&self, node: &Node) -> Option<Watermarks<'s>> {
+        let watermarks = self.watermarks.clone()?;
+        Some(watermarks.trailing(node.below_trail_ms()))
+    }
+
+    /// The same for an operator over `input`.
+    fn watermarks_over(&self, input: &Node) -> Option<Watermarks<'s>> {
+        let watermarks = self.watermarks.clone()?;
+        Some(watermarks.trailing(input.trail_ms()))
+    }
+
     /// The state of an operator: where it is read from and left.
     fn state(&self, name: &str) -> State {
         let read = match (&self.manifest, &self.blueprint.store) {
@@ -286,7 +298,7 @@ impl<'s> Render<'_, 's> {
         let deduplicated = dedup::deduplicate(
             self.node(input),
             deduplication.clone(),
-            self.watermarks.clone(),
+            self.watermarks_over(input),
             state,
             deadlines,
             &self.failure,
@@ -311,7 +323,7 @@ impl<'s> Render<'_, 's> {
         let sessioned = session::sessions(
             self.node(input),
             sessions.clone(),
-            self.watermarks.clone(),
+            self.watermarks_over(input),
             state,
             deadlines,
             &self.failure,
@@ -365,7 +377,7 @@ impl<'s> Render<'_, 's> {
                 let aggregated = aggregate::aggregate_with_state(
                     self.node(input),
                     aggregation.as_ref().clone(),
-                    self.watermarks.clone(),
+                    self.watermarks_below(node),
                     state,
                     failure,
                 );
@@ -375,6 +387,24 @@ impl<'s> Render<'_, 's> {
                     arrangement: aggregated.arrangement,
                 });
                 aggregated.rows
+            }
+            Node::Join { inputs, how, .. } => {
+                let rows = [self.node(&inputs[0]), self.node(&inputs[1])];
+                let joined = join::join_streams(
+                    rows,
+                    how.as_ref().clone(),
+                    self.watermarks_below(node),
+                    |name| self.state(name),
+                    self.meters.operator("symmetricHashJoin"),
+                    failure,
+                );
+                let states = joined.states.into_iter().map(|state| save::Stateful {
+                    name: state.name,
+                    snapshots: state.snapshots,
+                    arrangement: state.arrangement,
+                });
+                self.registry.borrow_mut().extend(states);
+                joined.rows
             }
             Node::Deduplicate {
                 input,
@@ -387,7 +417,7 @@ impl<'s> Render<'_, 's> {
                     ..self.state(name)
                 };
                 let snapshots = state.snapshots.clone();
-                let (input, marks) = (self.node(input), self.watermarks.clone());
+                let (input, marks) = (self.node(input), self.watermarks_below(node));
                 let limited = limit::limit(input, name, *count, marks, state, failure);
                 self.register(name.clone(), snapshots, limited.count);
                 limited.rows
@@ -401,7 +431,7 @@ impl<'s> Render<'_, 's> {
                 let regrouped = regroup::regroup(
                     self.node(input),
                     regroup.as_ref().clone(),
-                    self.watermarks.clone(),
+                    self.watermarks_below(node),
                     state,
                     failure,
                 );

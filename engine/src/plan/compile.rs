@@ -88,6 +88,9 @@ pub(crate) fn compile(
         watermarks: Vec::new(),
         ordered: wants_order(&optimized)? || firsts::limits(&optimized),
         aggregations: 0,
+        joins: 0,
+        evicts: false,
+        bounded: mode != OutputMode::Complete,
         deduplications: 0,
         limits: 0,
         sessions: 0,
@@ -114,7 +117,8 @@ pub(crate) fn compile(
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let stateful = compiler.aggregations + compiler.deduplications + compiler.sessions > 0;
+    let counted = compiler.aggregations + compiler.deduplications + compiler.sessions;
+    let stateful = counted > 0 || compiler.evicts;
     Ok(Compiled {
         root,
         waits_for_watermark: stateful
@@ -236,6 +240,11 @@ pub(super) struct Compiler<'a> {
     watermarks: Vec<WatermarkUse>,
     pub(super) ordered: bool,
     aggregations: usize,
+    pub(super) joins: usize,
+    /// True if some join forgets rows by the watermark.
+    pub(super) evicts: bool,
+    /// False if no row is late and none is forgotten.
+    pub(super) bounded: bool,
     pub(super) deduplications: usize,
     pub(super) limits: usize,
     pub(super) sessions: usize,

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType, NullEquality};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use highwater_operators::join::{JoinKey, Keep, Lookup, Table};
-use highwater_query::can_fail;
+use highwater_query::{all_of, can_fail, conjuncts, equality};
 
 use super::Node;
 use super::compile::{Compiler, arrow_schema, is_streaming, physical};
@@ -32,10 +31,9 @@ impl Condition {
         let on = join.on.iter();
         let mut keys: Vec<_> = on.map(|(l, r)| (l.clone(), r.clone(), null_safe)).collect();
         let mut rest = Vec::new();
-        let filter = join.filter.clone().map(split_conjunction_owned);
-        for part in filter.unwrap_or_default() {
-            match equality(&part, left, right) {
-                Some(key) => keys.push(key),
+        for part in join.filter.iter().flat_map(conjuncts) {
+            match key(&part, left, right) {
+                Some(found) => keys.push(found),
                 None => rest.push(part),
             }
         }
@@ -72,28 +70,13 @@ impl Condition {
 }
 
 /// The sides of an equality that a key can stand for: one over each side, and none that can fail.
-fn equality(part: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Expr, Expr, bool)> {
-    let Expr::BinaryExpr(BinaryExpr {
-        left: a,
-        op,
-        right: b,
-    }) = part
-    else {
-        return None;
-    };
-    let null_safe = match op {
-        Operator::Eq => false,
-        Operator::IsNotDistinctFrom => true,
-        _ => return None,
-    };
-    if can_fail(part) {
-        return None;
-    }
+fn key(part: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Expr, Expr, bool)> {
+    let (a, b, null_safe) = equality(part).filter(|_| !can_fail(part))?;
     if is_over(a, left) && is_over(b, right) {
-        return Some((a.as_ref().clone(), b.as_ref().clone(), null_safe));
+        return Some((a.clone(), b.clone(), null_safe));
     }
     if is_over(b, left) && is_over(a, right) {
-        return Some((b.as_ref().clone(), a.as_ref().clone(), null_safe));
+        return Some((b.clone(), a.clone(), null_safe));
     }
     None
 }
@@ -109,7 +92,7 @@ impl Compiler<'_> {
         match (is_streaming(&join.left), is_streaming(&join.right)) {
             (true, false) => self.lookup(join, true, want),
             (false, true) => self.lookup(join, false, want),
-            _ => Err(Error::not_yet("a join of two streams")),
+            _ => self.streams(join, want),
         }
     }
 
@@ -134,7 +117,7 @@ impl Compiler<'_> {
         let keys = condition.physical_keys(join)?;
         let rows = self.statics.rows(table)?;
         let table = Table::new(rows, &keys, stream_left).map_err(Error::run)?;
-        let rest = conjunction(condition.rest.clone());
+        let rest = all_of(condition.rest.clone());
         let rest = rest.map(|rest| physical(&[rest], &condition.both));
         let words = condition.words();
         let both: SchemaRef = arrow_schema(&condition.both);

@@ -9,6 +9,7 @@ mod observe;
 mod pushdown;
 mod regroup;
 mod session;
+mod streams;
 mod subquery;
 mod want;
 mod weighed;
@@ -25,7 +26,7 @@ use datafusion::physical_expr::expressions::Column;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::dedup::{Deduplication, Forget};
-use highwater_operators::join::{Keep, Lookup};
+use highwater_operators::join::{Keep, Lookup, StreamJoin};
 use highwater_operators::order::Order;
 use highwater_operators::regroup::Regroup;
 use highwater_operators::session::Sessions;
@@ -62,6 +63,19 @@ pub(crate) struct WatermarkUse {
     pub(crate) at: Arc<dyn PhysicalExpr>,
     /// How late rows may be.
     pub(crate) delay_ms: i64,
+}
+
+/// What is told of a join of streams.
+#[derive(Clone)]
+pub(crate) struct JoinWords {
+    /// The model's name of its kind.
+    pub(crate) kind: &'static str,
+    /// What must be equal.
+    pub(crate) keys: Vec<String>,
+    /// For each side, until when its rows can find partners, if it is known.
+    pub(crate) bounds: [Option<String>; 2],
+    /// By how many milliseconds event times above it trail behind the watermark, if they follow it.
+    pub(crate) delay_ms: Option<i64>,
 }
 
 /// One node of an incremental plan.
@@ -143,6 +157,15 @@ pub(crate) enum Node {
         /// The keys, in words.
         keys: Vec<String>,
     },
+    /// The rows of two streams, joined.
+    Join {
+        /// The left rows and the right ones.
+        inputs: Box<[Node; 2]>,
+        /// How they are joined.
+        how: Box<StreamJoin>,
+        /// The same in words.
+        words: Box<JoinWords>,
+    },
     /// Rows whose event times move watermark number `watermark`.
     Watermark {
         /// The rows.
@@ -166,11 +189,10 @@ impl fmt::Display for Node {
 }
 
 impl Node {
-    /// Visits this node and those below, from the top.
-    pub(crate) fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
-        visit(self);
+    /// The nodes right below.
+    pub(crate) fn inputs(&self) -> Vec<&Node> {
         match self {
-            Node::Source { .. } => {}
+            Node::Source { .. } => Vec::new(),
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
@@ -180,9 +202,18 @@ impl Node {
             | Node::Regroup { input, .. }
             | Node::Order { input, .. }
             | Node::Lookup { input, .. }
-            | Node::Aggregate { input, .. } => input.for_each(visit),
-            Node::Union { inputs, .. } => inputs.iter().for_each(|input| input.for_each(visit)),
+            | Node::Aggregate { input, .. } => vec![input],
+            Node::Union { inputs, .. } => inputs.iter().collect(),
+            Node::Join { inputs, .. } => inputs.iter().collect(),
         }
+    }
+
+    /// Visits this node and those below, from the top.
+    pub(crate) fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
+        visit(self);
+        self.inputs()
+            .into_iter()
+            .for_each(|input| input.for_each(visit));
     }
 
     /// Every operator with state below and here: its name, and in words what its state holds.
@@ -207,6 +238,10 @@ impl Node {
             Node::Regroup { regroup, .. } => regroup.edge(),
             Node::Order { input, .. } => Edge::plain(input.edge().rows),
             Node::Observe { observed, .. } => observed.edge.clone(),
+            Node::Join { inputs, how, .. } => Edge {
+                signed: how.is_signed([inputs[0].edge().signed, inputs[1].edge().signed]),
+                ..Edge::plain(Arc::clone(&how.schema))
+            },
             Node::Lookup { input, how, .. } => Edge {
                 rows: Arc::clone(&how.schema),
                 ..input.edge()
@@ -272,6 +307,22 @@ impl Node {
                 input.collect_operators(found);
             }
             Node::Union { inputs, .. } => inputs.iter().for_each(|i| i.collect_operators(found)),
+            Node::Join { inputs, how, words } => {
+                for (index, name) in how.states().into_iter().enumerate() {
+                    // Rows that wait are those of a side.
+                    let side = if index < 2 {
+                        index
+                    } else {
+                        usize::from(name.contains("-right"))
+                    };
+                    found.push(OperatorShape {
+                        state: streams::state_words(how, words, &inputs[side].edge()),
+                        computed: Some(words::joined(&inputs[side], how, side)),
+                        name,
+                    });
+                }
+                inputs.iter().for_each(|i| i.collect_operators(found));
+            }
             Node::Sessions { input, sessions } => {
                 let named = |fields: &[FieldRef]| -> String {
                     let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
@@ -327,9 +378,13 @@ impl Node {
             Node::Aggregate { input, aggregation } => {
                 let fields = aggregation.schema.fields();
                 let (keys, values) = fields.split_at(aggregation.keys.len());
+                let panes = match aggregation.stores_panes() {
+                    true => " in panes",
+                    false => "",
+                };
                 found.push(OperatorShape {
                     name: aggregation.name.clone(),
-                    state: format!("[{}] by [{}]", named(values), named(keys)),
+                    state: format!("[{}] by [{}]{panes}", named(values), named(keys)),
                     computed: Some(words::computed(input, aggregation)),
                 });
                 input.collect_operators(found);
@@ -389,6 +444,36 @@ impl Node {
                     aggregation.emit
                 )?;
                 input.write(f, depth + 1)
+            }
+            Node::Join { inputs, how, words } => {
+                let condition = match &how.condition {
+                    Some(condition) => format!(" where {condition}"),
+                    None => String::new(),
+                };
+                let keys = match words.keys.is_empty() {
+                    true => " without a key, on one worker".to_string(),
+                    false => format!(" by [{}]", words.keys.join(", ")),
+                };
+                let times = how.times.iter().zip(&words.bounds);
+                let mut sides = ["left", "right"]
+                    .into_iter()
+                    .zip(times)
+                    .map(|(side, bound)| match bound {
+                        (times, Some(bound)) if times.last_match.is_some() => {
+                            format!("{side} rows until the watermark reaches {bound}")
+                        }
+                        _ => format!("{side} rows for ever"),
+                    });
+                let state: Vec<String> = sides.by_ref().collect();
+                writeln!(
+                    f,
+                    "{pad}Join {} of streams{keys}{condition}; state: {}",
+                    words.kind,
+                    state.join(", ")
+                )?;
+                inputs
+                    .iter()
+                    .try_for_each(|input| input.write(f, depth + 1))
             }
             Node::Sessions { input, sessions } => {
                 let keys: Vec<String> = sessions.keys.iter().map(key_name).collect();

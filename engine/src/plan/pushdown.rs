@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, Result};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan};
-use highwater_query::{TimeWindow, Watermark, can_fail, node_of, session_key};
+use highwater_query::{TimeWindow, Watermark, all_of, can_fail, conjuncts, node_of, session_key};
 
 use super::compile::is_streaming;
 use super::event_time::has_watermark;
@@ -127,8 +127,8 @@ fn below_join(join: &Join, conditions: Vec<Expr>) -> Result<LogicalPlan> {
         stay
     };
     let mut above = part(conditions, from_above);
-    let own = join.filter.clone().map(split_conjunction_owned);
-    let mut pairs = part(own.unwrap_or_default(), from_pairs);
+    let own = join.filter.iter().flat_map(conjuncts).collect();
+    let mut pairs = part(own, from_pairs);
     if kind == Inner && !join.null_aware {
         let fails = above.iter().position(can_fail).unwrap_or(above.len());
         let rest = above.split_off(fails);
@@ -139,7 +139,7 @@ fn below_join(join: &Join, conditions: Vec<Expr>) -> Result<LogicalPlan> {
         Arc::new(push(join.left.as_ref().clone(), left)?),
         Arc::new(push(join.right.as_ref().clone(), right)?),
         join.on.clone(),
-        conjunction(pairs),
+        all_of(pairs),
         kind,
         join.join_constraint,
         join.null_equality,

@@ -11,6 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, UnKnownColumn};
 use highwater_operators::aggregate::{AggregateCall, Aggregation};
 use highwater_operators::dedup::Deduplication;
+use highwater_operators::join::{JoinKey, StreamJoin};
 use highwater_operators::regroup::Regroup;
 use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
@@ -32,6 +33,18 @@ pub(super) fn computed(input: &Node, aggregation: &Aggregation) -> Computed {
         version: VERSION,
         keys: keys.map(|key| words(key, &columns)).collect(),
         values: calls.map(|call| call_words(call, &columns)).collect(),
+    }
+}
+
+/// What the keys and columns of one side of a join, over `input`, are computed from.
+pub(super) fn joined(input: &Node, how: &StreamJoin, side: usize) -> Computed {
+    let columns = columns(input);
+    let keys = how.keys.iter();
+    let key = |key: &JoinKey| words(if side == 0 { &key.left } else { &key.right }, &columns);
+    Computed {
+        version: VERSION,
+        keys: keys.map(key).collect(),
+        values: columns.clone(),
     }
 }
 
@@ -109,6 +122,11 @@ fn columns(node: &Node) -> Vec<String> {
                 true => [stream.as_slice(), &names[names.len() - table..]].concat(),
                 false => [&names[..table], &stream].concat(),
             }
+        }
+        Node::Join { inputs, how, .. } => {
+            let mut both: Vec<String> = inputs.iter().flat_map(columns).collect();
+            both.truncate(how.schema.fields().len());
+            both
         }
         Node::Deduplicate { input, .. } | Node::Limit { input, .. } => columns(input),
         Node::Aggregate { input, aggregation } => {

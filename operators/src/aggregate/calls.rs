@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     /// True if the first key is event time.
     pub(crate) event_time: bool,
     pub(crate) panes: Option<Panes>,
+    /// True if the state has a row for each pane instead of each window.
+    pub(crate) stores_panes: bool,
     /// The call that says how many rows a group has.
     pub(crate) gone: Option<usize>,
     /// The keys that say who owns a group.
@@ -60,6 +62,7 @@ pub(crate) struct Call {
 
 impl Plan {
     pub(crate) fn new(input: &Edge, aggregation: Aggregation) -> Result<Self, OperatorError> {
+        let stores_panes = aggregation.stores_panes();
         let Aggregation {
             name,
             keys,
@@ -128,6 +131,7 @@ impl Plan {
             // All panes of a window go to one worker, which takes them together.
             routed: usize::from(panes.is_some())..key_count,
             panes,
+            stores_panes,
             gone,
         })
     }

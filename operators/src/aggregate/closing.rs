@@ -32,8 +32,19 @@ pub struct Panes {
 }
 
 impl Panes {
+    /// The end of the first pane that has a window which a watermark at `now_us` leaves open.
+    pub(crate) fn first_open(self, now_us: i64) -> i64 {
+        let earliest = now_us.saturating_sub(self.width_us).saturating_add(1);
+        let into = earliest
+            .saturating_sub(self.start_us)
+            .rem_euclid(self.slide_us);
+        let wait = if into == 0 { 0 } else { self.slide_us - into };
+        let start = earliest.saturating_add(wait);
+        start.saturating_add(self.pane_us)
+    }
+
     /// The ends of the windows that have a pane with this end, ascending.
-    fn windows(self, pane_end: i64) -> impl Iterator<Item = i64> {
+    pub(crate) fn windows(self, pane_end: i64) -> impl Iterator<Item = i64> {
         let start = pane_end.saturating_sub(self.pane_us);
         let into = start
             .saturating_sub(self.start_us)
@@ -57,8 +68,8 @@ pub(crate) struct Settled {
     pub(crate) late: u64,
 }
 
-/// The rows with these `keys`, panes exploded to windows and late ones left out; `None` if that changes nothing.
-/// `before_us` is the watermark that judges, if any does.
+/// The rows with these `keys`, late ones left out and, unless panes are what is stored, panes exploded to windows; `None`
+/// if that changes nothing. `before_us` is the watermark that judges, if any does.
 pub(crate) fn settle(
     plan: &Plan,
     keys: &[ArrayRef],
@@ -74,7 +85,10 @@ pub(crate) fn settle(
         let valid = (0..times.len()).filter(|row| times.is_valid(*row));
         valid.map(|row| times.value(row)).any(is_late)
     };
-    if plan.panes.is_none() && !any_late() {
+    let as_panes = plan.stores_panes;
+    let explode = plan.panes.filter(|_| !as_panes);
+    // A pane with a late window ends before that window does.
+    if explode.is_none() && !any_late() {
         return Ok(None);
     }
     let (mut rows, mut ends) = (Vec::new(), Vec::new());
@@ -92,26 +106,68 @@ pub(crate) fn settle(
         match (plan.panes, times.is_valid(row)) {
             (_, false) => put(None),
             (None, true) => put(Some(times.value(row))),
+            (Some(panes), true) if as_panes => {
+                let pane = times.value(row);
+                let (late, open): (Vec<i64>, Vec<i64>) =
+                    panes.windows(pane).partition(|end| is_late(*end));
+                if !open.is_empty() {
+                    rows.push(row as u32);
+                    ends.push(Some(pane));
+                }
+                late_rows.extend(late.iter().map(|_| row as u32));
+                late_ends.extend(late.into_iter().map(Some));
+            }
             (Some(panes), true) => panes
                 .windows(times.value(row))
                 .for_each(|end| put(Some(end))),
         }
     }
-    let with_keys = |rows: Vec<u32>, ends: Vec<Option<i64>>| {
-        let rows = UInt32Array::from(rows);
-        let ends = PrimitiveArray::<Micros>::from(ends).with_data_type(times.data_type().clone());
-        let mut columns: Vec<ArrayRef> = vec![std::sync::Arc::new(ends)];
-        for key in &keys[1..] {
-            columns.push(take(key, &rows, None)?);
-        }
-        Ok::<_, OperatorError>((rows, columns))
-    };
-    let (_, late) = with_keys(late_rows, late_ends)?;
-    let (rows, keys) = with_keys(rows, ends)?;
+    let (_, late) = rekeyed(keys, late_rows, late_ends)?;
+    let (rows, keys) = rekeyed(keys, rows, ends)?;
     Ok(Some(Settled {
         rows,
         keys,
         late: distinct(plan, &late)?,
+    }))
+}
+
+/// Rows with other first keys.
+fn rekeyed(
+    keys: &[ArrayRef],
+    rows: Vec<u32>,
+    ends: Vec<Option<i64>>,
+) -> Result<(UInt32Array, Vec<ArrayRef>), OperatorError> {
+    let rows = UInt32Array::from(rows);
+    let ends = PrimitiveArray::<Micros>::from(ends).with_data_type(keys[0].data_type().clone());
+    let mut columns: Vec<ArrayRef> = vec![std::sync::Arc::new(ends)];
+    for key in &keys[1..] {
+        columns.push(take(key, &rows, None)?);
+    }
+    Ok((rows, columns))
+}
+
+/// The rows of panes with these `keys` under the windows that are `wanted`; `None` if there are none.
+pub(crate) fn windows_of(
+    panes: Panes,
+    keys: &[ArrayRef],
+    wanted: impl Fn(&i64) -> bool,
+) -> Result<Option<Settled>, OperatorError> {
+    let times = micros(&keys[0])?;
+    let (mut rows, mut ends) = (Vec::new(), Vec::new());
+    for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
+        for end in panes.windows(times.value(row)).filter(&wanted) {
+            rows.push(row as u32);
+            ends.push(Some(end));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let (rows, keys) = rekeyed(keys, rows, ends)?;
+    Ok(Some(Settled {
+        rows,
+        keys,
+        late: 0,
     }))
 }
 
@@ -190,6 +246,27 @@ mod tests {
         check(10, 4, 0, 2, &[2, 6, 10]);
         check(10, 4, 0, 4, &[6, 10]);
         check(10, 4, 0, 6, &[6, 10, 14]);
+    }
+
+    #[test]
+    fn a_pane_is_kept_while_a_window_of_it_is_open() {
+        for (width_us, slide_us, start_us, pane_us) in
+            [(10, 5, 0, 5), (10, 4, 0, 2), (6, 2, 1, 2), (10, 4, -3, 2)]
+        {
+            let panes = Panes {
+                width_us,
+                slide_us,
+                start_us,
+                pane_us,
+            };
+            for now in -30..30 {
+                let first = panes.first_open(now);
+                for pane in (-20..20).map(|n| start_us + n * pane_us) {
+                    let open = panes.windows(pane).any(|end| end > now);
+                    assert_eq!(pane >= first, open, "{panes:?}, pane {pane} at {now}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -90,6 +90,13 @@ pub struct Aggregation {
     pub gone: Option<usize>,
 }
 
+impl Aggregation {
+    /// True if the state has a row for each pane, of which windows are made when they close; else one for each window.
+    pub fn stores_panes(&self) -> bool {
+        self.panes.is_some() && self.emit == Emit::Closed && self.event_time
+    }
+}
+
 /// Reads the snapshots to start from; the state has these value columns.
 pub type ReadState = Rc<dyn Fn(&SchemaRef) -> Result<Vec<Snapshot>, OperatorError>>;
 

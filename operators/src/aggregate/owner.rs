@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 
 use super::calls::{Call, Plan, conform};
 use super::groups::{Groups, Spare, accumulators, evaluate, states};
-use super::{Emit, State, closing, partial, signed};
+use super::{Emit, Panes, State, closing, partial, signed};
 use crate::arrangement::{Arrangement, Changes, Found, Ownership, Shared, Snapshots};
 use crate::epoch::Kernel;
 use crate::exchange::{evaluate_keys, take_rows};
@@ -163,10 +163,19 @@ impl Kernel for Owner {
             self.emit_below(None, out)?;
         }
         if closes {
-            let bound = closing::bound(&plan, marks.now.saturating_mul(1_000))?;
+            let now_us = marks.now.saturating_mul(1_000);
+            let panes = plan.panes.filter(|_| plan.stores_panes);
+            let last_us = panes.map_or(now_us, |panes| panes.first_open(now_us) - 1);
+            let bound = closing::bound(&plan, last_us)?;
             let (removed, remove_us) = meter.timed(|| {
-                let removed = match plan.emit {
-                    Emit::Closed => self.emit_below(Some(&bound), out)?,
+                let removed = match (plan.emit, panes) {
+                    (Emit::Closed, None) => self.emit_below(Some(&bound), out)?,
+                    (Emit::Closed, Some(panes)) if before_us < Some(now_us) => {
+                        let after_us = before_us.unwrap_or(0);
+                        self.emit_windows(panes, after_us, now_us, out)?;
+                        self.count_below(&bound)?
+                    }
+                    (Emit::Closed, Some(_)) => 0,
                     _ => self.count_below(&bound)?,
                 };
                 self.arrangement.forget_below(&bound);
@@ -394,6 +403,41 @@ impl Owner {
             .map(|column| Ok(take(column, &order, None)?))
             .collect::<Result<Vec<ArrayRef>, OperatorError>>()?;
         self.emit(columns, order.len(), out)
+    }
+
+    /// Emits the windows that end after `after_us` and not after `now_us`, put together of their panes.
+    fn emit_windows(
+        &mut self,
+        panes: Panes,
+        after_us: i64,
+        now_us: i64,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
+        let plan = Rc::clone(&self.plan);
+        let bound = closing::bound(&plan, now_us)?;
+        let mut scan = self.arrangement.scan(&[], Some(&bound))?;
+        let mut groups = Groups::new(&plan)?;
+        while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+            let keys = plan.codec.decode(chunk.keys())?;
+            let closed = |end: &i64| *end > after_us && *end <= now_us;
+            let Some(windows) = closing::windows_of(panes, &keys, closed)? else {
+                continue;
+            };
+            let states = take_rows(chunk.values(), &windows.rows)?;
+            groups.intern(&windows.keys, windows.rows.len())?;
+            groups.merge_interned(&plan, states.columns())?;
+        }
+        let count = groups.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let mut columns = groups.take_keys()?;
+        let states = groups.take_states(&plan)?;
+        let order = UInt32Array::from(plan.codec.encode(&columns, count)?.sorted());
+        columns.extend(evaluate(&plan, &states)?);
+        let columns = columns.iter().map(|column| Ok(take(column, &order, None)?));
+        let columns = columns.collect::<Result<Vec<ArrayRef>, OperatorError>>()?;
+        self.emit(columns, count, out)
     }
 
     /// How many groups there are below `bound`.

@@ -37,7 +37,11 @@ struct Work {
     large: bool,
     picks: Picks,
     output: Output,
+    /// Of the block that each side stands in, which rows have not expired.
+    wanted: [Wanted; 2],
 }
+
+type Wanted = Option<(Arc<Block>, Option<Rc<Vec<bool>>>)>;
 
 impl Merger<Run> for RunMerger {
     fn new(older: &Run, newer: &Run, since: AntichainRef<'_, u64>) -> Self {
@@ -132,6 +136,7 @@ impl Work {
             bytes,
             large,
             picks: Picks::default(),
+            wanted: [None, None],
             shape,
         })
     }
@@ -150,6 +155,7 @@ impl Work {
                 self.newer.block == sides.newer.parts.len(),
             );
             if over == (true, true) {
+                self.wanted = [None, None];
                 return Ok(true);
             }
             let consumed = match self.share_stored(&sides)? {
@@ -161,6 +167,7 @@ impl Work {
         let done = self.older.block == sides.older.parts.len()
             && self.newer.block == sides.newer.parts.len();
         self.held = [sides.older.into_current(), sides.newer.into_current()];
+        self.wanted = [None, None];
         Ok(done)
     }
 
@@ -248,7 +255,16 @@ impl Work {
         };
         let start = place.row;
         step(place, block, end);
-        if self.bottom && self.shape.kind == Kind::Latest && block.diffs.is_some() {
+        if self.shape.expires.is_some()
+            && let Some(wanted) = self.wanted(side, block)
+        {
+            let mut row = start;
+            while row < end {
+                let stretch = wanted[row..end].iter().take_while(|w| **w).count();
+                self.pick(block, row, row + stretch)?;
+                row += stretch + 1;
+            }
+        } else if self.bottom && self.shape.kind == Kind::Latest && block.diffs.is_some() {
             for row in start..end {
                 if block.diff(row) != 0 {
                     self.pick(block, row, row + 1)?;
@@ -266,6 +282,17 @@ impl Work {
             self.pick(block, start, end)?;
         }
         Ok(end - start)
+    }
+
+    /// Which rows of the block that a side stands in have not expired; `None` if none have. The same all through a
+    /// block, so that it is found out once.
+    fn wanted(&mut self, side: Side, block: &Arc<Block>) -> Option<Rc<Vec<bool>>> {
+        let known = &mut self.wanted[side as usize];
+        if !known.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, block)) {
+            let wanted = self.shape.wanted(block).map(Rc::new);
+            *known = Some((Arc::clone(block), wanted));
+        }
+        known.as_ref().and_then(|(_, wanted)| wanted.clone())
     }
 
     /// True if taking over a whole block of this size as it is leaves no small blocks behind.
@@ -313,7 +340,9 @@ impl Work {
             Kind::Latest => diff != 0 || !self.bottom,
             Kind::Multiset => diff != 0,
         };
-        if keep {
+        let expires = self.shape.expires.is_some();
+        let gone = expires && self.wanted(Side::Newer, b).is_some_and(|wanted| !wanted[j]);
+        if keep && !gone {
             self.picks.add_row(b, j, diff);
             self.flush_full()?;
         }

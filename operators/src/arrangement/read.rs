@@ -3,8 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::interleave;
+use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
@@ -36,6 +37,47 @@ impl Found {
         self.places
             .iter()
             .map(|(block, row)| self.blocks[*block].key(*row))
+    }
+
+    /// The diff of row `row` of those found.
+    pub fn diff(&self, row: usize) -> i64 {
+        let (block, place) = self.places[row];
+        self.blocks[block].diff(place)
+    }
+
+    /// The stored key of row `row` of those found.
+    pub fn stored_key(&self, row: usize) -> &[u8] {
+        let (block, place) = self.places[row];
+        self.blocks[block].key(place)
+    }
+
+    /// Of row `row` of those found, the value in an Int64 column without nulls.
+    pub fn number(&self, column: usize, row: usize) -> i64 {
+        let (block, place) = self.places[row];
+        let column = self.blocks[block].values.column(column);
+        column.as_primitive::<Int64Type>().value(place)
+    }
+
+    /// The first `columns` value columns of some of the rows found, in the order given; there is at least one.
+    pub fn pick(&self, columns: usize, rows: &[u32]) -> Result<Vec<ArrayRef>, ArrowError> {
+        // Of many blocks a few are meant; the others would cost as much as those.
+        let mut sources: Vec<&Block> = Vec::new();
+        let mut number = vec![usize::MAX; self.blocks.len()];
+        let mut places = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (block, place) = self.places[*row as usize];
+            if number[block] == usize::MAX {
+                number[block] = sources.len();
+                sources.push(&self.blocks[block]);
+            }
+            places.push((number[block], place));
+        }
+        let column = |column: usize| {
+            let sources = sources.iter().map(|block| block.values.column(column));
+            let sources: Vec<_> = sources.map(|array| array.as_ref()).collect();
+            interleave(&sources, &places)
+        };
+        (0..columns).map(column).collect()
     }
 
     /// Value column `index` of the rows found, in their order; `None` if nothing was found.

@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use differential_dataflow::trace::{Batch as TraceBatch, BatchReader, Description};
@@ -43,6 +43,10 @@ pub struct Shape {
     pub(crate) live: Cell<Option<u64>>,
     /// The memory its runs share with others; without one, all stays in memory.
     pub(crate) budget: Option<Arc<Budget>>,
+    /// The value column that says from which moment on a row is not wanted any more (Int64).
+    pub(crate) expires: Option<usize>,
+    /// The moment that has come: merges leave out what is not wanted from then on.
+    pub(crate) expired: Cell<i64>,
     /// What went wrong where nobody could be told: a merge that could not read or write. What the arrangement holds
     /// since then is wrong.
     broken: RefCell<Option<String>>,
@@ -58,8 +62,31 @@ impl Shape {
             floor: RefCell::default(),
             live: Cell::new(None),
             budget: None,
+            expires: None,
+            expired: Cell::new(i64::MIN),
             broken: RefCell::default(),
         }
+    }
+
+    /// The same whose rows are let go by time: value column `column`, not null, says from which moment on. Readers may
+    /// find such rows until a merge comes to them.
+    pub fn expiring(mut self, column: usize) -> Self {
+        self.expires = Some(column);
+        self
+    }
+
+    /// Says which moment has come.
+    pub fn expire(&self, now: i64) {
+        self.expired.set(self.expired.get().max(now));
+    }
+
+    /// Of rows of `block`, which are wanted; `None` if all are.
+    pub(crate) fn wanted(&self, block: &Block) -> Option<Vec<bool>> {
+        let column = block.values.column(self.expires?);
+        let now = self.expired.get();
+        let moments = column.as_primitive::<Int64Type>().values();
+        let gone = moments.iter().any(|moment| *moment <= now);
+        gone.then(|| moments.iter().map(|moment| *moment > now).collect())
     }
 
     /// The same within a budget: what is too much for it goes to files.

@@ -7,6 +7,7 @@ mod calls;
 mod cluster;
 mod data;
 mod firsts;
+mod joins;
 mod movement;
 mod reference;
 mod restore;

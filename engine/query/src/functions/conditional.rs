@@ -35,6 +35,48 @@ pub(crate) fn fallible(expr: &DfExpr) -> bool {
     .unwrap_or(true)
 }
 
+/// The parts of a conjunction, in order: it is true where each of them is.
+pub fn conjuncts(expr: &DfExpr) -> Vec<DfExpr> {
+    match expr {
+        DfExpr::BinaryExpr(BinaryExpr { left, op, right }) if *op == Operator::And => {
+            let mut parts = conjuncts(left);
+            parts.extend(conjuncts(right));
+            parts
+        }
+        DfExpr::Case(case) => match ordered_and(case) {
+            Some((left, right)) => {
+                let mut parts = conjuncts(left);
+                parts.extend(conjuncts(right));
+                parts
+            }
+            None => vec![expr.clone()],
+        },
+        DfExpr::Not(inner) => match inner.as_ref() {
+            DfExpr::Not(inner) => conjuncts(inner),
+            _ => vec![expr.clone()],
+        },
+        other => vec![other.clone()],
+    }
+}
+
+/// The sides of an AND as [`and`] makes it where the right one can fail.
+fn ordered_and(case: &Case) -> Option<(&DfExpr, &DfExpr)> {
+    let [(when_false, is_false), (when_true, right)] = case.when_then_expr.as_slice() else {
+        return None;
+    };
+    let is = |expr: &DfExpr, value: bool| *expr == constant(Some(value));
+    let shape = is(when_false, false) && is(is_false, false) && is(when_true, true);
+    let otherwise = operator(right.as_ref().clone(), Operator::And, constant(None));
+    (shape && case.else_expr.as_deref() == Some(&otherwise))
+        .then_some((case.expr.as_deref()?, right.as_ref()))
+}
+
+/// The conjunction of `parts`, in order: none is asked of rows that one before it leaves out.
+pub fn all_of(parts: Vec<DfExpr>) -> Option<DfExpr> {
+    let typed = parts.into_iter().map(boolean);
+    typed.reduce(and).map(|all| all.expr)
+}
+
 fn boolean(expr: DfExpr) -> Typed {
     Typed::new(expr, DataType::Boolean)
 }

@@ -18,6 +18,7 @@ pub(crate) mod interval;
 pub(crate) mod kernel;
 mod known;
 pub(crate) mod lambda;
+mod linear;
 mod map;
 mod math;
 pub(crate) mod nested;
@@ -31,7 +32,8 @@ pub(crate) mod window;
 
 pub use aggregate::weighed_sum;
 pub use builders::*;
-pub use conditional::can_fail;
+pub use conditional::{all_of, can_fail, conjuncts};
+pub use linear::{Apart, apart, equality};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,191 @@
+//! Comparisons of moments: how far apart two columns may be where one holds.
+
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::expr::{Case, ScalarFunction};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+
+use super::kernel::Kernel;
+
+/// `later - earlier` is at most so many microseconds, where a comparison holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apart {
+    /// A column of moments.
+    pub later: Column,
+    /// Another one.
+    pub earlier: Column,
+    /// How far `later` may be behind `earlier`; negative if it must be before it.
+    pub at_most_us: i64,
+    /// False if it must be less.
+    pub closed: bool,
+}
+
+/// A sum of columns of moments, each once or taken away once, and a span.
+#[derive(Default)]
+struct Sum {
+    plus: Vec<Column>,
+    minus: Vec<Column>,
+    /// The least and the most that the span can be: a day is not always as long.
+    span_us: (i64, i64),
+}
+
+const DAY_US: i64 = 86_400_000_000;
+/// By how much a day of the calendar can differ from another, at most.
+const SLACK_US: i64 = 3 * 3_600_000_000;
+
+/// What a comparison says of two columns of moments.
+pub fn apart(comparison: &Expr) -> Option<Apart> {
+    let (left, op, right) = match comparison {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => (left, *op, right),
+        // A comparison with what can fail is asked only where the other side is not null.
+        Expr::Case(case) => return apart(guarded(case)?),
+        Expr::Alias(alias) => return apart(&alias.expr),
+        Expr::Not(inner) => match inner.as_ref() {
+            Expr::Case(case) => {
+                return apart(&Expr::Not(Box::new(guarded(case)?.clone())));
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => (left, op.negate()?, right),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let (left, right) = (sum(left)?, sum(right)?);
+    // Said as: more is at least (or above) less.
+    let (less, more, closed) = match op {
+        Operator::Lt => (left, right, false),
+        Operator::LtEq => (left, right, true),
+        Operator::Gt => (right, left, false),
+        Operator::GtEq => (right, left, true),
+        _ => return None,
+    };
+    // less - more <= 0, so that what stands on its plus side is at most what stands on its minus side, and a span.
+    let plus: Vec<Column> = less.plus.into_iter().chain(more.minus).collect();
+    let minus: Vec<Column> = less.minus.into_iter().chain(more.plus).collect();
+    let at_most_us = more.span_us.1.checked_sub(less.span_us.0)?;
+    let (Ok([later]), Ok([earlier])) = (
+        <[Column; 1]>::try_from(plus),
+        <[Column; 1]>::try_from(minus),
+    ) else {
+        return None;
+    };
+    Some(Apart {
+        later,
+        earlier,
+        at_most_us,
+        closed,
+    })
+}
+
+/// What a CASE says that says nothing otherwise.
+fn guarded(case: &Case) -> Option<&Expr> {
+    let nothing = match case.else_expr.as_deref() {
+        None => true,
+        Some(Expr::Literal(value, _)) => value.is_null(),
+        Some(_) => false,
+    };
+    match case.when_then_expr.as_slice() {
+        [(_, says)] if nothing => Some(says),
+        _ => None,
+    }
+}
+
+/// The sides of a comparison for equality that is true where the bytes of its sides are equal, as keys are compared, and
+/// whether it is also true of two nulls.
+pub fn equality(comparison: &Expr) -> Option<(&Expr, &Expr, bool)> {
+    match comparison {
+        Expr::Alias(alias) => equality(&alias.expr),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+            Operator::Eq => Some((left, right, false)),
+            Operator::IsNotDistinctFrom => Some((left, right, true)),
+            _ => None,
+        },
+        Expr::ScalarFunction(call) => {
+            call.func.inner().downcast_ref::<Kernel>()?;
+            let [left, right] = call.args.as_slice() else {
+                return None;
+            };
+            match call.func.name() {
+                "compare =" => Some((left, right, false)),
+                "compare IS NOT DISTINCT FROM" => Some((left, right, true)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn sum(expr: &Expr) -> Option<Sum> {
+    match expr {
+        Expr::Column(column) => Some(Sum {
+            plus: vec![column.clone()],
+            ..Sum::default()
+        }),
+        Expr::Alias(alias) => sum(&alias.expr),
+        Expr::Literal(value, _) => {
+            let span = span(value)?;
+            Some(Sum {
+                span_us: (span, span),
+                ..Sum::default()
+            })
+        }
+        Expr::ScalarFunction(call) => called(call),
+        _ => None,
+    }
+}
+
+fn called(call: &ScalarFunction) -> Option<Sum> {
+    let kernel = call.func.inner().downcast_ref::<Kernel>()?;
+    let [first, second] = call.args.as_slice() else {
+        return None;
+    };
+    let (first, second) = (sum(first)?, sum(second)?);
+    let (sign, zone) = match call.func.name() {
+        "subtract" => (-1, ""),
+        "add_interval" => match kernel.params().strip_prefix("-1") {
+            Some(zone) => (-1, zone),
+            None => (1, kernel.params().strip_prefix('1')?),
+        },
+        _ => return None,
+    };
+    let (mut plus, mut minus, (least, most)) = (first.plus, first.minus, first.span_us);
+    let (low, high) = match sign {
+        1 => {
+            plus.extend(second.plus);
+            minus.extend(second.minus);
+            second.span_us
+        }
+        _ => {
+            plus.extend(second.minus);
+            minus.extend(second.plus);
+            (
+                second.span_us.1.checked_neg()?,
+                second.span_us.0.checked_neg()?,
+            )
+        }
+    };
+    let whole_days = low.abs() >= DAY_US || high.abs() >= DAY_US;
+    let slack = if whole_days && !zone.is_empty() {
+        SLACK_US
+    } else {
+        0
+    };
+    Some(Sum {
+        plus,
+        minus,
+        span_us: (
+            least.checked_add(low)?.checked_sub(slack)?,
+            most.checked_add(high)?.checked_add(slack)?,
+        ),
+    })
+}
+
+/// A constant span in microseconds; months have none.
+fn span(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::DurationMicrosecond(Some(micros)) => Some(*micros),
+        ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months == 0 => {
+            let days = i64::from(interval.days).checked_mul(DAY_US)?;
+            days.checked_add(interval.nanoseconds / 1_000)
+        }
+        _ => None,
+    }
+}
