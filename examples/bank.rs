@@ -3,6 +3,9 @@
 //!
 //! `cargo run --example bank -- [-w WORKERS] [-n PROCESSES] [TRANSFERS]`
 
+#![allow(clippy::disallowed_methods, reason = "it measures how fast it was")]
+#![allow(clippy::print_stdout, reason = "a program for a terminal")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -89,6 +92,8 @@ fn main() -> highwater::Result<()> {
                 })?,
             )?;
             left -= count;
+            // Each batch is an epoch.
+            query.process_all_available()?;
         }
     }
     query.process_all_available()?;
