@@ -11,6 +11,7 @@ mod pushdown;
 mod regroup;
 mod session;
 mod streams;
+mod subquery;
 mod want;
 mod weighed;
 mod words;
@@ -37,6 +38,7 @@ pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use late::{columns as late_columns, schema as late_schema};
 pub(crate) use observe::{Observed, merger};
+pub(crate) use subquery::no_streams_in_subqueries;
 
 use crate::checkpoint::OperatorShape;
 use crate::error::Error;
