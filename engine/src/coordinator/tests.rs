@@ -45,9 +45,6 @@ impl Source for Endless {
             splits: vec![split],
         }))
     }
-    fn replay(&mut self, _from: &Offset, _to: &Offset) -> Result<Vec<Split>, SourceError> {
-        Ok(Vec::new())
-    }
     fn reader(&self) -> Arc<dyn Reader> {
         unreachable!("the coordinator reads no rows")
     }
