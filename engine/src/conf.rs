@@ -16,7 +16,17 @@ struct Setting {
     values: &'static str,
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 7] = [
+    Setting {
+        key: "highwater.streaming.idleTimeout",
+        get: |conf| conf.idle_timeout_ms.to_string(),
+        set: |conf, value| {
+            let parsed = milliseconds(value);
+            conf.idle_timeout_ms = parsed.unwrap_or(conf.idle_timeout_ms);
+            parsed.is_some()
+        },
+        values: "a number of milliseconds, or a time such as 30s; 0 means never",
+    },
     Setting {
         key: "spark.sql.caseSensitive",
         get: |conf| conf.case_sensitive.to_string(),

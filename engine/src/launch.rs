@@ -178,6 +178,7 @@ impl Definition {
                 observed: self.compiled.root.observed(),
                 planning_us: self.planning_us,
                 event_time: self.event_time,
+                watermark_sources: self.compiled.root.watermark_sources(),
             })?;
             beginning = serde_json::to_string(&begin).expect("plain data");
         }

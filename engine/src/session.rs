@@ -207,15 +207,21 @@ impl Session {
         write(&self.inner.conf).time_zone = time_zone.to_string();
     }
 
-    /// How a query started now treats event time.
-    pub(crate) fn event_time(&self, compiled: &Compiled) -> EventTime {
+    /// How a query started now treats event time. `idle_timeout` is its own, if it has one.
+    pub(crate) fn event_time(
+        &self,
+        compiled: &Compiled,
+        idle_timeout: Option<Duration>,
+    ) -> EventTime {
         let conf = read(&self.inner.conf);
+        let idle_timeout = idle_timeout.unwrap_or(Duration::from_millis(conf.idle_timeout_ms));
         EventTime {
             no_data_epochs: compiled.waits_for_watermark && conf.no_data_epochs,
             policy: match conf.watermark_policy {
                 WatermarkPolicy::Min => Policy::Min,
                 WatermarkPolicy::Max => Policy::Max,
             },
+            idle_timeout: (!idle_timeout.is_zero()).then_some(idle_timeout),
         }
     }
 

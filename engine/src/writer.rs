@@ -13,7 +13,7 @@ use highwater_query::NamedKind;
 
 use crate::catalog::Named;
 use crate::checkpoint::{self, Checkpoint};
-use crate::coordinator::Grouping;
+use crate::coordinator::{EventTime, Grouping};
 use crate::error::Error;
 use crate::foreach::{self, CodeError, CodeFormat, ForeachWriter};
 use crate::frame::DataFrame;
@@ -80,7 +80,8 @@ impl StreamWriter {
     }
 
     /// Sets an option of the connector, or of the query: `checkpointLocation`, `checkpointInterval` (10 seconds unless
-    /// said otherwise), those of [`StreamWriter::late_rows_to`]; for sinks that commit short epochs together, `commitInterval` (1 second) and `commitBytes` (128 MB).
+    /// said otherwise), those of [`StreamWriter::late_rows_to`], `idleTimeout` (after so long a stream that is silent no
+    /// longer holds the watermark of several streams back; never unless said otherwise); for sinks that commit short epochs together, `commitInterval` (1 second) and `commitBytes` (128 MB).
     pub fn option(mut self, name: &str, value: impl Display) -> Self {
         self.options.set(name, value);
         self
@@ -151,6 +152,8 @@ impl StreamWriter {
         };
         let planning_us = stopwatch_us() - planning;
         let pacing = Pacing::take(&mut self.options)?;
+        let idle_timeout = self.take_idle_timeout(&compiled)?;
+        let event_time = session.event_time(&compiled, idle_timeout);
         if let Some(name) = self.options.take("queryName") {
             self.name = Some(name);
         }
@@ -162,7 +165,7 @@ impl StreamWriter {
             &key,
             (compiled, late),
             planning_us,
-            pacing,
+            (pacing, event_time),
             starting,
         );
         if let Err(error) = &started {
@@ -177,7 +180,7 @@ impl StreamWriter {
         key: &str,
         (compiled, late): (Compiled, Option<(LateTable, SchemaRef)>),
         planning_us: u64,
-        pacing: Pacing,
+        (pacing, event_time): (Pacing, EventTime),
         starting: Starting<'_>,
     ) -> Result<StreamingQuery, Error> {
         let first = session.inner.process == 0;
@@ -228,7 +231,7 @@ impl StreamWriter {
         let definition = Arc::new(Definition {
             key: key.to_string(),
             name: self.name.clone(),
-            event_time: session.event_time(&compiled),
+            event_time,
             compiled: Arc::new(compiled),
             sinks: sinks.clone(),
             mode: self.mode,
@@ -287,6 +290,22 @@ impl StreamWriter {
             Ok(())
         })?;
         Ok(query)
+    }
+
+    /// Takes `idleTimeout`.
+    fn take_idle_timeout(&mut self, compiled: &Compiled) -> Result<Option<Duration>, Error> {
+        let Some(text) = self.options.take("idleTimeout") else {
+            return Ok(None);
+        };
+        if compiled.watermarks.is_empty() {
+            return Err(Error::Refused {
+                class: None,
+                message: "option idleTimeout says after how long a silent stream no longer holds the watermark back, \
+                          and the query has no watermark: remove it, or set one with with_watermark or WATERMARK"
+                    .into(),
+            });
+        }
+        parse_interval(&text).map(Some)
     }
 
     fn open_sink(

@@ -105,8 +105,10 @@ pub(crate) fn run_inputs<'s, K: Kernel>(
         });
     }
     let mut clock = watermarks.map(|watermarks| {
-        let (stream, tracker) = watermarks.into_parts();
-        (builder.new_input(stream, Pipeline), tracker)
+        let (stream, idle, tracker) = watermarks.into_parts();
+        let marks = builder.new_input(stream, Pipeline);
+        let idle = idle.map(|idle| builder.new_input(idle, Pipeline));
+        (marks, idle, tracker)
     });
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<u64, BatchBuilder>::from(output);
@@ -131,10 +133,14 @@ pub(crate) fn run_inputs<'s, K: Kernel>(
                     }
                 });
             }
-            if let Some((handle, tracker)) = &mut clock {
-                handle.for_each(|epoch, marks| tracker.absorb(*epoch.time(), marks));
+            if let Some((marks, idle, tracker)) = &mut clock {
+                marks.for_each(|epoch, marks| tracker.absorb(*epoch.time(), marks));
+                if let Some(idle) = idle {
+                    idle.for_each(|epoch, idle| tracker.absorb_idle(*epoch.time(), idle));
+                }
             }
-            let (data, marks) = frontiers.split_at(count);
+            let (data, clock_frontiers) = frontiers.split_at(count);
+            let (marks, idle) = clock_frontiers.split_at(clock_frontiers.len().min(1));
             let mut output = output.activate();
             while let Some(capability) = &mut held {
                 if data.iter().any(|frontier| frontier.less_equal(&next)) {
@@ -144,6 +150,9 @@ pub(crate) fn run_inputs<'s, K: Kernel>(
                 if before.is_some_and(|e| marks.iter().any(|frontier| frontier.less_equal(&e))) {
                     break;
                 }
+                if idle.iter().any(|frontier| frontier.less_equal(&next)) {
+                    break;
+                }
                 let ended = data.iter().all(MutableAntichain::is_empty);
                 if ended && last_seen.is_none_or(|last| last < next) {
                     held = None;
@@ -151,7 +160,7 @@ pub(crate) fn run_inputs<'s, K: Kernel>(
                 }
                 let marks = clock
                     .as_mut()
-                    .map_or_else(Marks::default, |(_, tracker)| tracker.at(next));
+                    .map_or_else(Marks::default, |(_, _, tracker)| tracker.at(next));
                 if !failure.covers(next) {
                     let mut session = output.session_with_builder(&*capability);
                     let mut out = |rows: RecordBatch| {

@@ -51,10 +51,11 @@ pub fn late_rows<'s>(
     failure: &Failure,
 ) -> (Rows<'s>, Rows<'s>) {
     let physical = rows.edge.physical();
-    let (clock, tracker) = watermarks.into_parts();
+    let (clock, idle, tracker) = watermarks.into_parts();
     let mut builder = OperatorBuilder::new("LateRows".into(), rows.stream.scope());
     let mut input = builder.new_input(rows.stream, Pipeline);
     let mut clock = builder.new_input(clock, Pipeline);
+    let mut idle = idle.map(|idle| builder.new_input(idle, Pipeline));
     // Neither output follows the clock: rows need not wait for it, and late ones are held by their own capability.
     let of_rows = || [(0, Antichain::from_elem(0))];
     let (output, stream) = builder.new_output_connection(of_rows());
@@ -68,7 +69,15 @@ pub fn late_rows<'s>(
         let mut held: BTreeMap<u64, (Capability<u64>, Vec<RecordBatch>)> = BTreeMap::new();
         move |frontiers: &[MutableAntichain<u64>]| {
             clock.for_each(|epoch, marks| known.tracker.absorb(*epoch.time(), marks));
-            let over = |epoch: u64| !frontiers[1].less_equal(&epoch);
+            if let Some(idle) = &mut idle {
+                idle.for_each(|epoch, idle| known.tracker.absorb_idle(*epoch.time(), idle));
+            }
+            // Whether all that W(epoch) is made of is in. No mark of this run is older than its first epoch.
+            let is_in = |epoch: u64| {
+                let marks = epoch == start || !frontiers[1].less_equal(&(epoch - 1));
+                let idle = frontiers.get(2);
+                marks && idle.is_none_or(|frontier| !frontier.less_equal(&epoch))
+            };
             let mut output = output.activate();
             let mut aside = aside.activate();
             input.for_each(|capability, batch| {
@@ -78,7 +87,7 @@ pub fn late_rows<'s>(
                 }
                 let batch = std::mem::take(batch);
                 let take = || {
-                    let before_ms = known.before(epoch, over);
+                    let before_ms = known.before(epoch, is_in);
                     let rows = match before_ms {
                         Some(_) => batch.into_rows(&physical)?,
                         None => batch.into_owned_rows(&physical)?,
@@ -108,7 +117,7 @@ pub fn late_rows<'s>(
             });
             while let Some(entry) = held.first_entry() {
                 let epoch = *entry.key();
-                let Some(before_ms) = known.before(epoch, over) else {
+                let Some(before_ms) = known.before(epoch, is_in) else {
                     break;
                 };
                 let (capability, batches) = entry.remove();
@@ -120,6 +129,10 @@ pub fn late_rows<'s>(
                         Err(error) => failure.set(epoch, error),
                     }
                 }
+            }
+            // Without rows nobody asks, and the marks of other streams would pile up.
+            if let Some(epoch) = frontiers[0].frontier().first() {
+                known.before(*epoch, is_in);
             }
             known.forget(|epoch| !frontiers[0].less_equal(&epoch));
         }
@@ -145,19 +158,17 @@ struct Known {
 }
 
 impl Known {
-    fn new(mut tracker: Tracker, start: u64) -> Self {
-        // No mark of this run is older than its first epoch.
-        let marks = tracker.at(start);
+    fn new(tracker: Tracker, start: u64) -> Self {
         Known {
+            before_ms: [(start, tracker.before())].into(),
             tracker,
-            before_ms: [(start, marks.before), (start + 1, marks.now)].into(),
-            next: start + 1,
+            next: start,
         }
     }
 
-    /// W(epoch-1), if the marks of all epochs that it is made of are in.
-    fn before(&mut self, epoch: u64, over: impl Fn(u64) -> bool) -> Option<i64> {
-        while self.next < epoch && over(self.next - 1) {
+    /// W(epoch-1), if all that it is made of is in: `is_in` says so of W of an epoch.
+    fn before(&mut self, epoch: u64, is_in: impl Fn(u64) -> bool) -> Option<i64> {
+        while self.next < epoch && is_in(self.next) {
             let marks = self.tracker.at(self.next);
             self.next += 1;
             self.before_ms.insert(self.next, marks.now);
@@ -257,15 +268,15 @@ mod tests {
     fn a_watermark_is_known_when_the_marks_it_is_made_of_are() {
         let over = std::cell::Cell::new(0);
         let mut known = Known::new(Tracker::of(&[0], 7), 3);
-        let is_over = |epoch: u64| epoch < over.get();
-        assert_eq!(known.before(3, is_over), Some(7));
-        assert_eq!(known.before(4, is_over), Some(7));
-        assert_eq!(known.before(5, is_over), None);
+        let is_in = |epoch: u64| epoch == 3 || epoch <= over.get();
+        assert_eq!(known.before(3, is_in), Some(7));
+        assert_eq!(known.before(4, is_in), Some(7));
+        assert_eq!(known.before(5, is_in), None);
         known.tracker.absorb(3, &mut vec![(0, 50)]);
         over.set(4);
-        assert_eq!(known.before(5, is_over), Some(50));
-        assert_eq!(known.before(6, is_over), None);
+        assert_eq!(known.before(5, is_in), Some(50));
+        assert_eq!(known.before(6, is_in), None);
         known.forget(|epoch| epoch < 5);
-        assert_eq!(known.before(5, is_over), Some(50));
+        assert_eq!(known.before(5, is_in), Some(50));
     }
 }

@@ -54,11 +54,16 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// One watermark of several.
-    pub fn combine(self, marks_ms: impl Iterator<Item = i64>) -> i64 {
+    /// One watermark of several. Streams in `idle` do not hold the slowest back, unless all are idle: then all count.
+    pub fn combine(self, marks_ms: &[i64], idle: &[u32]) -> i64 {
+        let speaks = |stream: usize| idle.iter().all(|idle| *idle as usize != stream);
+        let all = marks_ms.iter().copied();
         let combined = match self {
-            Policy::Min => marks_ms.min(),
-            Policy::Max => marks_ms.max(),
+            Policy::Min => {
+                let speaking = all.clone().enumerate().filter(|(s, _)| speaks(*s));
+                speaking.map(|(_, ms)| ms).min().or_else(|| all.min())
+            }
+            Policy::Max => all.max(),
         };
         combined.unwrap_or(0)
     }
@@ -67,13 +72,23 @@ impl Policy {
 /// The watermark of a query: one or several marks under a policy.
 pub struct Watermarks<'s> {
     stream: Stream<'s, u64, Vec<(u32, i64)>>,
+    /// Which streams are idle in each epoch, if any ever are.
+    idle: Option<Stream<'s, u64, Vec<u32>>>,
     tracker: Tracker,
 }
+
+/// What an operator needs to follow watermarks: the marks, which streams are idle, and what makes W of them.
+pub(crate) type Parts<'s> = (
+    Stream<'s, u64, Vec<(u32, i64)>>,
+    Option<Stream<'s, u64, Vec<u32>>>,
+    Tracker,
+);
 
 impl Clone for Watermarks<'_> {
     fn clone(&self) -> Self {
         Watermarks {
             stream: self.stream.clone(),
+            idle: self.idle.clone(),
             tracker: self.tracker.clone(),
         }
     }
@@ -183,6 +198,7 @@ impl<'s> Watermarks<'s> {
             before_ms,
             trail_ms: 0,
             waiting: BTreeMap::new(),
+            idle: BTreeMap::new(),
             now: None,
         };
         let streams: Vec<_> = marks
@@ -196,8 +212,16 @@ impl<'s> Watermarks<'s> {
             .scope();
         Watermarks {
             stream: scope.concatenate(streams),
+            idle: None,
             tracker,
         }
+    }
+
+    /// The same, where the streams named in `idle` under an epoch do not hold W of that epoch back. All workers must be
+    /// told the same.
+    pub fn idling(mut self, idle: Stream<'s, u64, Vec<u32>>) -> Self {
+        self.idle = Some(idle);
+        self
     }
 
     /// The same, always so many milliseconds behind.
@@ -215,8 +239,8 @@ impl<'s> Watermarks<'s> {
         (self.stream.clone(), account)
     }
 
-    pub(crate) fn into_parts(self) -> (Stream<'s, u64, Vec<(u32, i64)>>, Tracker) {
-        (self.stream, self.tracker)
+    pub(crate) fn into_parts(self) -> Parts<'s> {
+        (self.stream, self.idle, self.tracker)
     }
 }
 
@@ -244,7 +268,7 @@ fn raise(marks_ms: &mut [i64], delays_ms: &[i64], largest_ms: &[(u32, i64)]) {
     }
 }
 
-/// Computes W(e), for e in order, from the marks of the epochs before it.
+/// Computes W(e), for e in order, from the marks of the epochs before it and from which streams are idle in e.
 #[derive(Clone)]
 pub(crate) struct Tracker {
     policy: Policy,
@@ -255,6 +279,8 @@ pub(crate) struct Tracker {
     /// By how much its marks are behind.
     trail_ms: i64,
     waiting: BTreeMap<u64, Vec<(u32, i64)>>,
+    /// The idle streams of epochs to come.
+    idle: BTreeMap<u64, Vec<u32>>,
     now: Option<i64>,
 }
 
@@ -267,6 +293,7 @@ impl Tracker {
             marks_ms: vec![0; delays_ms.len()],
             before_ms,
             waiting: BTreeMap::new(),
+            idle: BTreeMap::new(),
             now: None,
             trail_ms: 0,
         }
@@ -276,7 +303,18 @@ impl Tracker {
         self.waiting.entry(epoch).or_default().append(marks);
     }
 
-    /// The marks of `epoch`, called for each epoch once, in order, when the marks of all epochs before it are in.
+    pub(crate) fn absorb_idle(&mut self, epoch: u64, streams: &mut Vec<u32>) {
+        self.idle.entry(epoch).or_default().append(streams);
+    }
+
+    /// W of the last epoch that was asked for: of the one before the first, at first.
+    pub(crate) fn before(&self) -> i64 {
+        let before = self.now.unwrap_or(self.before_ms);
+        before.saturating_sub(self.trail_ms)
+    }
+
+    /// The marks of `epoch`, called for each epoch once, in order, when the marks of all epochs before it are in, and
+    /// which streams are idle in it.
     pub(crate) fn at(&mut self, epoch: u64) -> Marks {
         while let Some(entry) = self.waiting.first_entry() {
             if *entry.key() >= epoch {
@@ -284,9 +322,9 @@ impl Tracker {
             }
             raise(&mut self.marks_ms, &self.delays_ms, &entry.remove());
         }
-        let marks = self.marks_ms.iter().copied();
+        let idle = self.idle.remove(&epoch).unwrap_or_default();
         let before = self.now.unwrap_or(self.before_ms);
-        let now = self.policy.combine(marks).max(before);
+        let now = self.policy.combine(&self.marks_ms, &idle).max(before);
         self.now = Some(now);
         Marks {
             before: before.saturating_sub(self.trail_ms),
@@ -333,5 +371,34 @@ mod tests {
         assert_eq!(account.after(&[(0, 50)]), [50, 3]);
         assert_eq!(account.after(&[(1, 70), (0, 20), (1, 30)]), [50, 60]);
         assert_eq!(account.after(&[(1, 5)]), [50, 60]);
+    }
+
+    #[test]
+    fn an_idle_stream_does_not_hold_the_slowest_back_unless_all_are_idle() {
+        let marks = [200, 50, 80];
+        assert_eq!(Policy::Min.combine(&marks, &[]), 50);
+        assert_eq!(Policy::Min.combine(&marks, &[1]), 80);
+        assert_eq!(Policy::Min.combine(&marks, &[1, 2]), 200);
+        assert_eq!(Policy::Min.combine(&marks, &[0, 1, 2]), 50);
+        assert_eq!(Policy::Max.combine(&marks, &[0]), 200);
+    }
+
+    #[test]
+    fn a_stream_that_speaks_again_counts_again_and_the_watermark_does_not_fall() {
+        let mut tracker = Tracker::of(&[0, 0], 0);
+        let mut now = |epoch, idle: &[u32], marks: &[(u32, i64)]| {
+            tracker.absorb_idle(epoch, &mut idle.to_vec());
+            let now = tracker.at(epoch).now;
+            tracker.absorb(epoch, &mut marks.to_vec());
+            now
+        };
+        assert_eq!(now(0, &[], &[(0, 100), (1, 20)]), 0);
+        assert_eq!(now(1, &[], &[(0, 150)]), 20);
+        assert_eq!(now(2, &[1], &[]), 150);
+        assert_eq!(now(3, &[0, 1], &[(1, 90)]), 150, "all are idle: it stays");
+        assert_eq!(now(4, &[], &[(0, 300)]), 150, "it counts again");
+        assert_eq!(now(5, &[], &[(1, 200)]), 150, "and holds back");
+        assert_eq!(now(6, &[], &[]), 200);
+        assert_eq!(now(7, &[1], &[]), 300);
     }
 }

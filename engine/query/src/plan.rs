@@ -367,6 +367,8 @@ pub struct Conf {
     pub no_data_epochs: bool,
     /// How the watermarks of several streams combine.
     pub watermark_policy: WatermarkPolicy,
+    /// After how long a silent stream no longer holds the watermark back, in milliseconds; never if zero.
+    pub idle_timeout_ms: u64,
     /// How many of its progress reports a query keeps.
     pub progress_reports: usize,
     /// How often a query with nothing to do tells its listeners, in milliseconds.
@@ -389,6 +391,7 @@ impl Default for Conf {
             case_sensitive: false,
             no_data_epochs: true,
             watermark_policy: WatermarkPolicy::Min,
+            idle_timeout_ms: 0,
             progress_reports: 100,
             idle_event_ms: 10_000,
         }

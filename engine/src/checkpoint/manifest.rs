@@ -109,6 +109,10 @@ pub(crate) struct MarksRecord {
     pub(crate) streams_ms: Vec<i64>,
     /// The watermark that the epoch ran with.
     pub(crate) before_ms: i64,
+    /// For each watermarked stream the clock of the last epoch that brought rows for it; not known in files of older
+    /// builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) heard_us: Vec<i64>,
 }
 
 /// One durable cut.

@@ -7,12 +7,13 @@
 //! one sink for its answer and may have another for late rows: both get an epoch in one run, under one commit record.
 
 mod assign;
+mod idle;
 mod ledger;
 mod retry;
 mod runs;
 mod start;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use highwater_operators::watermark::Policy;
 
 use self::assign::assign;
+use self::idle::{Idleness, Standing};
 use self::ledger::Ledger;
 use self::retry::retried;
 pub(crate) use self::runs::Grouping;
@@ -117,6 +119,8 @@ pub(crate) struct Coordination {
     /// How long it took to plan the query.
     pub(crate) planning_us: u64,
     pub(crate) event_time: EventTime,
+    /// For each watermark the sources whose rows move it.
+    pub(crate) watermark_sources: Vec<BTreeSet<usize>>,
 }
 
 /// What a coordinator needs to know of a query's event time.
@@ -126,6 +130,8 @@ pub(crate) struct EventTime {
     pub(crate) no_data_epochs: bool,
     /// How the watermarks of several streams combine.
     pub(crate) policy: Policy,
+    /// After how long a silent stream no longer holds the watermark back, if ever.
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 struct Position {
@@ -151,6 +157,7 @@ struct Coordinator {
     /// Where the sources stood after each epoch that a checkpoint or a commit may still ask for.
     ends: BTreeMap<u64, Vec<Offset>>,
     event_time: EventTime,
+    idleness: Idleness,
     /// The watermarks after the last epoch that is over, if there are any.
     marks: Option<MarksRecord>,
     /// The same after each epoch that a checkpoint may still ask for.
@@ -370,7 +377,8 @@ impl Coordinator {
             left.max(Duration::from_millis(1))
         });
         let idle = self.meter.until_idle_event();
-        [run, checkpoint, self.until_asked(), idle]
+        let silence = self.until_idleness_moves();
+        [run, checkpoint, self.until_asked(), silence, idle]
             .into_iter()
             .flatten()
             .min()
@@ -441,6 +449,10 @@ impl Coordinator {
         let mut orders = self.meter.time(Phase::GetBatch, || {
             assign(&record.sources, self.workers, self.processes, epoch)
         });
+        if !record.idle.is_empty() {
+            orders.extend(self.idle_orders(&record.idle));
+        }
+        self.idleness.opened(&record);
         if self.runs.open(epoch, bytes, started) {
             orders.extend(self.stage_orders(epoch));
         }
@@ -503,26 +515,53 @@ impl Coordinator {
             }
             sources.push(planned);
         }
-        let due = found || self.no_data_is_due();
+        let clock_us = now_us();
+        let due = found || self.no_data_is_due(clock_us);
         Ok(due.then(|| EpochRecord {
             epoch: self.next_epoch,
-            clock_us: now_us(),
+            clock_us,
+            idle: self.idleness.at(clock_us, &sources),
             sources,
         }))
     }
 
-    /// The watermark that the epoch after the last one that is over runs with.
-    fn watermark_ms(&self) -> i64 {
+    fn idle_orders(&self, watermarks: &[u32]) -> Vec<Order> {
+        let order = |worker| Order::Idle {
+            worker,
+            watermarks: watermarks.to_vec(),
+        };
+        (0..self.workers * self.processes).map(order).collect()
+    }
+
+    /// The watermark that the epoch after the last one that is over runs with, if the streams named in `idle` are idle
+    /// in it.
+    fn watermark_ms(&self, idle: &[u32]) -> i64 {
         self.marks.as_ref().map_or(0, |marks| {
-            let streams = marks.streams_ms.iter().copied();
-            self.event_time.policy.combine(streams).max(marks.before_ms)
+            let combined = self.event_time.policy.combine(&marks.streams_ms, idle);
+            combined.max(marks.before_ms)
         })
     }
 
-    /// Whether an epoch without rows is due: all others are over, and the watermark has moved since the last one ran.
-    fn no_data_is_due(&self) -> bool {
-        let before_ms = self.marks.as_ref().map(|marks| marks.before_ms);
-        let moved = before_ms.is_some_and(|before_ms| self.watermark_ms() > before_ms);
+    /// How long until the watermark moves because a stream has been silent for its time: no event tells.
+    fn until_idleness_moves(&self) -> Option<Duration> {
+        let ends = matches!(self.trigger, Trigger::AvailableNow | Trigger::Once);
+        let busy = self.maybe_more || !self.in_flight.is_empty();
+        if busy || ends || self.stopping || self.paused || self.until_due().is_some() {
+            return None;
+        }
+        let now = now_us();
+        let times = self.idleness.deadlines_us().map(|at| at.max(now));
+        let at = times.filter(|at| self.no_data_is_due(*at)).min()?;
+        Some(Duration::from_micros((at - now) as u64))
+    }
+
+    /// Whether an epoch without rows is due at `clock_us`: all others are over, and the watermark has moved since the
+    /// last one ran.
+    fn no_data_is_due(&self, clock_us: i64) -> bool {
+        let moved = self.marks.as_ref().is_some_and(|marks| {
+            let idle = self.idleness.at(clock_us, &[]);
+            self.watermark_ms(&idle) > marks.before_ms
+        });
         let once = self.trigger == Trigger::Once && self.last_start.is_some();
         moved && self.event_time.no_data_epochs && self.in_flight.is_empty() && !once
     }
@@ -545,18 +584,20 @@ impl Coordinator {
             return Ok(());
         }
         let counted = reports.into_iter().map(|report| report.metrics).collect();
-        let watermark_ms = (!marks_ms.is_empty()).then(|| self.watermark_ms());
+        let Standing { idle, heard_us } = self.idleness.over(epoch);
+        let watermark_ms = (!marks_ms.is_empty()).then(|| self.watermark_ms(&idle));
         self.meter.counted(epoch, counted, watermark_ms);
         self.in_flight.remove(&epoch);
         if !marks_ms.is_empty() {
             let marks = MarksRecord {
-                before_ms: self.watermark_ms(),
+                before_ms: self.watermark_ms(&idle),
                 streams_ms: marks_ms,
+                heard_us,
             };
             self.query.set_watermark(marks.before_ms);
             self.marks_after.insert(epoch, marks.clone());
             self.marks = Some(marks);
-            self.maybe_more |= self.no_data_is_due();
+            self.maybe_more |= self.no_data_is_due(now_us());
         }
         self.runs.completed = self.runs.completed.max(epoch + 1);
         self.forget_ends();

@@ -35,6 +35,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         observed,
         planning_us,
         event_time,
+        watermark_sources,
     } = coordination;
     let (sender, receiver) = events;
     let mut beginning = Beginning {
@@ -44,6 +45,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         first_written: vec![0; sinks.len()],
         checkpoint: None,
         marks: None,
+        idles: event_time.idle_timeout.is_some(),
     };
     let polls = watch(&mut sources, &sender)?;
     let mut replay = VecDeque::new();
@@ -120,6 +122,8 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         beginning.first_epoch = first_epoch;
         beginning.checkpoint = manifest.as_ref().map(|manifest| manifest.epoch);
         replay.extend(logged.plans);
+        // What was logged holds, whatever is asked for now.
+        beginning.idles |= replay.iter().any(|plan: &EpochRecord| !plan.idle.is_empty());
         if resumed {
             tracing::info!(
                 query = query.id,
@@ -192,8 +196,11 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         planning_us,
         merge_observed: merger(observed).map_err(Error::run)?,
     });
+    let heard_us = beginning.marks.iter().flat_map(|marks| &marks.heard_us);
+    let heard_us = heard_us.copied().collect();
     let coordinator = Coordinator {
         event_time,
+        idleness: Idleness::new(event_time.idle_timeout, watermark_sources, heard_us),
         marks: beginning.marks.clone(),
         marks_after: BTreeMap::new(),
         query,

@@ -98,7 +98,9 @@ fn endless(bytes: u64) -> Bench {
         event_time: EventTime {
             no_data_epochs: false,
             policy: Policy::Min,
+            idle_timeout: None,
         },
+        watermark_sources: Vec::new(),
     })
     .expect("started");
     Bench {

@@ -81,6 +81,8 @@ pub(crate) struct Beginning {
     pub(crate) checkpoint: Option<u64>,
     /// Where the watermarks stand after that epoch.
     pub(crate) marks: Option<MarksRecord>,
+    /// True if streams may be idle in some epochs.
+    pub(crate) idles: bool,
 }
 
 impl Blueprint {
@@ -117,6 +119,7 @@ impl Blueprint {
             let mut render = Render {
                 blueprint: self,
                 marks: beginning.marks.clone(),
+                idles: beginning.idles,
                 followed: RefCell::default(),
                 read: RefCell::default(),
                 watermarks: None,
@@ -204,6 +207,7 @@ struct Render<'a, 's> {
     first_epoch: u64,
     manifest: Option<Arc<Manifest>>,
     marks: Option<MarksRecord>,
+    idles: bool,
     followed: RefCell<Followed<'s>>,
     /// The rows of each source that is read already.
     read: RefCell<BTreeMap<usize, Rows<'s>>>,
@@ -243,7 +247,11 @@ impl<'s> Render<'_, 's> {
         let marks: Vec<Watermark<'s>> = marks.into_values().collect();
         if !marks.is_empty() {
             let before_ms = self.marks.as_ref().map_or(0, |marks| marks.before_ms);
-            self.watermarks = Some(Watermarks::new(marks, self.blueprint.policy, before_ms));
+            let watermarks = Watermarks::new(marks, self.blueprint.policy, before_ms);
+            self.watermarks = Some(match self.idles {
+                true => watermarks.idling(orders::idle(self.orders.clone())),
+                false => watermarks,
+            });
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::generic::operator::source;
 use timely::dataflow::{Scope, Stream};
@@ -51,6 +51,13 @@ pub(crate) enum Order {
         /// Its last epoch.
         last: u64,
     },
+    /// These watermarks do not hold back that of the epoch: their streams are idle. Comes with the rows of the epoch.
+    Idle {
+        /// Who is told.
+        worker: usize,
+        /// Which.
+        watermarks: Vec<u32>,
+    },
     /// The query ends, with this error if it failed.
     End {
         /// Who is told.
@@ -66,6 +73,7 @@ impl Order {
             Order::Read { worker, .. }
             | Order::Checkpoint { worker, .. }
             | Order::Stage { worker, .. }
+            | Order::Idle { worker, .. }
             | Order::End { worker, .. } => *worker,
         }
     }
@@ -215,6 +223,21 @@ pub(crate) fn orders<'s>(
                             }
                             session.give(other);
                         }
+                    }
+                }
+            });
+        }
+    })
+}
+
+/// The idle watermarks of each epoch among the orders of one worker.
+pub(crate) fn idle<'s>(orders: Stream<'s, u64, Vec<Order>>) -> Stream<'s, u64, Vec<u32>> {
+    orders.unary::<CapacityContainerBuilder<Vec<u32>>, _, _, _>(Pipeline, "Idle", move |_, _| {
+        move |input, output| {
+            input.for_each(|epoch, orders| {
+                for order in orders.drain(..) {
+                    if let Order::Idle { watermarks, .. } = order {
+                        output.session(&epoch).give_iterator(watermarks.into_iter());
                     }
                 }
             });

@@ -16,6 +16,7 @@ mod want;
 mod weighed;
 mod words;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -225,6 +226,23 @@ impl Node {
         self.inputs()
             .into_iter()
             .for_each(|input| input.for_each(visit));
+    }
+
+    /// For each watermark below and here, in their order, the sources whose rows move it.
+    pub(crate) fn watermark_sources(&self) -> Vec<BTreeSet<usize>> {
+        let mut found: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        self.for_each(&mut |node| {
+            let Node::Watermark { input, watermark } = node else {
+                return;
+            };
+            let sources = found.entry(*watermark).or_default();
+            input.for_each(&mut |node| {
+                if let Node::Source { source, .. } = node {
+                    sources.insert(*source);
+                }
+            });
+        });
+        found.into_values().collect()
     }
 
     /// Every operator with state below and here: its name, and in words what its state holds.
