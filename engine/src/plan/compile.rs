@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::ExecutionProps;
@@ -20,7 +19,7 @@ use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, sess
 
 use super::want::Want;
 use super::{
-    Node, Observed, SourceUse, Statics, WatermarkUse, event_time, firsts, modes, pushdown,
+    Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, modes, pushdown,
 };
 use crate::error::Error;
 use crate::relation::StreamRelation;
@@ -32,6 +31,8 @@ pub(crate) struct Compiled {
     pub(crate) root: Node,
     pub(crate) sources: Vec<SourceUse>,
     pub(crate) watermarks: Vec<WatermarkUse>,
+    /// The static rows that were read for it.
+    pub(crate) statics: Vec<StaticUse>,
     /// True if some operator does something when the watermark moves, rows or not.
     pub(crate) waits_for_watermark: bool,
     /// What the sink gets.
@@ -40,6 +41,14 @@ pub(crate) struct Compiled {
     pub(crate) key: Vec<String>,
     /// The grids of all windows, in words.
     pub(crate) windows: Vec<String>,
+}
+
+impl Compiled {
+    /// Which static rows the query has read.
+    pub(crate) fn static_versions(&self) -> Vec<String> {
+        let versions = self.statics.iter().map(|used| used.version.clone());
+        versions.collect()
+    }
 }
 
 /// True if the plan reads a stream.
@@ -82,6 +91,7 @@ pub(crate) fn compile(
         .map_err(Error::run)?;
     let mut compiler = Compiler {
         statics,
+        read: Vec::new(),
         sources: sources(&optimized),
         watermarks: Vec::new(),
         ordered: wants_order(&optimized)? || firsts::limits(&optimized),
@@ -124,6 +134,7 @@ pub(crate) fn compile(
             && !compiler.watermarks.is_empty(),
         sources: compiler.sources,
         watermarks: compiler.watermarks,
+        statics: compiler.read,
         schema,
         key: key_columns(plan),
         windows: windows(plan),
@@ -234,6 +245,7 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
 
 pub(super) struct Compiler<'a> {
     pub(super) statics: &'a dyn Statics,
+    pub(super) read: Vec<StaticUse>,
     sources: Vec<SourceUse>,
     watermarks: Vec<WatermarkUse>,
     pub(super) ordered: bool,
@@ -254,6 +266,9 @@ pub(super) struct Compiler<'a> {
 impl Compiler<'_> {
     /// The node for `plan`, whose rows come out as `want` says.
     pub(super) fn node(&mut self, plan: &LogicalPlan, want: Want) -> Result<Node, Error> {
+        if !is_streaming(plan) {
+            return self.enter(plan);
+        }
         if let Some(watermark) = node_of::<Watermark>(plan) {
             return self.watermark(watermark, want);
         }
@@ -269,14 +284,8 @@ impl Compiler<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let Some(stream) = scan.source.downcast_ref::<StreamRelation>() else {
-                    let is_table = scan.source.downcast_ref::<DefaultTableSource>().is_some();
-                    let what = if is_table {
-                        "a static table"
-                    } else {
-                        "this relation"
-                    };
                     return Err(Error::not_yet(format!(
-                        "{what} (\"{}\") inside a streaming query",
+                        "relation \"{}\" inside a streaming query",
                         scan.table_name
                     )));
                 };

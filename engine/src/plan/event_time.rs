@@ -18,6 +18,8 @@ use highwater_query::{
     window_end, window_of_end, window_width,
 };
 
+use super::compile::is_streaming;
+
 /// Which columns of a plan's output are event time under a watermark.
 pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     let width = plan.schema().fields().len();
@@ -53,10 +55,12 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
             columns.resize(width, false);
             columns
         }
-        LogicalPlan::Union(union) => union
-            .inputs
-            .first()
-            .map_or_else(Vec::new, |input| watermarked(input)),
+        // Static rows have no watermark of their own: they go by that of the stream they join.
+        LogicalPlan::Union(union) => {
+            let mut inputs = union.inputs.iter();
+            let input = inputs.find(|input| is_streaming(input));
+            input.map_or(vec![false; width], |input| watermarked(input))
+        }
         LogicalPlan::Join(join) => {
             let mut columns = watermarked(&join.left);
             columns.extend(watermarked(&join.right));

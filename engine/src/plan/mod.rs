@@ -9,6 +9,7 @@ mod observe;
 mod pushdown;
 mod regroup;
 mod session;
+mod statics;
 mod streams;
 mod want;
 mod weighed;
@@ -34,6 +35,7 @@ use highwater_operators::stage::Step;
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use observe::{Observed, merger};
+pub(crate) use statics::StaticUse;
 
 use crate::checkpoint::OperatorShape;
 use crate::error::Error;
@@ -85,6 +87,15 @@ pub(crate) enum Node {
         source: usize,
         /// What comes out.
         edge: Edge,
+    },
+    /// Rows that do not change, all of them in the first epoch.
+    Static {
+        /// The rows.
+        rows: Arc<RecordBatch>,
+        /// What comes out.
+        edge: Edge,
+        /// Which rows, in words.
+        version: String,
     },
     /// Filters, projections and explodes, fused.
     Stage {
@@ -190,7 +201,7 @@ impl Node {
     /// The nodes right below.
     pub(crate) fn inputs(&self) -> Vec<&Node> {
         match self {
-            Node::Source { .. } => Vec::new(),
+            Node::Source { .. } | Node::Static { .. } => Vec::new(),
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Observe { input, .. }
@@ -224,7 +235,9 @@ impl Node {
     /// What comes out.
     pub(crate) fn edge(&self) -> Edge {
         match self {
-            Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
+            Node::Source { edge, .. } | Node::Static { edge, .. } | Node::Union { edge, .. } => {
+                edge.clone()
+            }
             Node::Aggregate { aggregation, .. } => Edge {
                 signed: aggregation.emit == Emit::Signed,
                 ..Edge::plain(Arc::clone(&aggregation.schema))
@@ -282,7 +295,7 @@ impl Node {
 
     fn collect_operators(&self, found: &mut Vec<OperatorShape>) {
         match self {
-            Node::Source { .. } => {}
+            Node::Source { .. } | Node::Static { .. } => {}
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Order { input, .. }
@@ -396,6 +409,9 @@ impl Node {
             Node::Source { source, edge } => {
                 let order = if edge.ordered { ", in order" } else { "" };
                 writeln!(f, "{pad}Source {source}: {}{order}", columns(edge))
+            }
+            Node::Static { edge, version, .. } => {
+                writeln!(f, "{pad}Static {version}: {}, in the first epoch", columns(edge))
             }
             Node::Stage { input, steps } => {
                 writeln!(f, "{pad}Stage")?;

@@ -13,7 +13,7 @@ use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
 use highwater_query::{all_of, apart, can_fail, window_end};
 
-use super::compile::{Compiler, arrow_schema, physical};
+use super::compile::{Compiler, arrow_schema, is_streaming, physical};
 use super::event_time::watermarked;
 use super::join::{Condition, is_over, model_name};
 use super::want::Want;
@@ -76,13 +76,15 @@ impl Side<'_> {
 }
 
 impl Bounds {
+    const NONE: Bounds = Bounds {
+        sides: [None, None],
+        in_keys: false,
+        ends: [false, false],
+        stands_still: false,
+    };
+
     fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
-        let mut bounds = Bounds {
-            sides: [None, None],
-            in_keys: false,
-            ends: [false, false],
-            stands_still: false,
-        };
+        let mut bounds = Bounds::NONE;
         for (left, right, _) in &condition.keys {
             let (Expr::Column(left), Expr::Column(right)) = (left, right) else {
                 continue;
@@ -192,7 +194,12 @@ impl Compiler<'_> {
             plan,
             times: watermarked(plan),
         });
-        let mut bounds = Bounds::of(&condition, &sides)?;
+        // Rows that do not change meet late rows as well.
+        let is_static = sides.iter().any(|side| !is_streaming(side.plan));
+        let mut bounds = match is_static {
+            true => Bounds::NONE,
+            false => Bounds::of(&condition, &sides)?,
+        };
         if want == Want::Final {
             bounds.as_in_the_model(&condition, &sides, kind);
         }
@@ -228,7 +235,10 @@ impl Compiler<'_> {
             let present = own.map(|column| Expr::Column(column).is_not_null());
             eligible[side].extend(present);
         }
-        let times = [0, 1].map(|side| self.times(&sides[side], bounds.sides[side].as_ref()));
+        let times = [0, 1].map(|side| match is_static {
+            true => Ok(Times::default()),
+            false => self.times(&sides[side], bounds.sides[side].as_ref()),
+        });
         let [left_times, right_times] = times;
         let schema_of = |side: usize| sides[side].plan.schema();
         let one = |parts: Vec<Expr>, schema| {

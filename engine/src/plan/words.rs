@@ -92,6 +92,8 @@ fn columns(node: &Node) -> Vec<String> {
             let name = |field: &FieldRef| format!("source-{source}.{}", field.name());
             edge.rows.fields().iter().map(name).collect()
         }
+        // Which rows they are is compared by itself.
+        Node::Static { edge, .. } => edge.rows.fields().iter().map(of_table).collect(),
         Node::Stage { input, steps } => steps.iter().fold(columns(input), through),
         Node::Watermark { input, .. } | Node::Observe { input, .. } | Node::Order { input, .. } => {
             columns(input)
