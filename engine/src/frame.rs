@@ -11,8 +11,8 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use highwater_operators::Edge;
 use highwater_query::{
-    Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan, functions,
-    node_of, schema_text, without_event_time,
+    Expr, Groupings, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan,
+    functions, node_of, schema_text, without_event_time,
 };
 
 use crate::catalog::Named;
@@ -169,9 +169,41 @@ impl DataFrame {
         &self,
         keys: impl IntoIterator<Item = E>,
     ) -> Result<GroupedData, Error> {
+        let columns: Vec<Expr> = keys.into_iter().map(Into::into).collect();
         Ok(GroupedData {
             frame: self.clone(),
-            keys: keys.into_iter().map(Into::into).collect(),
+            keys: columns.clone(),
+            columns,
+        })
+    }
+
+    /// Rows by these keys, by all but the last, and so on to all rows at once.
+    pub fn rollup<E: Into<Expr>>(
+        &self,
+        keys: impl IntoIterator<Item = E>,
+    ) -> Result<GroupedData, Error> {
+        self.groupings(Groupings::Rollup, keys)
+    }
+
+    /// Rows by every choice of these keys.
+    pub fn cube<E: Into<Expr>>(
+        &self,
+        keys: impl IntoIterator<Item = E>,
+    ) -> Result<GroupedData, Error> {
+        self.groupings(Groupings::Cube, keys)
+    }
+
+    fn groupings<E: Into<Expr>>(
+        &self,
+        kind: Groupings,
+        keys: impl IntoIterator<Item = E>,
+    ) -> Result<GroupedData, Error> {
+        let columns: Vec<Expr> = keys.into_iter().map(Into::into).collect();
+        let sets = columns.iter().map(|key| vec![key.clone()]).collect();
+        Ok(GroupedData {
+            frame: self.clone(),
+            keys: vec![Expr::Groupings { kind, sets }],
+            columns,
         })
     }
 
@@ -183,6 +215,7 @@ impl DataFrame {
         GroupedData {
             frame: self.clone(),
             keys: Vec::new(),
+            columns: Vec::new(),
         }
         .agg(aggregates)
     }
@@ -238,6 +271,40 @@ impl DataFrame {
         self.then(&Plan::Union {
             inputs: vec![*self.input(), *other.input()],
             by_name: true,
+        })
+    }
+
+    /// The rows that both have, each once.
+    pub fn intersect(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.set_operation(other, false, false)
+    }
+
+    /// The rows that both have, as often as both have them.
+    pub fn intersect_all(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.set_operation(other, false, true)
+    }
+
+    /// The rows that the other one has not, each once.
+    pub fn except(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.set_operation(other, true, false)
+    }
+
+    /// The rows that are left if the other one's are taken away, copy by copy.
+    pub fn except_all(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.set_operation(other, true, true)
+    }
+
+    fn set_operation(
+        &self,
+        other: &DataFrame,
+        except: bool,
+        all: bool,
+    ) -> Result<DataFrame, Error> {
+        self.then(&Plan::SetOperation {
+            left: self.input(),
+            right: other.input(),
+            except,
+            all,
         })
     }
 
@@ -523,6 +590,8 @@ fn streaming_action() -> Error {
 pub struct GroupedData {
     frame: DataFrame,
     keys: Vec<Expr>,
+    /// The keys as columns.
+    columns: Vec<Expr>,
 }
 
 impl GroupedData {
@@ -531,7 +600,7 @@ impl GroupedData {
         &self,
         aggregates: impl IntoIterator<Item = E>,
     ) -> Result<DataFrame, Error> {
-        let mut outputs = self.keys.clone();
+        let mut outputs = self.columns.clone();
         outputs.extend(aggregates.into_iter().map(Into::into));
         let plan = Plan::Aggregate {
             input: self.frame.input(),

@@ -17,6 +17,7 @@ use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_ord
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
+use super::subquery;
 use super::want::Want;
 use super::{
     Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, modes, pushdown,
@@ -74,6 +75,7 @@ pub(crate) fn compile(
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
+    let plan = &subquery::as_joins(plan)?;
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.

@@ -11,6 +11,7 @@ mod regroup;
 mod session;
 mod statics;
 mod streams;
+mod subquery;
 mod want;
 mod weighed;
 mod words;
@@ -36,6 +37,7 @@ pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use observe::{Observed, merger};
 pub(crate) use statics::StaticUse;
+pub(crate) use subquery::no_streams_in_subqueries;
 
 use crate::checkpoint::OperatorShape;
 use crate::error::Error;
