@@ -17,11 +17,12 @@ use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_ord
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
-use super::subquery;
 use super::want::Want;
 use super::{
-    Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, modes, pushdown,
+    Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, modes,
+    pushdown,
 };
+use super::{sets, subquery};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -76,6 +77,8 @@ pub(crate) fn compile(
 ) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
     let plan = &subquery::as_joins(plan)?;
+    modes::check(plan, mode)?;
+    let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
@@ -408,6 +411,11 @@ impl Compiler<'_> {
                 if input.edge().signed {
                     return self.aggregate_changes(input, aggregate, want);
                 }
+                let goes_by_order = |call: &AggregateCall| needs_order(&call.function);
+                let input = match calls(aggregate)?.iter().any(goes_by_order) {
+                    true if !input.edge().ordered => stage(input, Step::Place),
+                    _ => input,
+                };
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
@@ -475,6 +483,9 @@ impl Compiler<'_> {
 
     fn watermark(&mut self, node: &Watermark, want: Want) -> Result<Node, Error> {
         let input = self.node(&node.input, want)?;
+        if input.edge().signed {
+            return Err(Error::not_yet("a watermark on rows that may leave again"));
+        }
         let column = [Expr::Column(node.column.clone())];
         let mut at = physical(&column, node.input.schema())?;
         let watermark = self.watermarks.len();

@@ -19,6 +19,7 @@ use highwater_query::{
 };
 
 use super::compile::is_streaming;
+use crate::error::Error;
 
 /// Which columns of a plan's output are event time under a watermark.
 pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
@@ -103,6 +104,17 @@ pub(super) fn event_keys(plan: &LogicalPlan) -> Vec<usize> {
     };
     let columns = watermarked(plan);
     (0..count).filter(|index| columns[*index]).collect()
+}
+
+/// The error for rows of which it is not known which event time makes them late.
+pub(super) fn several(what: &str) -> Error {
+    Error::refused(
+        "MULTIPLE_EVENT_TIME_COLUMNS",
+        format!(
+            "More than one event time columns are available. Please ensure there is at most one event time column in the stream: {what} goes by one of them. Select one, or make \
+             another value of the others, as in CAST(at AS STRING)"
+        ),
+    )
 }
 
 /// True if some rows of the plan have a watermark.
@@ -227,6 +239,9 @@ fn width_below(plan: &LogicalPlan, index: usize) -> Option<i64> {
         }
         LogicalPlan::Aggregate(aggregate) => {
             window_of(aggregate.group_expr.get(index)?, &aggregate.input)
+        }
+        LogicalPlan::Unnest(unnest) => {
+            width_below(&unnest.input, *unnest.dependency_indices.get(index)?)
         }
         LogicalPlan::Union(union) => {
             let mut widths = union.inputs.iter().map(|input| width_below(input, index));

@@ -91,9 +91,7 @@ impl Compiler<'_> {
         }
         let times = event_times(below);
         if times.len() > 1 {
-            return Err(Error::not_yet(
-                "dropping duplicates of rows with several event times (select one of them)",
-            ));
+            return Err(event_time::several("dropping duplicates"));
         }
         let schema = below.schema();
         let column = |index: usize| Expr::Column(Column::from(schema.qualified_field(index)));

@@ -3,12 +3,15 @@
 mod compile;
 mod event_time;
 mod firsts;
+mod infer;
 mod join;
 mod modes;
 mod observe;
 mod pushdown;
 mod regroup;
+mod semi;
 mod session;
+mod sets;
 mod statics;
 mod streams;
 mod subquery;
@@ -266,10 +269,16 @@ impl Node {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
                     Step::Expose(_, schema) => Some(schema),
-                    Step::Filter(_) | Step::Sign | Step::Unorder => None,
+                    Step::Filter(_) | Step::Sign | Step::Unorder | Step::Place => None,
                 });
                 let below = input.edge();
-                let unordered = steps.iter().any(|step| matches!(step, Step::Unorder));
+                let ordered = steps
+                    .iter()
+                    .fold(below.ordered, |ordered, step| match step {
+                        Step::Unorder => false,
+                        Step::Place => true,
+                        _ => ordered,
+                    });
                 let signed = steps.iter().fold(below.signed, |signed, step| match step {
                     Step::Expose(..) => false,
                     Step::Sign => true,
@@ -277,7 +286,7 @@ impl Node {
                 });
                 Edge {
                     rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
-                    ordered: below.ordered && !unordered,
+                    ordered,
                     signed,
                 }
             }
@@ -413,7 +422,11 @@ impl Node {
                 writeln!(f, "{pad}Source {source}: {}{order}", columns(edge))
             }
             Node::Static { edge, version, .. } => {
-                writeln!(f, "{pad}Static {version}: {}, in the first epoch", columns(edge))
+                writeln!(
+                    f,
+                    "{pad}Static {version}: {}, in the first epoch",
+                    columns(edge)
+                )
             }
             Node::Stage { input, steps } => {
                 writeln!(f, "{pad}Stage")?;
@@ -426,6 +439,7 @@ impl Node {
                             writeln!(f, "{pad}  project {}", exprs.join(", "))?;
                         }
                         Step::Sign | Step::Unorder => {}
+                        Step::Place => writeln!(f, "{pad}  in an order of their own")?,
                         Step::Expose(..) => writeln!(f, "{pad}  expose changes")?,
                         Step::Unnest { lists, outer, .. } => {
                             writeln!(

@@ -72,6 +72,8 @@ fn tables(plan: &LogicalPlan) -> String {
 fn content(rows: &RecordBatch) -> Result<String, Error> {
     let columns: Result<Vec<ArrayRef>, _> = rows.columns().iter().map(keys::normalise).collect();
     let hashes = keys::hash(&columns.map_err(Error::run)?, rows.num_rows()).map_err(Error::run)?;
-    let sum = hashes.iter().fold(0_u64, |sum, hash| sum.wrapping_add(hash | 1));
+    let sum = hashes
+        .iter()
+        .fold(0_u64, |sum, hash| sum.wrapping_add(hash | 1));
     Ok(format!("{} rows, content {sum:016x}", rows.num_rows()))
 }

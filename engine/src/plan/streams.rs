@@ -11,9 +11,10 @@ use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
+use highwater_operators::stage::Step;
 use highwater_query::{all_of, apart, can_fail, window_end};
 
-use super::compile::{Compiler, arrow_schema, is_streaming, physical};
+use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
 use super::event_time::watermarked;
 use super::join::{Condition, is_over, model_name};
 use super::want::Want;
@@ -184,11 +185,6 @@ impl Compiler<'_> {
             JoinType::LeftAnti => JoinKind::LeftAnti,
             other => return Err(Error::not_yet(format!("a {other} join of two streams"))),
         };
-        if self.ordered {
-            return Err(Error::not_yet(
-                "an aggregate that depends on the order of rows over a join of streams",
-            ));
-        }
         let condition = Condition::of(join)?;
         let sides = [&join.left, &join.right].map(|plan| Side {
             plan,
@@ -205,8 +201,8 @@ impl Compiler<'_> {
         }
         check(join.join_type, kind, want, &bounds)?;
         let below = want.below_state();
-        let left = self.node(&join.left, below)?;
-        let right = self.node(&join.right, below)?;
+        let left = unordered(self.node(&join.left, below)?);
+        let right = unordered(self.node(&join.right, below)?);
         let edges = [left.edge(), right.edge()];
         let appends = !edges[0].signed && !edges[1].signed;
         // Pairs of rows that stay do stay.
@@ -299,6 +295,14 @@ impl Compiler<'_> {
     }
 }
 
+/// The rows without their places in the sources: pairs have none.
+fn unordered(node: Node) -> Node {
+    match node.edge().ordered {
+        true => stage(node, Step::Unorder),
+        false => node,
+    }
+}
+
 /// True for a column of `side` that must be above a constant.
 fn is_lifted(part: &Expr, side: &Side<'_>) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else {
@@ -317,7 +321,7 @@ fn is_lifted(part: &Expr, side: &Side<'_>) -> bool {
 }
 
 /// The columns that must not be null for `expr` not to be null.
-fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
+pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
     match expr {
         Expr::Column(column) => {
             found.insert(column.clone());

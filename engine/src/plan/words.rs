@@ -157,7 +157,7 @@ fn of_table(field: &FieldRef) -> String {
 /// The columns after a step over `columns`.
 fn through(mut columns: Vec<String>, step: &Step) -> Vec<String> {
     match step {
-        Step::Filter(_) | Step::Sign | Step::Unorder => columns,
+        Step::Filter(_) | Step::Sign | Step::Unorder | Step::Place => columns,
         Step::Expose(..) => {
             columns.push("the diff".into());
             columns
