@@ -419,6 +419,8 @@ impl Node {
     pub(crate) fn trail_ms(&self) -> i64 {
         let own = match self {
             Node::Join { words, .. } => words.delay_ms.unwrap_or(NEVER_MS),
+            // It goes by the rows that have come out of the joins below.
+            Node::Watermark { .. } => return 0,
             _ => 0,
         };
         own.saturating_add(self.below_trail_ms()).min(NEVER_MS)
