@@ -19,7 +19,8 @@ use crate::catalog::Named;
 use crate::error::Error;
 use crate::observe::Observing;
 use crate::plan::{
-    Observed, Statics, compile, deduplicates_within_watermark, is_streaming, wants_order,
+    Observed, Statics, compile, deduplicates_within_watermark, is_streaming, late_schema,
+    wants_order,
 };
 use crate::relation::StreamRelation;
 use crate::session::Session;
@@ -411,7 +412,7 @@ impl DataFrame {
         let mut text = format!("== Resolved plan ==\n{}\n", self.plan.display_indent());
         if self.is_streaming() {
             match OutputMode::ALL.into_iter().find_map(|mode| {
-                compile(&self.plan, mode, &Unread)
+                compile(&self.plan, mode, false, &Unread)
                     .ok()
                     .map(|plan| (mode, plan))
             }) {
@@ -420,7 +421,7 @@ impl DataFrame {
                     plan.root
                 )),
                 None => {
-                    let why = compile(&self.plan, OutputMode::Append, &Unread)
+                    let why = compile(&self.plan, OutputMode::Append, false, &Unread)
                         .err()
                         .map(|e| e.to_string());
                     text.push_str(&format!(
@@ -434,8 +435,12 @@ impl DataFrame {
     }
 
     /// The streams it reads and its incremental plan for output in `mode`, or why there is none.
-    pub(crate) fn explain_as(&self, mode: OutputMode) -> Result<String, Error> {
-        let compiled = compile(&self.plan, mode, &Unread)?;
+    /// With `late_rows`, which must then be possible, with what tells them apart.
+    pub(crate) fn explain_as(&self, mode: OutputMode, late_rows: bool) -> Result<String, Error> {
+        let compiled = compile(&self.plan, mode, late_rows, &Unread)?;
+        if late_rows {
+            late_schema(&compiled, mode)?;
+        }
         let mut text = String::new();
         let _ = self.plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node
@@ -447,6 +452,11 @@ impl DataFrame {
         });
         text.push_str(&format!("  plan:\n{}", compiled.root));
         Ok(text)
+    }
+
+    /// The columns of its late rows for output in `mode`, or why it has none.
+    pub(crate) fn late_schema(&self, mode: OutputMode) -> Result<SchemaRef, Error> {
+        late_schema(&compile(&self.plan, mode, true, &Unread)?, mode)
     }
 
     /// All rows. Only for static rows.

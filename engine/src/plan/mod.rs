@@ -5,6 +5,7 @@ mod event_time;
 mod firsts;
 mod infer;
 mod join;
+mod late;
 mod modes;
 mod observe;
 mod pushdown;
@@ -31,6 +32,7 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::dedup::{Deduplication, Forget};
 use highwater_operators::join::{Keep, Lookup, StreamJoin};
+use highwater_operators::late::Late;
 use highwater_operators::order::Order;
 use highwater_operators::regroup::Regroup;
 use highwater_operators::session::Sessions;
@@ -38,6 +40,7 @@ use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use firsts::deduplicates_within_watermark;
+pub(crate) use late::{columns as late_columns, schema as late_schema};
 pub(crate) use observe::{Observed, merger};
 pub(crate) use statics::StaticUse;
 pub(crate) use subquery::no_streams_in_subqueries;
@@ -187,6 +190,13 @@ pub(crate) enum Node {
         /// Index into `Compiled::watermarks`.
         watermark: usize,
     },
+    /// The rows; of the late ones a copy goes aside.
+    Late {
+        /// The rows.
+        input: Box<Node>,
+        /// Which are late.
+        late: Box<Late>,
+    },
     /// The rows of all inputs.
     Union {
         /// The inputs, all with the same columns.
@@ -209,6 +219,7 @@ impl Node {
             Node::Source { .. } | Node::Static { .. } => Vec::new(),
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
+            | Node::Late { input, .. }
             | Node::Observe { input, .. }
             | Node::Deduplicate { input, .. }
             | Node::Limit { input, .. }
@@ -264,6 +275,7 @@ impl Node {
             },
             Node::Watermark { input, .. }
             | Node::Deduplicate { input, .. }
+            | Node::Late { input, .. }
             | Node::Limit { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
@@ -311,6 +323,7 @@ impl Node {
             | Node::Watermark { input, .. }
             | Node::Order { input, .. }
             | Node::Lookup { input, .. }
+            | Node::Late { input, .. }
             | Node::Observe { input, .. } => {
                 input.collect_operators(found);
             }
@@ -607,6 +620,15 @@ impl Node {
             }
             Node::Watermark { input, watermark } => {
                 writeln!(f, "{pad}Watermark {watermark}")?;
+                input.write(f, depth + 1)
+            }
+            Node::Late { input, late } => {
+                let unit = if late.panes.is_some() {
+                    "the last window of "
+                } else {
+                    ""
+                };
+                writeln!(f, "{pad}Late rows, by {unit}{}, go aside", late.at)?;
                 input.write(f, depth + 1)
             }
             Node::Union { inputs, .. } => {

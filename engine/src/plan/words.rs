@@ -95,9 +95,10 @@ fn columns(node: &Node) -> Vec<String> {
         // Which rows they are is compared by itself.
         Node::Static { edge, .. } => edge.rows.fields().iter().map(of_table).collect(),
         Node::Stage { input, steps } => steps.iter().fold(columns(input), through),
-        Node::Watermark { input, .. } | Node::Observe { input, .. } | Node::Order { input, .. } => {
-            columns(input)
-        }
+        Node::Watermark { input, .. }
+        | Node::Late { input, .. }
+        | Node::Observe { input, .. }
+        | Node::Order { input, .. } => columns(input),
         Node::Regroup {
             input,
             regroup,

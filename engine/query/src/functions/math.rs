@@ -628,6 +628,22 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
     }))
 }
 
+/// Which of `count` parts of the range from `first` to `last`, which may go down, the value is in: 0 before it, and one
+/// more than there are after it.
+fn bucket(value: f64, first: f64, last: f64, count: i64) -> Option<i64> {
+    let bounded = first.is_finite() && last.is_finite() && first != last;
+    if count <= 0 || count == i64::MAX || value.is_nan() || !bounded {
+        return None;
+    }
+    let into = (value - first) / (last - first);
+    Some(match into {
+        before if before < 0.0 => 0,
+        after if after >= 1.0 => count + 1,
+        _ if first < last => (count as f64 * (value - first) / (last - first)) as i64 + 1,
+        _ => (count as f64 * (first - value) / (first - last)) as i64 + 1,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -655,20 +671,4 @@ mod tests {
         assert_eq!(converted("zz", 36, 2).unwrap().unwrap(), "10100001111");
         assert_eq!(converted("", 10, 2).unwrap(), None);
     }
-}
-
-/// Which of `count` parts of the range from `first` to `last`, which may go down, the value is in: 0 before it, and one
-/// more than there are after it.
-fn bucket(value: f64, first: f64, last: f64, count: i64) -> Option<i64> {
-    let bounded = first.is_finite() && last.is_finite() && first != last;
-    if count <= 0 || count == i64::MAX || value.is_nan() || !bounded {
-        return None;
-    }
-    let into = (value - first) / (last - first);
-    Some(match into {
-        before if before < 0.0 => 0,
-        after if after >= 1.0 => count + 1,
-        _ if first < last => (count as f64 * (value - first) / (last - first)) as i64 + 1,
-        _ => (count as f64 * (first - value) / (first - last)) as i64 + 1,
-    })
 }
