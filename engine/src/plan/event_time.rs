@@ -98,6 +98,14 @@ pub(super) fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) ->
         let mut windows = windows.filter_map(|column| index_of(input, column));
         return windows.any(|index| below[index]);
     }
+    let expr = match expr {
+        // The end of windows, taken from them by `regroup`.
+        Expr::Alias(alias) if alias.name == END => match alias.expr.as_ref() {
+            Expr::ScalarFunction(field) if !field.args.is_empty() => &field.args[0],
+            other => other,
+        },
+        other => other,
+    };
     let index = same_event_time(expr).and_then(|column| index_of(input, column));
     index.is_some_and(|index| below[index])
 }
