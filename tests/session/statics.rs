@@ -51,7 +51,8 @@ fn run(dir: &Path, sql: &str, mode: OutputMode, fails: bool) -> Result<Vec<Strin
         .for_each_batch(move |rows: DataFrame, _| -> Result<(), Error> {
             for batch in rows.collect()? {
                 for row in 0..batch.num_rows() {
-                    let cell = |column: &ArrayRef| array_value_to_string(column, row).expect("text");
+                    let cell =
+                        |column: &ArrayRef| array_value_to_string(column, row).expect("text");
                     let cells: Vec<String> = batch.columns().iter().map(cell).collect();
                     taken.lock().expect("not poisoned").push(cells.join(" "));
                 }
