@@ -6,12 +6,16 @@
 mod code;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "session/idle.rs"]
+mod idle;
 #[path = "session/late.rs"]
 mod late;
 #[path = "session/reports.rs"]
 mod reports;
 #[path = "session/spill.rs"]
 mod spill;
+#[path = "session/statics.rs"]
+mod statics;
 #[path = "session/streams.rs"]
 mod streams;
 

@@ -138,7 +138,7 @@ fn progress_says_what_an_epoch_did() {
 }
 
 /// Rows `at` these seconds.
-fn clicks(rows: &MemorySource, seconds: &[i64]) {
+pub(super) fn clicks(rows: &MemorySource, seconds: &[i64]) {
     let micros = seconds.iter().map(|second| second * 1_000_000);
     let DataType::Timestamp(_, zone) = rows.schema().field(0).data_type().clone() else {
         panic!("a timestamp");

@@ -31,6 +31,9 @@ pub(crate) struct EpochRecord {
     /// The watermarks whose sources have been silent for so long that they do not hold this epoch's back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) idle: Vec<u32>,
+    /// The versions of the static rows that it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) statics: Vec<String>,
 }
 
 /// A run of epochs that the sink holds.
@@ -306,6 +309,7 @@ mod tests {
             clock_us: 5,
             sources: Vec::new(),
             idle: Vec::new(),
+            statics: Vec::new(),
         }
     }
 

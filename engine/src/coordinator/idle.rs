@@ -2,6 +2,9 @@
 //!
 //! An epoch's idle streams are decided from its clock and from what the epochs up to it read, all of which is logged,
 //! and are logged with it: a replay is told the same, whatever the timeout is by then.
+//!
+//! The stream that was heard last is never idle. When it has been silent for its time as well, all are, and the watermark
+//! stays where it and those heard with it left it: so it does not matter how soon after the timeout an epoch opens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -64,7 +67,9 @@ impl Idleness {
             return Vec::new();
         };
         let heard_us = self.heard_after(clock_us, planned);
-        let idle = |heard_us: i64| clock_us.saturating_sub(heard_us) >= timeout_us;
+        let last_us = heard_us.iter().copied().max().unwrap_or(clock_us);
+        let idle =
+            |heard_us: i64| heard_us < last_us && clock_us.saturating_sub(heard_us) >= timeout_us;
         (0..)
             .zip(heard_us)
             .filter_map(|(stream, heard_us)| idle(heard_us).then_some(stream))
@@ -74,9 +79,11 @@ impl Idleness {
     /// When streams become idle if no rows come.
     pub(super) fn deadlines_us(&self) -> impl Iterator<Item = i64> {
         let heard_us = self.heard_us.iter();
-        self.timeout_us
-            .into_iter()
-            .flat_map(move |timeout_us| heard_us.clone().map(move |us| us.saturating_add(timeout_us)))
+        self.timeout_us.into_iter().flat_map(move |timeout_us| {
+            heard_us
+                .clone()
+                .map(move |us| us.saturating_add(timeout_us))
+        })
     }
 
     /// An epoch opens, for the first time or again.
@@ -115,7 +122,11 @@ mod tests {
 
     /// Plays epochs, each a clock and which of three sources brings rows: the idle streams of each. The first two
     /// sources move one watermark, the third another.
-    fn play(timeout_us: Option<u64>, heard_us: Vec<i64>, epochs: &[(i64, [bool; 3])]) -> Vec<Vec<u32>> {
+    fn play(
+        timeout_us: Option<u64>,
+        heard_us: Vec<i64>,
+        epochs: &[(i64, [bool; 3])],
+    ) -> Vec<Vec<u32>> {
         let sources = vec![[0, 1].into(), [2].into()];
         let mut idleness = Idleness::new(timeout_us.map(Duration::from_micros), sources, heard_us);
         let mut decided = Vec::new();
@@ -127,6 +138,7 @@ mod tests {
                 clock_us: *clock_us,
                 sources,
                 idle: idle.clone(),
+                statics: Vec::new(),
             });
             decided.push(idle);
         }
@@ -139,7 +151,7 @@ mod tests {
     const NONE: [bool; 3] = [false; 3];
 
     #[test]
-    fn a_stream_is_idle_from_its_timeout_until_it_speaks() {
+    fn a_stream_is_idle_from_its_timeout_until_it_speaks_unless_it_spoke_last() {
         let epochs = [
             (100, FIRST),
             (109, SECOND),
@@ -149,7 +161,14 @@ mod tests {
             (200, NONE),
         ];
         let none: Vec<u32> = Vec::new();
-        let expected = [none.clone(), none.clone(), vec![1], none.clone(), vec![0], vec![0, 1]];
+        let expected = [
+            none.clone(),
+            none.clone(),
+            vec![1],
+            none.clone(),
+            vec![0],
+            vec![0],
+        ];
         assert_eq!(play(Some(10), Vec::new(), &epochs), expected);
         assert!(play(None, Vec::new(), &epochs).iter().all(Vec::is_empty));
     }
@@ -170,6 +189,7 @@ mod tests {
             clock_us,
             sources: vec![planned(epoch == 1)],
             idle,
+            statics: Vec::new(),
         };
         idleness.opened(&epoch(0, 7, vec![0]));
         idleness.opened(&epoch(1, 8, vec![]));

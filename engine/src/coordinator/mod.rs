@@ -121,6 +121,8 @@ pub(crate) struct Coordination {
     pub(crate) event_time: EventTime,
     /// For each watermark the sources whose rows move it.
     pub(crate) watermark_sources: Vec<BTreeSet<usize>>,
+    /// The versions of the static rows that the query has read.
+    pub(crate) statics: Vec<String>,
 }
 
 /// What a coordinator needs to know of a query's event time.
@@ -154,6 +156,8 @@ struct Coordinator {
     runs: Runs,
     /// Planned before a restart, and not yet opened again.
     replay: VecDeque<EpochRecord>,
+    /// The versions of the static rows that its epochs read.
+    statics: Vec<String>,
     /// Where the sources stood after each epoch that a checkpoint or a commit may still ask for.
     ends: BTreeMap<u64, Vec<Offset>>,
     event_time: EventTime,
@@ -453,6 +457,9 @@ impl Coordinator {
             orders.extend(self.idle_orders(&record.idle));
         }
         self.idleness.opened(&record);
+        if epoch == 0 {
+            orders.push(Order::Enter { worker: 0 });
+        }
         if self.runs.open(epoch, bytes, started) {
             orders.extend(self.stage_orders(epoch));
         }
@@ -522,6 +529,7 @@ impl Coordinator {
             clock_us,
             idle: self.idleness.at(clock_us, &sources),
             sources,
+            statics: self.statics.clone(),
         }))
     }
 

@@ -36,8 +36,12 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         planning_us,
         event_time,
         watermark_sources,
+        statics,
     } = coordination;
     let (sender, receiver) = events;
+    // A stream alone, or one that is not the fastest where the fastest decides, holds nothing back.
+    let may_idle = event_time.policy == Policy::Min && watermark_sources.len() > 1;
+    let idle_timeout = event_time.idle_timeout.filter(|_| may_idle);
     let mut beginning = Beginning {
         query_id: query.id.clone(),
         generation: 0,
@@ -45,7 +49,8 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         first_written: vec![0; sinks.len()],
         checkpoint: None,
         marks: None,
-        idles: event_time.idle_timeout.is_some(),
+        idles: idle_timeout.is_some(),
+        statics: statics.clone(),
     };
     let polls = watch(&mut sources, &sender)?;
     let mut replay = VecDeque::new();
@@ -81,6 +86,24 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
             });
         }
         resumed = manifest.is_some() || !logged.plans.is_empty();
+        for plan in &logged.plans {
+            let read = &plan.statics;
+            // The first builds did not write them.
+            if read.is_empty() || *read == statics {
+                continue;
+            }
+            return Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "epoch {} of checkpoint \"{}\" read {} and must be run again, but these static rows have changed to {}: put \
+                     them back, or use a new checkpoint and a new output",
+                    plan.epoch,
+                    checkpoint.store.location(),
+                    read.join("; "),
+                    statics.join("; ")
+                ),
+            });
+        }
         if resumed {
             let store = checkpoint.store.as_ref();
             for (index, source) in sources.iter_mut().enumerate() {
@@ -123,7 +146,9 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         beginning.checkpoint = manifest.as_ref().map(|manifest| manifest.epoch);
         replay.extend(logged.plans);
         // What was logged holds, whatever is asked for now.
-        beginning.idles |= replay.iter().any(|plan: &EpochRecord| !plan.idle.is_empty());
+        beginning.idles |= replay
+            .iter()
+            .any(|plan: &EpochRecord| !plan.idle.is_empty());
         if resumed {
             tracing::info!(
                 query = query.id,
@@ -200,7 +225,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
     let heard_us = heard_us.copied().collect();
     let coordinator = Coordinator {
         event_time,
-        idleness: Idleness::new(event_time.idle_timeout, watermark_sources, heard_us),
+        idleness: Idleness::new(idle_timeout, watermark_sources, heard_us),
         marks: beginning.marks.clone(),
         marks_after: BTreeMap::new(),
         query,
@@ -218,6 +243,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         ends: BTreeMap::new(),
         writers,
         stateful,
+        statics,
         workers,
         processes,
         next_epoch: beginning.first_epoch,
