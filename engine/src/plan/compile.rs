@@ -84,7 +84,10 @@ pub(crate) fn compile(
         statics,
         sources: sources(&optimized),
         watermarks: Vec::new(),
-        ordered: wants_order(&optimized)? || firsts::limits(&optimized),
+        // Where rows may leave, the first ones are the first in an order of their own.
+        ordered: wants_order(&optimized)?
+            || mode == OutputMode::Append && firsts::limits(&optimized),
+        calls_in_order: calls_want_order(&optimized)?,
         aggregations: 0,
         joins: 0,
         evicts: false,
@@ -163,7 +166,11 @@ fn sources(plan: &LogicalPlan) -> Vec<SourceUse> {
 
 /// True if the answer depends on the order of rows: of some aggregate, or which row of a key is the first.
 pub(crate) fn wants_order(plan: &LogicalPlan) -> Result<bool, Error> {
-    let mut ordered = firsts::wants_order(plan);
+    Ok(firsts::wants_order(plan) || calls_want_order(plan)?)
+}
+
+fn calls_want_order(plan: &LogicalPlan) -> Result<bool, Error> {
+    let mut ordered = false;
     let mut failed = None;
     let streaming = is_streaming(plan);
     let _ = plan.apply_with_subqueries(|node| {
@@ -237,6 +244,8 @@ pub(super) struct Compiler<'a> {
     sources: Vec<SourceUse>,
     watermarks: Vec<WatermarkUse>,
     pub(super) ordered: bool,
+    /// True if the answer of some aggregate depends on the order of rows.
+    pub(super) calls_in_order: bool,
     aggregations: usize,
     pub(super) joins: usize,
     /// True if some join forgets rows by the watermark.

@@ -82,8 +82,20 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
 }
 
 pub(super) fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) -> bool {
-    let index = same_event_time(expr).and_then(|column| index_of(input, column));
+    let column = same_event_time(expr).or_else(|| window_under(expr));
+    let index = column.and_then(|column| index_of(input, column));
     index.is_some_and(|index| below[index])
+}
+
+/// The column of windows whose ends `expr` is, if it is the key that [`regroup`] makes of them.
+fn window_under(expr: &Expr) -> Option<&Column> {
+    match expr {
+        Expr::Alias(alias) if alias.name == END => match alias.expr.as_ref() {
+            Expr::ScalarFunction(call) => same_event_time(call.args.first()?),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn index_of(plan: &LogicalPlan, column: &Column) -> Option<usize> {

@@ -11,9 +11,10 @@ use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
+use highwater_operators::stage::Step;
 use highwater_query::{all_of, apart, can_fail, window_end};
 
-use super::compile::{Compiler, arrow_schema, physical};
+use super::compile::{Compiler, arrow_schema, physical, stage};
 use super::event_time::watermarked;
 use super::join::{Condition, is_over, model_name};
 use super::want::Want;
@@ -182,7 +183,7 @@ impl Compiler<'_> {
             JoinType::LeftAnti => JoinKind::LeftAnti,
             other => return Err(Error::not_yet(format!("a {other} join of two streams"))),
         };
-        if self.ordered {
+        if self.calls_in_order {
             return Err(Error::not_yet(
                 "an aggregate that depends on the order of rows over a join of streams",
             ));
@@ -198,8 +199,8 @@ impl Compiler<'_> {
         }
         check(join.join_type, kind, want, &bounds)?;
         let below = want.below_state();
-        let left = self.node(&join.left, below)?;
-        let right = self.node(&join.right, below)?;
+        let left = unordered(self.node(&join.left, below)?);
+        let right = unordered(self.node(&join.right, below)?);
         let edges = [left.edge(), right.edge()];
         let appends = !edges[0].signed && !edges[1].signed;
         // Pairs of rows that stay do stay.
@@ -286,6 +287,14 @@ impl Compiler<'_> {
             None => None,
         };
         Ok(Times { late, last_match })
+    }
+}
+
+/// A pair has no place in a source.
+fn unordered(node: Node) -> Node {
+    match node.edge().ordered {
+        true => stage(node, Step::Unorder),
+        false => node,
     }
 }
 
