@@ -1,7 +1,8 @@
 //! What durability costs: checkpoints of a large state, a restart from it, and a directory after very many epochs.
 //!
 //! `cargo bench --bench durable -- state --dir DIR [-w WORKERS] [--keys MILLIONS]` and `-- epochs --dir DIR [--count N]`
-//! print what they measure; `-- idle --dir DIR` keeps a file query and a socket query installed for half a minute.
+//! print what they measure; `-- idle --dir DIR` keeps a file query and a socket query installed for half a minute; `-- day`
+//! runs a day of windows.
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
@@ -9,8 +10,11 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+use arrow::record_batch::RecordBatch;
 use highwater::prelude::*;
 
 #[global_allocator]
@@ -266,6 +270,65 @@ fn idle(dir: &Path, workers: usize) -> highwater::Result<()> {
     Ok(())
 }
 
+/// A day of windows: rows at a constant rate, an epoch a minute of event time, windows of ten minutes that slide by five,
+/// a watermark ten minutes back. What the state holds hour by hour, and the slowest epoch.
+fn day(dir: &Path, workers: usize, rows_a_minute: i64) -> highwater::Result<()> {
+    const KEYS: i64 = 1_000;
+    let session = Session::with_workers(workers)?;
+    let (stream, frame) = session.memory_stream("k BIGINT, v BIGINT, ts TIMESTAMP")?;
+    frame.create_or_replace_temp_view("ev")?;
+    let query = session
+        .sql(
+            "SELECT window(ts, '10 minutes', '5 minutes') AS w, k, count(*) AS n, sum(v) AS s \
+             FROM ev WATERMARK ts DELAY OF INTERVAL 10 MINUTES GROUP BY 1, 2",
+        )?
+        .write_stream()
+        .output_mode(OutputMode::Append)
+        .format("noop")
+        .option("checkpointLocation", dir.join("day").display())
+        .start()?;
+    println!("hour  state rows  state KB  resident MiB  slowest epoch ms");
+    let mut slowest = Duration::ZERO;
+    for minute in 0..24 * 60_i64 {
+        let row = |index: i64| minute * rows_a_minute + index;
+        let indices = || (0..rows_a_minute).map(row);
+        let start = 1_704_067_200_000_000 + minute * 60_000_000;
+        let step = 60_000_000 / rows_a_minute;
+        // Up to a minute out of order.
+        let times = (0..rows_a_minute).map(|i| start + i * step - (i * 7_919) % 60_000_000);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(
+                indices().map(|i| i * 31 % KEYS),
+            )),
+            Arc::new(Int64Array::from_iter_values(indices())),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")),
+        ];
+        let rows = RecordBatch::try_new(stream.schema(), columns).expect("columns fit");
+        let begun = Instant::now();
+        stream.add(rows)?;
+        query.process_all_available()?;
+        slowest = slowest.max(begun.elapsed());
+        if minute % 120 == 119 {
+            let state = query.last_progress();
+            let state = state.iter().flat_map(|progress| &progress.state_operators);
+            let (mut rows, mut bytes) = (0, 0);
+            for operator in state {
+                rows += operator.num_rows_total;
+                bytes += operator.memory_used_bytes;
+            }
+            println!(
+                "{:4}  {rows:10}  {:8}  {:12}  {:16.1}",
+                (minute + 1) / 60,
+                bytes / 1024,
+                resources().0,
+                slowest.as_secs_f64() * 1e3
+            );
+            slowest = Duration::ZERO;
+        }
+    }
+    query.stop()
+}
+
 fn main() -> highwater::Result<()> {
     let args: Vec<String> = std::env::args()
         .skip(1)
@@ -285,9 +348,10 @@ fn main() -> highwater::Result<()> {
         Some("state") => state(dir, workers, number("--keys", 10)),
         Some("epochs") => epochs(dir, workers, number("--count", 100_000)),
         Some("idle") => idle(dir, workers),
+        Some("day") => day(dir, workers, number("--rows", 10_000) as i64),
         _ => {
             println!(
-                "durable state|epochs|idle --dir DIR [-w WORKERS] [--keys MILLIONS] [--count EPOCHS]"
+                "durable state|epochs|idle|day --dir DIR [-w WORKERS] [--keys MILLIONS] [--count EPOCHS] [--rows A_MINUTE]"
             );
             Ok(())
         }

@@ -218,7 +218,7 @@ fn job(name: &str) -> Option<Job> {
             BID,
             Sql(
                 "SELECT w.start AS wstart, w.end AS wend, -m.na AS auction, m.num AS num FROM (\
-                 SELECT w, max(struct(num, -auction AS na)) AS m FROM (\
+                 SELECT w, max(named_struct('num', num, 'na', -auction)) AS m FROM (\
                  SELECT window(dateTime, '10 seconds', '2 seconds') AS w, auction, count(*) AS num \
                  FROM bid WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1, 2) GROUP BY w)",
             ),
@@ -229,7 +229,7 @@ fn job(name: &str) -> Option<Job> {
             BID,
             Sql(
                 "SELECT w.start AS wstart, w.end AS wend, -m.na AS auction, -m.nb AS bidder, m.price AS price FROM (\
-                 SELECT window(dateTime, '10 seconds') AS w, max(struct(price, -auction AS na, -bidder AS nb)) AS m \
+                 SELECT window(dateTime, '10 seconds') AS w, max(named_struct('price', price, 'na', -auction, 'nb', -bidder)) AS m \
                  FROM bid WATERMARK dateTime DELAY OF INTERVAL 4 SECONDS GROUP BY 1)",
             ),
             Append,

@@ -44,7 +44,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub mod prelude {
     pub use crate::functions::*;
     pub use crate::{DataFrame, Expr, JoinKind, OutputMode, Session, StreamingQuery, Trigger};
-    pub use highwater_query::{IntoCondition, col, expr, lit};
+    pub use highwater_query::{IntoCondition, Window, col, expr, lit};
 }
 
 /// The README's programs compile and run.

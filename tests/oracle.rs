@@ -23,6 +23,8 @@ mod query;
 mod reference;
 #[path = "oracle/rows.rs"]
 mod rows;
+#[path = "oracle/sets.rs"]
+mod sets;
 #[path = "oracle/timed.rs"]
 mod timed;
 
@@ -156,6 +158,52 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
     (
         "SELECT sum(c * n) AS rows, count(*) AS kinds FROM (SELECT n, count(*) AS c FROM (SELECT k, g, count(*) AS n FROM t GROUP BY k, g) GROUP BY n)",
         OutputMode::Complete,
+        0,
+    ),
+    // Sets, several groupings at once, static values in expressions.
+    (
+        "SELECT k, g FROM t WHERE v > 5 EXCEPT SELECT k, g FROM t WHERE v < 3",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT g FROM t WHERE v > 5 EXCEPT ALL SELECT g FROM t WHERE v < 9",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT k, v FROM t WHERE g = 1 INTERSECT SELECT k, v FROM t WHERE g <> 1",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT g FROM t WHERE v > 5 INTERSECT ALL SELECT g FROM t WHERE v < 15",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT k, g, grouping_id() AS i, sum(v) AS s, count(*) AS n FROM t GROUP BY CUBE (k, g)",
+        OutputMode::Update,
+        3,
+    ),
+    (
+        "SELECT g, k, max(v) AS m FROM t GROUP BY g, ROLLUP (k) HAVING grouping(k) = 1",
+        OutputMode::Complete,
+        2,
+    ),
+    (
+        "SELECT g, max_by(v, line) AS a, min_by(k, v) AS b, percentile(v, 0.5) AS p, mode(v) AS m, median(x) AS d FROM t GROUP BY g",
+        OutputMode::Update,
+        1,
+    ),
+    (
+        "SELECT g, skewness(x) AS s, kurtosis(v) AS k, regr_slope(x, v) AS r, max(struct(v, k)) AS m, min(array(v, g)) AS l FROM t GROUP BY g",
+        OutputMode::Complete,
+        1,
+    ),
+    (
+        "SELECT k, v FROM t WHERE v NOT IN (SELECT col1 FROM VALUES (1), (2), (30)) AND g < (SELECT max(col1) FROM VALUES (2), (1))",
+        OutputMode::Append,
         0,
     ),
     // The first rows.

@@ -6,6 +6,8 @@
 mod code;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "session/late.rs"]
+mod late;
 #[path = "session/reports.rs"]
 mod reports;
 #[path = "session/spill.rs"]

@@ -11,15 +11,16 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use highwater_operators::Edge;
 use highwater_query::{
-    Expr, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan, functions,
-    node_of, schema_text, without_event_time,
+    Expr, Groupings, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan,
+    functions, node_of, schema_text, without_event_time,
 };
 
 use crate::catalog::Named;
 use crate::error::Error;
 use crate::observe::Observing;
 use crate::plan::{
-    Observed, Statics, compile, deduplicates_within_watermark, is_streaming, wants_order,
+    Observed, Statics, compile, deduplicates_within_watermark, is_streaming, late_schema,
+    wants_order,
 };
 use crate::relation::StreamRelation;
 use crate::session::Session;
@@ -169,9 +170,41 @@ impl DataFrame {
         &self,
         keys: impl IntoIterator<Item = E>,
     ) -> Result<GroupedData, Error> {
+        let columns: Vec<Expr> = keys.into_iter().map(Into::into).collect();
         Ok(GroupedData {
             frame: self.clone(),
-            keys: keys.into_iter().map(Into::into).collect(),
+            keys: columns.clone(),
+            columns,
+        })
+    }
+
+    /// Rows by these keys, by all but the last, and so on to all rows at once.
+    pub fn rollup<E: Into<Expr>>(
+        &self,
+        keys: impl IntoIterator<Item = E>,
+    ) -> Result<GroupedData, Error> {
+        self.groupings(Groupings::Rollup, keys)
+    }
+
+    /// Rows by every choice of these keys.
+    pub fn cube<E: Into<Expr>>(
+        &self,
+        keys: impl IntoIterator<Item = E>,
+    ) -> Result<GroupedData, Error> {
+        self.groupings(Groupings::Cube, keys)
+    }
+
+    fn groupings<E: Into<Expr>>(
+        &self,
+        kind: Groupings,
+        keys: impl IntoIterator<Item = E>,
+    ) -> Result<GroupedData, Error> {
+        let columns: Vec<Expr> = keys.into_iter().map(Into::into).collect();
+        let sets = columns.iter().map(|key| vec![key.clone()]).collect();
+        Ok(GroupedData {
+            frame: self.clone(),
+            keys: vec![Expr::Groupings { kind, sets }],
+            columns,
         })
     }
 
@@ -183,6 +216,7 @@ impl DataFrame {
         GroupedData {
             frame: self.clone(),
             keys: Vec::new(),
+            columns: Vec::new(),
         }
         .agg(aggregates)
     }
@@ -238,6 +272,40 @@ impl DataFrame {
         self.then(&Plan::Union {
             inputs: vec![*self.input(), *other.input()],
             by_name: true,
+        })
+    }
+
+    /// The rows that both have, each once.
+    pub fn intersect(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.set_operation(other, false, false)
+    }
+
+    /// The rows that both have, as often as both have them.
+    pub fn intersect_all(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.set_operation(other, false, true)
+    }
+
+    /// The rows that the other one has not, each once.
+    pub fn except(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.set_operation(other, true, false)
+    }
+
+    /// The rows that are left if the other one's are taken away, copy by copy.
+    pub fn except_all(&self, other: &DataFrame) -> Result<DataFrame, Error> {
+        self.set_operation(other, true, true)
+    }
+
+    fn set_operation(
+        &self,
+        other: &DataFrame,
+        except: bool,
+        all: bool,
+    ) -> Result<DataFrame, Error> {
+        self.then(&Plan::SetOperation {
+            left: self.input(),
+            right: other.input(),
+            except,
+            all,
         })
     }
 
@@ -344,7 +412,7 @@ impl DataFrame {
         let mut text = format!("== Resolved plan ==\n{}\n", self.plan.display_indent());
         if self.is_streaming() {
             match OutputMode::ALL.into_iter().find_map(|mode| {
-                compile(&self.plan, mode, &Unread)
+                compile(&self.plan, mode, false, &Unread)
                     .ok()
                     .map(|plan| (mode, plan))
             }) {
@@ -353,7 +421,7 @@ impl DataFrame {
                     plan.root
                 )),
                 None => {
-                    let why = compile(&self.plan, OutputMode::Append, &Unread)
+                    let why = compile(&self.plan, OutputMode::Append, false, &Unread)
                         .err()
                         .map(|e| e.to_string());
                     text.push_str(&format!(
@@ -367,8 +435,12 @@ impl DataFrame {
     }
 
     /// The streams it reads and its incremental plan for output in `mode`, or why there is none.
-    pub(crate) fn explain_as(&self, mode: OutputMode) -> Result<String, Error> {
-        let compiled = compile(&self.plan, mode, &Unread)?;
+    /// With `late_rows`, which must then be possible, with what tells them apart.
+    pub(crate) fn explain_as(&self, mode: OutputMode, late_rows: bool) -> Result<String, Error> {
+        let compiled = compile(&self.plan, mode, late_rows, &Unread)?;
+        if late_rows {
+            late_schema(&compiled, mode)?;
+        }
         let mut text = String::new();
         let _ = self.plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node
@@ -380,6 +452,11 @@ impl DataFrame {
         });
         text.push_str(&format!("  plan:\n{}", compiled.root));
         Ok(text)
+    }
+
+    /// The columns of its late rows for output in `mode`, or why it has none.
+    pub(crate) fn late_schema(&self, mode: OutputMode) -> Result<SchemaRef, Error> {
+        late_schema(&compile(&self.plan, mode, true, &Unread)?, mode)
     }
 
     /// All rows. Only for static rows.
@@ -523,6 +600,8 @@ fn streaming_action() -> Error {
 pub struct GroupedData {
     frame: DataFrame,
     keys: Vec<Expr>,
+    /// The keys as columns.
+    columns: Vec<Expr>,
 }
 
 impl GroupedData {
@@ -531,7 +610,7 @@ impl GroupedData {
         &self,
         aggregates: impl IntoIterator<Item = E>,
     ) -> Result<DataFrame, Error> {
-        let mut outputs = self.keys.clone();
+        let mut outputs = self.columns.clone();
         outputs.extend(aggregates.into_iter().map(Into::into));
         let plan = Plan::Aggregate {
             input: self.frame.input(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::unbounded;
 use highwater_operators::arrangement::Budget;
 
-use crate::checkpoint::{Checkpoint, PlanShape, Store};
+use crate::checkpoint::{self, Checkpoint, PlanShape, Store};
 use crate::coordinator::{self, Coordination, Durable, EventTime, Grouping};
 use crate::dataflow::{Blueprint, feed};
 use crate::error::Error;
@@ -23,7 +23,8 @@ pub(crate) struct Definition {
     pub(crate) key: String,
     pub(crate) name: Option<String>,
     pub(crate) compiled: Arc<Compiled>,
-    pub(crate) sink: Arc<dyn SinkFactory>,
+    /// For the answer; then for late rows, if they are wanted.
+    pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
     pub(crate) mode: OutputMode,
     pub(crate) trigger: Trigger,
     pub(crate) pacing: Pacing,
@@ -40,6 +41,24 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
+    fn recovers(&self) -> bool {
+        self.sinks.iter().all(|sink| sink.recovers())
+    }
+
+    /// What may not change of the sinks.
+    fn fixed(&self) -> Vec<(String, String)> {
+        let named = |(number, sink): (usize, &Arc<dyn SinkFactory>)| {
+            let prefix = if number == 0 {
+                ""
+            } else {
+                checkpoint::OF_LATE_ROWS
+            };
+            let fixed = sink.fixed().into_iter();
+            fixed.map(move |(name, value)| (format!("{prefix}{name}"), value))
+        };
+        self.sinks.iter().enumerate().flat_map(named).collect()
+    }
+
     /// Why the query cannot go on from where it was when its workers are lost, if it cannot.
     pub(crate) fn ends_with_workers(&self) -> Option<&'static str> {
         if self.store.is_none() {
@@ -47,7 +66,7 @@ impl Definition {
                 "the query cannot go on without a checkpoint: give it the option checkpointLocation",
             );
         }
-        let whole = self.sink.recovers();
+        let whole = self.recovers();
         (!whole).then_some("the query cannot go on: its sink cannot tell which rows it has")
     }
 
@@ -104,17 +123,16 @@ impl Definition {
             let durable = match taken {
                 Some(checkpoint) => {
                     let stateful = !operators.is_empty();
-                    let sink = self.sink.fixed().into_iter();
                     let shape = PlanShape {
                         sources: sources.iter().map(|source| source.description()).collect(),
                         operators: operators.clone(),
                         windows: self.compiled.windows.clone(),
                         mode: stateful.then_some(self.mode),
-                        sink: sink.map(|(name, value)| (name.into(), value)).collect(),
+                        sink: self.fixed(),
                     };
                     let recovered =
                         checkpoint.recover(&shape, &query.run_id, workers, processes)?;
-                    if !self.sink.recovers() && recovered.has_epochs() {
+                    if !self.recovers() && recovered.has_epochs() {
                         return Err(Error::refused(
                             "_LEGACY_ERROR_TEMP_1299",
                             "this query does not support recovering from its checkpoint location: what its sink held \
@@ -130,16 +148,22 @@ impl Definition {
             };
             let (feed, input) = feed();
             feed_input = Some(input);
-            let writers = match self.sink.placement() {
-                Placement::EveryWorker => (0..workers * processes).collect(),
-                Placement::OneWorker => vec![0],
+            let writers = |(number, sink): (usize, &Arc<dyn SinkFactory>)| {
+                let workers = match sink.placement() {
+                    Placement::EveryWorker => workers * processes,
+                    Placement::OneWorker => 1,
+                };
+                (0..workers).map(move |worker| (number, worker))
             };
+            let writers = self.sinks.iter().enumerate().flat_map(writers).collect();
+            let opened = self.sinks.iter().map(|sink| sink.open());
+            let opened = opened.collect::<Result<Vec<_>, _>>()?;
             let begin = coordinator::start(Coordination {
                 query: Arc::clone(query),
                 sources,
-                sinks: vec![self.sink.open()?],
+                sinks: opened,
                 trigger: self.trigger,
-                grouping: match self.sink.groups_epochs() {
+                grouping: match self.sinks[0].groups_epochs() {
                     true => self.pacing.grouping,
                     false => Grouping::NONE,
                 },
@@ -161,7 +185,7 @@ impl Definition {
             name: self.name.clone().unwrap_or_else(|| "query".into()),
             compiled: Arc::clone(&self.compiled),
             readers,
-            sink: Arc::clone(&self.sink),
+            sinks: self.sinks.clone(),
             feed: feed_input,
             coordinator,
             query: Arc::clone(query),
@@ -186,7 +210,7 @@ impl Definition {
             name: self.name.clone().unwrap_or_else(|| "query".into()),
             compiled: Arc::clone(&self.compiled),
             readers: readers.map(|used| used.factory.reader()).collect(),
-            sink: Arc::clone(&self.sink),
+            sinks: self.sinks.clone(),
             feed: None,
             coordinator: None,
             query: Arc::clone(query),

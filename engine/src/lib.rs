@@ -13,6 +13,7 @@ mod foreach;
 mod formats;
 mod frame;
 mod generations;
+mod late;
 mod launch;
 mod listener;
 mod manager;

@@ -213,10 +213,6 @@ impl Source for OpenMemory {
         }))
     }
 
-    fn replay(&mut self, from: &Offset, to: &Offset) -> Result<Vec<Split>, SourceError> {
-        Ok(splits(position(from), position(to)))
-    }
-
     fn committed(&mut self, end: &Offset) -> Result<(), SourceError> {
         let mut state = lock(&self.log.state);
         state.committed.insert(self.id, position(end));

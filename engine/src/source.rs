@@ -150,9 +150,6 @@ pub trait Source: Send {
         bytes_max: u64,
     ) -> Result<Option<Admitted>, SourceError>;
 
-    /// The splits between two positions that an epoch was planned with before: exactly those rows again.
-    fn replay(&mut self, from: &Offset, to: &Offset) -> Result<Vec<Split>, SourceError>;
-
     /// Every epoch up to `end` is committed: what lies before it will never be asked for again.
     fn committed(&mut self, end: &Offset) -> Result<(), SourceError> {
         let _ = end;

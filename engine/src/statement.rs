@@ -77,6 +77,7 @@ impl Session {
                 let text = self.explained(&statement)?;
                 if let Some(table) = self.streaming_table(statement)? {
                     table.put(self)?;
+                    table.put_late_rows(self)?;
                 }
                 Ok(text)
             }
@@ -354,7 +355,9 @@ impl Session {
             }
             Some(NamedKind::StreamingTable) => {
                 let writer = self.inner.views.query_of(name);
-                let writes = |query: &StreamingQuery| query.name() == writer.as_deref();
+                let writes = |query: &StreamingQuery| {
+                    Some(query.name().unwrap_or(query.id())) == writer.as_deref()
+                };
                 if let Some(query) = self.streams().active().into_iter().find(writes) {
                     query.stop()?;
                 }
@@ -494,6 +497,16 @@ impl StreamingTable {
         Ok(())
     }
 
+    /// Gives the table for late rows its name, without rows.
+    fn put_late_rows(&self, session: &Session) -> Result<(), Error> {
+        if let Some(name) = self.options.get("lateRows") {
+            let rows = no_rows(name, &self.frame.late_schema(self.mode)?)?;
+            let rows = Named::Rows(Arc::new(rows));
+            session.inner.views.put_written(name, rows, &self.query);
+        }
+        Ok(())
+    }
+
     fn explain(&self) -> Result<String, Error> {
         let mut text = format!(
             "streaming table \"{}\"\n  sink: {}{}\n  output mode: {}\n  trigger: {}\n",
@@ -509,7 +522,11 @@ impl StreamingTable {
         if let Some(dir) = self.options.get("checkpointLocation") {
             text.push_str(&format!("  checkpoint: \"{dir}\"\n"));
         }
-        text.push_str(&self.frame.explain_as(self.mode)?);
+        let late = self.options.get("lateRows");
+        if let Some(table) = late {
+            text.push_str(&format!("  late rows to: \"{table}\"\n"));
+        }
+        text.push_str(&self.frame.explain_as(self.mode, late.is_some())?);
         Ok(text)
     }
 }

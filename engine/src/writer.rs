@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::logical_expr::LogicalPlanBuilder;
 
@@ -16,10 +17,11 @@ use crate::coordinator::Grouping;
 use crate::error::Error;
 use crate::foreach::{self, CodeError, CodeFormat, ForeachWriter};
 use crate::frame::DataFrame;
+use crate::late::LateTable;
 use crate::launch::Definition;
 use crate::manager::Starting;
 use crate::options::{OptionError, Options};
-use crate::plan::{Compiled, compile};
+use crate::plan::{Compiled, compile, late_schema};
 use crate::progress::stopwatch_us;
 use crate::query::{About, QueryShared, StreamingQuery};
 use crate::sink::{OutputMode, SaveMode, SinkFactory, SinkFormat, SinkRequest};
@@ -78,10 +80,21 @@ impl StreamWriter {
     }
 
     /// Sets an option of the connector, or of the query: `checkpointLocation`, `checkpointInterval` (10 seconds unless
-    /// said otherwise); for sinks that commit short epochs together, `commitInterval` (1 second) and `commitBytes` (128 MB).
+    /// said otherwise), those of [`StreamWriter::late_rows_to`]; for sinks that commit short epochs together, `commitInterval` (1 second) and `commitBytes` (128 MB).
     pub fn option(mut self, name: &str, value: impl Display) -> Self {
         self.options.set(name, value);
         self
+    }
+
+    /// Sends late rows, which operators drop, to a table of this name. Each comes once, and whole: as it enters the operator
+    /// that drops it, with all its columns. A row that is late for one of its windows and not for another is not late; one
+    /// that two operators drop comes from each. Where operators drop rows of different columns (both sides of a join), the
+    /// table has the columns of all, and rows have nulls in those of others.
+    ///
+    /// A query with a checkpoint keeps them in files: option `lateRowsPath` is their directory, `lateRowsFormat` their
+    /// format (that of the answer's files, or else Parquet, unless said otherwise). Without either they stay in memory.
+    pub fn late_rows_to(self, table: &str) -> Self {
+        self.option("lateRows", table)
     }
 
     /// Which rows an epoch hands the sink. Append unless said otherwise.
@@ -130,7 +143,12 @@ impl StreamWriter {
             return Err(Error::SessionEnded(reason));
         }
         let planning = stopwatch_us();
-        let compiled = compile(self.frame.plan(), self.mode, &session)?;
+        let late = LateTable::take(&mut self.options)?;
+        let compiled = compile(self.frame.plan(), self.mode, late.is_some(), &session)?;
+        let late = match late {
+            Some(table) => Some((table, late_schema(&compiled, self.mode)?)),
+            None => None,
+        };
         let planning_us = stopwatch_us() - planning;
         let pacing = Pacing::take(&mut self.options)?;
         if let Some(name) = self.options.take("queryName") {
@@ -139,8 +157,14 @@ impl StreamWriter {
         let starting = session.inner.streams.begin(self.name.as_deref())?;
         // From here on what goes wrong may go wrong in one process only: the others must hear of it.
         let key = session.inner.generations.key(&self.kind());
-        let started =
-            self.define_and_launch(&session, &key, compiled, planning_us, pacing, starting);
+        let started = self.define_and_launch(
+            &session,
+            &key,
+            (compiled, late),
+            planning_us,
+            pacing,
+            starting,
+        );
         if let Err(error) = &started {
             session.inner.generations.could_not_start(&key, error);
         }
@@ -151,7 +175,7 @@ impl StreamWriter {
         mut self,
         session: &crate::Session,
         key: &str,
-        compiled: Compiled,
+        (compiled, late): (Compiled, Option<(LateTable, SchemaRef)>),
         planning_us: u64,
         pacing: Pacing,
         starting: Starting<'_>,
@@ -181,8 +205,19 @@ impl StreamWriter {
             streaming: true,
             time_zone: session.time_zone(),
         };
-        let sink = self.open_sink(session, request)?;
+        let format = self.format.clone();
+        let sink = self.open_sink(session, request.clone())?;
         refuse_own_output(&compiled, sink.as_ref())?;
+        let mut sinks = vec![Arc::clone(&sink)];
+        let writer = self.name.clone().unwrap_or_else(|| id.clone());
+        if let Some((table, schema)) = &late {
+            table.check_name(session, &writer)?;
+            let main = (format.as_deref(), sink.as_ref());
+            let schema = Arc::clone(schema);
+            let late = table.open(session, main, store.is_some(), &request, schema)?;
+            refuse_own_output(&compiled, late.as_ref())?;
+            sinks.push(late);
+        }
         if sink.durable() && store.is_none() {
             return Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_1298",
@@ -195,7 +230,7 @@ impl StreamWriter {
             name: self.name.clone(),
             event_time: session.event_time(&compiled),
             compiled: Arc::new(compiled),
-            sink: Arc::clone(&sink),
+            sinks: sinks.clone(),
             mode: self.mode,
             trigger: self.trigger,
             pacing,
@@ -242,6 +277,10 @@ impl StreamWriter {
                     .inner
                     .views
                     .put(name, NamedKind::View, Named::Rows(Arc::new(plan)));
+            }
+            if let (Some((table, schema)), Some(late)) = (&late, sinks.get(1)) {
+                let main = (format.as_deref(), sink.as_ref());
+                table.put(session, main, late.as_ref(), Arc::clone(schema), &writer)?;
             }
             starting.started(&query);
             workers.install(installation);

@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod failure;
 pub mod join;
 pub mod keys;
+pub mod late;
 pub mod limit;
 pub mod memory;
 pub mod metrics;

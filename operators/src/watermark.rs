@@ -259,6 +259,19 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
+    #[cfg(test)]
+    pub(crate) fn of(delays_ms: &[i64], before_ms: i64) -> Self {
+        Tracker {
+            policy: Policy::Min,
+            delays_ms: delays_ms.to_vec(),
+            marks_ms: vec![0; delays_ms.len()],
+            before_ms,
+            waiting: BTreeMap::new(),
+            now: None,
+            trail_ms: 0,
+        }
+    }
+
     pub(crate) fn absorb(&mut self, epoch: u64, marks: &mut Vec<(u32, i64)>) {
         self.waiting.entry(epoch).or_default().append(marks);
     }

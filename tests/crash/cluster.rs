@@ -16,7 +16,7 @@ use super::kill::{FILES, Job};
 struct Live {
     job: Job,
     session: Session,
-    expected: [Vec<String>; 2],
+    expected: [Vec<String>; 3],
     arrived: usize,
 }
 

@@ -11,7 +11,7 @@ use crate::query::{Batch, Query, aggregates, any_relation, one};
 /// Files of at most so many rows: what a join makes of them grows with their square.
 const ROWS: usize = 9;
 
-fn query(sql: String, mode: OutputMode, keys: usize) -> Query {
+pub(crate) fn query(sql: String, mode: OutputMode, keys: usize) -> Query {
     Query {
         sql,
         mode,
@@ -22,7 +22,7 @@ fn query(sql: String, mode: OutputMode, keys: usize) -> Query {
     }
 }
 
-fn either(random: &mut StdRng) -> OutputMode {
+pub(crate) fn either(random: &mut StdRng) -> OutputMode {
     [OutputMode::Complete, OutputMode::Changes][random.random_range(0..2)]
 }
 

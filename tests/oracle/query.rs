@@ -10,6 +10,7 @@ use crate::changing;
 use crate::model::Model;
 use crate::reference::Grid;
 use crate::rows::{MINUTE, SECOND};
+use crate::sets;
 use crate::timed;
 
 /// A query over the streams `t` and `u` and the static table `dim`.
@@ -76,6 +77,11 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("joins", changing::joins),
     ("joins that stay", changing::joins_that_stay),
     ("chains", changing::chains),
+    ("sets", sets::sets),
+    ("unions that stay", sets::unions_that_stay),
+    ("over", sets::overs),
+    ("grouping sets", sets::grouping_sets),
+    ("subqueries", sets::subqueries),
     ("timed joins", timed::timed_joins),
     ("sessions", timed::sessions),
     ("duplicates", timed::duplicates),

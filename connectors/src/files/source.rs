@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use highwater_engine::source::{
-    Admitted, Offset, Reader, Resume, Source, SourceError, Split, Waker, Watch,
+    Admitted, Offset, Reader, Resume, Source, SourceError, Waker, Watch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -382,23 +382,6 @@ impl Source for FileSource {
         range()
             .and_then(|(from, to)| self.admit_files(from, to, bytes_max))
             .map_err(|error| error.of_source(self.config.connector))
-    }
-
-    fn replay(&mut self, from: &Offset, to: &Offset) -> Result<Vec<Split>, SourceError> {
-        let connector = self.config.connector;
-        let mut replay = || {
-            let (from, to) = (number(from)?, number(to)?);
-            if from < self.committed || to > self.log_end() {
-                return Err(FileError::Forgotten { from, to });
-            }
-            let can_be_cut = self.config.can_be_cut();
-            let mut splits = Vec::new();
-            for at in from..to {
-                splits.extend(FileSplit::of(self.file(at)?, can_be_cut));
-            }
-            Ok(splits.iter().map(FileSplit::to_split).collect())
-        };
-        replay().map_err(|error| error.of_source(connector))
     }
 
     fn committed(&mut self, end: &Offset) -> Result<(), SourceError> {

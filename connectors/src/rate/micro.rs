@@ -214,19 +214,6 @@ impl Source for MicroBatchSource {
         }))
     }
 
-    fn replay(&mut self, from: &Offset, to: &Offset) -> Result<Vec<Split>, SourceError> {
-        let (mut at, to) = (
-            parse_position::<Position>(from)?,
-            parse_position::<Position>(to)?,
-        );
-        let mut splits = Vec::new();
-        while at.offset < to.offset {
-            splits.extend(self.splits(at));
-            at = self.rate.after(at);
-        }
-        Ok(splits)
-    }
-
     fn reader(&self) -> Arc<dyn Reader> {
         Arc::clone(&self.reader) as Arc<dyn Reader>
     }
@@ -336,7 +323,6 @@ mod tests {
             at = admitted.end;
         }
         assert_eq!(at.0.to_string(), r#"{"offset":30,"timestamp":5300}"#);
-        assert_eq!(source.replay(&initial, &at).unwrap().len(), 9);
     }
 
     #[test]

@@ -340,16 +340,6 @@ impl Source for SocketSource {
         }))
     }
 
-    fn replay(&mut self, from: &Offset, to: &Offset) -> Result<Vec<Split>, SourceError> {
-        let (from, to) = (number(from)?, number(to)?);
-        let state = self.shared.lock();
-        let bytes = state.lines(from, to)?.map(|(line, _)| line.len() as u64);
-        Ok(match from < to {
-            true => splits(from, to, bytes.sum(), self.partitions),
-            false => Vec::new(),
-        })
-    }
-
     fn committed(&mut self, end: &Offset) -> Result<(), SourceError> {
         let end = number(end)?;
         let mut state = self.shared.lock();
@@ -523,7 +513,6 @@ mod tests {
         );
         assert_eq!(values(&rows.unwrap()), ["one", "last without an end"]);
         source.committed(&to).unwrap();
-        assert!(source.replay(&from, &to).is_err());
         let error = factory
             .reader()
             .read(&admitted.splits[0], &[0])

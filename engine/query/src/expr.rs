@@ -153,6 +153,13 @@ pub enum Expr {
     },
     /// `(a, b)`: a struct without names.
     Tuple(Vec<Expr>),
+    /// `GROUPING SETS`, `ROLLUP` or `CUBE`: several groupings at once, among the keys of GROUP BY.
+    Groupings {
+        /// Which groupings are made of the sets.
+        kind: Groupings,
+        /// Sets of keys.
+        sets: Vec<Vec<Expr>>,
+    },
     /// How to sort by an expression.
     Sort {
         /// The key.
@@ -200,20 +207,121 @@ pub struct Call {
     /// `IGNORE NULLS` (true) or `RESPECT NULLS` (false), if said.
     pub ignore_nulls: Option<bool>,
     /// `OVER (...)`.
-    pub over: Option<Over>,
+    pub over: Option<Window>,
     /// Where it stands.
     pub place: Option<Place>,
 }
 
-/// The window of `OVER (...)`.
+/// The rows around one that a function looks at: `OVER (...)`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Over {
+pub struct Window {
     /// `PARTITION BY`.
     pub partition_by: Vec<Expr>,
-    /// `ORDER BY`: [`Expr::Sort`]s.
+    /// `ORDER BY`: [`Expr::Sort`]s, or anything else to sort by ascending.
     pub order_by: Vec<Expr>,
-    /// `ROWS` or `RANGE BETWEEN ... AND ...`, as text, if said.
-    pub frame: Option<String>,
+    /// `ROWS` or `RANGE BETWEEN ... AND ...`, if said.
+    pub frame: Option<Frame>,
+}
+
+/// Which rows of a partition belong to the window of one of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    /// `ROWS` (true) counts rows; `RANGE` looks at the value that they are ordered by.
+    pub rows: bool,
+    /// The first row.
+    pub start: Bound,
+    /// The last row.
+    pub end: Bound,
+}
+
+/// An end of a frame.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "named after the keywords")]
+pub enum Bound {
+    UnboundedPreceding,
+    Preceding(Expr),
+    CurrentRow,
+    Following(Expr),
+    UnboundedFollowing,
+}
+
+impl Bound {
+    /// The constant of a bound that has one.
+    pub(crate) fn offset(&self) -> Option<&Expr> {
+        match self {
+            Bound::Preceding(offset) | Bound::Following(offset) => Some(offset),
+            _ => None,
+        }
+    }
+}
+
+/// So many rows, or so much of the value they are ordered by, after the current one; before it if negative.
+impl From<i64> for Bound {
+    fn from(offset: i64) -> Self {
+        let constant = |n: u64| match (i32::try_from(n), i64::try_from(n)) {
+            (Ok(n), _) => lit(n),
+            (_, Ok(n)) => lit(n),
+            _ => lit(i64::MAX),
+        };
+        match offset {
+            Window::UNBOUNDED_PRECEDING => Bound::UnboundedPreceding,
+            Window::UNBOUNDED_FOLLOWING => Bound::UnboundedFollowing,
+            Window::CURRENT_ROW => Bound::CurrentRow,
+            before if before < 0 => Bound::Preceding(constant(before.unsigned_abs())),
+            after => Bound::Following(constant(after.unsigned_abs())),
+        }
+    }
+}
+
+impl Window {
+    /// The start of the partition.
+    pub const UNBOUNDED_PRECEDING: i64 = i64::MIN;
+    /// The end of the partition.
+    pub const UNBOUNDED_FOLLOWING: i64 = i64::MAX;
+    /// The row itself; by range, all rows equal to it in order.
+    pub const CURRENT_ROW: i64 = 0;
+
+    /// Rows that are equal in these columns.
+    pub fn partition_by<E: Into<Expr>>(columns: impl IntoIterator<Item = E>) -> Window {
+        Window {
+            partition_by: columns.into_iter().map(Into::into).collect(),
+            ..Window::default()
+        }
+    }
+
+    /// All rows, in the order of these columns.
+    pub fn ordered_by<E: Into<Expr>>(columns: impl IntoIterator<Item = E>) -> Window {
+        Window::default().order_by(columns)
+    }
+
+    /// The same rows, in the order of these columns.
+    pub fn order_by<E: Into<Expr>>(mut self, columns: impl IntoIterator<Item = E>) -> Window {
+        self.order_by = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// From so many rows after the current one to so many; before it if negative.
+    pub fn rows_between(mut self, start: impl Into<Bound>, end: impl Into<Bound>) -> Window {
+        let (start, end) = (start.into(), end.into());
+        let rows = true;
+        self.frame = Some(Frame { rows, start, end });
+        self
+    }
+
+    /// The rows whose value of the column they are ordered by is within this range of the current one's.
+    pub fn range_between(mut self, start: impl Into<Bound>, end: impl Into<Bound>) -> Window {
+        let (start, end) = (start.into(), end.into());
+        let rows = false;
+        self.frame = Some(Frame { rows, start, end });
+        self
+    }
+
+    /// Everything the window is made of.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Expr> {
+        let bounds = self.frame.iter().flat_map(|f| [&f.start, &f.end]);
+        let keys = self.partition_by.iter().chain(&self.order_by);
+        keys.chain(bounds.filter_map(Bound::offset))
+    }
 }
 
 /// A constant, with the type it was written in.
@@ -311,6 +419,17 @@ pub enum Quantifier {
     Any,
     /// `LIKE ALL`.
     All,
+}
+
+/// Which groupings are made of sets of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Groupings {
+    /// `GROUPING SETS`: these.
+    Sets,
+    /// `ROLLUP`: all sets together, all but the last, and so on to none.
+    Rollup,
+    /// `CUBE`: every choice of sets.
+    Cube,
 }
 
 /// What `IS` tests for.
@@ -639,6 +758,28 @@ impl Expr {
         }
     }
 
+    /// This function of the rows of a window around each row.
+    pub fn over(self, window: Window) -> Expr {
+        match self {
+            Expr::Call(mut call) => {
+                call.over = Some(window);
+                Expr::Call(call)
+            }
+            Expr::Alias { expr, names } => Expr::Alias {
+                expr: Box::new(expr.over(window)),
+                names,
+            },
+            // No function: the resolver says so.
+            other => Call {
+                name: "over".into(),
+                args: vec![other],
+                over: Some(window),
+                ..Call::default()
+            }
+            .into(),
+        }
+    }
+
     /// Sort by this, ascending, nulls first.
     pub fn asc(self) -> Expr {
         Expr::Sort {
@@ -700,7 +841,7 @@ impl Call {
             .chain(&self.order_by)
             .collect();
         if let Some(over) = &self.over {
-            parts.extend(over.partition_by.iter().chain(&over.order_by));
+            parts.extend(over.parts());
         }
         parts
     }
@@ -744,6 +885,7 @@ impl Expr {
             Expr::Like { expr, patterns, .. } => std::iter::once(&**expr).chain(patterns).collect(),
             Expr::Index { expr, index } => vec![expr, index],
             Expr::Tuple(exprs) => exprs.iter().collect(),
+            Expr::Groupings { sets, .. } => sets.iter().flatten().collect(),
         }
     }
 

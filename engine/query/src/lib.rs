@@ -22,14 +22,14 @@ mod types;
 pub use deduplicate::Deduplicate;
 pub use error::{Place, QueryError, RunError, error_class_of};
 pub use expr::{
-    BinaryOp, Call, Expr, IntoCondition, IsTest, LikeKind, Literal, Over, Quantifier, UnaryOp, col,
-    expr, lit,
+    BinaryOp, Bound, Call, Expr, Frame, Groupings, IntoCondition, IsTest, LikeKind, Literal,
+    Quantifier, UnaryOp, Window, col, expr, lit,
 };
 pub use functions::Functions;
 pub use functions::{Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum};
 pub use nodes::{
-    Form, Grid, TimeWindow, Watermark, node_of, same_event_time, window_end, window_of_end,
-    window_width, without_event_time,
+    Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,
+    window_end, window_of_end, window_width, without_event_time,
 };
 pub use observe::{Observation, Observe};
 pub use plan::{

@@ -242,6 +242,49 @@ pub fn same_event_time(expr: &Expr) -> Option<&Column> {
     }
 }
 
+/// What the aggregation behind EXCEPT calls its counts: how often a row is on the left side, and on the right.
+pub(crate) const EXCEPT: [&str; 2] = ["__except_left", "__except_right"];
+/// The same behind INTERSECT.
+pub(crate) const INTERSECT: [&str; 2] = ["__intersect_left", "__intersect_right"];
+
+/// INTERSECT or EXCEPT: the rows of both sides, counted by side.
+#[derive(Debug, Clone, Copy)]
+pub struct SetOperation<'p> {
+    /// EXCEPT, or INTERSECT.
+    pub except: bool,
+    /// The left side.
+    pub left: &'p LogicalPlan,
+    /// The right side.
+    pub right: &'p LogicalPlan,
+}
+
+/// The INTERSECT or EXCEPT that `plan` is the counting aggregation of, if it is one.
+pub fn set_operation(plan: &LogicalPlan) -> Option<SetOperation<'_>> {
+    let LogicalPlan::Aggregate(aggregate) = plan else {
+        return None;
+    };
+    let counts = aggregate
+        .aggr_expr
+        .iter()
+        .map(|call| call.qualified_name().1);
+    let counts: Vec<String> = counts.collect();
+    let except = counts == EXCEPT;
+    if !except && counts != INTERSECT {
+        return None;
+    }
+    match aggregate.input.as_ref() {
+        LogicalPlan::Union(union) => match union.inputs.as_slice() {
+            [left, right] => Some(SetOperation {
+                except,
+                left,
+                right,
+            }),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// The node of type `N` that `plan` is, if it is one.
 pub fn node_of<N: 'static>(plan: &LogicalPlan) -> Option<&N> {
     match plan {

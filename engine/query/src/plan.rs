@@ -71,12 +71,31 @@ pub enum Plan {
     Aggregate {
         /// The rows.
         input: Box<Plan>,
-        /// Key expressions; an integer literal is a position in `outputs`, a name may be one of theirs.
+        /// Key expressions; an integer literal is a position in `outputs`, a name may be one of theirs. An
+        /// [`Expr::Groupings`] makes several groupings.
         keys: Vec<Expr>,
         /// The columns: over keys and aggregate functions.
         outputs: Vec<Expr>,
         /// Which groups.
         having: Option<Expr>,
+    },
+    /// `QUALIFY condition`: which rows of a select list, by its window functions.
+    Qualify {
+        /// The select list: a [`Plan::Project`] or [`Plan::Aggregate`].
+        input: Box<Plan>,
+        /// Which rows.
+        condition: Expr,
+    },
+    /// `PIVOT`: one column per value of others.
+    Pivot {
+        /// The rows.
+        input: Box<Plan>,
+        /// What is aggregated; columns that neither this nor `columns` uses are the keys.
+        aggregates: Vec<Expr>,
+        /// The columns whose values become columns.
+        columns: Vec<Expr>,
+        /// The values, a tuple if there are several columns, each perhaps with a name.
+        values: Vec<Expr>,
     },
     /// `SELECT DISTINCT`.
     Distinct {

@@ -15,6 +15,14 @@ use highwater_query::{
     functions, lit, parse_query, parse_statement, schema_text, without_event_time,
 };
 
+#[path = "queries/grouping.rs"]
+mod grouping;
+#[path = "queries/over.rs"]
+mod over;
+#[path = "queries/sets.rs"]
+mod sets;
+#[path = "queries/subqueries.rs"]
+mod subqueries;
 #[path = "queries/windows.rs"]
 mod windows;
 
@@ -302,8 +310,8 @@ fn errors_say_what_and_where() {
         "[UNRESOLVED_ROUTINE] Cannot resolve routine `nosuch` on search path [`system`.`builtin`, `system`.`session`]. (line 1, column 8)",
     );
     fails(
-        "SELECT soundex(g) FROM t",
-        "[UNSUPPORTED_FEATURE] the function soundex is not supported yet (line 1, column 8)",
+        "SELECT sentences(g) FROM t",
+        "[UNSUPPORTED_FEATURE] the function sentences is not supported yet (line 1, column 8)",
     );
     fails(
         "SELECT id FROM t WHERE",
@@ -338,8 +346,8 @@ fn errors_say_what_and_where() {
         "[UNSUPPORTED_FEATURE] TABLESAMPLE is not supported yet",
     );
     fails(
-        "SELECT id FROM t QUALIFY id > 1",
-        "[UNSUPPORTED_FEATURE] QUALIFY is not supported yet",
+        "SELECT id FROM t CLUSTER BY id",
+        "[UNSUPPORTED_FEATURE] CLUSTER BY is not supported yet",
     );
     fails(
         "SELECT regexp_replace(g, 'a(?=b)', '') FROM t",

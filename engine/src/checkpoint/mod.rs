@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use inspect::{CheckpointSummary, inspect};
 pub(crate) use log::{CommitRecord, EpochRecord, Log, Logged};
 pub(crate) use manifest::{Manifest, MarksRecord, Shelf, SourceState, load, read_segment};
-pub(crate) use shape::{Computed, OperatorShape, PlanShape};
+pub(crate) use shape::{Computed, OF_LATE_ROWS, OperatorShape, PlanShape};
 pub(crate) use store::{ObjectStores, Store, open};
 pub(crate) use upload::{Uploaded, Uploader, restore};
 

@@ -3,7 +3,8 @@
 //! One thread in the first process. It may block on sources, sinks and the log; the workers never do. An epoch's
 //! plan is durable before any of it can become visible, and epochs commit in order.
 //!
-//! Today a group has one query; a second one adds an entry to `sinks`, its own commit record, nothing else.
+//! Today a group has one query; a second one adds entries to `sinks`, its own commit record, nothing else. A query has
+//! one sink for its answer and may have another for late rows: both get an epoch in one run, under one commit record.
 
 mod assign;
 mod ledger;
@@ -96,7 +97,7 @@ pub(crate) struct Durable {
 pub(crate) struct Coordination {
     pub(crate) query: Arc<QueryShared>,
     pub(crate) sources: Vec<Box<dyn Source>>,
-    /// One per query of the group.
+    /// For the answer; then for late rows, if they are wanted.
     pub(crate) sinks: Vec<Box<dyn Sink>>,
     pub(crate) trigger: Trigger,
     pub(crate) grouping: Grouping,
@@ -105,8 +106,8 @@ pub(crate) struct Coordination {
     pub(crate) feed: Feed,
     pub(crate) events: (Sender<Event>, Receiver<Event>),
     pub(crate) durable: Option<Durable>,
-    /// The workers whose writers stage runs.
-    pub(crate) writers: Vec<usize>,
+    /// The writers that stage runs: for which sink, on which worker.
+    pub(crate) writers: Vec<(usize, usize)>,
     /// True if some operator has state.
     pub(crate) stateful: bool,
     pub(crate) workers: usize,
@@ -139,7 +140,8 @@ struct Coordinator {
     query: Arc<QueryShared>,
     meter: Meter,
     sources: Vec<Position>,
-    sinks: Vec<Box<dyn Sink>>,
+    /// Each with the first epoch that it does not have from an earlier run.
+    sinks: Vec<(Box<dyn Sink>, u64)>,
     trigger: Trigger,
     feed: Feed,
     ledger: Option<Ledger>,
@@ -153,7 +155,7 @@ struct Coordinator {
     marks: Option<MarksRecord>,
     /// The same after each epoch that a checkpoint may still ask for.
     marks_after: BTreeMap<u64, MarksRecord>,
-    writers: Vec<usize>,
+    writers: Vec<(usize, usize)>,
     stateful: bool,
     workers: usize,
     processes: usize,
@@ -291,8 +293,12 @@ impl Coordinator {
                 reports,
                 marks_ms,
             } => self.complete(epoch, reports, marks_ms)?,
-            Event::Staged(Staged { last, receipt }) => match receipt {
-                Ok(receipt) => self.runs.staged(last, receipt),
+            Event::Staged(Staged {
+                sink,
+                last,
+                receipt,
+            }) => match receipt {
+                Ok(receipt) => self.runs.staged(last, sink, receipt),
                 Err(text) => self.fail(last, text),
             },
             Event::Uploaded(uploaded) => self.uploaded(uploaded)?,
@@ -584,8 +590,9 @@ impl Coordinator {
     }
 
     fn stage_orders(&self, last: u64) -> Vec<Order> {
-        let order = |worker: &usize| Order::Stage {
+        let order = |(sink, worker): &(usize, usize)| Order::Stage {
             worker: *worker,
+            sink: *sink,
             last,
         };
         self.writers.iter().map(order).collect()
@@ -596,12 +603,19 @@ impl Coordinator {
         while let Some(run) = self.runs.ready() {
             let begun_us = stopwatch_us();
             crate::failpoint::reach("commit.before");
-            for sink in &mut self.sinks {
-                retried(|| sink.commit(run.first..=run.last, &run.receipts))?;
+            for (number, (sink, first)) in self.sinks.iter_mut().enumerate() {
+                // After a crash between two sinks, one of them has epochs that the other has not.
+                let first = run.first.max(*first);
+                if first > run.last {
+                    continue;
+                }
+                let receipts = run.receipts_of(number);
+                retried(|| sink.commit(first..=run.last, &receipts))?;
+                crate::failpoint::reach("commit.sink");
             }
             self.meter.added(run.last, begun_us);
             crate::failpoint::reach("commit.after");
-            let rows = run.receipts.iter().map(|receipt| receipt.rows).sum();
+            let rows = run.receipts_of(0).iter().map(|receipt| receipt.rows).sum();
             self.query.add_committed(run.last + 1 - run.first, rows);
             match &self.ledger {
                 Some(ledger) => ledger.log.commit(CommitRecord {

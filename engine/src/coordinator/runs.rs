@@ -31,7 +31,16 @@ impl Grouping {
 pub(super) struct Run {
     pub(super) first: u64,
     pub(super) last: u64,
-    pub(super) receipts: Vec<Receipt>,
+    /// With the sink that each is for.
+    pub(super) receipts: Vec<(usize, Receipt)>,
+}
+
+impl Run {
+    /// What its writers staged for sink number `sink`.
+    pub(super) fn receipts_of(&self, sink: usize) -> Vec<Receipt> {
+        let receipts = self.receipts.iter().filter(|(of, _)| *of == sink);
+        receipts.map(|(_, receipt)| receipt.clone()).collect()
+    }
 }
 
 /// All runs that are not in the sink.
@@ -113,9 +122,9 @@ impl Runs {
     }
 
     /// A writer has staged its part of the run that ends with `last`.
-    pub(super) fn staged(&mut self, last: u64, receipt: Receipt) {
+    pub(super) fn staged(&mut self, last: u64, sink: usize, receipt: Receipt) {
         if let Some(run) = self.ended.iter_mut().find(|run| run.last == last) {
-            run.receipts.push(receipt);
+            run.receipts.push((sink, receipt));
         }
     }
 
@@ -127,7 +136,8 @@ impl Runs {
             return None;
         }
         let mut run = self.ended.pop_front()?;
-        run.receipts.sort_by_key(|receipt| receipt.worker);
+        run.receipts
+            .sort_by_key(|(sink, receipt)| (*sink, receipt.worker));
         Some(run)
     }
 
@@ -160,8 +170,8 @@ mod tests {
         assert!(runs.open(0, 0, now()) && runs.open(1, 0, now()));
         runs.completed = 2;
         runs.planned = 1;
-        runs.staged(0, receipt(0));
-        runs.staged(1, receipt(0));
+        runs.staged(0, 0, receipt(0));
+        runs.staged(1, 0, receipt(0));
         assert_eq!(runs.ready().map(|run| (run.first, run.last)), Some((0, 0)));
         assert!(runs.ready().is_none(), "its plan is not durable");
         runs.planned = 2;
@@ -185,12 +195,12 @@ mod tests {
         assert!(runs.open(6, 1, start + Duration::from_secs(2)));
         runs.completed = 7;
         runs.planned = 7;
-        runs.staged(4, receipt(1));
+        runs.staged(4, 0, receipt(1));
         assert!(runs.ready().is_none(), "one writer is missing");
-        runs.staged(4, receipt(0));
+        runs.staged(4, 0, receipt(0));
         let run = runs.ready().expect("ready");
         assert_eq!((run.first, run.last), (3, 4));
-        assert_eq!(run.receipts[0].worker, 0);
+        assert_eq!(run.receipts_of(0)[0].worker, 0);
         assert!(runs.ready().is_none() && !runs.is_empty());
     }
 

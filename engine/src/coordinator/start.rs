@@ -41,7 +41,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         query_id: query.id.clone(),
         generation: 0,
         first_epoch: 0,
-        first_written: 0,
+        first_written: vec![0; sinks.len()],
         checkpoint: None,
         marks: None,
     };
@@ -60,10 +60,12 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
             logged,
         } = recovered;
         let first_epoch = manifest.as_ref().map_or(0, |manifest| manifest.epoch + 1);
-        let mut committed = logged.committed.map_or(0, |epoch| epoch + 1);
-        for sink in &mut sinks {
-            committed = committed.max(sink.committed()?.map_or(0, |epoch| epoch + 1));
+        let recorded = logged.committed.map_or(0, |epoch| epoch + 1);
+        for (sink, written) in sinks.iter_mut().zip(&mut beginning.first_written) {
+            let committed = sink.committed()?.map_or(0, |epoch| epoch + 1);
+            *written = committed.max(recorded).max(first_epoch);
         }
+        let committed = beginning.first_written.iter().max().copied().unwrap_or(0);
         let planned = first_epoch + logged.plans.len() as u64;
         if committed > planned {
             return Err(Error::Refused {
@@ -116,7 +118,6 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         );
         beginning.generation = generation;
         beginning.first_epoch = first_epoch;
-        beginning.first_written = committed.max(first_epoch);
         beginning.checkpoint = manifest.as_ref().map(|manifest| manifest.epoch);
         replay.extend(logged.plans);
         if resumed {
@@ -170,12 +171,8 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
             poll,
         });
     }
-    let mut runs = Runs::new(
-        grouping,
-        writers.len(),
-        beginning.first_written,
-        beginning.first_epoch,
-    );
+    let recorded = beginning.first_written.iter().min().copied().unwrap_or(0);
+    let mut runs = Runs::new(grouping, writers.len(), recorded, beginning.first_epoch);
     runs.planned = match &ledger {
         Some(_) => beginning.first_epoch + replay.len() as u64,
         None => u64::MAX,
@@ -186,7 +183,11 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
             .iter()
             .map(|position| position.source.description())
             .collect(),
-        sink: sinks.iter().map(|sink| sink.description()).collect(),
+        sink: sinks
+            .iter()
+            .map(|sink| sink.description())
+            .take(1)
+            .collect(),
         peers: workers * processes,
         planning_us,
         merge_observed: merger(observed).map_err(Error::run)?,
@@ -198,7 +199,10 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         query,
         meter,
         sources: positions,
-        sinks,
+        sinks: sinks
+            .into_iter()
+            .zip(beginning.first_written.clone())
+            .collect(),
         trigger,
         feed,
         ledger,
@@ -210,7 +214,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         workers,
         processes,
         next_epoch: beginning.first_epoch,
-        recorded: beginning.first_written,
+        recorded,
         in_flight: BTreeMap::new(),
         maybe_more: true,
         paused: false,

@@ -45,9 +45,6 @@ impl Source for Endless {
             splits: vec![split],
         }))
     }
-    fn replay(&mut self, _from: &Offset, _to: &Offset) -> Result<Vec<Split>, SourceError> {
-        Ok(Vec::new())
-    }
     fn reader(&self) -> Arc<dyn Reader> {
         unreachable!("the coordinator reads no rows")
     }
@@ -92,7 +89,7 @@ fn endless(bytes: u64) -> Bench {
         feed,
         events: (events.clone(), receiver),
         durable: None,
-        writers: vec![0],
+        writers: vec![(0, 0)],
         stateful: false,
         workers: 1,
         processes: 1,
@@ -155,6 +152,7 @@ fn a_commit_lets_the_next_epoch_in() {
     bench
         .events
         .send(Event::Staged(Staged {
+            sink: 0,
             last: 0,
             receipt: Ok(receipt),
         }))

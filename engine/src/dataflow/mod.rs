@@ -10,10 +10,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::scalar::ScalarValue;
 use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::{Budget, Shared, Snapshots};
 use highwater_operators::dedup::{self, Deduplication, Forget};
@@ -21,7 +24,7 @@ use highwater_operators::metrics::Meters;
 use highwater_operators::session::{self, Sessions};
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
 use highwater_operators::{
-    Failure, OperatorError, Rows, exchange, join, limit, observe, order, regroup, stage,
+    Failure, OperatorError, Rows, exchange, join, late, limit, observe, order, regroup, stage,
 };
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
@@ -34,7 +37,7 @@ pub(crate) use write::{Report, Staged};
 use crate::checkpoint::{self, CheckpointError, Manifest, MarksRecord, Store, Uploader};
 use crate::coordinator::Event;
 use crate::error::error_chain;
-use crate::plan::{Compiled, Node, deadlines_of};
+use crate::plan::{Compiled, Node, deadlines_of, late_columns};
 use crate::progress::stopwatch_us;
 use crate::query::QueryShared;
 use crate::sink::{Placement, SinkFactory};
@@ -47,7 +50,8 @@ pub(crate) struct Blueprint {
     pub(crate) compiled: Arc<Compiled>,
     /// One for each source.
     pub(crate) readers: Vec<Arc<dyn Reader>>,
-    pub(crate) sink: Arc<dyn SinkFactory>,
+    /// For the answer; then for late rows, if they are wanted.
+    pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
     /// In the coordinator's process.
     pub(crate) feed: Option<FeedInput>,
     pub(crate) coordinator: Option<Sender<Event>>,
@@ -71,8 +75,8 @@ pub(crate) struct Beginning {
     pub(crate) generation: u64,
     /// The first epoch that runs.
     pub(crate) first_epoch: u64,
-    /// The first epoch that the sink does not have.
-    pub(crate) first_written: u64,
+    /// The first epoch that each sink does not have.
+    pub(crate) first_written: Vec<u64>,
     /// The epoch of the checkpoint to load.
     pub(crate) checkpoint: Option<u64>,
     /// Where the watermarks stand after that epoch.
@@ -116,6 +120,7 @@ impl Blueprint {
                 followed: RefCell::default(),
                 read: RefCell::default(),
                 watermarks: None,
+                late: RefCell::default(),
                 orders: orders.clone(),
                 failure: failure.clone(),
                 meters: meters.clone(),
@@ -127,25 +132,38 @@ impl Blueprint {
             render.follow_watermarks(&self.compiled.root);
             let rows = render.node(&self.compiled.root);
             let marks = render.watermarks.as_ref().map(Watermarks::account);
-            let (rows, has_writer) = match self.sink.placement() {
-                Placement::EveryWorker => (rows, true),
-                Placement::OneWorker => (exchange::gather(rows, &failure), index == 0),
-            };
-            let writer = has_writer.then(|| self.sink.writer(index, &beginning.query_id));
-            let writer = match writer.transpose() {
-                Ok(writer) => writer,
-                Err(error) => {
-                    fail(error_chain(&error));
-                    None
-                }
-            };
-            let begin = write::Begin {
-                worker: index,
-                first_epoch,
-                first_written: beginning.first_written,
-            };
-            let sayings =
-                write::write(rows, orders.clone(), writer, begin, failure.clone(), meters);
+            let late = render.late.take();
+            let mut rows = vec![rows];
+            rows.extend(late.into_iter().reduce(|all, more| Rows {
+                stream: scope.concatenate([all.stream, more.stream]),
+                edge: all.edge,
+            }));
+            let mut sayings = Vec::new();
+            for (number, (rows, sink)) in rows.into_iter().zip(&self.sinks).enumerate() {
+                let (rows, has_writer) = match sink.placement() {
+                    Placement::EveryWorker => (rows, true),
+                    Placement::OneWorker => (exchange::gather(rows, &failure), index == 0),
+                };
+                let writer = has_writer.then(|| sink.writer(index, &beginning.query_id));
+                let writer = match writer.transpose() {
+                    Ok(writer) => writer,
+                    Err(error) => {
+                        fail(error_chain(&error));
+                        None
+                    }
+                };
+                let begin = write::Begin {
+                    worker: index,
+                    sink: number,
+                    first_epoch,
+                    first_written: beginning.first_written[number],
+                };
+                let meters = (number == 0).then(|| meters.clone());
+                let orders = orders.clone();
+                let said = write::write(rows, orders, writer, begin, failure.clone(), meters);
+                sayings.push(said);
+            }
+            let sayings = scope.concatenate(sayings);
             let coordinator = self.coordinator.clone().filter(|_| index == 0);
             if let Some(store) = &self.store
                 && !registry.borrow().is_empty()
@@ -191,6 +209,8 @@ struct Render<'a, 's> {
     read: RefCell<BTreeMap<usize, Rows<'s>>>,
     /// All watermarks together, once all are followed.
     watermarks: Option<Watermarks<'s>>,
+    /// Late rows that are wanted, of each operator that drops them.
+    late: RefCell<Vec<Rows<'s>>>,
     /// This worker, and how many there are.
     place: (usize, usize),
 }
@@ -343,6 +363,29 @@ impl<'s> Render<'_, 's> {
         });
     }
 
+    /// Late rows of one operator with nulls in the columns that those of others have.
+    fn with_columns_of_all(&self, late: Rows<'s>) -> Rows<'s> {
+        let all = late_columns(&self.blueprint.compiled.root);
+        let Ok(Some(all)) = all else {
+            return late; // refused when the query was started
+        };
+        if late.edge.rows == all {
+            return late;
+        }
+        let expr = |field: &FieldRef| -> Arc<dyn PhysicalExpr> {
+            let mut own = late.edge.rows.fields().iter();
+            match own.position(|own| own.name().eq_ignore_ascii_case(field.name())) {
+                Some(index) => Arc::new(Column::new(field.name(), index)),
+                None => Arc::new(Literal::new(
+                    ScalarValue::try_new_null(field.data_type()).unwrap_or(ScalarValue::Null),
+                )),
+            }
+        };
+        let exprs = all.fields().iter().map(expr).collect();
+        let step = stage::Step::Project { exprs, schema: all };
+        stage::stage(late, "LateColumns", vec![step], &self.failure)
+    }
+
     fn node(&self, node: &Node) -> Rows<'s> {
         let failure = &self.failure;
         match node {
@@ -457,6 +500,20 @@ impl<'s> Render<'_, 's> {
                 &self.meters,
                 failure,
             ),
+            Node::Late { input, late } => {
+                let rows = self.node(input);
+                let Some(watermarks) = self.watermarks_over(input) else {
+                    let text = "late rows are told apart below a watermark of the query";
+                    failure.set(self.first_epoch, OperatorError::Other(text.into()));
+                    return rows;
+                };
+                let late = late.as_ref().clone();
+                let (rows, late) =
+                    late::late_rows(rows, late, watermarks, self.first_epoch, failure);
+                let late = self.with_columns_of_all(late);
+                self.late.borrow_mut().push(late);
+                rows
+            }
             Node::Union { inputs, edge } => {
                 let inputs: Vec<_> = inputs.iter().map(|input| self.node(input).stream).collect();
                 let stream = self.orders.scope().concatenate(inputs);

@@ -46,6 +46,8 @@ pub(crate) enum Order {
     Stage {
         /// Whose writer stages it.
         worker: usize,
+        /// Of which of the query's sinks.
+        sink: usize,
         /// Its last epoch.
         last: u64,
     },

@@ -34,6 +34,8 @@ pub(crate) struct Report {
 /// What one worker's writer says of a run of epochs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Staged {
+    /// Which of the query's sinks it writes for.
+    pub(crate) sink: usize,
     /// The last epoch of the run.
     pub(crate) last: u64,
     /// What was staged, unless that failed.
@@ -62,25 +64,29 @@ type Sayings = CapacityContainerBuilder<Vec<Said>>;
 pub(crate) struct Begin {
     /// The worker.
     pub(crate) worker: usize,
+    /// Which of the query's sinks it writes for.
+    pub(crate) sink: usize,
     /// The first epoch that runs.
     pub(crate) first_epoch: u64,
     /// The first epoch that the sink does not have: rows of those before it are dropped.
     pub(crate) first_written: u64,
 }
 
-/// Writes `rows` with `writer`. Every epoch gets a report from every worker, rows or not; every run of epochs that
-/// the orders name is staged.
+/// Writes `rows` with `writer`. Every run of epochs that the orders name is staged. With `meters`, as the first sink has
+/// them, every epoch gets a report from every worker, rows or not.
 pub(crate) fn write<'s>(
     rows: Rows<'s>,
     orders: Stream<'s, u64, Vec<Order>>,
     writer: Option<Box<dyn SinkWriter>>,
     begin: Begin,
     failure: Failure,
-    meters: Meters,
+    meters: Option<Meters>,
 ) -> Stream<'s, u64, Vec<Said>> {
     let schema = rows.edge.physical();
     let mut desk = Desk {
         writer,
+        worker: begin.worker,
+        sink: begin.sink,
         ends: BTreeSet::new(),
         run_first: begin.first_written.max(begin.first_epoch),
         failure: failure.clone(),
@@ -98,8 +104,8 @@ pub(crate) fn write<'s>(
                 move |(input, frontier), (orders, orders_frontier), output| {
                     orders.for_each(|_, orders| {
                         for order in orders.drain(..) {
-                            if let Order::Stage { worker, last } = order
-                                && worker == begin.worker
+                            if let Order::Stage { worker, sink, last } = order
+                                && (worker, sink) == (begin.worker, begin.sink)
                             {
                                 desk.ends.insert(last);
                             }
@@ -134,7 +140,9 @@ pub(crate) fn write<'s>(
                         }
                         for batch in pending.remove(&epoch).unwrap_or_default() {
                             let written = batch.into_rows(&schema).and_then(|rows| {
-                                meters.wrote(epoch, rows.num_rows() as u64);
+                                if let Some(meters) = &meters {
+                                    meters.wrote(epoch, rows.num_rows() as u64);
+                                }
                                 desk.write(epoch, &rows)
                             });
                             if let Err(error) = written {
@@ -148,12 +156,14 @@ pub(crate) fn write<'s>(
                             held = None;
                             break;
                         }
-                        let metrics = meters.take(epoch);
-                        let text = failure.text().filter(|_| failure.covers(epoch));
-                        output.session(capability).give(Said::Epoch(Report {
-                            failure: text.map(|(_, text)| plain(&text)),
-                            metrics,
-                        }));
+                        if let Some(meters) = &meters {
+                            let metrics = meters.take(epoch);
+                            let text = failure.text().filter(|_| failure.covers(epoch));
+                            output.session(capability).give(Said::Epoch(Report {
+                                failure: text.map(|(_, text)| plain(&text)),
+                                metrics,
+                            }));
+                        }
                         capability.downgrade(&(epoch + 1));
                     }
                 }
@@ -164,6 +174,8 @@ pub(crate) fn write<'s>(
 /// A writer and the runs it is told to stage.
 struct Desk {
     writer: Option<Box<dyn SinkWriter>>,
+    worker: usize,
+    sink: usize,
     ends: BTreeSet<u64>,
     /// The first epoch of the run that is open.
     run_first: u64,
@@ -198,6 +210,12 @@ impl Desk {
             };
             let receipt = match self.failure.text().filter(|_| self.failure.covers(last)) {
                 Some((_, text)) => Err(plain(&text)),
+                // The sink has the run already, while another sink of the query has not.
+                None if last < self.run_first => Ok(Receipt {
+                    worker: self.worker,
+                    rows: 0,
+                    body: String::new(),
+                }),
                 None => writer
                     .stage(self.run_first..=last)
                     .map_err(|error| error_chain(&error)),
@@ -205,8 +223,12 @@ impl Desk {
             if let Err(text) = &receipt {
                 self.failure.set(last, OperatorError::Other(text.clone()));
             }
-            self.run_first = last + 1;
-            done.push(Staged { last, receipt });
+            self.run_first = self.run_first.max(last + 1);
+            done.push(Staged {
+                sink: self.sink,
+                last,
+                receipt,
+            });
         }
         done
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::default_table_source::DefaultTableSource;
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, Unnest};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -18,9 +18,11 @@ use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_ord
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
+use super::late::LateRows;
+use super::subquery;
 use super::want::Want;
 use super::{
-    Node, Observed, SourceUse, Statics, WatermarkUse, event_time, firsts, modes, pushdown,
+    Node, Observed, SourceUse, Statics, WatermarkUse, event_time, firsts, late, modes, pushdown,
 };
 use crate::error::Error;
 use crate::relation::StreamRelation;
@@ -58,13 +60,15 @@ pub(crate) fn is_streaming(plan: &LogicalPlan) -> bool {
     found
 }
 
-/// Compiles `plan` for output in `mode`.
+/// Compiles `plan` for output in `mode`. With `late_rows` they are told apart, to be sent somewhere.
 pub(crate) fn compile(
     plan: &LogicalPlan,
     mode: OutputMode,
+    late_rows: bool,
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
+    let plan = &subquery::as_joins(plan)?;
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
@@ -75,7 +79,11 @@ pub(crate) fn compile(
             pushdown::below_watermarks(plan.clone())
                 .and_then(event_time::by_event_time)
                 .and_then(firsts::with_event_time)
-                .map_err(Error::run)?,
+                .and_then(|plan| match late_rows {
+                    true => late::mark(plan),
+                    false => Ok(plan),
+                })
+                .map_err(not_built)?,
             &context,
             |_, _| {},
         )
@@ -271,6 +279,10 @@ impl Compiler<'_> {
         }
         if let Some(observe) = node_of::<Observe>(plan) {
             return self.observe(observe, want);
+        }
+        if let Some(late) = node_of::<LateRows>(plan) {
+            let input = self.node(&late.input, want)?;
+            return late.over(input);
         }
         if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
             return self.deduplicate(deduplicate, want);
@@ -510,6 +522,14 @@ impl Compiler<'_> {
             panes: None,
             gone: None,
         }
+    }
+}
+
+/// What a rule of ours says that it cannot do is refused by name.
+fn not_built(error: DataFusionError) -> Error {
+    match error {
+        DataFusionError::NotImplemented(what) => Error::not_yet(what),
+        other => Error::run(other),
     }
 }
 

@@ -18,6 +18,8 @@ use highwater_query::{
     window_end, window_of_end, window_width,
 };
 
+use super::late::LateRows;
+
 /// Which columns of a plan's output are event time under a watermark.
 pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     let width = plan.schema().fields().len();
@@ -37,6 +39,9 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     }
     if let Some(observe) = node_of::<Observe>(plan) {
         return watermarked(&observe.input);
+    }
+    if let Some(late) = node_of::<LateRows>(plan) {
+        return watermarked(&late.input);
     }
     if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
         return watermarked(&deduplicate.input);
@@ -82,20 +87,15 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
 }
 
 pub(super) fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) -> bool {
-    let column = same_event_time(expr).or_else(|| window_under(expr));
-    let index = column.and_then(|column| index_of(input, column));
-    index.is_some_and(|index| below[index])
-}
-
-/// The column of windows whose ends `expr` is, if it is the key that [`regroup`] makes of them.
-fn window_under(expr: &Expr) -> Option<&Column> {
-    match expr {
-        Expr::Alias(alias) if alias.name == END => match alias.expr.as_ref() {
-            Expr::ScalarFunction(call) => same_event_time(call.args.first()?),
-            _ => None,
-        },
-        _ => None,
+    if let Expr::Alias(alias) = expr
+        && alias.name == END
+    {
+        let windows = alias.expr.column_refs().into_iter();
+        let mut windows = windows.filter_map(|column| index_of(input, column));
+        return windows.any(|index| below[index]);
     }
+    let index = same_event_time(expr).and_then(|column| index_of(input, column));
+    index.is_some_and(|index| below[index])
 }
 
 fn index_of(plan: &LogicalPlan, column: &Column) -> Option<usize> {
@@ -337,7 +337,7 @@ pub(super) fn panes(aggregate: &Aggregate) -> Option<Panes> {
     })
 }
 
-fn panes_of(aggregate: &Aggregate) -> Option<(Grid, Grid)> {
+pub(super) fn panes_of(aggregate: &Aggregate) -> Option<(Grid, Grid)> {
     let Expr::Column(column) = aggregate.group_expr.first()?.clone().unalias() else {
         return None;
     };
@@ -352,6 +352,9 @@ fn panes_below(plan: &LogicalPlan, index: usize) -> Option<(Grid, Grid)> {
             _ => None,
         };
     }
+    if let Some(late) = node_of::<LateRows>(plan) {
+        return panes_below(&late.input, index);
+    }
     match plan {
         LogicalPlan::Projection(projection) => {
             let Expr::Column(column) = projection.expr[index].clone().unalias() else {
@@ -362,6 +365,42 @@ fn panes_below(plan: &LogicalPlan, index: usize) -> Option<(Grid, Grid)> {
         LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
             panes_below(plan.inputs()[0], index)
         }
+        _ => None,
+    }
+}
+
+/// The columns of `plan` in which a window, its end or its pane's end stands that was made of a row's event time and of
+/// nothing else.
+pub(super) fn windows_of(plan: &LogicalPlan) -> Vec<Column> {
+    let columns = (0..plan.schema().fields().len()).filter(|index| made_at(plan, *index).is_some());
+    columns
+        .map(|index| Column::from(plan.schema().qualified_field(index)))
+        .collect()
+}
+
+/// True if rows stand once for each of several windows, which are this column.
+pub(super) fn overlaps(plan: &LogicalPlan, windows: &Column) -> bool {
+    let made = index_of(plan, windows).and_then(|index| made_at(plan, index));
+    made.is_some_and(|window| !window.grid.is_tumbling())
+}
+
+/// The node that makes the windows in column number `index`.
+fn made_at(plan: &LogicalPlan, index: usize) -> Option<&TimeWindow> {
+    if let Some(window) = node_of::<TimeWindow>(plan) {
+        let own = window.input.schema().fields().len();
+        return match index < own {
+            true => made_at(&window.input, index),
+            false => Some(window),
+        };
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let Expr::Column(column) = projection.expr[index].clone().unalias() else {
+                return None;
+            };
+            made_at(&projection.input, index_of(&projection.input, &column)?)
+        }
+        LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => made_at(plan.inputs()[0], index),
         _ => None,
     }
 }

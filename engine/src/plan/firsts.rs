@@ -64,6 +64,20 @@ fn event_times(plan: &LogicalPlan) -> Vec<usize> {
         .collect()
 }
 
+/// The event time of rows of which duplicates are dropped: of a window its end.
+pub(super) fn event_time_of(plan: &LogicalPlan) -> datafusion::common::Result<Option<Expr>> {
+    let schema = plan.schema();
+    let Some(index) = event_times(plan).first().copied() else {
+        return Ok(None);
+    };
+    let column = Expr::Column(Column::from(schema.qualified_field(index)));
+    let data_type = schema.field(index).data_type();
+    match data_type.is_nested() {
+        true => window_end(column, data_type).map(Some),
+        false => Ok(Some(column)),
+    }
+}
+
 /// The delay of the watermarks below, if they agree.
 fn delay_ms(plan: &LogicalPlan) -> Result<i64, Error> {
     let mut delays = Vec::new();
@@ -96,15 +110,7 @@ impl Compiler<'_> {
             ));
         }
         let schema = below.schema();
-        let column = |index: usize| Expr::Column(Column::from(schema.qualified_field(index)));
-        let time = match times.first() {
-            None => None,
-            Some(index) if schema.field(*index).data_type().is_nested() => {
-                let end = window_end(column(*index), schema.field(*index).data_type());
-                Some(end.map_err(Error::run)?)
-            }
-            Some(index) => Some(column(*index)),
-        };
+        let time = event_time_of(below).map_err(Error::run)?;
         let is_time = |key: &Column| schema.maybe_index_of_column(key) == times.first().copied();
         let mut keys: Vec<Expr> = node.keys.iter().cloned().map(Expr::Column).collect();
         let forget = match (&time, node.keys.iter().any(is_time)) {

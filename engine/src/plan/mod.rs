@@ -4,12 +4,14 @@ mod compile;
 mod event_time;
 mod firsts;
 mod join;
+mod late;
 mod modes;
 mod observe;
 mod pushdown;
 mod regroup;
 mod session;
 mod streams;
+mod subquery;
 mod want;
 mod weighed;
 mod words;
@@ -26,6 +28,7 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::dedup::{Deduplication, Forget};
 use highwater_operators::join::{Keep, Lookup, StreamJoin};
+use highwater_operators::late::Late;
 use highwater_operators::order::Order;
 use highwater_operators::regroup::Regroup;
 use highwater_operators::session::Sessions;
@@ -33,7 +36,9 @@ use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use firsts::deduplicates_within_watermark;
+pub(crate) use late::{columns as late_columns, schema as late_schema};
 pub(crate) use observe::{Observed, merger};
+pub(crate) use subquery::no_streams_in_subqueries;
 
 use crate::checkpoint::OperatorShape;
 use crate::error::Error;
@@ -171,6 +176,13 @@ pub(crate) enum Node {
         /// Index into `Compiled::watermarks`.
         watermark: usize,
     },
+    /// The rows; of the late ones a copy goes aside.
+    Late {
+        /// The rows.
+        input: Box<Node>,
+        /// Which are late.
+        late: Box<Late>,
+    },
     /// The rows of all inputs.
     Union {
         /// The inputs, all with the same columns.
@@ -193,6 +205,7 @@ impl Node {
             Node::Source { .. } => Vec::new(),
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
+            | Node::Late { input, .. }
             | Node::Observe { input, .. }
             | Node::Deduplicate { input, .. }
             | Node::Limit { input, .. }
@@ -246,6 +259,7 @@ impl Node {
             },
             Node::Watermark { input, .. }
             | Node::Deduplicate { input, .. }
+            | Node::Late { input, .. }
             | Node::Limit { input, .. } => input.edge(),
             Node::Stage { input, steps } => {
                 let last = steps.iter().rev().find_map(|step| match step {
@@ -287,6 +301,7 @@ impl Node {
             | Node::Watermark { input, .. }
             | Node::Order { input, .. }
             | Node::Lookup { input, .. }
+            | Node::Late { input, .. }
             | Node::Observe { input, .. } => {
                 input.collect_operators(found);
             }
@@ -575,6 +590,15 @@ impl Node {
             }
             Node::Watermark { input, watermark } => {
                 writeln!(f, "{pad}Watermark {watermark}")?;
+                input.write(f, depth + 1)
+            }
+            Node::Late { input, late } => {
+                let unit = if late.panes.is_some() {
+                    "the last window of "
+                } else {
+                    ""
+                };
+                writeln!(f, "{pad}Late rows, by {unit}{}, go aside", late.at)?;
                 input.write(f, depth + 1)
             }
             Node::Union { inputs, .. } => {

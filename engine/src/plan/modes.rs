@@ -1,8 +1,8 @@
 //! Which output modes a plan can honour: the model's rules and words.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::LogicalPlan;
-use highwater_query::{Watermark, node_of};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use highwater_query::{SetOperation, Watermark, node_of, set_operation};
 
 use super::compile::is_streaming;
 use super::event_time::event_keys;
@@ -13,6 +13,19 @@ use crate::sink::OutputMode;
 pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let aggregations = aggregations(plan);
     let unbounded = |aggregation: &&LogicalPlan| event_keys(aggregation).is_empty();
+    let mut sets = aggregations.iter().filter_map(|node| set_operation(node));
+    if mode == OutputMode::Append && sets.clone().any(|_| aggregations.iter().any(unbounded)) {
+        return Err(Error::refused(
+            "UNSUPPORTED_STREAMING_OPERATOR_WITHOUT_WATERMARK",
+            "Append output mode not supported for aggregations on streaming DataFrames/DataSets without watermark: INTERSECT and EXCEPT count rows, and a count may change with every \
+             epoch. Select a column with a watermark, or use output mode complete or changes",
+        ));
+    }
+    if mode == OutputMode::Update
+        && let Some(refused) = sets.find_map(|set| taken_away(&set))
+    {
+        return Err(refused);
+    }
     if mode == OutputMode::Append && aggregations.iter().any(unbounded) {
         return Err(Error::refused(
             "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
@@ -24,10 +37,72 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     if !aggregations.is_empty() || super::firsts::deduplicates(plan) {
         watermarks(plan)?;
     }
+    if matches!(mode, OutputMode::Append | OutputMode::Update) {
+        over_rows(plan)?;
+    }
     if mode != OutputMode::Complete && aggregations.iter().any(|node| event_keys(node).len() > 1) {
         return Err(Error::not_yet("grouping by several event times"));
     }
     Ok(())
+}
+
+/// Refuses functions over windows of rows, whose answer for a row changes with later rows.
+fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
+    let mut refused = None;
+    let visited = plan.apply(|node| {
+        let LogicalPlan::Projection(projection) = node else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        let mut below = projection.input.as_ref();
+        while let LogicalPlan::Window(window) = below {
+            for (call, field) in window.window_expr.iter().zip(
+                window.schema.fields().iter().skip(window.input.schema().fields().len()),
+            ) {
+                let Expr::WindowFunction(function) = call.clone().unalias() else {
+                    continue;
+                };
+                let uses = |expr: &&Expr| {
+                    expr.column_refs().iter().any(|column| column.name == *field.name())
+                };
+                let named = projection.expr.iter().find(uses).map(|e| e.schema_name().to_string());
+                if is_streaming(node) && refused.is_none() {
+                    let args: Vec<String> = function.params.args.iter().map(Expr::to_string).collect();
+                    let call = format!("{}({})", function.fun.name().to_uppercase(), args.join(", "));
+                    refused = Some(format!(
+                        "Window function is not supported in {call} (as column `{}`) on streaming DataFrames/Datasets in this output mode: a later row may change what has been \
+                         said of earlier ones. Use output mode complete or changes, or group by window(..) for windows of time",
+                        named.unwrap_or_default()
+                    ));
+                }
+            }
+            below = window.input.as_ref();
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.map_err(Error::run)?;
+    match refused {
+        None => Ok(()),
+        Some(words) => Err(Error::refused(
+            "NON_TIME_WINDOW_NOT_SUPPORTED_IN_STREAMING",
+            words,
+        )),
+    }
+}
+
+/// The error for INTERSECT and EXCEPT in update mode, which cannot say that a row has left: if the right side goes on.
+fn taken_away(set: &SetOperation<'_>) -> Option<Error> {
+    let both = is_streaming(set.left) && is_streaming(set.right);
+    let words = match set.except {
+        true if is_streaming(set.right) => {
+            "Except on a streaming DataFrame/Dataset on the right is not supported"
+        }
+        false if both => "Intersect of streaming DataFrames/Datasets is not supported",
+        _ => return None,
+    };
+    Some(Error::refused(
+        "_LEGACY_ERROR_TEMP_3102",
+        format!("{words} in this output mode. Use output mode complete or changes"),
+    ))
 }
 
 /// Refuses what goes by the place of rows among all of them, where a mode cannot say that a row has lost its place.

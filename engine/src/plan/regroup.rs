@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::JoinType;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Limit, LogicalPlan, Projection, Sort, SortExpr, Window,
@@ -476,6 +477,14 @@ fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
             Some(all)
         }
         LogicalPlan::SubqueryAlias(alias) => stable(&alias.input),
+        // Pairs of rows that stay, stay.
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
+            let side = |plan: &LogicalPlan| match is_streaming(plan) {
+                true => stable(plan).filter(|columns| columns.iter().all(|column| *column)),
+                false => Some(vec![true; plan.schema().fields().len()]),
+            };
+            Some([side(&join.left)?, side(&join.right)?].concat())
+        }
         LogicalPlan::Extension(_) => {
             let input = plan.inputs()[0];
             let mut below = stable(input)?;

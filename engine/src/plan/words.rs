@@ -93,9 +93,10 @@ fn columns(node: &Node) -> Vec<String> {
             edge.rows.fields().iter().map(name).collect()
         }
         Node::Stage { input, steps } => steps.iter().fold(columns(input), through),
-        Node::Watermark { input, .. } | Node::Observe { input, .. } | Node::Order { input, .. } => {
-            columns(input)
-        }
+        Node::Watermark { input, .. }
+        | Node::Late { input, .. }
+        | Node::Observe { input, .. }
+        | Node::Order { input, .. } => columns(input),
         Node::Regroup {
             input,
             regroup,

@@ -43,13 +43,19 @@ impl Panes {
         start.saturating_add(self.pane_us)
     }
 
-    /// The ends of the windows that have a pane with this end, ascending.
-    pub(crate) fn windows(self, pane_end: i64) -> impl Iterator<Item = i64> {
+    /// The end of the last window that has a pane with this end.
+    pub(crate) fn last_end(self, pane_end: i64) -> i64 {
         let start = pane_end.saturating_sub(self.pane_us);
         let into = start
             .saturating_sub(self.start_us)
             .rem_euclid(self.slide_us);
-        let last = start.saturating_sub(into).saturating_add(self.width_us);
+        start.saturating_sub(into).saturating_add(self.width_us)
+    }
+
+    /// The ends of the windows that have a pane with this end, ascending.
+    pub(crate) fn windows(self, pane_end: i64) -> impl Iterator<Item = i64> {
+        let start = pane_end.saturating_sub(self.pane_us);
+        let last = self.last_end(pane_end);
         // The first window that ends after the pane's start.
         let count = (last.saturating_sub(start) - 1) / self.slide_us;
         (0..=count)

@@ -191,8 +191,7 @@ impl Case {
         cluster: Cluster,
         epochs: &Arc<Epochs>,
         seed: u64,
-        first: usize,
-        stop: u64,
+        (first, stop): (usize, u64),
         from: [i64; 2],
         restore: &[Vec<Snapshot>; 2],
     ) -> (Output, [Vec<Snapshot>; 2]) {
@@ -263,11 +262,11 @@ impl Case {
         let stop = random.below(10);
         let answers = self.reference(&epochs);
         let nothing = [vec![], vec![]];
-        let (before, saved) = self.run(from, &epochs, seed, 0, stop, [0, 0], &nothing);
+        let (before, saved) = self.run(from, &epochs, seed, (0, stop), [0, 0], &nothing);
         let restore = saved.map(|part| part.iter().map(stored).collect());
         let at = stop as usize;
         let marks = [answers.after_ms[at].max(0), answers.now_ms[at]];
-        let (after, _) = self.run(to, &epochs, seed, at + 1, u64::MAX, marks, &restore);
+        let (after, _) = self.run(to, &epochs, seed, (at + 1, u64::MAX), marks, &restore);
         let mut output = before.unwrap();
         output.retain(|(epoch, _)| *epoch <= stop);
         output.extend(after.unwrap());

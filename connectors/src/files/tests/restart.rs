@@ -73,10 +73,6 @@ impl Run {
             planned: &self.planned,
         };
         self.source.resume(resume).unwrap();
-        for planned in &self.planned {
-            let again = self.source.replay(&planned.start, &planned.end).unwrap();
-            assert_eq!(again, planned.splits, "a replay reads the same");
-        }
     }
 }
 

@@ -523,6 +523,13 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         "array_intersect" => set_operation("array_intersect", args, true)?,
         "array_except" => set_operation("array_except", args, false)?,
+        "array_union" => {
+            let (left, right, _) = pair(name, args)?;
+            let both = super::scalar("concat", vec![left, right], args.conf)?;
+            let both = both.ok_or_else(|| super::unknown(name))?;
+            super::scalar("array_distinct", vec![both], args.conf)?
+                .ok_or_else(|| super::unknown(name))?
+        }
         "array_distinct" => {
             let (list, element) = array(name, 0, args.one()?)?;
             plain(name, &element)?;

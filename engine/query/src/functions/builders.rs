@@ -100,6 +100,51 @@ builders! {
     datediff(end, start);
 }
 
+/// The number of a row in its window.
+pub fn row_number() -> Expr {
+    Expr::call("row_number", vec![])
+}
+
+/// One more than the number of rows before it in order.
+pub fn rank() -> Expr {
+    Expr::call("rank", vec![])
+}
+
+/// One more than the number of different values before it in order.
+pub fn dense_rank() -> Expr {
+    Expr::call("dense_rank", vec![])
+}
+
+/// The rank as a part of the window, from 0 to 1.
+pub fn percent_rank() -> Expr {
+    Expr::call("percent_rank", vec![])
+}
+
+/// Which part of the window is not after the row in order.
+pub fn cume_dist() -> Expr {
+    Expr::call("cume_dist", vec![])
+}
+
+/// Which of `buckets` parts of about the same size the row is in.
+pub fn ntile(buckets: i32) -> Expr {
+    Expr::call("ntile", vec![lit(buckets)])
+}
+
+/// The value `offset` rows before.
+pub fn lag(column: impl Into<Expr>, offset: i32) -> Expr {
+    Expr::call("lag", vec![column.into(), lit(offset)])
+}
+
+/// The value `offset` rows after.
+pub fn lead(column: impl Into<Expr>, offset: i32) -> Expr {
+    Expr::call("lead", vec![column.into(), lit(offset)])
+}
+
+/// The value of the `nth` row of the window, the first being 1.
+pub fn nth_value(column: impl Into<Expr>, nth: i32) -> Expr {
+    Expr::call("nth_value", vec![column.into(), lit(nth)])
+}
+
 /// The number of rows in which `column` is not NULL; of all rows for `"*"`.
 pub fn count(column: impl Into<Expr>) -> Expr {
     Expr::call("count", vec![column.into()])

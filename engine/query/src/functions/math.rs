@@ -542,6 +542,35 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             };
             conditional::case(vec![(nan, other)], value)
         }
+        "width_bucket" => {
+            let double = DataType::Float64;
+            let types = [double.clone(), double.clone(), double, DataType::Int64];
+            let values = args.typed(&types, 4)?;
+            Kernel::over_arrays(
+                name,
+                "",
+                values,
+                DataType::Int64,
+                Can::NotFail,
+                |args, rows| {
+                    let bound =
+                        |nth: usize, row| args[nth].as_primitive::<Float64Type>().value(row);
+                    let buckets = args[3].as_primitive::<Int64Type>();
+                    let found = (0..rows).map(|row| {
+                        let known = args.iter().all(|a| a.is_valid(row));
+                        known.then(|| {
+                            bucket(
+                                bound(0, row),
+                                bound(1, row),
+                                bound(2, row),
+                                buckets.value(row),
+                            )
+                        })?
+                    });
+                    Ok(Arc::new(found.collect::<Int64Array>()))
+                },
+            )
+        }
         "factorial" => {
             let value = coerce::argument(name, 0, args.one()?, &DataType::Int32)?;
             Kernel::over_arrays(
@@ -597,6 +626,22 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// Which of `count` parts of the range from `first` to `last`, which may go down, the value is in: 0 before it, and one
+/// more than there are after it.
+fn bucket(value: f64, first: f64, last: f64, count: i64) -> Option<i64> {
+    let bounded = first.is_finite() && last.is_finite() && first != last;
+    if count <= 0 || count == i64::MAX || value.is_nan() || !bounded {
+        return None;
+    }
+    let into = (value - first) / (last - first);
+    Some(match into {
+        before if before < 0.0 => 0,
+        after if after >= 1.0 => count + 1,
+        _ if first < last => (count as f64 * (value - first) / (last - first)) as i64 + 1,
+        _ => (count as f64 * (first - value) / (first - last)) as i64 + 1,
+    })
 }
 
 #[cfg(test)]

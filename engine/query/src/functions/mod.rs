@@ -22,6 +22,7 @@ mod linear;
 mod map;
 mod math;
 pub(crate) mod nested;
+pub(crate) mod over;
 pub(crate) mod pattern;
 pub(crate) mod session;
 mod split;

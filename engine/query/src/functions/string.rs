@@ -183,7 +183,11 @@ fn concat(args: &Args) -> Result<Typed> {
         .iter()
         .any(|v| matches!(v.data_type, DataType::List(_)))
     {
-        return Err(QueryError::unsupported("concat of arrays"));
+        let (values, _) = coerce::same_type("concat", values)?;
+        let all = super::scalar("array", values, args.conf)?;
+        let all = all.ok_or_else(|| super::unknown("array"))?;
+        return super::scalar("flatten", vec![all], args.conf)?
+            .ok_or_else(|| super::unknown("flatten"));
     }
     if !values.is_empty() && values.iter().all(|v| v.data_type == DataType::Binary) {
         return Ok(Kernel::over_arrays(
@@ -617,6 +621,7 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "levenshtein" if args.len() == 2 => rows_to_int(name, args.typed(&[Utf8, Utf8], 2)?, |r| {
             levenshtein(r.text(0), r.text(1))
         }),
+        "soundex" => map(name, "", text()?, |t| soundex(t).into()),
         "quote" => map(name, "", text()?, |t| {
             format!("'{}'", t.replace('\'', "\\'")).into()
         }),
@@ -654,4 +659,39 @@ fn levenshtein(a: &str, b: &str) -> i32 {
         }
     }
     row[b.len()]
+}
+
+/// How a word sounds in English: its first letter and three digits; a text that begins otherwise as it is.
+fn soundex(text: &str) -> String {
+    // Vowels are '0' and part equal sounds; 'H' and 'W' are '7' and do not.
+    const SOUNDS: &[u8; 26] = b"01230127022455012623017202";
+    let sound = |byte: u8| {
+        let letter = byte.to_ascii_uppercase();
+        letter
+            .is_ascii_uppercase()
+            .then(|| SOUNDS[usize::from(letter - b'A')])
+    };
+    let Some((first, rest)) = text.as_bytes().split_first() else {
+        return String::new();
+    };
+    let Some(mut before) = sound(*first) else {
+        return text.to_string();
+    };
+    let mut out = String::from(char::from(first.to_ascii_uppercase()));
+    for byte in rest {
+        match sound(*byte) {
+            None => before = b'0',
+            Some(b'7') => {}
+            Some(sound) => {
+                if sound != b'0' && sound != before {
+                    out.push(char::from(sound));
+                }
+                before = sound;
+            }
+        }
+        if out.len() == 4 {
+            break;
+        }
+    }
+    format!("{out:0<4}")
 }

@@ -8,8 +8,10 @@ use datafusion::logical_expr::{Aggregate, Expr as DfExpr, LogicalPlan};
 
 use super::Env;
 use super::expression::Exprs;
+use super::grouping::Sets;
 use super::project::named;
 use super::scope::Relation;
+use super::subquery::Subqueries;
 use crate::error::QueryError;
 use crate::expr::{Expr, Literal};
 use crate::functions::compare;
@@ -39,14 +41,22 @@ impl Env<'_> {
         having: Option<&Expr>,
     ) -> Result<Relation> {
         let aliases = named(outputs);
-        let mut grouped: Vec<Key> = vec![];
-        for key in keys {
-            let key = self.group_key(&input, key, outputs, &aliases, &grouped)?;
-            grouped.push(key);
-        }
-        let keys = grouped;
+        let (input, keys, grouping) = match Sets::of(keys)? {
+            Some(sets) => {
+                let (input, keys, grouping) = self.grouped(input, sets, outputs, &aliases)?;
+                (input, keys, Some(grouping))
+            }
+            None => (
+                input.clone(),
+                self.group_keys(&input, keys, outputs, &aliases)?,
+                None,
+            ),
+        };
         let exprs = Exprs {
             aggregates: Ok(()),
+            over: Ok(()),
+            subqueries: Subqueries::AboveGroups,
+            grouping: grouping.as_ref(),
             aliases: &aliases,
             ..Exprs::over(self, &input.columns, "SELECT")
         };
@@ -58,6 +68,7 @@ impl Env<'_> {
             .map(|having| {
                 Exprs {
                     aliases_first: true,
+                    over: Err("HAVING"),
                     ..exprs
                 }
                 .condition(having)
@@ -96,7 +107,23 @@ impl Env<'_> {
                 Arc::new(plan),
             )?);
         }
+        let (plan, above) = self.windowed(plan, above)?;
         self.projection(plan, above)
+    }
+
+    pub(super) fn group_keys(
+        &self,
+        input: &Relation,
+        keys: &[Expr],
+        outputs: &[Expr],
+        aliases: &[(String, Expr)],
+    ) -> Result<Vec<Key>> {
+        let mut grouped: Vec<Key> = vec![];
+        for key in keys {
+            let key = self.group_key(input, key, outputs, aliases, &grouped)?;
+            grouped.push(key);
+        }
+        Ok(grouped)
     }
 
     fn group_key(
@@ -166,10 +193,11 @@ impl Env<'_> {
 }
 
 /// A key as the query writes it, as it is grouped by, and what it is called above.
-struct Key {
-    written: DfExpr,
-    made: DfExpr,
-    above: Column,
+#[derive(Clone)]
+pub(super) struct Key {
+    pub(super) written: DfExpr,
+    pub(super) made: DfExpr,
+    pub(super) above: Column,
 }
 
 /// Takes select-list expressions apart at the aggregation.

@@ -2,17 +2,19 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::Expr as DfExpr;
+use datafusion::logical_expr::{Expr as DfExpr, SortExpr};
 
 use super::Env;
+use super::grouping::Grouping;
 use super::name::pretty;
 use super::scope::{ScopeColumn, lookup, unknown_column, unqualified};
+use super::subquery::Subqueries;
 use crate::coerce;
 use crate::error::{Place, QueryError};
 use crate::expr::{BinaryOp, Call, Expr, IsTest, LikeKind, Literal, Quantifier, UnaryOp};
 use crate::functions::kernel::Typed;
 use crate::functions::{
-    self, aggregate, arithmetic, bits, cast, compare, conditional, lambda, nested, pattern,
+    self, aggregate, arithmetic, bits, cast, compare, conditional, lambda, nested, over, pattern,
 };
 use crate::types::{TIMESTAMP_NTZ, parse_type, timestamp};
 
@@ -29,6 +31,12 @@ pub(super) struct Exprs<'r> {
     pub(super) aliases_first: bool,
     /// Whether aggregate functions may be called here; if not, the clause that forbids them.
     pub(super) aggregates: std::result::Result<(), &'static str>,
+    /// Whether functions of a window may be called here; if not, the clause that forbids them.
+    pub(super) over: std::result::Result<(), &'static str>,
+    /// Whether subqueries may stand here.
+    pub(super) subqueries: Subqueries,
+    /// What `grouping` may ask about.
+    pub(super) grouping: Option<&'r Grouping>,
     /// The parameters of the lambdas around, the innermost last.
     pub(super) lambdas: &'r [(String, Typed)],
 }
@@ -41,6 +49,9 @@ impl<'r> Exprs<'r> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err(clause),
+            over: Err(clause),
+            subqueries: Subqueries::Refused,
+            grouping: None,
             lambdas: &[],
         }
     }
@@ -237,10 +248,14 @@ impl<'r> Exprs<'r> {
                 let names = (1..=values.len()).map(|i| format!("col{i}")).collect();
                 Ok(nested::make_struct(names, values))
             }
+            Expr::Groupings { .. } => Err(QueryError::new(
+                "UNSUPPORTED_GROUPING_EXPRESSION",
+                "GROUPING SETS, ROLLUP and CUBE are keys of GROUP BY.",
+            )),
             Expr::Sort { .. } => Err(QueryError::unsupported("a sort order outside ORDER BY")),
-            Expr::Subquery(_) => Err(QueryError::unsupported("a subquery as a value")),
-            Expr::Exists { .. } => Err(QueryError::unsupported("EXISTS")),
-            Expr::InSubquery { .. } => Err(QueryError::unsupported("IN with a subquery")),
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                self.subquery(expr)
+            }
             Expr::Resolved(expr) => self.already_resolved(expr),
         }
     }
@@ -309,8 +324,11 @@ impl<'r> Exprs<'r> {
                     Some(window) => name[1..].iter().try_fold(window, |value, field| {
                         nested::field(value, field, self.case_sensitive()).map_err(|e| e.at(place))
                     }),
-                    None => keyword(name, self)
-                        .unwrap_or_else(|| Err(unknown_column(self.columns, name, place))),
+                    None => match self.outer_column(name).map_err(|e| e.at(place))? {
+                        Some(found) => Ok(found),
+                        None => keyword(name, self)
+                            .unwrap_or_else(|| Err(unknown_column(self.columns, name, place))),
+                    },
                 },
             },
         }
@@ -423,8 +441,16 @@ impl<'r> Exprs<'r> {
 
     fn call(&self, call: &Call) -> Result<Typed> {
         let name = call.name.to_lowercase();
-        if call.over.is_some() {
-            return Err(QueryError::unsupported(format!("{name} OVER a window")));
+        if let Some(window) = &call.over {
+            return self.over_window(&name, call, window);
+        }
+        if over::is_known(&name) {
+            let text = self.text(&Expr::Call(Box::new(call.clone())));
+            let message = format!("Window function \"{text}\" requires an OVER clause.");
+            return Err(QueryError::new(
+                "WINDOW_FUNCTION_WITHOUT_OVER_CLAUSE",
+                message,
+            ));
         }
         if let Some(udf) = self.env.functions.scalars.get(&name) {
             return functions::registered_scalar(udf, self.all(&call.args)?);
@@ -480,11 +506,24 @@ impl<'r> Exprs<'r> {
             };
             return Err(QueryError::new(class, message));
         }
+        if let (Some(grouping), "grouping" | "grouping_id") = (self.grouping, name) {
+            return self.grouping(grouping, name, call);
+        }
         let inner = Exprs {
             aggregates: Err("an aggregate function"),
+            over: Err("an aggregate function"),
+            subqueries: Subqueries::Refused,
             aliases_first: false,
             ..*self
         };
+        self.env
+            .functions
+            .call_aggregate(name, inner.wanted(name, call)?)
+    }
+
+    /// The parts of the call of an aggregate function, resolved here.
+    pub(super) fn wanted(&self, name: &str, call: &Call) -> Result<aggregate::Wanted> {
+        let inner = *self;
         let args = match call.args.as_slice() {
             [
                 Expr::Star {
@@ -500,7 +539,24 @@ impl<'r> Exprs<'r> {
             .as_ref()
             .map(|f| inner.condition(f))
             .transpose()?;
-        let order_by = call.order_by.iter().map(|key| {
+        let order_by = inner.sort_keys(&call.order_by)?;
+        let order_types = call.order_by.iter().map(|key| match key {
+            Expr::Sort { expr, .. } => Ok(inner.resolve(expr)?.data_type),
+            other => Ok(inner.resolve(other)?.data_type),
+        });
+        Ok(aggregate::Wanted {
+            args,
+            distinct: call.distinct,
+            filter,
+            order_by,
+            order_types: order_types.collect::<Result<_>>()?,
+            ignore_nulls: call.ignore_nulls,
+        })
+    }
+
+    /// Keys of an ORDER BY.
+    pub(super) fn sort_keys(&self, keys: &[Expr]) -> Result<Vec<SortExpr>> {
+        let keys = keys.iter().map(|key| {
             let (expr, ascending, nulls_first) = match key {
                 Expr::Sort {
                     expr,
@@ -509,21 +565,11 @@ impl<'r> Exprs<'r> {
                 } => (&**expr, *ascending, *nulls_first),
                 other => (other, true, None),
             };
-            Ok(compare::sort_by(
-                inner.resolve(expr)?,
-                ascending,
-                nulls_first,
-            ))
+            let value = self.resolve(expr)?;
+            compare::orderable(&value)?;
+            Ok(compare::sort_by(value, ascending, nulls_first))
         });
-        let order_by = order_by.collect::<Result<Vec<_>>>()?;
-        let wanted = aggregate::Wanted {
-            args,
-            distinct: call.distinct,
-            filter,
-            order_by,
-            ignore_nulls: call.ignore_nulls,
-        };
-        self.env.functions.call_aggregate(name, wanted)
+        keys.collect()
     }
 
     /// `struct(a, t.b, a + b)` names its fields `a`, `b` and `col3`.
@@ -618,6 +664,8 @@ impl<'r> Exprs<'r> {
             Exprs {
                 lambdas: &lambdas,
                 aggregates: Err("a lambda"),
+                over: Err("a lambda"),
+                subqueries: Subqueries::Refused,
                 ..*self
             }
             .resolve(body)

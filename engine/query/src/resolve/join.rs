@@ -204,16 +204,22 @@ impl Env<'_> {
         {
             return Ok((left, right));
         }
+        let right = self.renamed(right)?;
+        Ok((left, right))
+    }
+
+    /// The relation with all of its columns under new names in the plan.
+    pub(super) fn renamed(&self, relation: Relation) -> Result<Relation> {
         let mut exprs = vec![];
         let mut renamed = vec![];
-        for (qualifier, field) in right.plan.schema().iter() {
+        for (qualifier, field) in relation.plan.schema().iter() {
             let old = Column::new(qualifier.cloned(), field.name());
             let new = Column::new_unqualified(self.fresh(field.name()));
             exprs.push(DfExpr::Column(old.clone()).alias(new.name.clone()));
             renamed.push((old, new));
         }
-        let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(right.plan))?);
-        let columns = right.columns.into_iter().map(|c| {
+        let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(relation.plan))?);
+        let columns = relation.columns.into_iter().map(|c| {
             let new = renamed
                 .iter()
                 .find(|(old, _)| *old == c.column)
@@ -221,7 +227,7 @@ impl Env<'_> {
             ScopeColumn { column: new, ..c }
         });
         let columns = columns.collect();
-        Ok((left, Relation { plan, columns }))
+        Ok(Relation { plan, columns })
     }
 }
 

@@ -3,11 +3,16 @@
 mod aggregate;
 mod deduplicate;
 mod expression;
+mod grouping;
 mod join;
 mod name;
 mod observe;
+mod over;
+mod pivot;
 mod project;
 mod scope;
+mod set;
+mod subquery;
 mod window;
 
 use std::cell::{Cell, RefCell};
@@ -16,8 +21,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::{
-    self as df, Distinct, Expr as DfExpr, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Sort,
-    SubqueryAlias, Union,
+    self as df, Expr as DfExpr, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Sort, SubqueryAlias,
 };
 
 use self::expression::Exprs;
@@ -60,6 +64,7 @@ impl<'a> Resolver<'a> {
             ctes: RefCell::new(vec![]),
             made: Cell::new(0),
             windows: RefCell::new(None),
+            outer: RefCell::new(vec![]),
         };
         let zone = Zone::named(&conf.time_zone).ok_or_else(|| {
             QueryError::new(
@@ -82,6 +87,8 @@ struct Env<'a> {
     made: Cell<usize>,
     /// What `window` stands for in the clause being resolved.
     windows: RefCell<Option<window::Windows>>,
+    /// The columns of the queries around the one being resolved, the innermost last.
+    outer: RefCell<Vec<Vec<scope::ScopeColumn>>>,
 }
 
 impl Env<'_> {
@@ -146,6 +153,13 @@ impl Env<'_> {
                 outputs,
                 having,
             } => self.aggregate(self.relation(input)?, keys, outputs, having.as_ref()),
+            Plan::Qualify { input, condition } => self.qualify(input, condition),
+            Plan::Pivot {
+                input,
+                aggregates,
+                columns,
+                values,
+            } => self.pivot(self.relation(input)?, aggregates, columns, values),
             Plan::Distinct { input } => self.distinct(self.relation(input)?),
             Plan::Deduplicate {
                 input,
@@ -200,7 +214,7 @@ impl Env<'_> {
                 right,
                 except,
                 all,
-            } => self.set_operation(left, right, *except, *all),
+            } => self.set_operation(self.relation(left)?, self.relation(right)?, *except, *all),
             Plan::Values { rows } => self.values(rows),
             Plan::OneRow => Ok(Relation::new(
                 LogicalPlanBuilder::empty(true).build()?,
@@ -297,16 +311,19 @@ impl Env<'_> {
     }
 
     fn filter(&self, input: Relation, condition: &Expr) -> Result<Relation> {
-        let exprs = Exprs::over(self, &input.columns, "WHERE");
-        self.filter_over(input.clone(), condition, exprs)
+        if subquery::has_subquery(condition) {
+            return self.filter_by_subqueries(input, condition);
+        }
+        self.filter_over(input, condition, false)
     }
 
     fn filter_over(
         &self,
         mut input: Relation,
         condition: &Expr,
-        exprs: Exprs<'_>,
+        renamed: bool,
     ) -> Result<Relation> {
+        let exprs = Exprs::over(self, &input.columns, "WHERE");
         let value = exprs.resolve(condition).map_err(|error| {
             if error.class() != Some("INVALID_WHERE_CONDITION") {
                 return error;
@@ -327,33 +344,11 @@ impl Env<'_> {
             return Err(QueryError::mismatch("FILTER_NOT_BOOLEAN", message));
         }
         let value = cast::implicit(value, &DataType::Boolean)?;
-        input.plan = LogicalPlan::Filter(Filter::try_new(value.expr, Arc::new(input.plan))?);
-        Ok(input)
-    }
-
-    fn distinct(&self, input: Relation) -> Result<Relation> {
-        for column in input.visible() {
-            if matches!(column.data_type, DataType::Map(..)) {
-                return Err(QueryError::new(
-                    "UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE",
-                    format!("DISTINCT over the map column {}", column.name),
-                ));
-            }
+        if !renamed && subquery::names_outer(&value.expr) {
+            // What is compared with columns from around travels up to a join: under a name that nothing else has.
+            return self.filter_over(self.renamed(input)?, condition, true);
         }
-        let floats = input
-            .visible()
-            .any(|c| compare::needs_normalizing(&c.data_type));
-        let mut input = match floats {
-            false => input,
-            true => {
-                let outputs = input
-                    .visible()
-                    .map(|c| Ok((c.name.clone(), compare::normalized(c.typed())?)));
-                let outputs = outputs.collect::<Result<_>>()?;
-                self.projection(input.plan.clone(), outputs)?
-            }
-        };
-        input.plan = LogicalPlan::Distinct(Distinct::All(Arc::new(input.plan)));
+        input.plan = LogicalPlan::Filter(Filter::try_new(value.expr, Arc::new(input.plan))?);
         Ok(input)
     }
 
@@ -389,7 +384,7 @@ impl Env<'_> {
             };
             match (expr, input) {
                 (Ok(value), _) => keys.push((Ok(value), ascending, nulls_first)),
-                (Err(_), Plan::Project { .. } | Plan::Aggregate { .. }) => {
+                (Err(_), Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }) => {
                     let name = self.fresh("sort");
                     let Expr::Sort { expr, .. } = key.clone().asc_unless_sorted() else {
                         continue;
@@ -400,33 +395,9 @@ impl Env<'_> {
                 (Err(error), _) => return Err(error),
             }
         }
-        let inner = match (missing.is_empty(), input) {
-            (false, Plan::Project { input, outputs }) => {
-                let outputs = outputs.iter().chain(&missing).cloned().collect();
-                self.relation(&Plan::Project {
-                    input: input.clone(),
-                    outputs,
-                })?
-            }
-            (
-                false,
-                Plan::Aggregate {
-                    input,
-                    keys,
-                    outputs,
-                    having,
-                },
-            ) => {
-                let (keys, having) = (keys.clone(), having.clone());
-                let outputs = outputs.iter().chain(&missing).cloned().collect();
-                self.relation(&Plan::Aggregate {
-                    input: input.clone(),
-                    keys,
-                    outputs,
-                    having,
-                })?
-            }
-            _ => simple,
+        let inner = match missing.is_empty() {
+            true => simple,
+            false => self.relation(&input.with_more(&missing)?)?,
         };
         let keys = keys.into_iter().map(|(key, ascending, nulls_first)| {
             let value = match key {
@@ -456,89 +427,6 @@ impl Env<'_> {
             .take(wanted)
             .map(|c| (c.name.clone(), c.typed()));
         self.projection(plan, outputs.collect())
-    }
-
-    fn union(&self, inputs: Vec<Relation>, by_name: bool) -> Result<Relation> {
-        if by_name {
-            return Err(QueryError::unsupported("UNION BY NAME"));
-        }
-        let (inputs, names) = self.aligned("UNION", inputs)?;
-        let plans = inputs
-            .into_iter()
-            .map(|(plan, columns)| {
-                let outputs = names.iter().cloned().zip(columns).collect();
-                Ok(Arc::new(self.projection(plan, outputs)?.plan))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let union = LogicalPlan::Union(Union::try_new(plans)?);
-        Ok(Relation::new(union, None))
-    }
-
-    /// The inputs with their columns of the same types, and the names of the result.
-    #[expect(
-        clippy::type_complexity,
-        reason = "plans with their columns, and the columns' names"
-    )]
-    fn aligned(
-        &self,
-        what: &str,
-        inputs: Vec<Relation>,
-    ) -> Result<(Vec<(LogicalPlan, Vec<Typed>)>, Vec<String>)> {
-        let first = inputs
-            .first()
-            .ok_or_else(|| QueryError::unsupported("a UNION of nothing"))?;
-        let names: Vec<String> = first.visible().map(|c| c.name.clone()).collect();
-        let mut types: Vec<DataType> = first.visible().map(|c| c.data_type.clone()).collect();
-        for (nth, input) in inputs.iter().enumerate().skip(1) {
-            let columns: Vec<_> = input.visible().collect();
-            if columns.len() != types.len() {
-                let ordinal = ["first", "second", "third"]
-                    .get(nth)
-                    .copied()
-                    .unwrap_or("next");
-                let message = format!(
-                    "{what} can only be performed on inputs with the same number of columns, but the first input has {} columns and the {ordinal} input has {} columns.",
-                    types.len(),
-                    columns.len()
-                );
-                return Err(QueryError::new("NUM_COLUMNS_MISMATCH", message));
-            }
-            for (i, column) in columns.iter().enumerate() {
-                types[i] = coerce::wider(&types[i], &column.data_type).ok_or_else(|| {
-                    let message = format!(
-                        "{what} can only be performed on tables with compatible column types. The {}th column of the input {nth} is \"{}\" type which is not compatible with \"{}\".",
-                        i + 1,
-                        type_sql(&column.data_type),
-                        type_sql(&types[i])
-                    );
-                    QueryError::new("INCOMPATIBLE_COLUMN_TYPE", message)
-                })?;
-            }
-        }
-        let inputs = inputs.into_iter().map(|input| {
-            let columns = input
-                .visible()
-                .zip(&types)
-                .map(|(c, t)| cast::implicit(c.typed(), t));
-            let columns = columns.collect::<Result<_>>()?;
-            Ok((input.plan, columns))
-        });
-        Ok((inputs.collect::<Result<_>>()?, names))
-    }
-
-    fn set_operation(
-        &self,
-        left: &Plan,
-        right: &Plan,
-        except: bool,
-        all: bool,
-    ) -> Result<Relation> {
-        let _ = (left, right);
-        let what = if except { "EXCEPT" } else { "INTERSECT" };
-        Err(QueryError::unsupported(format!(
-            "{what}{}",
-            if all { " ALL" } else { "" }
-        )))
     }
 
     fn values(&self, rows: &[Vec<Expr>]) -> Result<Relation> {
@@ -601,6 +489,21 @@ impl Env<'_> {
         })();
         self.ctes.borrow_mut().truncate(before);
         result
+    }
+}
+
+impl Plan {
+    /// The select list with more columns at its end.
+    fn with_more(&self, more: &[Expr]) -> Result<Plan> {
+        let mut plan = self.clone();
+        match &mut plan {
+            Plan::Project { outputs, .. } | Plan::Aggregate { outputs, .. } => {
+                outputs.extend_from_slice(more);
+            }
+            Plan::Qualify { input, .. } => **input = input.with_more(more)?,
+            _ => return Err(QueryError::unsupported("more columns than these")),
+        }
+        Ok(plan)
     }
 }
 

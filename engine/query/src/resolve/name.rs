@@ -1,6 +1,9 @@
 //! What Spark calls a column that was given no name: `count(1)`, `(a + b)`, `CAST(a AS INT)`.
 
-use crate::expr::{BinaryOp, Call, Expr, IsTest, LikeKind, Literal, Quantifier, UnaryOp};
+use crate::expr::{
+    BinaryOp, Bound, Call, Expr, Frame, Groupings, IsTest, LikeKind, Literal, Quantifier, UnaryOp,
+    Window,
+};
 use crate::functions::text;
 use crate::types::{parse_type, type_sql};
 
@@ -137,6 +140,15 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         Expr::Index { expr, index } => format!("{}[{}]", of(expr), of(index)),
         Expr::Lambda { body, .. } => format!("lambdafunction({})", of(body)),
         Expr::Tuple(exprs) => format!("struct({})", list(exprs)),
+        Expr::Groupings { kind, sets } => {
+            let name = match kind {
+                Groupings::Sets => "GROUPING SETS",
+                Groupings::Rollup => "ROLLUP",
+                Groupings::Cube => "CUBE",
+            };
+            let sets: Vec<String> = sets.iter().map(|set| format!("({})", list(set))).collect();
+            format!("{name} ({})", sets.join(", "))
+        }
         Expr::Subquery(_) => "scalarsubquery()".into(),
         Expr::Exists { negated, .. } => not(*negated, "exists()".into()),
         Expr::InSubquery { expr, negated, .. } => {
@@ -162,6 +174,9 @@ fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
         ("round" | "bround", 1) => args.push("0".into()),
         ("sort_array", 1) => args.push("true".into()),
         ("regexp_replace", 3) | ("regexp_extract", 2) | ("locate", 2) => args.push("1".into()),
+        ("ntile", 0) => args.push("1".into()),
+        ("lag" | "lead", 1) => args.extend(["1".to_string(), "NULL".into()]),
+        ("lag" | "lead", 2) => args.push("NULL".into()),
         ("lpad" | "rpad", 2) => args.push(" ".into()),
         _ => {}
     }
@@ -170,10 +185,90 @@ fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
     if let Some(filter) = &call.filter {
         out.push_str(&format!(" FILTER (WHERE {})", pretty(filter, column)));
     }
-    if call.over.is_some() {
-        out.push_str(" OVER ()");
+    if let Some(window) = &call.over {
+        let upper = matches!(name.as_str(), "rank" | "dense_rank" | "percent_rank");
+        if upper {
+            out = format!("{}()", name.to_uppercase());
+        }
+        out.push_str(&window_text(&name, call, window, &|expr| {
+            pretty(expr, column)
+        }));
     }
     out
+}
+
+fn window_text(name: &str, call: &Call, window: &Window, of: &dyn Fn(&Expr) -> String) -> String {
+    let mut parts = vec![];
+    if !window.partition_by.is_empty() {
+        let keys: Vec<String> = window.partition_by.iter().map(of).collect();
+        parts.push(format!("PARTITION BY {}", keys.join(", ")));
+    }
+    if !window.order_by.is_empty() {
+        let keys = window.order_by.iter().map(|key| {
+            let (ascending, nulls_first) = match key {
+                Expr::Sort {
+                    ascending,
+                    nulls_first,
+                    ..
+                } => (*ascending, nulls_first.unwrap_or(*ascending)),
+                _ => (true, true),
+            };
+            let order = if ascending { "ASC" } else { "DESC" };
+            let nulls = if nulls_first { "FIRST" } else { "LAST" };
+            format!("{} {order} NULLS {nulls}", of(key))
+        });
+        parts.push(format!("ORDER BY {}", keys.collect::<Vec<_>>().join(", ")));
+    }
+    let ordered = !window.order_by.is_empty();
+    parts.push(match (&window.frame, name) {
+        (Some(frame), _) => frame_text(frame, of),
+        (None, "lag" | "lead") => {
+            let offset = call.args.get(1).map_or("1".to_string(), of);
+            let offset = if name == "lag" {
+                format!("-{offset}")
+            } else {
+                offset
+            };
+            format!("ROWS BETWEEN {offset} FOLLOWING AND {offset} FOLLOWING")
+        }
+        (None, name) => frame_text(&default_frame(name, ordered), of),
+    });
+    format!(" OVER ({})", parts.join(" "))
+}
+
+/// The frame that a function has if none is said.
+pub(super) fn default_frame(name: &str, ordered: bool) -> Frame {
+    let to_current = |rows| Frame {
+        rows,
+        start: Bound::UnboundedPreceding,
+        end: Bound::CurrentRow,
+    };
+    match name {
+        "row_number" | "rank" | "dense_rank" | "percent_rank" | "ntile" => to_current(true),
+        _ if ordered => to_current(false),
+        _ => Frame {
+            rows: true,
+            start: Bound::UnboundedPreceding,
+            end: Bound::UnboundedFollowing,
+        },
+    }
+}
+
+/// The frame as Spark prints it.
+pub(super) fn frame_text(frame: &Frame, of: &dyn Fn(&Expr) -> String) -> String {
+    let bound = |bound: &Bound| match bound {
+        Bound::UnboundedPreceding => "UNBOUNDED PRECEDING".to_string(),
+        Bound::Preceding(n) => format!("{} PRECEDING", of(n)),
+        Bound::CurrentRow => "CURRENT ROW".to_string(),
+        Bound::Following(n) => format!("{} FOLLOWING", of(n)),
+        Bound::UnboundedFollowing => "UNBOUNDED FOLLOWING".to_string(),
+    };
+    let unit = if frame.rows { "ROWS" } else { "RANGE" };
+    format!(
+        "{unit} BETWEEN {} AND {}",
+        bound(&frame.start),
+        bound(&frame.end)
+    )
 }
 
 fn operator(op: BinaryOp) -> &'static str {

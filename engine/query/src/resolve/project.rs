@@ -9,6 +9,7 @@ use super::Env;
 use super::expression::Exprs;
 use super::name::output_name;
 use super::scope::{Relation, ScopeColumn, unqualified};
+use super::subquery::{Subqueries, has_subquery};
 use crate::error::QueryError;
 use crate::expr::{Call, Expr};
 use crate::functions::kernel::Typed;
@@ -61,6 +62,10 @@ impl Env<'_> {
     }
 
     fn project_rows(&self, input: Relation, outputs: &[Expr]) -> Result<Relation> {
+        let input = match outputs.iter().any(has_subquery) {
+            true => self.renamed(input)?,
+            false => input,
+        };
         let (input, outputs) = self.generators(input, outputs)?;
         let aliases = named(&outputs);
         let mut resolved: Vec<Output> = vec![];
@@ -68,11 +73,14 @@ impl Env<'_> {
             // A name that no column has may be that of an expression further left.
             let exprs = Exprs {
                 aliases: &aliases[..aliases.len().min(i)],
+                over: Ok(()),
+                subqueries: Subqueries::OfRows,
                 ..Exprs::over(self, &input.columns, "SELECT")
             };
             resolved.extend(self.output(exprs, output)?);
         }
-        self.projection(input.plan, resolved)
+        let (plan, resolved) = self.windowed(input.plan, resolved)?;
+        self.projection(plan, resolved)
     }
 
     /// The columns that one item of a select list makes.
@@ -181,7 +189,7 @@ impl Env<'_> {
 
     /// The relation with the generator's rows joined to each of its rows, and the generator's columns, which are not
     /// yet among the relation's.
-    fn generate(
+    pub(super) fn generate(
         &self,
         input: Relation,
         call: &Call,

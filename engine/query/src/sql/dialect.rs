@@ -82,6 +82,9 @@ impl Dialect for Spark {
     fn allow_extract_custom(&self) -> bool {
         true
     }
+    fn supports_window_clause_named_window_reference(&self) -> bool {
+        true
+    }
     fn supports_window_function_null_treatment_arg(&self) -> bool {
         true
     }

@@ -1,6 +1,6 @@
 //! Expressions of the parser's AST to ours.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use sqlparser::ast::{self, Expr as Sql, Spanned};
 use sqlparser::tokenizer::Span;
@@ -9,7 +9,8 @@ use super::dialect::{FORM_CAST, FORM_INTERVAL, FORM_TRY_CAST, FORM_TYPED};
 use super::{literal, query, tokens};
 use crate::error::{Place, QueryError};
 use crate::expr::{
-    BinaryOp, Call, Expr, IsTest, LikeKind, Literal, Over, Quantifier, UnaryOp, lit,
+    BinaryOp, Bound, Call, Expr, Frame, Groupings, IsTest, LikeKind, Literal, Quantifier, UnaryOp,
+    Window, lit,
 };
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -475,6 +476,14 @@ fn like(
     let (patterns, quantifier) = match (any, pattern) {
         (true, Sql::Tuple(patterns)) => (all(patterns)?, Quantifier::Any),
         (true, Sql::Nested(one)) => (vec![lower(*one)?], Quantifier::Any),
+        // The parser takes ALL and SOME for names of functions here.
+        (false, Sql::Function(call)) if quantifier_of(&call).is_some() => {
+            let quantifier = quantifier_of(&call).unwrap_or(Quantifier::All);
+            match function_call(call, Span::empty())? {
+                Expr::Call(call) => (call.args, quantifier),
+                other => (vec![other], Quantifier::One),
+            }
+        }
         (_, pattern) => (vec![lower(pattern)?], Quantifier::One),
     };
     Ok(Expr::Like {
@@ -485,6 +494,14 @@ fn like(
         escape,
         negated,
     })
+}
+
+fn quantifier_of(call: &ast::Function) -> Option<Quantifier> {
+    match call.name.to_string().to_lowercase().as_str() {
+        "all" => Some(Quantifier::All),
+        "any" | "some" => Some(Quantifier::Any),
+        _ => None,
+    }
 }
 
 /// `expr [ASC|DESC] [NULLS FIRST|LAST]`.
@@ -643,25 +660,130 @@ fn special_form(name: &str, args: &[Expr], place: Option<Place>) -> Option<Resul
     }
 }
 
-fn window(over: ast::WindowType) -> Result<Over> {
-    match over {
-        ast::WindowType::NamedWindow(name) => Err(unsupported("a named window", name.span)),
-        ast::WindowType::WindowSpec(spec) => {
-            let ast::WindowSpec {
-                window_name,
-                partition_by,
-                order_by,
-                window_frame,
-            } = spec;
-            if let Some(name) = window_name {
-                return Err(unsupported("a named window", name.span));
-            }
-            let frame = window_frame.map(|frame| format!("{frame:?}"));
-            Ok(Over {
-                partition_by: all(partition_by)?,
-                order_by: sort_keys(order_by)?,
-                frame,
-            })
+thread_local! {
+    /// The windows that the WINDOW clause of the SELECT being lowered names.
+    static NAMED: RefCell<Vec<(String, Window)>> = const { RefCell::new(vec![]) };
+}
+
+/// Lowers a SELECT, in which these windows have names.
+pub(super) fn with_named_windows<T>(
+    named: Vec<ast::NamedWindowDefinition>,
+    lower: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let around = NAMED.take();
+    let resolved = (|| {
+        for ast::NamedWindowDefinition(name, window) in named {
+            let window = match window {
+                ast::NamedWindowExpr::NamedWindow(other) => named_window(&other)?,
+                ast::NamedWindowExpr::WindowSpec(spec) => window_spec(spec)?,
+            };
+            NAMED.with_borrow_mut(|named| named.push((name.value, window)));
         }
+        lower()
+    })();
+    NAMED.set(around);
+    resolved
+}
+
+fn named_window(name: &ast::Ident) -> Result<Window> {
+    let found = NAMED.with_borrow(|named| {
+        let mut named = named.iter();
+        let found = named.find(|(known, _)| known.eq_ignore_ascii_case(&name.value));
+        found.map(|(_, window)| window.clone())
+    });
+    found.ok_or_else(|| {
+        let message = format!(
+            "The window `{}` is not defined in the WINDOW clause.",
+            name.value
+        );
+        QueryError::new("MISSING_WINDOW_SPECIFICATION", message).at(start(name.span))
+    })
+}
+
+fn window(over: ast::WindowType) -> Result<Window> {
+    match over {
+        ast::WindowType::NamedWindow(name) => named_window(&name),
+        ast::WindowType::WindowSpec(spec) => window_spec(spec),
     }
+}
+
+fn window_spec(spec: ast::WindowSpec) -> Result<Window> {
+    let ast::WindowSpec {
+        window_name,
+        partition_by,
+        order_by,
+        window_frame,
+    } = spec;
+    if let Some(name) = window_name {
+        if !partition_by.is_empty() || !order_by.is_empty() || window_frame.is_some() {
+            return Err(unsupported("a named window with clauses added", name.span));
+        }
+        return named_window(&name);
+    }
+    let frame = window_frame.map(|frame| {
+        let ast::WindowFrame {
+            units,
+            start_bound,
+            end_bound,
+        } = frame;
+        let rows = match units {
+            ast::WindowFrameUnits::Rows => true,
+            ast::WindowFrameUnits::Range => false,
+            ast::WindowFrameUnits::Groups => return Err(QueryError::unsupported("GROUPS BETWEEN")),
+        };
+        let bound = |bound: ast::WindowFrameBound| -> Result<Bound> {
+            Ok(match bound {
+                ast::WindowFrameBound::CurrentRow => Bound::CurrentRow,
+                ast::WindowFrameBound::Preceding(None) => Bound::UnboundedPreceding,
+                ast::WindowFrameBound::Following(None) => Bound::UnboundedFollowing,
+                ast::WindowFrameBound::Preceding(Some(n)) => Bound::Preceding(lower(*n)?),
+                ast::WindowFrameBound::Following(Some(n)) => Bound::Following(lower(*n)?),
+            })
+        };
+        Ok(Frame {
+            rows,
+            start: bound(start_bound)?,
+            end: end_bound.map_or(Ok(Bound::CurrentRow), bound)?,
+        })
+    });
+    Ok(Window {
+        partition_by: all(partition_by)?,
+        order_by: sort_keys(order_by)?,
+        frame: frame.transpose()?,
+    })
+}
+
+/// The keys of a GROUP BY.
+pub(super) fn group_keys(
+    keys: Vec<Sql>,
+    modifiers: Vec<ast::GroupByWithModifier>,
+) -> Result<Vec<Expr>> {
+    let keys = keys.into_iter().map(|key| {
+        let (kind, sets) = match key {
+            Sql::GroupingSets(sets) => (Groupings::Sets, sets),
+            Sql::Rollup(sets) => (Groupings::Rollup, sets),
+            Sql::Cube(sets) => (Groupings::Cube, sets),
+            other => return lower(other),
+        };
+        let sets = sets.into_iter().map(all).collect::<Result<_>>()?;
+        Ok(Expr::Groupings { kind, sets })
+    });
+    let keys = keys.collect::<Result<Vec<Expr>>>()?;
+    let mut modifiers = modifiers.into_iter();
+    let (modifier, None) = (modifiers.next(), modifiers.next()) else {
+        return Err(QueryError::unsupported("several WITH after GROUP BY"));
+    };
+    let each = |keys: Vec<Expr>| keys.into_iter().map(|key| vec![key]).collect();
+    let (kind, sets) = match modifier {
+        None => return Ok(keys),
+        Some(ast::GroupByWithModifier::Rollup) => (Groupings::Rollup, each(keys)),
+        Some(ast::GroupByWithModifier::Cube) => (Groupings::Cube, each(keys)),
+        // GROUP BY a, b GROUPING SETS (...): the keys in front only say their order.
+        Some(ast::GroupByWithModifier::GroupingSets(Sql::GroupingSets(sets))) => {
+            let sets = sets.into_iter().map(all).collect::<Result<_>>()?;
+            (Groupings::Sets, sets)
+        }
+        Some(other) => return Err(QueryError::unsupported(other)),
+    };
+    Ok(vec![Expr::Groupings { kind, sets }])
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use sqlparser::ast::{self, Spanned};
 
 use super::expression::{
-    all, descend, lower, object_name, select_item, sort_keys, start, unsupported,
+    all, descend, group_keys, lower, object_name, select_item, sort_keys, start, unsupported,
+    with_named_windows,
 };
 use super::relation;
 use super::tokens::STREAM;
@@ -283,7 +284,12 @@ fn values_rows(values: ast::Values) -> Result<Plan> {
     Ok(Plan::Values { rows })
 }
 
-fn select(inner: ast::Select) -> Result<Plan> {
+fn select(mut inner: ast::Select) -> Result<Plan> {
+    let named = std::mem::take(&mut inner.named_window);
+    with_named_windows(named, || select_inner(inner))
+}
+
+fn select_inner(inner: ast::Select) -> Result<Plan> {
     let ast::Select {
         select_token: _,
         optimizer_hints: _, // hints change speed, not rows
@@ -304,7 +310,7 @@ fn select(inner: ast::Select) -> Result<Plan> {
         distribute_by,
         sort_by,
         having,
-        named_window,
+        named_window: _, // taken before
         qualify,
         window_before_qualify: _,
         value_table_mode,
@@ -322,8 +328,6 @@ fn select(inner: ast::Select) -> Result<Plan> {
     refuse(!cluster_by.is_empty(), "CLUSTER BY")?;
     refuse(!distribute_by.is_empty(), "DISTRIBUTE BY")?;
     refuse(!sort_by.is_empty(), "SORT BY")?;
-    refuse(!named_window.is_empty(), "WINDOW")?;
-    refuse(qualify.is_some(), "QUALIFY")?;
     refuse(flavor != ast::SelectFlavor::Standard, "FROM before SELECT")?;
     let mut plan = from_clause(from)?;
     for view in lateral_views {
@@ -355,10 +359,7 @@ fn select(inner: ast::Select) -> Result<Plan> {
     let having = having.map(lower).transpose()?;
     let keys = match group_by {
         ast::GroupByExpr::All(_) => return Err(QueryError::unsupported("GROUP BY ALL")),
-        ast::GroupByExpr::Expressions(keys, modifiers) => {
-            refuse(!modifiers.is_empty(), "WITH ROLLUP or CUBE")?;
-            all(keys)?
-        }
+        ast::GroupByExpr::Expressions(keys, modifiers) => group_keys(keys, modifiers)?,
     };
     let mut plan = if keys.is_empty() && having.is_none() {
         Plan::Project { input, outputs }
@@ -370,6 +371,12 @@ fn select(inner: ast::Select) -> Result<Plan> {
             having,
         }
     };
+    if let Some(condition) = qualify {
+        plan = Plan::Qualify {
+            input: Box::new(plan),
+            condition: lower(condition)?,
+        };
+    }
     match distinct {
         None | Some(ast::Distinct::All) => {}
         Some(ast::Distinct::Distinct) => {
@@ -507,8 +514,43 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
             table_with_joins: inner,
             alias,
         } => aliased(table_with_joins(*inner)?, alias),
+        ast::TableFactor::Pivot {
+            table,
+            aggregate_functions,
+            value_column,
+            value_source,
+            default_on_null,
+            alias,
+        } => {
+            refuse(default_on_null.is_some(), "DEFAULT ON NULL")?;
+            let ast::PivotValueSource::List(values) = value_source else {
+                return Err(unsupported("PIVOT without a list of values", span));
+            };
+            let mut columns = all(value_column)?;
+            if let [Expr::Tuple(several)] = columns.as_mut_slice() {
+                columns = std::mem::take(several);
+            }
+            let pivot = Plan::Pivot {
+                input: Box::new(table_factor(*table)?),
+                aggregates: named_all(aggregate_functions)?,
+                columns,
+                values: named_all(values)?,
+            };
+            aliased(pivot, alias)
+        }
         other => Err(unsupported(format!("the relation {other}"), span)),
     }
+}
+
+fn named_all(exprs: Vec<ast::ExprWithAlias>) -> Result<Vec<Expr>> {
+    let exprs = exprs.into_iter().map(|ast::ExprWithAlias { expr, alias }| {
+        let expr = lower(expr)?;
+        Ok(match alias {
+            Some(alias) => expr.alias(alias.value),
+            None => expr,
+        })
+    });
+    exprs.collect()
 }
 
 fn aliased(input: Plan, alias: Option<ast::TableAlias>) -> Result<Plan> {

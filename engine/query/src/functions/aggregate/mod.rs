@@ -1,5 +1,10 @@
 //! Aggregate functions: DataFusion's where answer and type are Spark's, ours where not.
 
+mod extreme;
+mod moments;
+mod only;
+mod ranked;
+mod regression;
 mod sum;
 mod weighed;
 
@@ -28,7 +33,23 @@ pub(crate) struct Wanted {
     pub(crate) distinct: bool,
     pub(crate) filter: Option<Typed>,
     pub(crate) order_by: Vec<SortExpr>,
+    /// The types of what it is ordered by.
+    pub(crate) order_types: Vec<DataType>,
     pub(crate) ignore_nulls: Option<bool>,
+}
+
+impl Wanted {
+    /// A plain call over `args`.
+    pub(crate) fn of(args: Vec<Typed>) -> Self {
+        Wanted {
+            args,
+            distinct: false,
+            filter: None,
+            order_by: vec![],
+            order_types: vec![],
+            ignore_nulls: None,
+        }
+    }
 }
 
 const KNOWN: [&str; 51] = [
@@ -298,14 +319,11 @@ impl Call<'_> {
             "min" | "max" => {
                 let value = self.one()?;
                 compare::orderable(&value)?;
-                if !is_atomic(&value.data_type) {
-                    return Err(QueryError::unsupported(format!(
-                        "{} of arrays and structs",
-                        self.name
-                    )));
-                }
                 let returns = value.data_type.clone();
                 self.wanted.distinct = false;
+                if matches!(returns, DataType::List(_) | DataType::Struct(_)) {
+                    return Ok(self.extreme(self.name == "max", value.clone(), value));
+                }
                 if coerce::is_float(&returns) {
                     let least =
                         self.named(self.name, vec![compare::ordinal(value)], DataType::Int64)?;
@@ -363,8 +381,35 @@ impl Call<'_> {
                 "UNSUPPORTED_GROUPING_EXPRESSION",
                 "grouping()/grouping_id() can only be used with GroupingSets/Cube/Rollup.",
             )),
+            "max_by" | "min_by" => {
+                let [value, by] = self.args()?;
+                compare::orderable(&by)?;
+                compare::orderable(&value)?;
+                self.wanted.distinct = false;
+                let by = compare::normalized(by.clone()).unwrap_or(by);
+                Ok(self.extreme(self.name == "max_by", by, value))
+            }
+            "skewness" | "kurtosis" => {
+                let value = self.as_type(0, self.one()?, &DataType::Float64)?;
+                let udaf = moments::Shape::new(self.name == "kurtosis");
+                let udaf = Arc::new(AggregateUDF::new_from_impl(udaf));
+                Ok(self.over(udaf, vec![value], DataType::Float64))
+            }
+            "median" | "percentile" | "percentile_cont" | "percentile_disc"
+            | "percentile_approx" | "approx_percentile" | "mode" | "listagg" | "string_agg" => {
+                self.of_all_values()
+            }
+            name if name.starts_with("regr_") => self.regression(),
             name => Err(super::unknown(name)),
         }
+    }
+
+    /// The value of the row that is greatest or least by `by`.
+    fn extreme(&self, greatest: bool, by: Typed, value: Typed) -> Typed {
+        let returns = value.data_type.clone();
+        let udaf = extreme::Extreme::new(greatest, by.data_type.clone(), returns.clone());
+        let udaf = Arc::new(AggregateUDF::new_from_impl(udaf));
+        self.over(udaf, vec![by, value], returns)
     }
 
     fn normalized_if_distinct(&self, value: Typed) -> Result<Typed> {
@@ -497,6 +542,13 @@ impl Call<'_> {
 
 fn adjusted_sum(p: u8, s: i8) -> DataType {
     DataType::Decimal128((p + 10).min(38), s)
+}
+
+/// The only value that a subquery has.
+pub(crate) fn only(value: Typed) -> Typed {
+    let udaf = Arc::new(AggregateUDF::new_from_impl(only::Only::new()));
+    let call = AggregateFunction::new_udf(udaf, vec![value.expr], false, None, vec![], None);
+    Typed::new(DfExpr::AggregateFunction(call), value.data_type)
 }
 
 /// No rows are an empty array.

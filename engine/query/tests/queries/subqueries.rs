@@ -1,0 +1,169 @@
+//! Queries inside expressions.
+
+use super::{check, fails, parse_query, resolve, run};
+
+const L: &str = "(VALUES (1, 'a'), (2, 'b'), (3, NULL), (4, 'n')) AS l(i, k)";
+const D: &str = "(VALUES ('a', 10), ('b', 20), ('b', 30), (NULL, 40)) AS d(k, w)";
+const E: &str = "(SELECT k FROM (VALUES ('x')) AS e(k) WHERE k = 'y') AS e";
+
+#[track_caller]
+fn ids(condition: &str, rows: &str) {
+    let sql = format!("SELECT i FROM {L} WHERE {condition} ORDER BY i");
+    check(&sql, "i INT", rows);
+}
+
+#[test]
+fn in_finds_what_is_equal() {
+    ids(&format!("k IN (SELECT k FROM {D})"), "1\n2");
+    ids(
+        &format!("i * 10L IN (SELECT w FROM {D}) AND i < 4"),
+        "1\n2\n3",
+    );
+    ids(&format!("(k, i * 10) IN (SELECT k, w FROM {D})"), "1\n2");
+    ids(
+        &format!("k IN (SELECT d.k FROM {D} WHERE d.w > l.i * 11)"),
+        "2",
+    );
+    ids(&format!("k IN (SELECT k FROM {E})"), "");
+}
+
+#[test]
+fn not_in_is_unknown_where_there_is_a_null() {
+    ids(&format!("k NOT IN (SELECT k FROM {D})"), "");
+    ids(
+        &format!("k NOT IN (SELECT k FROM {D} WHERE k IS NOT NULL)"),
+        "4",
+    );
+    ids(
+        &format!("NOT k IN (SELECT k FROM {D} WHERE k = 'a')"),
+        "2\n4",
+    );
+    ids(&format!("k NOT IN (SELECT k FROM {E})"), "1\n2\n3\n4");
+    ids(
+        &format!("k NOT IN (SELECT d.k FROM {D} WHERE d.w = l.i * 10 AND d.w < 40)"),
+        "4",
+    );
+    ids(
+        &format!("(k, i * 10) NOT IN (SELECT k, w FROM {D} WHERE w < 40)"),
+        "4",
+    );
+}
+
+#[test]
+fn in_is_a_value_too() {
+    let sql = format!(
+        "SELECT i, k IN (SELECT k FROM {D}) AS a, k NOT IN (SELECT k FROM {D} WHERE k = 'a') AS b, k IN (SELECT k FROM {E}) AS c FROM {L} ORDER BY i"
+    );
+    check(
+        &sql,
+        "i INT, a BOOLEAN, b BOOLEAN, c BOOLEAN",
+        "1 true false false\n2 true true false\n3 NULL NULL false\n4 NULL true false",
+    );
+    ids(&format!("NOT (k IN (SELECT k FROM {D}) OR i > 9)"), "");
+    ids(
+        &format!("i > 3 OR k IN (SELECT k FROM {D} WHERE w < 20)"),
+        "1\n4",
+    );
+}
+
+#[test]
+fn exists_asks_for_a_row() {
+    ids(
+        &format!("EXISTS (SELECT 1 FROM {D} WHERE d.k = l.k AND w > 15)"),
+        "2",
+    );
+    ids(
+        &format!("NOT EXISTS (SELECT 1 FROM {D} WHERE d.k = l.k)"),
+        "3\n4",
+    );
+    ids(
+        &format!("EXISTS (SELECT * FROM {D} WHERE w < i * 10)"),
+        "2\n3\n4",
+    );
+    ids(
+        &format!("i = 1 OR EXISTS (SELECT 1 FROM {D} WHERE d.k = l.k AND w > 25)"),
+        "1\n2",
+    );
+    let sql = format!(
+        "SELECT i, EXISTS (SELECT 1 FROM {D} WHERE d.k = l.k) AS e, NOT EXISTS (SELECT 1 FROM {E}) AS n FROM {L} ORDER BY i"
+    );
+    check(
+        &sql,
+        "i INT, e BOOLEAN, n BOOLEAN",
+        "1 true true\n2 true true\n3 false true\n4 false true",
+    );
+}
+
+#[test]
+fn a_query_is_a_value() {
+    let sql = format!(
+        "SELECT i, i * (SELECT max(w) FROM {D}) AS m, (SELECT count(*) FROM {D} WHERE d.k = l.k) AS n, (SELECT sum(w) + 1 FROM {D} WHERE l.k = d.k) AS s, (SELECT k FROM {E}) AS e FROM {L} ORDER BY i"
+    );
+    check(
+        &sql,
+        "i INT, m INT, n BIGINT, s BIGINT, e STRING",
+        "1 40 1 11 NULL\n2 80 2 51 NULL\n3 120 0 NULL NULL\n4 160 0 NULL NULL",
+    );
+    ids(&format!("i > (SELECT avg(w) / 10 FROM {D})"), "3\n4");
+    ids(
+        &format!("i * 10 = (SELECT w FROM {D} WHERE d.k = l.k AND w < 30)"),
+        "1\n2",
+    );
+    check(
+        &format!(
+            "SELECT k, sum(w) AS s FROM {D} GROUP BY k HAVING sum(w) > (SELECT min(w) * 3 FROM {D}) ORDER BY s"
+        ),
+        "k STRING, s BIGINT",
+        "NULL 40\nb 50",
+    );
+}
+
+#[test]
+fn the_same_names_inside_and_outside_are_different_columns() {
+    check(
+        "WITH x AS (SELECT 1 AS k, 2 AS v UNION ALL SELECT 2, 1) SELECT k FROM x WHERE EXISTS (SELECT 1 FROM x AS y WHERE y.k = x.v AND y.v > 1)",
+        "k INT",
+        "2",
+    );
+    check(
+        "SELECT k, (SELECT max(y.v) FROM (SELECT 1 AS k, 7 AS v) y WHERE y.k = x.k) AS m FROM (SELECT 1 AS k UNION ALL SELECT 3) x ORDER BY k",
+        "k INT, m INT",
+        "1 7\n3 NULL",
+    );
+}
+
+#[test]
+fn more_than_one_row_is_no_value() {
+    for sql in [
+        format!("SELECT (SELECT w FROM {D}) AS w"),
+        format!("SELECT i FROM {L} WHERE i = (SELECT w FROM {D} WHERE d.k = l.k)"),
+    ] {
+        let error = run(resolve(&parse_query(&sql).unwrap()).unwrap()).unwrap_err();
+        assert_eq!(
+            highwater_query::error_class_of(&error),
+            Some("SCALAR_SUBQUERY_TOO_MANY_ROWS"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_no_join_can_be_made_of_is_refused() {
+    fails(
+        "SELECT (SELECT id, g FROM t)",
+        "[INVALID_SUBQUERY_EXPRESSION.SCALAR_SUBQUERY_RETURN_MORE_THAN_ONE_OUTPUT_COLUMN] Invalid subquery: Scalar subquery must return only one column, but got 2.",
+    );
+    fails(
+        "SELECT id FROM t WHERE (id, g) IN (SELECT id FROM u)",
+        "[DATATYPE_MISMATCH.IN_SUBQUERY_LENGTH_MISMATCH] Cannot resolve \"struct(id, g)\" due to data type mismatch: The number of columns in the left hand side of an IN subquery does not match the number of columns in the output of subquery. Left hand side columns(length: 2), right hand side columns(length: 1).",
+    );
+    for sql in [
+        "SELECT id FROM t WHERE id = (SELECT max(id) FROM u WHERE u.id < t.id)",
+        "SELECT id FROM t WHERE EXISTS (SELECT count(*) FROM u WHERE u.id = t.id)",
+        "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.id = t.id LIMIT 1)",
+        "SELECT id FROM t WHERE id = (SELECT t.id)",
+    ] {
+        let error = resolve(&parse_query(sql).unwrap()).unwrap_err();
+        assert_eq!(error.class(), Some("UNSUPPORTED_FEATURE"), "{sql}: {error}");
+    }
+}
