@@ -14,7 +14,9 @@ use highwater_query::{TimeWindow, Watermark, all_of, can_fail, conjuncts, node_o
 
 use super::compile::is_streaming;
 use super::event_time::has_watermark;
+use super::infer::inferred;
 use super::join::is_over;
+use super::semi;
 
 /// The same plan with conditions as far down as its watermarks and aggregations are.
 pub(super) fn below_watermarks(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -135,6 +137,9 @@ fn below_join(join: &Join, conditions: Vec<Expr>) -> Result<LogicalPlan> {
         pairs.append(&mut above);
         above = rest;
     }
+    let [more_left, more_right] = inferred(join, &pairs, [&left, &right])?;
+    left.extend(more_left);
+    right.extend(more_right);
     let joined = Join::try_new(
         Arc::new(push(join.left.as_ref().clone(), left)?),
         Arc::new(push(join.right.as_ref().clone(), right)?),
@@ -145,7 +150,7 @@ fn below_join(join: &Join, conditions: Vec<Expr>) -> Result<LogicalPlan> {
         join.null_equality,
         join.null_aware,
     )?;
-    filtered(LogicalPlan::Join(joined), above)
+    filtered(semi::below_watermark(joined)?, above)
 }
 
 /// The node with those conditions that do not `stay` above it moved below, said in its input's columns.
@@ -188,13 +193,15 @@ fn filtered(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
 }
 
 /// The condition with each column of `node` replaced by the value it has below.
-fn replaced(condition: Expr, node: &LogicalPlan, values: &[Expr]) -> Result<Expr> {
+pub(super) fn replaced(condition: Expr, node: &LogicalPlan, values: &[Expr]) -> Result<Expr> {
     let replaced = condition.transform(|expr| {
         let Expr::Column(column) = &expr else {
             return Ok(Transformed::no(expr));
         };
-        let index = node.schema().index_of_column(column)?;
-        Ok(Transformed::yes(values[index].clone().unalias()))
+        match node.schema().maybe_index_of_column(column) {
+            Some(index) => Ok(Transformed::yes(values[index].clone().unalias())),
+            None => Ok(Transformed::no(expr)), // of the other side of a join
+        }
     });
     Ok(replaced?.data)
 }

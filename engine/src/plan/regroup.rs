@@ -20,6 +20,7 @@ use highwater_operators::stage::Step;
 use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of};
 
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
+use super::join::keep;
 use super::want::Want;
 use super::{Node, event_time};
 use crate::error::Error;
@@ -389,8 +390,8 @@ fn comes_whole(plan: &LogicalPlan) -> bool {
         | LogicalPlan::Unnest(_) => comes_whole(plan.inputs()[0]),
         // A stream's rows pass one by one through a join with static rows.
         LogicalPlan::Join(join) => match (is_streaming(&join.left), is_streaming(&join.right)) {
-            (true, false) => comes_whole(&join.left),
-            (false, true) => comes_whole(&join.right),
+            (true, false) => keep(join, true).is_some() && comes_whole(&join.left),
+            (false, true) => keep(join, false).is_some() && comes_whole(&join.right),
             _ => false,
         },
         LogicalPlan::Extension(_) => {
