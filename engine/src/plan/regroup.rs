@@ -354,7 +354,7 @@ fn is_sorted(plan: &LogicalPlan) -> bool {
 }
 
 /// The error for update mode where rows may leave.
-fn rows_leave(what: &str) -> Error {
+pub(super) fn rows_leave(what: &str) -> Error {
     Error::refused(
         "_LEGACY_ERROR_TEMP_3102",
         format!(
