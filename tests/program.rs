@@ -238,7 +238,7 @@ fn bad_input_gets_one_clear_error() {
             "chema",
         ),
         (&format!("{words} {cast}"), 1, "CAST_INVALID_INPUT"),
-        (&format!("{words} {sorted}"), 2, "ORDER BY"),
+        (&format!("{words} {sorted}"), 2, "Sorting is not supported"),
         ("STOP QUERY q", 2, "there is no query \"q\""),
         ("DROP TABLE t", 2, "there is no table \"t\""),
         (&format!("{words} DROP VIEW t"), 2, "use DROP TABLE"),

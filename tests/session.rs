@@ -12,6 +12,8 @@ mod late;
 mod reports;
 #[path = "session/spill.rs"]
 mod spill;
+#[path = "session/statics.rs"]
+mod statics;
 #[path = "session/streams.rs"]
 mod streams;
 

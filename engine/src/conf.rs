@@ -18,7 +18,17 @@ struct Setting {
     values: &'static str,
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 7] = [
+    Setting {
+        key: "highwater.sql.streamingSubqueries",
+        get: |conf| conf.streaming_subqueries.to_string(),
+        set: |conf, value| {
+            let parsed = value.to_lowercase().parse();
+            conf.streaming_subqueries = parsed.clone().unwrap_or(conf.streaming_subqueries);
+            parsed.is_ok()
+        },
+        values: "true or false",
+    },
     Setting {
         key: "spark.sql.caseSensitive",
         get: |conf| conf.case_sensitive.to_string(),

@@ -159,6 +159,10 @@ impl Definition {
                         operators: operators.clone(),
                         windows: self.compiled.windows.clone(),
                         mode: stateful.then_some(self.mode),
+                        statics: {
+                            let entered = self.compiled.statics.iter().filter(|used| used.enters);
+                            entered.map(|used| used.version.clone()).collect()
+                        },
                         sink: self.fixed(),
                     };
                     let recovered =
@@ -209,6 +213,7 @@ impl Definition {
                 observed: self.compiled.root.observed(),
                 planning_us: self.planning_us,
                 event_time: self.event_time,
+                statics: self.compiled.static_versions(),
             })?;
             beginning = serde_json::to_string(&begin).expect("plain data");
         }

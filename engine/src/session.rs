@@ -288,7 +288,9 @@ impl Session {
         let functions = read(&self.inner.functions);
         let conf = read(&self.inner.conf);
         let plan = Names::new(&self.inner.views, &functions, &conf).resolve(plan)?;
-        no_streams_in_subqueries(&plan)?;
+        if !conf.streaming_subqueries {
+            no_streams_in_subqueries(&plan)?;
+        }
         Ok(plan)
     }
 

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, UInt32Array, UInt64Array,
+};
 use arrow::compute::{filter_record_batch, take_arrays};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -17,6 +19,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
 use crate::failure::guard;
+use crate::keys;
 use crate::unnest::unnest;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows};
 
@@ -47,6 +50,9 @@ pub enum Step {
     Sign,
     /// Lets the rows' places in the source go.
     Unorder,
+    /// Gives rows that have no place in a source one, by a hash of what they hold: the same on any number of workers. Only on an edge
+    /// without order, and of rows that come for good.
+    Place,
 }
 
 /// How a diff becomes visible.
@@ -100,6 +106,7 @@ fn prepare(mut edge: Edge, steps: Vec<Step>) -> (Vec<Prepared>, Edge) {
             }
             Step::Sign => edge.signed = true,
             Step::Unorder => edge.ordered = false,
+            Step::Place => edge.ordered = true,
             Step::Filter(_) => {}
         }
         let layout = Layout {
@@ -148,6 +155,7 @@ fn run(
         Step::Sign if layout.retracts => run(rest, rows, out),
         Step::Sign => run(rest, sign(layout, rows)?, out),
         Step::Unorder => run(rest, unorder(layout, rows)?, out),
+        Step::Place => run(rest, place(layout, rows)?, out),
     }
 }
 
@@ -189,6 +197,15 @@ fn project(
 fn sign(layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, OperatorError> {
     let mut columns = rows.columns().to_vec();
     columns.push(Arc::new(Int64Array::from_value(1, rows.num_rows())));
+    let schema = SchemaRef::clone(&layout.schema);
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn place(layout: &Layout, rows: RecordBatch) -> Result<RecordBatch, OperatorError> {
+    let mut columns = rows.columns().to_vec();
+    let normal: Result<Vec<ArrayRef>, _> = columns.iter().map(keys::normalise).collect();
+    let places = keys::hash(&normal?, rows.num_rows())?;
+    columns.push(Arc::new(UInt64Array::from(places)));
     let schema = SchemaRef::clone(&layout.schema);
     Ok(RecordBatch::try_new(schema, columns)?)
 }

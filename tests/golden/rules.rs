@@ -58,6 +58,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
     ),
     (
         "_LEGACY_ERROR_TEMP_3102",
+        "is not supported in Complete output mode, only in Append",
+        "the pairs of all rows so far are known, and so are the rows without a partner",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
         "Limits are not supported on streaming DataFrames/Datasets in Update output mode",
         "the first rows of a stream that only grows stay the first",
     ),

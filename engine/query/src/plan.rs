@@ -365,6 +365,8 @@ pub struct Conf {
     pub case_sensitive: bool,
     /// Whether an epoch without rows follows the last one with rows, if the watermark moved.
     pub no_data_epochs: bool,
+    /// Whether a subquery may read a stream.
+    pub streaming_subqueries: bool,
     /// How the watermarks of several streams combine.
     pub watermark_policy: WatermarkPolicy,
     /// How many of its progress reports a query keeps.
@@ -388,6 +390,7 @@ impl Default for Conf {
             time_zone: "UTC".to_string(),
             case_sensitive: false,
             no_data_epochs: true,
+            streaming_subqueries: false,
             watermark_policy: WatermarkPolicy::Min,
             progress_reports: 100,
             idle_event_ms: 10_000,

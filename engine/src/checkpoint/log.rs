@@ -28,6 +28,9 @@ pub(crate) struct EpochRecord {
     pub(crate) clock_us: i64,
     /// One for each source of the query, in its order. An epoch without splits lets the watermark take effect.
     pub(crate) sources: Vec<Planned>,
+    /// The versions of the static rows that it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) statics: Vec<String>,
 }
 
 /// A run of epochs that the sink holds.
@@ -312,6 +315,7 @@ mod tests {
             epoch,
             clock_us: 5,
             sources: Vec::new(),
+            statics: Vec::new(),
         }
     }
 

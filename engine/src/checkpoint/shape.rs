@@ -23,6 +23,9 @@ pub(crate) struct PlanShape {
     /// The grids of the query's windows: what the times in the state mean.
     #[serde(default)]
     pub(crate) windows: Vec<String>,
+    /// The static rows that entered with the first epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) statics: Vec<String>,
     /// Of a query with state: what has left it is gone from the state, by the rules of its mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mode: Option<OutputMode>,
@@ -63,6 +66,12 @@ impl PlanShape {
             .or_else(|| {
                 let (old, new) = (before.mode?, self.mode?);
                 (old != new).then(|| format!("its output mode was {old}, and is now {new}"))
+            })
+            .or_else(|| {
+                (self.statics != before.statics).then(|| {
+                    let (old, new) = (list(&before.statics), list(&self.statics));
+                    format!("the static rows that entered with its first epoch were {old}, and are now {new}")
+                })
             })
             .or_else(|| self.other_sink(before))
     }

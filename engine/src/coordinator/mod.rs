@@ -117,6 +117,8 @@ pub(crate) struct Coordination {
     /// How long it took to plan the query.
     pub(crate) planning_us: u64,
     pub(crate) event_time: EventTime,
+    /// The versions of the static rows that the query has read.
+    pub(crate) statics: Vec<String>,
 }
 
 /// What a coordinator needs to know of a query's event time.
@@ -148,6 +150,8 @@ struct Coordinator {
     runs: Runs,
     /// Planned before a restart, and not yet opened again.
     replay: VecDeque<EpochRecord>,
+    /// The versions of the static rows that its epochs read.
+    statics: Vec<String>,
     /// Where the sources stood after each epoch that a checkpoint or a commit may still ask for.
     ends: BTreeMap<u64, Vec<Offset>>,
     event_time: EventTime,
@@ -441,6 +445,9 @@ impl Coordinator {
         let mut orders = self.meter.time(Phase::GetBatch, || {
             assign(&record.sources, self.workers, self.processes, epoch)
         });
+        if epoch == 0 {
+            orders.push(Order::Enter { worker: 0 });
+        }
         if self.runs.open(epoch, bytes, started) {
             orders.extend(self.stage_orders(epoch));
         }
@@ -508,6 +515,7 @@ impl Coordinator {
             epoch: self.next_epoch,
             clock_us: now_us(),
             sources,
+            statics: self.statics.clone(),
         }))
     }
 

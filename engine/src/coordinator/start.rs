@@ -35,6 +35,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         observed,
         planning_us,
         event_time,
+        statics,
     } = coordination;
     let (sender, receiver) = events;
     let mut beginning = Beginning {
@@ -44,6 +45,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         first_written: vec![0; sinks.len()],
         checkpoint: None,
         marks: None,
+        statics: statics.clone(),
     };
     let polls = watch(&mut sources, &sender)?;
     let mut replay = VecDeque::new();
@@ -79,6 +81,24 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
             });
         }
         resumed = manifest.is_some() || !logged.plans.is_empty();
+        for plan in &logged.plans {
+            let read = &plan.statics;
+            // The first builds did not write them.
+            if read.is_empty() || *read == statics {
+                continue;
+            }
+            return Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "epoch {} of checkpoint \"{}\" read {} and must be run again, but these static rows have changed to {}: put \
+                     them back, or use a new checkpoint and a new output",
+                    plan.epoch,
+                    checkpoint.store.location(),
+                    read.join("; "),
+                    statics.join("; ")
+                ),
+            });
+        }
         if resumed {
             let store = checkpoint.store.as_ref();
             for (index, source) in sources.iter_mut().enumerate() {
@@ -211,6 +231,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         ends: BTreeMap::new(),
         writers,
         stateful,
+        statics,
         workers,
         processes,
         next_epoch: beginning.first_epoch,

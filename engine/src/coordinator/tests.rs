@@ -95,6 +95,7 @@ fn endless(bytes: u64) -> Bench {
         processes: 1,
         observed: Vec::new(),
         planning_us: 0,
+        statics: Vec::new(),
         event_time: EventTime {
             no_data_epochs: false,
             policy: Policy::Min,

@@ -1,5 +1,6 @@
 //! From the incremental plan to a timely dataflow, on one worker.
 
+mod enter;
 mod orders;
 mod read;
 mod save;
@@ -81,6 +82,8 @@ pub(crate) struct Beginning {
     pub(crate) checkpoint: Option<u64>,
     /// Where the watermarks stand after that epoch.
     pub(crate) marks: Option<MarksRecord>,
+    /// The versions of the static rows that the first process read.
+    pub(crate) statics: Vec<String>,
 }
 
 impl Blueprint {
@@ -94,6 +97,14 @@ impl Blueprint {
             let meters = Meters::new(index, stopwatch_us);
             let first_epoch = beginning.first_epoch;
             let fail = |error: String| failure.set(first_epoch, OperatorError::Other(error));
+            let read = self.compiled.static_versions();
+            if read != beginning.statics {
+                fail(format!(
+                    "static rows changed while the processes of the query started: one read {}, another {}; start it again",
+                    beginning.statics.join("; "),
+                    read.join("; ")
+                ));
+            }
             let manifest = self.manifest(beginning.checkpoint);
             let manifest = manifest.unwrap_or_else(|error| {
                 fail(error_chain(&error));
@@ -406,6 +417,9 @@ impl<'s> Render<'_, 's> {
                 );
                 self.read.borrow_mut().insert(*source, rows.clone());
                 rows
+            }
+            Node::Static { rows, edge, .. } => {
+                enter::enter(self.orders.clone(), Arc::clone(rows), edge.clone())
             }
             Node::Stage { input, steps } => {
                 stage::stage(self.node(input), "Stage", steps.clone(), failure)

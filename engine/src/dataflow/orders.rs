@@ -31,6 +31,11 @@ pub(crate) enum Order {
         /// The split.
         split: Split,
     },
+    /// Let static rows in: with the query's first epoch, on one worker.
+    Enter {
+        /// Who lets them in.
+        worker: usize,
+    },
     /// Leave the state after `epoch` for the checkpoint.
     Checkpoint {
         /// Who leaves it.
@@ -64,6 +69,7 @@ impl Order {
     fn worker(&self) -> usize {
         match self {
             Order::Read { worker, .. }
+            | Order::Enter { worker }
             | Order::Checkpoint { worker, .. }
             | Order::Stage { worker, .. }
             | Order::End { worker, .. } => *worker,

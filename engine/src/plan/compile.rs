@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::ExecutionProps;
@@ -19,11 +18,12 @@ use highwater_operators::stage::{Expose, Step};
 use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
 use super::late::LateRows;
-use super::subquery;
 use super::want::Want;
 use super::{
-    Node, Observed, SourceUse, Statics, WatermarkUse, event_time, firsts, late, modes, pushdown,
+    Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, late, modes,
+    pushdown,
 };
+use super::{regroup, sets, subquery};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -34,6 +34,8 @@ pub(crate) struct Compiled {
     pub(crate) root: Node,
     pub(crate) sources: Vec<SourceUse>,
     pub(crate) watermarks: Vec<WatermarkUse>,
+    /// The static rows that were read for it.
+    pub(crate) statics: Vec<StaticUse>,
     /// True if some operator does something when the watermark moves, rows or not.
     pub(crate) waits_for_watermark: bool,
     /// What the sink gets.
@@ -42,6 +44,14 @@ pub(crate) struct Compiled {
     pub(crate) key: Vec<String>,
     /// The grids of all windows, in words.
     pub(crate) windows: Vec<String>,
+}
+
+impl Compiled {
+    /// Which static rows the query has read.
+    pub(crate) fn static_versions(&self) -> Vec<String> {
+        let versions = self.statics.iter().map(|used| used.version.clone());
+        versions.collect()
+    }
 }
 
 /// True if the plan reads a stream.
@@ -69,6 +79,8 @@ pub(crate) fn compile(
 ) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
     let plan = &subquery::as_joins(plan)?;
+    modes::check(plan, mode)?;
+    let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
@@ -90,9 +102,12 @@ pub(crate) fn compile(
         .map_err(Error::run)?;
     let mut compiler = Compiler {
         statics,
+        read: Vec::new(),
         sources: sources(&optimized),
         watermarks: Vec::new(),
-        ordered: wants_order(&optimized)? || firsts::limits(&optimized),
+        // Where rows may leave, the first ones are the first in an order of their own.
+        ordered: wants_order(&optimized)?
+            || mode == OutputMode::Append && firsts::limits(&optimized),
         aggregations: 0,
         joins: 0,
         evicts: false,
@@ -108,12 +123,7 @@ pub(crate) fn compile(
         _ => compiler.node(&optimized, Want::of(mode))?,
     };
     if root.edge().signed && mode != OutputMode::Changes {
-        return Err(Error::refused(
-            "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-            format!(
-                "output mode {mode} cannot be honoured: a row that has come out may leave again without another one in its place. Use output mode complete or changes"
-            ),
-        ));
+        return Err(regroup::rows_leave("a row of this query"));
     }
     if root.edge().ordered {
         root = stage(root, Step::Unorder);
@@ -132,6 +142,7 @@ pub(crate) fn compile(
             && !compiler.watermarks.is_empty(),
         sources: compiler.sources,
         watermarks: compiler.watermarks,
+        statics: compiler.read,
         schema,
         key: key_columns(plan),
         windows: windows(plan),
@@ -242,6 +253,7 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
 
 pub(super) struct Compiler<'a> {
     pub(super) statics: &'a dyn Statics,
+    pub(super) read: Vec<StaticUse>,
     sources: Vec<SourceUse>,
     watermarks: Vec<WatermarkUse>,
     pub(super) ordered: bool,
@@ -262,6 +274,9 @@ pub(super) struct Compiler<'a> {
 impl Compiler<'_> {
     /// The node for `plan`, whose rows come out as `want` says.
     pub(super) fn node(&mut self, plan: &LogicalPlan, want: Want) -> Result<Node, Error> {
+        if !is_streaming(plan) {
+            return self.enter(plan);
+        }
         if let Some(watermark) = node_of::<Watermark>(plan) {
             return self.watermark(watermark, want);
         }
@@ -281,14 +296,8 @@ impl Compiler<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let Some(stream) = scan.source.downcast_ref::<StreamRelation>() else {
-                    let is_table = scan.source.downcast_ref::<DefaultTableSource>().is_some();
-                    let what = if is_table {
-                        "a static table"
-                    } else {
-                        "this relation"
-                    };
                     return Err(Error::not_yet(format!(
-                        "{what} (\"{}\") inside a streaming query",
+                        "relation \"{}\" inside a streaming query",
                         scan.table_name
                     )));
                 };
@@ -409,6 +418,11 @@ impl Compiler<'_> {
                 if input.edge().signed {
                     return self.aggregate_changes(input, aggregate, want);
                 }
+                let goes_by_order = |call: &AggregateCall| needs_order(&call.function);
+                let input = match calls(aggregate)?.iter().any(goes_by_order) {
+                    true if !input.edge().ordered => stage(input, Step::Place),
+                    _ => input,
+                };
                 let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
@@ -476,6 +490,9 @@ impl Compiler<'_> {
 
     fn watermark(&mut self, node: &Watermark, want: Want) -> Result<Node, Error> {
         let input = self.node(&node.input, want)?;
+        if input.edge().signed {
+            return Err(Error::not_yet("a watermark on rows that may leave again"));
+        }
         let column = [Expr::Column(node.column.clone())];
         let mut at = physical(&column, node.input.schema())?;
         let watermark = self.watermarks.len();

@@ -18,7 +18,9 @@ use highwater_query::{
     window_end, window_of_end, window_width,
 };
 
+use super::compile::is_streaming;
 use super::late::LateRows;
+use crate::error::Error;
 
 /// Which columns of a plan's output are event time under a watermark.
 pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
@@ -58,10 +60,12 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
             columns.resize(width, false);
             columns
         }
-        LogicalPlan::Union(union) => union
-            .inputs
-            .first()
-            .map_or_else(Vec::new, |input| watermarked(input)),
+        // Static rows have no watermark of their own: they go by that of the stream they join.
+        LogicalPlan::Union(union) => {
+            let mut inputs = union.inputs.iter();
+            let input = inputs.find(|input| is_streaming(input));
+            input.map_or(vec![false; width], |input| watermarked(input))
+        }
         LogicalPlan::Join(join) => {
             let mut columns = watermarked(&join.left);
             columns.extend(watermarked(&join.right));
@@ -94,6 +98,14 @@ pub(super) fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) ->
         let mut windows = windows.filter_map(|column| index_of(input, column));
         return windows.any(|index| below[index]);
     }
+    let expr = match expr {
+        // The end of windows, taken from them by `regroup`.
+        Expr::Alias(alias) if alias.name == END => match alias.expr.as_ref() {
+            Expr::ScalarFunction(field) if !field.args.is_empty() => &field.args[0],
+            other => other,
+        },
+        other => other,
+    };
     let index = same_event_time(expr).and_then(|column| index_of(input, column));
     index.is_some_and(|index| below[index])
 }
@@ -111,6 +123,17 @@ pub(super) fn event_keys(plan: &LogicalPlan) -> Vec<usize> {
     };
     let columns = watermarked(plan);
     (0..count).filter(|index| columns[*index]).collect()
+}
+
+/// The error for rows of which it is not known which event time makes them late.
+pub(super) fn several(what: &str) -> Error {
+    Error::refused(
+        "MULTIPLE_EVENT_TIME_COLUMNS",
+        format!(
+            "More than one event time columns are available. Please ensure there is at most one event time column in the stream: {what} goes by one of them. Select one, or make \
+             another value of the others, as in CAST(at AS STRING)"
+        ),
+    )
 }
 
 /// True if some rows of the plan have a watermark.
@@ -235,6 +258,9 @@ fn width_below(plan: &LogicalPlan, index: usize) -> Option<i64> {
         }
         LogicalPlan::Aggregate(aggregate) => {
             window_of(aggregate.group_expr.get(index)?, &aggregate.input)
+        }
+        LogicalPlan::Unnest(unnest) => {
+            width_below(&unnest.input, *unnest.dependency_indices.get(index)?)
         }
         LogicalPlan::Union(union) => {
             let mut widths = union.inputs.iter().map(|input| width_below(input, index));

@@ -104,10 +104,9 @@ impl Compiler<'_> {
             ));
         }
         let times = event_times(below);
-        if times.len() > 1 {
-            return Err(Error::not_yet(
-                "dropping duplicates of rows with several event times (select one of them)",
-            ));
+        // In complete mode none is late, and none forgotten.
+        if times.len() > 1 && self.bounded {
+            return Err(event_time::several("dropping duplicates"));
         }
         let schema = below.schema();
         let time = event_time_of(below).map_err(Error::run)?;

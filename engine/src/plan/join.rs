@@ -96,17 +96,28 @@ impl Compiler<'_> {
         }
     }
 
+    /// A join of a stream with static rows that come out by what the stream has for all of them: they become rows of a
+    /// stream that has them in its first epoch.
+    fn static_rows_kept(
+        &mut self,
+        join: &Join,
+        stream_left: bool,
+        want: Want,
+    ) -> Result<Node, Error> {
+        // A row that has a partner keeps it.
+        let is_final = join.join_type == JoinType::LeftSemi;
+        match want {
+            Want::Final | Want::Upserts if !is_final => {
+                Err(static_side(join.join_type, stream_left))
+            }
+            _ => self.streams(join, want),
+        }
+    }
+
     /// A join of a stream with static rows.
     fn lookup(&mut self, join: &Join, stream_left: bool, want: Want) -> Result<Node, Error> {
-        let keep = match (join.join_type, stream_left) {
-            (JoinType::Inner, _) => Keep::Pairs,
-            (JoinType::Left, true) | (JoinType::Right, false) => Keep::All,
-            (JoinType::LeftSemi, true) | (JoinType::RightSemi, false) => Keep::Matched,
-            (JoinType::LeftAnti, true) | (JoinType::RightAnti, false) => Keep::Unmatched,
-            (JoinType::LeftMark, true) | (JoinType::RightMark, false) if !join.null_aware => {
-                Keep::Marked
-            }
-            (kind, _) => return Err(static_side(kind, stream_left)),
+        let Some(keep) = keep(join, stream_left) else {
+            return self.static_rows_kept(join, stream_left, want);
         };
         let condition = Condition::of(join)?;
         let (stream, table): (&LogicalPlan, &LogicalPlan) = if stream_left {
@@ -115,7 +126,7 @@ impl Compiler<'_> {
             (&join.right, &join.left)
         };
         let keys = condition.physical_keys(join)?;
-        let rows = self.statics.rows(table)?;
+        let rows = self.read_static(table, false)?;
         let table = Table::new(rows, &keys, stream_left).map_err(Error::run)?;
         let rest = all_of(condition.rest.clone());
         let rest = rest.map(|rest| physical(&[rest], &condition.both));
@@ -134,6 +145,20 @@ impl Compiler<'_> {
             }),
             keys: words,
         })
+    }
+}
+
+/// Which rows a join of a stream with static rows lets out, if it goes by one row of the stream at a time.
+pub(super) fn keep(join: &Join, stream_left: bool) -> Option<Keep> {
+    match (join.join_type, stream_left) {
+        (JoinType::Inner, _) => Some(Keep::Pairs),
+        (JoinType::Left, true) | (JoinType::Right, false) => Some(Keep::All),
+        (JoinType::LeftSemi, true) | (JoinType::RightSemi, false) => Some(Keep::Matched),
+        (JoinType::LeftAnti, true) | (JoinType::RightAnti, false) => Some(Keep::Unmatched),
+        (JoinType::LeftMark, true) | (JoinType::RightMark, false) if !join.null_aware => {
+            Some(Keep::Marked)
+        }
+        _ => None,
     }
 }
 
@@ -158,7 +183,7 @@ fn static_side(kind: JoinType, stream_left: bool) -> Error {
         ),
         _ => return Error::not_yet(format!("a {kind} join of a stream with static rows")),
     };
-    let why = "whether a static row has a partner is never final, as the stream goes on. Preserve the stream's rows instead, or use an inner join";
+    let why = "whether a static row has a partner is never final, as the stream goes on. Preserve the stream's rows instead, use an inner join, or output mode complete or changes";
     Error::refused(class, format!("{what}: {why}"))
 }
 

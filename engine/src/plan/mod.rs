@@ -3,13 +3,17 @@
 mod compile;
 mod event_time;
 mod firsts;
+mod infer;
 mod join;
 mod late;
 mod modes;
 mod observe;
 mod pushdown;
 mod regroup;
+mod semi;
 mod session;
+mod sets;
+mod statics;
 mod streams;
 mod subquery;
 mod want;
@@ -38,6 +42,7 @@ pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use late::{columns as late_columns, schema as late_schema};
 pub(crate) use observe::{Observed, merger};
+pub(crate) use statics::StaticUse;
 pub(crate) use subquery::no_streams_in_subqueries;
 
 use crate::checkpoint::OperatorShape;
@@ -90,6 +95,15 @@ pub(crate) enum Node {
         source: usize,
         /// What comes out.
         edge: Edge,
+    },
+    /// Rows that do not change, all of them in the first epoch.
+    Static {
+        /// The rows.
+        rows: Arc<RecordBatch>,
+        /// What comes out.
+        edge: Edge,
+        /// Which rows, in words.
+        version: String,
     },
     /// Filters, projections and explodes, fused.
     Stage {
@@ -202,7 +216,7 @@ impl Node {
     /// The nodes right below.
     pub(crate) fn inputs(&self) -> Vec<&Node> {
         match self {
-            Node::Source { .. } => Vec::new(),
+            Node::Source { .. } | Node::Static { .. } => Vec::new(),
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Late { input, .. }
@@ -237,7 +251,9 @@ impl Node {
     /// What comes out.
     pub(crate) fn edge(&self) -> Edge {
         match self {
-            Node::Source { edge, .. } | Node::Union { edge, .. } => edge.clone(),
+            Node::Source { edge, .. } | Node::Static { edge, .. } | Node::Union { edge, .. } => {
+                edge.clone()
+            }
             Node::Aggregate { aggregation, .. } => Edge {
                 signed: aggregation.emit == Emit::Signed,
                 ..Edge::plain(Arc::clone(&aggregation.schema))
@@ -265,10 +281,16 @@ impl Node {
                 let last = steps.iter().rev().find_map(|step| match step {
                     Step::Project { schema, .. } | Step::Unnest { schema, .. } => Some(schema),
                     Step::Expose(_, schema) => Some(schema),
-                    Step::Filter(_) | Step::Sign | Step::Unorder => None,
+                    Step::Filter(_) | Step::Sign | Step::Unorder | Step::Place => None,
                 });
                 let below = input.edge();
-                let unordered = steps.iter().any(|step| matches!(step, Step::Unorder));
+                let ordered = steps
+                    .iter()
+                    .fold(below.ordered, |ordered, step| match step {
+                        Step::Unorder => false,
+                        Step::Place => true,
+                        _ => ordered,
+                    });
                 let signed = steps.iter().fold(below.signed, |signed, step| match step {
                     Step::Expose(..) => false,
                     Step::Sign => true,
@@ -276,7 +298,7 @@ impl Node {
                 });
                 Edge {
                     rows: last.map_or(Arc::clone(&below.rows), Arc::clone),
-                    ordered: below.ordered && !unordered,
+                    ordered,
                     signed,
                 }
             }
@@ -296,7 +318,7 @@ impl Node {
 
     fn collect_operators(&self, found: &mut Vec<OperatorShape>) {
         match self {
-            Node::Source { .. } => {}
+            Node::Source { .. } | Node::Static { .. } => {}
             Node::Stage { input, .. }
             | Node::Watermark { input, .. }
             | Node::Order { input, .. }
@@ -412,6 +434,13 @@ impl Node {
                 let order = if edge.ordered { ", in order" } else { "" };
                 writeln!(f, "{pad}Source {source}: {}{order}", columns(edge))
             }
+            Node::Static { edge, version, .. } => {
+                writeln!(
+                    f,
+                    "{pad}Static {version}: {}, in the first epoch",
+                    columns(edge)
+                )
+            }
             Node::Stage { input, steps } => {
                 writeln!(f, "{pad}Stage")?;
                 for step in steps.iter().rev() {
@@ -423,6 +452,7 @@ impl Node {
                             writeln!(f, "{pad}  project {}", exprs.join(", "))?;
                         }
                         Step::Sign | Step::Unorder => {}
+                        Step::Place => writeln!(f, "{pad}  in an order of their own")?,
                         Step::Expose(..) => writeln!(f, "{pad}  expose changes")?,
                         Step::Unnest { lists, outer, .. } => {
                             writeln!(

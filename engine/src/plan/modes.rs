@@ -14,24 +14,35 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let aggregations = aggregations(plan);
     let unbounded = |aggregation: &&LogicalPlan| event_keys(aggregation).is_empty();
     let mut sets = aggregations.iter().filter_map(|node| set_operation(node));
-    if mode == OutputMode::Append && sets.clone().any(|_| aggregations.iter().any(unbounded)) {
-        return Err(Error::refused(
-            "UNSUPPORTED_STREAMING_OPERATOR_WITHOUT_WATERMARK",
-            "Append output mode not supported for aggregations on streaming DataFrames/DataSets without watermark: INTERSECT and EXCEPT count rows, and a count may change with every \
-             epoch. Select a column with a watermark, or use output mode complete or changes",
-        ));
-    }
-    if mode == OutputMode::Update
-        && let Some(refused) = sets.find_map(|set| taken_away(&set))
-    {
+    let bounded = !aggregations.iter().any(unbounded);
+    let refuses = match mode {
+        OutputMode::Append => !bounded,
+        OutputMode::Update => true,
+        OutputMode::Complete | OutputMode::Changes => false,
+    };
+    if refuses && let Some(refused) = sets.clone().find_map(|set| taken_away(&set, mode)) {
         return Err(refused);
     }
-    if mode == OutputMode::Append && aggregations.iter().any(unbounded) {
-        return Err(Error::refused(
-            "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-            "This output mode is not supported for streaming aggregations without watermark on streaming DataFrames/DataSets: append mode emits final rows, and the row of a group may \
-             change with every epoch, so none is ever final. Group by a column with a watermark or by a window of it, or use output mode update, complete or changes",
-        ));
+    if mode == OutputMode::Append && !bounded {
+        // The model looks at the topmost aggregation when it is asked, at the others when they run.
+        let later =
+            sets.next().is_some() || aggregations.first().is_some_and(|top| !unbounded(top));
+        let why = "append mode emits final rows, and the row of a group may change with every epoch, so none is ever final. \
+             Group by a column with a watermark or by a window of it, or use output mode update, complete or changes";
+        return Err(match later {
+            true => Error::refused(
+                "UNSUPPORTED_STREAMING_OPERATOR_WITHOUT_WATERMARK",
+                format!(
+                    "Append output mode not supported for aggregations on streaming DataFrames/DataSets without watermark: {why}"
+                ),
+            ),
+            false => Error::refused(
+                "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+                format!(
+                    "This output mode is not supported for streaming aggregations without watermark on streaming DataFrames/DataSets: {why}"
+                ),
+            ),
+        });
     }
     by_place(plan, mode)?;
     if !aggregations.is_empty() || super::firsts::deduplicates(plan) {
@@ -41,7 +52,7 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         over_rows(plan)?;
     }
     if mode != OutputMode::Complete && aggregations.iter().any(|node| event_keys(node).len() > 1) {
-        return Err(Error::not_yet("grouping by several event times"));
+        return Err(super::event_time::several("grouping"));
     }
     Ok(())
 }
@@ -90,13 +101,15 @@ fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
 }
 
 /// The error for INTERSECT and EXCEPT in update mode, which cannot say that a row has left: if the right side goes on.
-fn taken_away(set: &SetOperation<'_>) -> Option<Error> {
+fn taken_away(set: &SetOperation<'_>, mode: OutputMode) -> Option<Error> {
     let both = is_streaming(set.left) && is_streaming(set.right);
     let words = match set.except {
         true if is_streaming(set.right) => {
             "Except on a streaming DataFrame/Dataset on the right is not supported"
         }
-        false if both => "Intersect of streaming DataFrames/Datasets is not supported",
+        false if both || mode == OutputMode::Append => {
+            "Intersect of streaming DataFrames/Datasets is not supported"
+        }
         _ => return None,
     };
     Some(Error::refused(
@@ -140,7 +153,7 @@ fn by_place(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a watermark over another one, or over what an aggregation makes.
+/// Refuses a watermark over another one.
 fn watermarks(plan: &LogicalPlan) -> Result<(), Error> {
     let mut refused = None;
     let _ = plan.apply(|node| {
@@ -154,8 +167,6 @@ fn watermarks(plan: &LogicalPlan) -> Result<(), Error> {
                         watermark.column
                     ),
                 ));
-            } else if !aggregations(&watermark.input).is_empty() {
-                refused = Some(Error::not_yet("a watermark on the rows of an aggregation"));
             }
         }
         Ok(TreeNodeRecursion::Continue)

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, Result};
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, Extension, Filter, Join, LogicalPlan, Union};
 use highwater_query::{TimeWindow, Watermark, all_of, can_fail, conjuncts, node_of, session_key};
 
 use super::compile::is_streaming;
 use super::event_time::has_watermark;
+use super::infer::inferred;
 use super::join::is_over;
+use super::semi;
 
 /// The same plan with conditions as far down as its watermarks and aggregations are.
 pub(super) fn below_watermarks(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -25,7 +27,7 @@ pub(super) fn below_watermarks(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn leads_somewhere(plan: &LogicalPlan) -> bool {
     let takes = |node: &LogicalPlan| match node {
         LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
-        LogicalPlan::Join(_) => true,
+        LogicalPlan::Join(_) | LogicalPlan::Distinct(_) => true,
         _ => false,
     };
     let found = has_watermark(plan) || plan.exists(|node| Ok(takes(node))).unwrap_or(false);
@@ -67,6 +69,25 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
             around(&plan, conditions, |_| false, below)
         }
         LogicalPlan::Join(join) => below_join(join, conditions),
+        LogicalPlan::Union(union) => {
+            let below = |input: &Arc<LogicalPlan>| {
+                let fields = 0..input.schema().fields().len();
+                let columns = fields
+                    .map(|index| Expr::Column(Column::from(input.schema().qualified_field(index))));
+                let columns: Vec<Expr> = columns.collect();
+                let own = conditions.iter().cloned();
+                let own = own.map(|condition| replaced(condition, &plan, &columns));
+                let own = own.collect::<Result<_>>()?;
+                push(input.as_ref().clone(), own).map(Arc::new)
+            };
+            let inputs = union.inputs.iter().map(below).collect::<Result<_>>()?;
+            Ok(LogicalPlan::Union(Union {
+                inputs,
+                schema: Arc::clone(&union.schema),
+            }))
+        }
+        // Rows that are distinct are groups by all columns.
+        LogicalPlan::Distinct(Distinct::All(_)) => around(&plan, conditions, can_fail, Ok),
         LogicalPlan::Aggregate(aggregate) => {
             let keys = aggregate.group_expr.clone();
             // The session that a row would make alone says little about the one it is part of.
@@ -135,6 +156,9 @@ fn below_join(join: &Join, conditions: Vec<Expr>) -> Result<LogicalPlan> {
         pairs.append(&mut above);
         above = rest;
     }
+    let [more_left, more_right] = inferred(join, &pairs, [&left, &right])?;
+    left.extend(more_left);
+    right.extend(more_right);
     let joined = Join::try_new(
         Arc::new(push(join.left.as_ref().clone(), left)?),
         Arc::new(push(join.right.as_ref().clone(), right)?),
@@ -145,7 +169,7 @@ fn below_join(join: &Join, conditions: Vec<Expr>) -> Result<LogicalPlan> {
         join.null_equality,
         join.null_aware,
     )?;
-    filtered(LogicalPlan::Join(joined), above)
+    filtered(semi::below_watermark(joined)?, above)
 }
 
 /// The node with those conditions that do not `stay` above it moved below, said in its input's columns.
@@ -188,13 +212,15 @@ fn filtered(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
 }
 
 /// The condition with each column of `node` replaced by the value it has below.
-fn replaced(condition: Expr, node: &LogicalPlan, values: &[Expr]) -> Result<Expr> {
+pub(super) fn replaced(condition: Expr, node: &LogicalPlan, values: &[Expr]) -> Result<Expr> {
     let replaced = condition.transform(|expr| {
         let Expr::Column(column) = &expr else {
             return Ok(Transformed::no(expr));
         };
-        let index = node.schema().index_of_column(column)?;
-        Ok(Transformed::yes(values[index].clone().unalias()))
+        match node.schema().maybe_index_of_column(column) {
+            Some(index) => Ok(Transformed::yes(values[index].clone().unalias())),
+            None => Ok(Transformed::no(expr)), // of the other side of a join
+        }
     });
     Ok(replaced?.data)
 }

@@ -11,9 +11,10 @@ use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
+use highwater_operators::stage::Step;
 use highwater_query::{all_of, apart, can_fail, window_end};
 
-use super::compile::{Compiler, arrow_schema, physical};
+use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
 use super::event_time::watermarked;
 use super::join::{Condition, is_over, model_name};
 use super::want::Want;
@@ -76,13 +77,15 @@ impl Side<'_> {
 }
 
 impl Bounds {
+    const NONE: Bounds = Bounds {
+        sides: [None, None],
+        in_keys: false,
+        ends: [false, false],
+        stands_still: false,
+    };
+
     fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
-        let mut bounds = Bounds {
-            sides: [None, None],
-            in_keys: false,
-            ends: [false, false],
-            stands_still: false,
-        };
+        let mut bounds = Bounds::NONE;
         for (left, right, _) in &condition.keys {
             let (Expr::Column(left), Expr::Column(right)) = (left, right) else {
                 continue;
@@ -182,24 +185,24 @@ impl Compiler<'_> {
             JoinType::LeftAnti => JoinKind::LeftAnti,
             other => return Err(Error::not_yet(format!("a {other} join of two streams"))),
         };
-        if self.ordered {
-            return Err(Error::not_yet(
-                "an aggregate that depends on the order of rows over a join of streams",
-            ));
-        }
         let condition = Condition::of(join)?;
         let sides = [&join.left, &join.right].map(|plan| Side {
             plan,
             times: watermarked(plan),
         });
-        let mut bounds = Bounds::of(&condition, &sides)?;
+        // Rows that do not change meet late rows as well.
+        let is_static = sides.iter().any(|side| !is_streaming(side.plan));
+        let mut bounds = match is_static {
+            true => Bounds::NONE,
+            false => Bounds::of(&condition, &sides)?,
+        };
         if want == Want::Final {
             bounds.as_in_the_model(&condition, &sides, kind);
         }
         check(join.join_type, kind, want, &bounds)?;
         let below = want.below_state();
-        let left = self.node(&join.left, below)?;
-        let right = self.node(&join.right, below)?;
+        let left = unordered(self.node(&join.left, below)?);
+        let right = unordered(self.node(&join.right, below)?);
         let edges = [left.edge(), right.edge()];
         let appends = !edges[0].signed && !edges[1].signed;
         // Pairs of rows that stay do stay.
@@ -228,7 +231,10 @@ impl Compiler<'_> {
             let present = own.map(|column| Expr::Column(column).is_not_null());
             eligible[side].extend(present);
         }
-        let times = [0, 1].map(|side| self.times(&sides[side], bounds.sides[side].as_ref()));
+        let times = [0, 1].map(|side| match is_static {
+            true => Ok(Times::default()),
+            false => self.times(&sides[side], bounds.sides[side].as_ref()),
+        });
         let [left_times, right_times] = times;
         let schema_of = |side: usize| sides[side].plan.schema();
         let one = |parts: Vec<Expr>, schema| {
@@ -289,6 +295,14 @@ impl Compiler<'_> {
     }
 }
 
+/// The rows without their places in the sources: pairs have none.
+fn unordered(node: Node) -> Node {
+    match node.edge().ordered {
+        true => stage(node, Step::Unorder),
+        false => node,
+    }
+}
+
 /// True for a column of `side` that must be above a constant.
 fn is_lifted(part: &Expr, side: &Side<'_>) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else {
@@ -307,7 +321,7 @@ fn is_lifted(part: &Expr, side: &Side<'_>) -> bool {
 }
 
 /// The columns that must not be null for `expr` not to be null.
-fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
+pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
     match expr {
         Expr::Column(column) => {
             found.insert(column.clone());
@@ -405,6 +419,8 @@ impl Node {
     pub(crate) fn trail_ms(&self) -> i64 {
         let own = match self {
             Node::Join { words, .. } => words.delay_ms.unwrap_or(NEVER_MS),
+            // It goes by the rows that have come out of the joins below.
+            Node::Watermark { .. } => return 0,
             _ => 0,
         };
         own.saturating_add(self.below_trail_ms()).min(NEVER_MS)

@@ -1,4 +1,5 @@
-//! Static subqueries inside the expressions of a stream, as joins.
+//! Subqueries inside the expressions of a stream, as joins. The model has static ones only; those over streams are a setting, because
+//! some queries are refused by the time they get an output mode that cannot answer them, and not before.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use datafusion::optimizer::{Optimizer, OptimizerContext};
 use super::compile::is_streaming;
 use crate::error::Error;
 
-/// Refuses subqueries over streams.
+/// Refuses subqueries over streams, as the model does.
 pub(crate) fn no_streams_in_subqueries(plan: &LogicalPlan) -> Result<(), Error> {
     let mut streams = false;
     each(plan, &mut |subquery| streams |= is_streaming(subquery))?;
@@ -21,7 +22,7 @@ pub(crate) fn no_streams_in_subqueries(plan: &LogicalPlan) -> Result<(), Error> 
         false => Ok(()),
         true => Err(Error::refused(
             "INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY",
-            "Invalid subquery: Streaming query is not allowed in subquery expressions. Write it as a join",
+            "Invalid subquery: Streaming query is not allowed in subquery expressions. Write it as a join, or set highwater.sql.streamingSubqueries to true: output modes complete and changes can answer it",
         )),
     }
 }

@@ -92,6 +92,8 @@ fn columns(node: &Node) -> Vec<String> {
             let name = |field: &FieldRef| format!("source-{source}.{}", field.name());
             edge.rows.fields().iter().map(name).collect()
         }
+        // Which rows they are is compared by itself.
+        Node::Static { edge, .. } => edge.rows.fields().iter().map(of_table).collect(),
         Node::Stage { input, steps } => steps.iter().fold(columns(input), through),
         Node::Watermark { input, .. }
         | Node::Late { input, .. }
@@ -156,7 +158,7 @@ fn of_table(field: &FieldRef) -> String {
 /// The columns after a step over `columns`.
 fn through(mut columns: Vec<String>, step: &Step) -> Vec<String> {
     match step {
-        Step::Filter(_) | Step::Sign | Step::Unorder => columns,
+        Step::Filter(_) | Step::Sign | Step::Unorder | Step::Place => columns,
         Step::Expose(..) => {
             columns.push("the diff".into());
             columns

@@ -156,7 +156,11 @@ impl Env<'_> {
             let made = key.made.clone().unalias();
             let name = self.fresh("key");
             let has_it = sets.iter().map(|set| set.contains(&place));
-            let value = where_set(&set, has_it.map(|has| has.then(|| made.clone())))?;
+            let value = match sets.iter().all(|set| set.contains(&place)) {
+                // As it is, so that event time stays event time.
+                true => made,
+                false => where_set(&set, has_it.map(|has| has.then(|| made.clone())))?,
+            };
             // Types are what the key's is: the aggregation asks the plan.
             values.push((name.clone(), Typed::new(value, DataType::Null)));
             grouped.push(Key {
