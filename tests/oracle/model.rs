@@ -79,6 +79,9 @@ pub(crate) trait Flow {
     /// True if some operator does something when the watermark moves.
     fn waits(&self) -> bool;
 
+    /// Rows without a value in `column` can do nothing above: they are gone before the watermark sees them.
+    fn require(&mut self, _column: usize) {}
+
     /// Rows that would come out if all that is not final were.
     fn standing(&self) -> Vec<Line> {
         Vec::new()
@@ -190,6 +193,11 @@ impl Flow for Source {
         let seen = lines.iter().filter_map(|line| line[3].int()).max();
         self.max_us = self.max_us.max(seen);
         lines
+    }
+
+    fn require(&mut self, column: usize) {
+        self.tests
+            .push(Box::new(move |line| line[column] != Cell::Null));
     }
 
     fn trail_us(&self) -> i64 {

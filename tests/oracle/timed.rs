@@ -47,7 +47,7 @@ fn map(from: Boxed, to: impl Fn(Line) -> Vec<Line> + 'static) -> Boxed {
 }
 
 /// The rows of a stream, with a clause that names them.
-fn source(random: &mut StdRng, stream: usize, name: &str, more: Option<(&str, Test)>) -> Relation {
+fn source(random: &mut StdRng, stream: usize, name: &str, keyed: bool) -> Relation {
     let seconds = [0, 0, 10, 90, 600][random.random_range(0..5)];
     let least = random.random_range(-8..6);
     let mut tests: Vec<Test> = Vec::new();
@@ -58,8 +58,12 @@ fn source(random: &mut StdRng, stream: usize, name: &str, more: Option<(&str, Te
             line[2].int().is_some_and(|v| v > least)
         }));
     }
-    // A condition that the query says elsewhere.
-    tests.extend(more.map(|(_, test)| test));
+    if keyed {
+        conditions.push("k IS NOT NULL AND g IS NOT NULL AND v IS NOT NULL".to_string());
+        tests.push(Box::new(|line| {
+            line[..TIME].iter().all(|cell| *cell != Cell::Null)
+        }));
+    }
     let from = ["t", "u"][stream];
     let from = match conditions.is_empty() {
         true => from.to_string(),
@@ -78,7 +82,13 @@ fn source(random: &mut StdRng, stream: usize, name: &str, more: Option<(&str, Te
 
 fn plain(random: &mut StdRng, name: &str) -> Relation {
     let stream = random.random_range(0..2);
-    source(random, stream, name, None)
+    source(random, stream, name, false)
+}
+
+/// The rows of a stream that could have a partner: the query says itself what it would be asked below the watermark.
+fn keyed(random: &mut StdRng, name: &str) -> Relation {
+    let stream = random.random_range(0..2);
+    source(random, stream, name, true)
 }
 
 fn equal(column: usize) -> impl Fn(&Line, &Line) -> bool {
@@ -133,6 +143,16 @@ const KINDS: &[(&str, Kind)] = &[
     ("LEFT ANTI", Kind::Anti),
 ];
 
+/// Whether a row without a partner comes out, by side.
+fn comes_alone(kind: Kind) -> [bool; 2] {
+    match kind {
+        Kind::Inner | Kind::Semi => [false, false],
+        Kind::Left | Kind::Anti => [true, false],
+        Kind::Right => [false, true],
+        Kind::Full => [true, true],
+    }
+}
+
 /// A join of relations that are named l and r: its FROM clause, and the model.
 fn join(
     random: &mut StdRng,
@@ -147,6 +167,18 @@ fn join(
         _ => ("l.k = r.k AND ", vec![0]),
     };
     let less = random.random_bool(0.25);
+    let mut used = on.clone();
+    used.extend(less.then_some(2));
+    let (mut left, mut right) = (left, right);
+    let [left_alone, right_alone] = comes_alone(kind);
+    for column in used {
+        if !left_alone {
+            left.flow.require(column);
+        }
+        if !right_alone {
+            right.flow.require(column);
+        }
+    }
     let pair = move |l: &Line, r: &Line| {
         let (Some(at), Some(to)) = (l[TIME].int(), r[TIME].int()) else {
             return false;
@@ -183,7 +215,7 @@ fn join(
 /// Two streams, or one with itself.
 fn sides(random: &mut StdRng) -> [Relation; 2] {
     let (l, r) = [(0, 1), (0, 1), (1, 0), (0, 0)][random.random_range(0..4)];
-    [source(random, l, "l", None), source(random, r, "r", None)]
+    [source(random, l, "l", false), source(random, r, "r", false)]
 }
 
 fn latest(random: &mut StdRng) -> bool {
@@ -445,7 +477,7 @@ fn windows_of(random: &mut StdRng, from: Relation, time: &str) -> (Relation, Gri
 /// A relation of relations, several deep.
 fn relation(random: &mut StdRng, depth: usize, made: &mut Made, name: &str) -> Relation {
     if depth == 0 {
-        return plain(random, name);
+        return keyed(random, name);
     }
     match random.random_range(0..6) {
         0 => {
@@ -584,8 +616,12 @@ pub(crate) fn joined_windows(random: &mut StdRng) -> Query {
         slide: width * MINUTE,
         start: 0,
     };
-    let mut side = |name: &str| {
-        let from = plain(random, "q");
+    let [left_alone, right_alone] = comes_alone(kind);
+    let mut side = |name: &str, alone: bool| {
+        let from = match alone {
+            true => plain(random, "q"),
+            false => keyed(random, "q"),
+        };
         let sql = format!(
             "(SELECT window(ts, '{width} {minutes}') AS w, k, count(*) AS n FROM {} GROUP BY 1, 2) AS {name}",
             from.sql
@@ -614,7 +650,7 @@ pub(crate) fn joined_windows(random: &mut StdRng) -> Query {
         });
         Relation { sql, flow }
     };
-    let (left, right) = (side("l"), side("r"));
+    let (left, right) = (side("l", left_alone), side("r", right_alone));
     let pair = |l: &Line, r: &Line| equal(0)(l, r) && equal(TIME)(l, r);
     let model = Join::new(kind, [left.flow, right.flow], Box::new(pair), [0, 0]);
     let on = one(
