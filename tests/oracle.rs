@@ -415,6 +415,8 @@ fn random_queries_answer_as_a_batch_does() {
                 }
                 Err(panic) => {
                     let text = panic.downcast_ref::<String>().cloned();
+                    // At once: a long run need not end to be looked into.
+                    println!("{about}");
                     let mut wrong = wrong.lock().expect("no panic");
                     wrong.push(format!("{about}\n{}", text.unwrap_or_default()));
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Boxed, Cell, Epoch, Flow, Line};
+use crate::model::{Boxed, Cell, Epoch, Flow, Line, Test};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -20,13 +20,16 @@ struct Waiting {
     matched: bool,
 }
 
+/// Whether two rows are a pair.
+pub(crate) type Pair = Box<dyn Fn(&Line, &Line) -> bool>;
+
 /// Rows of both sides have the columns k, g, v, ts.
 pub(crate) struct Join {
     pub(crate) kind: Kind,
     inputs: [Boxed; 2],
     /// Whether a pair is one; what a row alone must satisfy.
-    pub(crate) pair: Box<dyn Fn(&Line, &Line) -> bool>,
-    pub(crate) able: [Box<dyn Fn(&Line) -> bool>; 2],
+    pub(crate) pair: Pair,
+    pub(crate) able: [Test; 2],
     /// The last moment of a row's partners is so long after its own time.
     pub(crate) more_us: [i64; 2],
     waiting: [Vec<Waiting>; 2],
@@ -35,13 +38,8 @@ pub(crate) struct Join {
 pub(crate) const TIME: usize = 3;
 
 impl Join {
-    pub(crate) fn new(
-        kind: Kind,
-        inputs: [Boxed; 2],
-        pair: Box<dyn Fn(&Line, &Line) -> bool>,
-        more_us: [i64; 2],
-    ) -> Self {
-        let able: [Box<dyn Fn(&Line) -> bool>; 2] = [Box::new(|_| true), Box::new(|_| true)];
+    pub(crate) fn new(kind: Kind, inputs: [Boxed; 2], pair: Pair, more_us: [i64; 2]) -> Self {
+        let able: [Test; 2] = [Box::new(|_| true), Box::new(|_| true)];
         let waiting = [Vec::new(), Vec::new()];
         Join {
             kind,
