@@ -206,6 +206,11 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Append,
         0,
     ),
+    (
+        "SELECT n, median(s) AS m, max(b) AS x, sum(DISTINCT s) AS d, skewness(s) AS w FROM (SELECT k, count(*) AS n, sum(v) AS s, bool_or(v > 3) AS b FROM t GROUP BY k) GROUP BY n",
+        OutputMode::Complete,
+        1,
+    ),
     // The first rows.
     (
         "SELECT k, g, v, x, line FROM t ORDER BY v DESC, k, x, g, line LIMIT 7",

@@ -68,7 +68,7 @@ impl<'a> Looking<'a> {
                 Ok(None) => continue,
                 Err(FileError::Vanished { path: file }) => {
                     return Err(unknown(format!(
-                        "its file \"{file}\" is gone, which the log of the query that wrote it names; put it back, pass \
+                        "its file \"{file}\" is gone, which the log of the query that wrote it names; put it back, or pass \
                          over it with option \"ignoreMissingFiles\""
                     )));
                 }
