@@ -238,7 +238,7 @@ fn bad_input_gets_one_clear_error() {
             "chema",
         ),
         (&format!("{words} {cast}"), 1, "CAST_INVALID_INPUT"),
-        (&format!("{words} {sorted}"), 2, "ORDER BY"),
+        (&format!("{words} {sorted}"), 2, "Sorting is not supported"),
         ("STOP QUERY q", 2, "there is no query \"q\""),
         ("DROP TABLE t", 2, "there is no table \"t\""),
         (&format!("{words} DROP VIEW t"), 2, "use DROP TABLE"),
@@ -747,4 +747,131 @@ fn statements_come_from_standard_input_too() {
         assert!(rows.iter().any(|found| found == row), "{row}: {rows:?}");
     }
     assert_eq!(rows.iter().filter(|row| *row == "|t|table|").count(), 1);
+}
+
+/// Two processes of a host file, each with its own statements.
+fn two_processes(dir: &Path, statements: [&str; 2], secrets: [&str; 2]) -> [Running; 2] {
+    let ports = [(); 2].map(|()| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("an address").to_string()
+    });
+    fs::write(dir.join("hosts"), ports.join("\n")).expect("written");
+    [0, 1].map(|process| {
+        fs::write(dir.join(format!("{process}.sql")), statements[process]).expect("written");
+        let log = fs::File::create(dir.join(format!("{process}.log"))).expect("made");
+        let child = highwater()
+            .current_dir(dir)
+            .env("HIGHWATER_SECRET", secrets[process])
+            .args(["run", &format!("{process}.sql"), "-n", "2"])
+            .args(["-p", &process.to_string(), "--hostfile", "hosts"])
+            .args(["--rejoin-timeout", "2"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        Running(child.expect("the program starts"))
+    })
+}
+
+const RATE: &str = "CREATE TABLE numbers USING `rate-micro-batch` OPTIONS (rowsPerBatch 3);
+    CREATE STREAMING TABLE a USING noop AS SELECT value % 2 AS k FROM STREAM numbers;";
+
+#[test]
+fn processes_of_different_programs_end_and_tell_both() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let other = RATE.replace("% 2", "% 3");
+    let secret = ["0123456789abcdef"; 2];
+    for mut process in two_processes(dir.path(), [RATE, &other], secret) {
+        assert_eq!(ended(&mut process).code(), Some(1));
+    }
+    for process in ["0.log", "1.log"] {
+        let log = fs::read_to_string(dir.path().join(process)).expect("read");
+        assert!(
+            log.contains("process 1 has not started query \\\"a\\\"") && log.contains("value@0, 3"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn a_query_that_another_process_does_not_start_can_be_stopped_and_ends() {
+    let more = format!(
+        "{RATE} CREATE STREAMING TABLE b USING noop AS SELECT value % 5 AS k FROM STREAM numbers;"
+    );
+    let dir = tempfile::tempdir().expect("a directory");
+    let secret = ["0123456789abcdef"; 2];
+    let [mut first, mut second] = two_processes(dir.path(), [&more, RATE], secret);
+    let begun = Instant::now();
+    let log = || fs::read_to_string(dir.path().join("0.log")).expect("read");
+    while !log().contains("process 1 has not started query \\\"b\\\"") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(first.0.id(), "-TERM");
+    assert_eq!(ended(&mut first).code(), Some(1), "one query has failed");
+    assert!(ended(&mut second).success());
+}
+
+#[test]
+fn another_secret_is_told_on_both_sides() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let secrets = ["0123456789abcdef", "another0123456789"];
+    let [first, mut second] = two_processes(dir.path(), [RATE, RATE], secrets);
+    assert_eq!(ended(&mut second).code(), Some(1));
+    let begun = Instant::now();
+    for process in ["0.log", "1.log"] {
+        let log = || fs::read_to_string(dir.path().join(process)).expect("read");
+        while !log().contains("holds another secret") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(log().contains("127.0.0.1") && log().contains("HIGHWATER_SECRET"));
+    }
+    drop(first);
+}
+
+#[test]
+fn settings_hold_from_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = sql(dir.path(), "SET spark.sql.session.timeZone");
+    let output = run(&[
+        "run",
+        &file,
+        "--conf",
+        "spark.sql.session.timeZone=Europe/Vienna",
+        "--conf",
+        "highwater.state.memoryMax=64m",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("Europe/Vienna"));
+    for (setting, told) in [
+        ("a=b", "it takes highwater.state.memoryMax"),
+        ("highwater.state.memoryMax=much", "cannot be \"much\""),
+        ("spark.sql.caseSensitive=7", "it is true or false"),
+        ("x", "it is NAME=VALUE"),
+    ] {
+        for command in ["run", "explain"] {
+            let output = run(&[command, &file, "--conf", setting]);
+            let error = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{setting}: {error}");
+            assert!(error.contains(told), "{setting}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_tells_no_schema_is_told_by_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).expect("made");
+    let statements = format!(
+        "CREATE TABLE t USING json OPTIONS (path '{}')",
+        empty.display()
+    );
+    let output = run(&["run", &sql(dir.path(), &statements)]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("could not tell the schema of") && error.contains("there is no file"),
+        "{error}"
+    );
 }

@@ -4,7 +4,9 @@ use highwater_query::{Conf, Functions, Plan, WatermarkPolicy};
 
 use crate::catalog::{Names, Views};
 use crate::error::Error;
+use crate::options::Options;
 use crate::session::{Session, read, write};
+use crate::spill;
 use crate::statement::Outcome;
 
 /// One setting.
@@ -107,6 +109,37 @@ const SETTINGS: [Setting; 8] = [
     },
 ];
 
+impl Setting {
+    fn change(&self, conf: &mut Conf, value: &str) -> Result<(), Error> {
+        match (self.set)(conf, value) {
+            true => Ok(()),
+            false => Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "setting \"{}\" cannot be \"{value}\"; it is {}",
+                    self.key, self.values
+                ),
+            }),
+        }
+    }
+}
+
+/// The names of all settings that may change while a session lives.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|setting| setting.key)
+}
+
+/// What a session begins with, out of `settings`.
+pub(crate) fn take_conf(settings: &mut Options) -> Result<Conf, Error> {
+    let mut conf = Conf::default();
+    for setting in &SETTINGS {
+        if let Some(value) = settings.take(setting.key) {
+            setting.change(&mut conf, &value)?;
+        }
+    }
+    Ok(conf)
+}
+
 /// A time as the model's settings write it: a number of milliseconds, or one with a unit behind it.
 fn milliseconds(text: &str) -> Option<u64> {
     let text = text.trim().to_lowercase();
@@ -127,17 +160,8 @@ fn milliseconds(text: &str) -> Option<u64> {
 impl Session {
     /// Changes a setting of the session. Queries that run already keep theirs.
     pub fn set_conf(&self, key: &str, value: &str) -> Result<(), Error> {
-        let setting = setting(key)?;
         let mut conf = read(&self.inner.conf).clone();
-        if !(setting.set)(&mut conf, value) {
-            return Err(Error::Refused {
-                class: None,
-                message: format!(
-                    "setting \"{}\" cannot be \"{value}\"; it is {}",
-                    setting.key, setting.values
-                ),
-            });
-        }
+        setting(key)?.change(&mut conf, value)?;
         *write(&self.inner.conf) = conf;
         Ok(())
     }
@@ -169,13 +193,20 @@ impl Session {
 fn setting(key: &str) -> Result<&'static Setting, Error> {
     let found = SETTINGS.iter().find(|s| s.key.eq_ignore_ascii_case(key));
     found.ok_or_else(|| {
-        let known: Vec<&str> = SETTINGS.iter().map(|s| s.key).collect();
-        Error::Refused {
-            class: None,
-            message: format!(
+        let known: Vec<&str> = names().collect();
+        let message = match spill::SETTINGS.iter().any(|s| s.eq_ignore_ascii_case(key)) {
+            true => format!(
+                "setting \"{key}\" holds for the life of a session: give it at its start, with --conf {key}=VALUE or \
+                 .conf(\"{key}\", ..)"
+            ),
+            false => format!(
                 "there is no setting \"{key}\"; there are {}",
                 known.join(", ")
             ),
+        };
+        Error::Refused {
+            class: None,
+            message,
         }
     })
 }

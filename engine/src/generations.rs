@@ -78,7 +78,8 @@ impl Generations {
             tend: &mut tend,
         };
         let joined = connect(config, process, &meeting, 0, wait)?;
-        let workers = Arc::new(Workers::start(joined).map_err(Error::SessionEnded)?);
+        let workers =
+            Arc::new(Workers::start(joined, config.rejoin_timeout).map_err(Error::SessionEnded)?);
         let shared = Arc::new(Shared {
             config: config.clone(),
             process,
@@ -149,11 +150,16 @@ impl Generations {
 
     /// A query that has a key could not be started here.
     pub(crate) fn could_not_start(&self, key: &str, error: &Error) {
-        if self.shared.config.processes > 1 && self.shared.process == 0 {
-            let text = error_chain(error);
-            lock(&self.shared.roster).fail(key, &text);
-            read(&self.shared.current).is_over(key.to_string(), Some(text));
+        if self.shared.config.processes == 1 {
+            return;
         }
+        let text = error_chain(error);
+        let workers = read(&self.shared.current);
+        if self.shared.process > 0 {
+            return workers.could_not_start(self.shared.process, key.to_string(), text);
+        }
+        lock(&self.shared.roster).fail(key, &text);
+        workers.is_over(key.to_string(), Some(text));
     }
 
     /// Ends the workers of all processes (said by the first) and waits for this process's.
@@ -163,6 +169,8 @@ impl Generations {
         if shared.process == 0 {
             shared.closing.store(true, Ordering::SeqCst);
             current().close();
+        } else {
+            current().no_more(shared.process);
         }
         if shared.config.processes == 1 {
             let reason = current().wait();
@@ -333,7 +341,7 @@ impl Healer {
         let last = before.generation;
         let joined = connect(&shared.config, shared.process, &self.meeting, last, wait)
             .map_err(|error| error_chain(&error))?;
-        let workers = Arc::new(Workers::start(joined)?);
+        let workers = Arc::new(Workers::start(joined, shared.config.rejoin_timeout)?);
         let entries = shared.switch(&workers);
         if shared.is_closing() {
             workers.close();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::unbounded;
 use highwater_operators::arrangement::Budget;
 
+use crate::agreement::Planned;
 use crate::checkpoint::{self, Checkpoint, PlanShape, Store};
 use crate::coordinator::{self, Coordination, Durable, EventTime, Grouping};
 use crate::dataflow::{Blueprint, feed};
@@ -16,6 +17,11 @@ use crate::source::Source;
 use crate::trigger::Trigger;
 use crate::workers::{Installation, Workers};
 use crate::writer::Pacing;
+
+fn owned(fixed: Vec<(&'static str, String)>) -> Vec<(String, String)> {
+    let fixed = fixed.into_iter();
+    fixed.map(|(name, value)| (name.into(), value)).collect()
+}
 
 /// Everything a launch needs. Nothing of it changes while the query lives.
 pub(crate) struct Definition {
@@ -57,6 +63,27 @@ impl Definition {
             fixed.map(move |(name, value)| (format!("{prefix}{name}"), value))
         };
         self.sinks.iter().enumerate().flat_map(named).collect()
+    }
+
+    /// What all processes must agree on.
+    fn planned(&self) -> Planned {
+        let name = self.name.as_deref();
+        let name = name.map_or("a query without a name".into(), |name| {
+            format!("query \"{name}\"")
+        });
+        let fixed = self.fixed();
+        let kind = fixed.first().map_or("", |(_, kind)| kind.as_str());
+        let mut plan = format!("{}\n", self.compiled.root);
+        for field in self.compiled.schema.fields() {
+            plan.push_str(&format!("column {} {}\n", field.name(), field.data_type()));
+        }
+        for (name, value) in &fixed {
+            plan.push_str(&format!("sink {name} {value}\n"));
+        }
+        Planned {
+            title: format!("{name} ({} mode, to {kind})", self.mode),
+            plan,
+        }
     }
 
     /// Why the query cannot go on from where it was when its workers are lost, if it cannot.
@@ -125,6 +152,10 @@ impl Definition {
                     let stateful = !operators.is_empty();
                     let shape = PlanShape {
                         sources: sources.iter().map(|source| source.description()).collect(),
+                        fixed_of_sources: sources
+                            .iter()
+                            .map(|source| owned(source.fixed()))
+                            .collect(),
                         operators: operators.clone(),
                         windows: self.compiled.windows.clone(),
                         mode: stateful.then_some(self.mode),
@@ -200,10 +231,12 @@ impl Definition {
             budget: Arc::clone(&self.budget),
             manifest: Mutex::default(),
         };
-        let ended = Arc::clone(query);
+        let (ended, stopping) = (Arc::clone(query), Arc::clone(query));
         Ok(Installation {
             key: self.key.clone(),
             beginning,
+            planned: self.planned(),
+            is_stopping: Arc::new(move || stopping.is_stopping()),
             build: Arc::new(move |worker, beginning| blueprint.build(worker, beginning)),
             ended: Arc::new(move |reason| ended.worker_ended(reason)),
         })
@@ -228,6 +261,8 @@ impl Definition {
         workers.install(Installation {
             key: self.key.clone(),
             beginning: String::new(),
+            planned: self.planned(),
+            is_stopping: Arc::new(|| false),
             build: Arc::new(move |worker, beginning| blueprint.build(worker, beginning)),
             ended: Arc::new(|_| {}),
         });

@@ -1,6 +1,7 @@
 //! WHEN rows change: session, DataFrame, incremental plans, epochs, triggers, query handles; the `Source` and
 //! `Sink` traits.
 
+mod agreement;
 mod catalog;
 pub mod checkpoint;
 mod cluster;

@@ -240,6 +240,11 @@ impl QueryShared {
         });
     }
 
+    /// True once it was asked to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        lock(&self.state).stopping
+    }
+
     /// Where it is, once the workers that it was last launched on have gone.
     pub(crate) fn phase(&self) -> Phase {
         let state = lock(&self.state);

@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 use crate::catalog::{Names, Views};
 use crate::checkpoint::ObjectStores;
 use crate::cluster::ClusterConfig;
+use crate::conf::take_conf;
 use crate::coordinator::EventTime;
 use crate::error::Error;
 use crate::foreach;
@@ -102,7 +103,8 @@ impl SessionBuilder {
 
     /// A setting that holds for the life of the session: `highwater.state.memoryMax`, how much state each process keeps
     /// in memory ("2g", or "40%" of the machine's, which is the default), and `highwater.spill.directory`, where the
-    /// rest goes (by default the system's directory for temporary files).
+    /// rest goes (by default the system's directory for temporary files); or one of [`Session::set_conf`], as it is at
+    /// the beginning.
     pub fn conf(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.settings.set(name, value);
         self
@@ -115,7 +117,9 @@ impl SessionBuilder {
             None => self.cluster.processes,
             Some(_) => 1,
         };
-        let budget = spill::budget(&self.settings, local)?;
+        let mut settings = self.settings;
+        let conf = take_conf(&mut settings)?;
+        let budget = spill::budget(&settings, local)?;
         let process = self.cluster.process.unwrap_or(0);
         let generations = Generations::start(&self.cluster)?;
         let mut formats = self.formats;
@@ -129,7 +133,7 @@ impl SessionBuilder {
             budget,
             views: Views::default(),
             functions: RwLock::new(functions()),
-            conf: RwLock::new(Conf::default()),
+            conf: RwLock::new(conf),
             streams: Arc::default(),
             runtime: OnceLock::new(),
             args: self.args,
@@ -242,6 +246,10 @@ impl Session {
     /// The session's time zone.
     pub fn time_zone(&self) -> String {
         read(&self.inner.conf).time_zone.clone()
+    }
+
+    pub(crate) fn is_case_sensitive(&self) -> bool {
+        read(&self.inner.conf).case_sensitive
     }
 
     /// Changes the functions queries may call: register a DataFusion UDF or UDAF as it is.

@@ -215,6 +215,8 @@ pub struct SinkRequest {
     pub streaming: bool,
     /// The session's time zone.
     pub time_zone: String,
+    /// True where names of columns that differ in case only are different names.
+    pub case_sensitive: bool,
 }
 
 /// A sink format, registered by name ("parquet", "console").

@@ -112,6 +112,12 @@ pub trait Source: Send {
     /// For progress reports: `FileStreamSource[data/in]`.
     fn description(&self) -> String;
 
+    /// What may not change between two runs of a query on one checkpoint, by name: what is read, and as what. What is
+    /// not named may change.
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// Called first. `waker` may be kept and rung from any thread.
     fn watch(&mut self, waker: Waker) -> Result<Watch, SourceError>;
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use highwater_operators::OperatorError;
 use highwater_operators::arrangement::{Budget, RunFile, RunStore, RunWriter};
 
+use crate::conf;
 use crate::error::{Error, error_chain};
 use crate::options::{OptionError, Options};
 use crate::workers::lock;
@@ -23,6 +24,8 @@ use crate::workers::lock;
 const MEMORY_MAX: &str = "highwater.state.memoryMax";
 /// The setting for where the rest goes.
 const DIRECTORY: &str = "highwater.spill.directory";
+/// What a session is given at its start.
+pub(crate) const SETTINGS: [&str; 2] = [MEMORY_MAX, DIRECTORY];
 /// Who takes them.
 const OWNER: &str = "the session";
 
@@ -38,7 +41,9 @@ const MEMORY_UNKNOWN: u64 = 4 << 30;
 
 /// The memory of a process's state, as `settings` want it. `processes` of this machine share what is not set.
 pub(crate) fn budget(settings: &Options, processes: usize) -> Result<Arc<Budget>, Error> {
-    settings.only(OWNER, &[MEMORY_MAX, DIRECTORY], &[])?;
+    // The others are taken, and named to whoever mistook one.
+    let known: Vec<&str> = SETTINGS.into_iter().chain(conf::names()).collect();
+    settings.only(OWNER, &known, &[])?;
     let memory = machine_memory().unwrap_or(MEMORY_UNKNOWN);
     let bytes_max = match settings.get(MEMORY_MAX) {
         None => memory / 100 * SHARE_PERCENT / processes.max(1) as u64,

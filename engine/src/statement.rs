@@ -257,8 +257,13 @@ impl Session {
             return Ok(table);
         };
         // Not a stream, or not without columns: it must do as a batch.
-        let Ok(plan) = table.plan(false) else {
-            return Err(error);
+        let plan = match table.plan(false) {
+            Ok(plan) => plan,
+            // That a stream needs columns says nothing about why they could not be found.
+            Err(why) if error.class().as_deref() == Some("_LEGACY_ERROR_TEMP_2048") => {
+                return Err(why);
+            }
+            Err(_) => return Err(error),
         };
         if request.schema.is_some() {
             return Ok(table);

@@ -2,7 +2,8 @@
 //!
 //! timely needs every worker of every process to build the same dataflows in the same order. A program may start
 //! queries from several threads, so worker 0 of process 0 decides the order: it broadcasts the key of each query as
-//! it is started there, and where it begins, and every worker builds a query when its key arrives and its own process has started it.
+//! all processes have started it (see `agreement`), and where it begins, and every worker builds a query when its key
+//! arrives.
 
 use std::any::Any;
 use std::cell::{OnceCell, RefCell};
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::Thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,11 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Input, Operator, vec::Broadcast};
 use timely::worker::Worker;
 
-use crate::cluster::{Joined, Link, Lost, network_thread_panicked};
+use crate::agreement::{Agreement, Planned, Verdict};
+use crate::cluster::{Joined, Link, Lost, network_thread_panicked, now};
+
+/// How often a query that waits for another process looks whether it is to stop, or has waited too long.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Builds one query's dataflow on one worker. The text says where it begins, the same in every process.
 pub(crate) type Build = Arc<dyn Fn(&mut Worker, &str) -> ProbeHandle<u64> + Send + Sync>;
@@ -56,8 +62,12 @@ pub(crate) struct Installation {
     pub(crate) key: String,
     /// Where the query begins, as text; the first process's counts.
     pub(crate) beginning: String,
+    /// The same in every process that runs the same program.
+    pub(crate) planned: Planned,
     /// Builds it.
     pub(crate) build: Build,
+    /// True once it is asked to stop.
+    pub(crate) is_stopping: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Called once per worker of this process, when its part of the dataflow is complete or (with the reason) gone.
     pub(crate) ended: Ended,
 }
@@ -88,17 +98,27 @@ impl Started {
 #[derive(Clone)]
 enum Command {
     Install(Installation),
-    /// Said in the first process only.
+    /// Said by the first worker of this process.
     Say(Turn),
 }
 
-/// What worker 0 of process 0 tells all workers.
+/// What worker 0 of process 0 tells all workers; and, in `There` and `Ended`, what another process tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum Turn {
     /// Build a query.
     Build { key: String, beginning: String },
     /// A query was not started in the first process, or not again.
     Over { key: String, error: Option<String> },
+    /// The processes do not agree on a query that is started in the first: it is not built.
+    Refused { key: String, error: String },
+    /// Another process has started a query, or could not.
+    There {
+        process: usize,
+        key: String,
+        started: Result<Planned, String>,
+    },
+    /// Another process starts nothing more.
+    Ended { process: usize },
     /// What was started in earlier generations.
     Started(Started),
     /// The session is closed.
@@ -144,7 +164,9 @@ struct Running {
 
 impl Workers {
     /// Starts them.
-    pub(crate) fn start(joined: Joined) -> Result<Self, String> {
+    ///
+    /// `limit` is how long processes wait for each other to start a query.
+    pub(crate) fn start(joined: Joined, limit: Duration) -> Result<Self, String> {
         watch_panics();
         let Joined {
             generation,
@@ -173,7 +195,7 @@ impl Workers {
                 let commands = &receivers[worker.index() % local];
                 let mut queries = Queries::default();
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    run(worker, local, commands, shared, &mut queries)
+                    run(worker, local, limit, commands, shared, &mut queries)
                 }));
                 if let Err(panic) = outcome {
                     shared.fail(Gone::Over(panic_text(panic.as_ref())));
@@ -221,6 +243,21 @@ impl Workers {
     /// Says in the first process that these workers will not build a query: the others do not wait for it.
     pub(crate) fn is_over(&self, key: String, error: Option<String>) {
         self.send(&Command::Say(Turn::Over { key, error }));
+    }
+
+    /// Says in another process that it could not start a query: the first does not wait for it.
+    pub(crate) fn could_not_start(&self, process: usize, key: String, error: String) {
+        let started = Err(error);
+        self.send(&Command::Say(Turn::There {
+            process,
+            key,
+            started,
+        }));
+    }
+
+    /// Says in another process that it starts nothing more.
+    pub(crate) fn no_more(&self, process: usize) {
+        self.send(&Command::Say(Turn::Ended { process }));
     }
 
     /// Says in the first process what was started in earlier generations.
@@ -337,6 +374,7 @@ impl Queries {
 fn run(
     worker: &mut Worker,
     local: usize,
+    limit: Duration,
     commands: &Receiver<Command>,
     shared: &Shared,
     queries: &mut Queries,
@@ -359,26 +397,40 @@ fn run(
         handle
     });
     let orders_here = worker.index() == 0;
-    let is_first = worker.index() < local;
+    let process = worker.index() / local;
+    let is_first = process == 0;
+    let speaks = worker.index().is_multiple_of(local);
+    let mut agreement = Agreement::new(worker.peers() / local, limit);
     let mut turn = 0u64;
+    let mut announce = move |said: Turn| {
+        turn += 1;
+        announce.send(said);
+        announce.advance_to(turn);
+        announce.flush();
+    };
     loop {
         if shared.failed.load(Ordering::SeqCst) {
             return;
         }
         while let Ok(command) = commands.try_recv() {
-            let said = match command {
+            match command {
                 Command::Install(query) => {
-                    let (key, beginning) = (query.key.clone(), query.beginning.clone());
+                    let (key, planned) = (query.key.clone(), query.planned.clone());
+                    let beginning = query.beginning.clone();
                     queries.wait(query);
-                    Turn::Build { key, beginning }
+                    let waits = queries.waiting.contains_key(&key);
+                    if waits && orders_here {
+                        agreement.here(key, planned, beginning, now());
+                    } else if waits && speaks {
+                        announce(Turn::There {
+                            process,
+                            key,
+                            started: Ok(planned),
+                        });
+                    }
                 }
-                Command::Say(said) => said,
-            };
-            if orders_here {
-                turn += 1;
-                announce.send(said);
-                announce.advance_to(turn);
-                announce.flush();
+                Command::Say(said) if speaks => announce(said),
+                Command::Say(_) => {}
             }
         }
         loop {
@@ -390,6 +442,17 @@ fn run(
                 // The first process knows what it started itself.
                 Turn::Started(_) | Turn::Over { .. } if is_first => {}
                 Turn::Started(started) => queries.learn(started),
+                Turn::There {
+                    process,
+                    key,
+                    started,
+                } => agreement.there(process, key, started),
+                Turn::Ended { process } => agreement.ended(process),
+                Turn::Refused { key, error } => {
+                    queries.started.over.insert(key, Some(error));
+                    let started = std::mem::take(&mut queries.started);
+                    queries.learn(started);
+                }
                 Turn::Over { key, error } => {
                     queries.started.over.insert(key, error);
                     let started = std::mem::take(&mut queries.started);
@@ -407,13 +470,23 @@ fn run(
                 }
             }
         }
+        let is_stopping = |key: &str| {
+            let query = queries.waiting.get(key);
+            query.is_some_and(|query| (query.is_stopping)())
+        };
+        for verdict in agreement.decide(now(), is_stopping) {
+            announce(match verdict {
+                Verdict::Build { key, beginning } => Turn::Build { key, beginning },
+                Verdict::Refuse { key, error } => Turn::Refused { key, error },
+            });
+        }
         queries.live.retain(|(probe, query)| {
             if probe.done() {
                 (query.ended)(None);
             }
             !probe.done()
         });
-        worker.step_or_park(None);
+        worker.step_or_park(agreement.is_waiting().then_some(LOOK));
     }
 }
 

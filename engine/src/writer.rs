@@ -185,6 +185,13 @@ impl StreamWriter {
     ) -> Result<StreamingQuery, Error> {
         let first = session.inner.process == 0;
         let store = match self.options.take("checkpointLocation") {
+            Some(location) if location.trim().is_empty() => {
+                let message = "option \"checkpointLocation\" is empty: give it a directory".into();
+                return Err(Error::Refused {
+                    class: None,
+                    message,
+                });
+            }
             Some(location) => Some(checkpoint::open(&location, &session.inner.stores)?),
             None => None,
         };
@@ -207,6 +214,7 @@ impl StreamWriter {
             query_id: id.clone(),
             streaming: true,
             time_zone: session.time_zone(),
+            case_sensitive: session.is_case_sensitive(),
         };
         let format = self.format.clone();
         let sink = self.open_sink(session, request.clone())?;
@@ -446,6 +454,7 @@ impl DataWriter {
             query_id: id.clone(),
             streaming: false,
             time_zone: session.time_zone(),
+            case_sensitive: session.is_case_sensitive(),
         };
         let factory = open_format(&session, self.format.as_deref(), self.path.take(), request)?;
         let Some(mut sink) = factory.open_batch(self.mode)? else {

@@ -5,15 +5,14 @@ use std::path::Path;
 use highwater::Session;
 
 use super::file::SqlFile;
-use super::{Failure, print, say};
+use super::run::{failure_of, told};
+use super::{Failure, Settings, print};
 
 /// Prints how the queries of a file would run.
-pub(super) fn explain(path: &Path) -> Result<(), Failure> {
+pub(super) fn explain(path: &Path, settings: &Settings) -> Result<(), Failure> {
     let file = SqlFile::read(path)?;
-    let session = Session::new().map_err(|error| {
-        say(&format!("{error:?}"));
-        Failure::Query
-    })?;
+    let session =
+        Session::start(settings.builder()).map_err(|error| told(&error, failure_of(&error)))?;
     for (statement, _) in &file.statements {
         match session.explain(&statement.text) {
             Ok(text) if text.is_empty() => {}

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use highwater::ClusterConfig;
+use highwater::{ClusterConfig, Session, SessionBuilder};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -46,6 +46,8 @@ enum Command {
     Explain {
         /// The SQL file.
         file: PathBuf,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Runs statements as they are typed; or, if standard input is no terminal, all of it like a file.
     Sql {
@@ -64,6 +66,34 @@ enum CheckpointCommand {
         /// The query's checkpointLocation.
         dir: String,
     },
+}
+
+#[derive(clap::Args)]
+struct Settings {
+    /// A setting of the session, as NAME=VALUE; may be given again for others. highwater.state.memoryMax is how much
+    /// state each process keeps in memory (2g, 40%), highwater.spill.directory where the rest goes; besides there are
+    /// those that SET lists.
+    #[arg(long = "conf", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// A session that begins with them.
+    fn builder(&self) -> SessionBuilder {
+        let settings = self.settings.iter();
+        settings.fold(Session::builder(), |builder, (name, value)| {
+            builder.conf(name, value)
+        })
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().into(), value.trim().into()))
+        }
+        _ => Err("it is NAME=VALUE, such as highwater.state.memoryMax=2g".into()),
+    }
 }
 
 #[derive(clap::Args)]
@@ -87,9 +117,11 @@ struct Workers {
     /// Seconds after which a process that is not heard of counts as dead.
     #[arg(long, default_value_t = 10.0)]
     heartbeat_timeout: f64,
-    /// Seconds that the others wait for a process that died to come back.
+    /// Seconds that the others wait for a process that died to come back, and for a query that it has not started.
     #[arg(long, default_value_t = 60.0)]
     rejoin_timeout: f64,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 impl Workers {
@@ -130,7 +162,7 @@ pub(crate) fn main() -> ExitCode {
     }
     let ended = match args.command {
         Command::Run { file, workers } => run::run(&file, &workers),
-        Command::Explain { file } => explain::explain(&file),
+        Command::Explain { file, settings } => explain::explain(&file, &settings),
         Command::Sql { workers } if workers.processes > 1 => {
             say("highwater sql runs in one process; give more with -w, or use highwater run");
             Err(Failure::Wrong)

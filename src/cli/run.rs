@@ -31,7 +31,8 @@ pub(super) fn session(workers: &Workers) -> Result<Session, Failure> {
     let cluster = workers
         .cluster()
         .map_err(|error| told(&error, Failure::Wrong))?;
-    Session::with_cluster(cluster).map_err(|error| told(&error, Failure::Query))
+    let builder = workers.settings.builder().cluster(cluster);
+    Session::start(builder).map_err(|error| told(&error, failure_of(&error)))
 }
 
 /// Runs the statements of a file.
@@ -100,7 +101,7 @@ fn statements_and_queries(
     failure.map_or(Ok(()), Err)
 }
 
-fn told(error: &Error, failure: Failure) -> Failure {
+pub(super) fn told(error: &Error, failure: Failure) -> Failure {
     say(&format!("{error:?}"));
     failure
 }
@@ -139,7 +140,7 @@ fn goes_on(statement: &Statement, error: &Error) -> bool {
 }
 
 /// Whether the user or the world is to blame.
-fn failure_of(error: &Error) -> Failure {
+pub(super) fn failure_of(error: &Error) -> Failure {
     match error {
         Error::Query(_) | Error::Refused { .. } | Error::Option(_) => Failure::Wrong,
         Error::Format(highwater::source::FormatError::Outside { .. }) => Failure::Query,

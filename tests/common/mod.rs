@@ -67,7 +67,8 @@ pub(crate) fn accumulated(batches: &[RecordBatch], mode: OutputMode, keys: usize
         let times = |(row, count): (String, i64)| std::iter::repeat_n(row, count as usize);
         return counts.into_iter().flat_map(times).collect();
     }
-    if mode != OutputMode::Update {
+    // Rows of update mode that have no key replace none.
+    if mode != OutputMode::Update || keys == usize::MAX {
         return canonical(batches);
     }
     let mut last: BTreeMap<String, String> = BTreeMap::new();

@@ -189,3 +189,34 @@ fn keys_and_values_are_followed_down_to_the_sources() {
         place.run(&grouped(below), update).expect(below);
     }
 }
+
+#[test]
+fn another_source_is_refused() {
+    let place = Place::new();
+    let run = |format: &str, path: &str| {
+        let reader = place.session.read_stream().format(format);
+        let frame = reader
+            .schema("a BIGINT, b BIGINT, k STRING")
+            .and_then(|reader| {
+                let reader = reader.option("maxFilesPerTrigger", format.len());
+                reader.path(place.at(path)).load()
+            });
+        let named = frame.and_then(|frame| frame.create_or_replace_temp_view("v"));
+        named.expect("a view");
+    };
+    let to = |writer: StreamWriter| writer.format("json").path(place.at("out"));
+    let sql = "SELECT a, k FROM v";
+    place.run(sql, to).expect("it runs");
+    fs::create_dir(place.at("in2")).expect("made");
+    run("csv", "in");
+    let error = place.refused(sql, to);
+    assert!(error.contains("was json, and is now csv"), "{error}");
+    run("json", "in2");
+    let error = place.refused(sql, to);
+    assert!(
+        error.contains("the path of its source") && error.contains("in2"),
+        "{error}"
+    );
+    run("json", "in");
+    place.run(sql, to).expect("as it was, but for the rate");
+}

@@ -75,7 +75,7 @@ fn metadata_and_generations_are_sealed() {
                 whole.replace("\"version\":2", "\"version\":1"),
                 "its checksum is wrong",
             ),
-            (whole.replacen('a', "e", 1), "its checksum is wrong"),
+            (whole.replacen('-', "e", 1), "its checksum is wrong"),
             (line.clone(), "it ends early"),
             (line[..line.len() / 2].to_string(), "is damaged"),
             (String::new(), "is damaged"),
@@ -133,4 +133,43 @@ fn a_checkpoint_that_is_not_used_is_told_by_the_file_that_is_damaged() {
         warning.contains("goes on from that of epoch 1"),
         "{warning}"
     );
+}
+
+#[test]
+fn that_no_good_checkpoint_is_left_is_told_with_the_files() {
+    let dir = job(3);
+    let checkpoints = dir.path().join("ck/checkpoints");
+    let files: Vec<PathBuf> = fs::read_dir(&checkpoints)
+        .expect("listed")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert!(!files.is_empty());
+    let fails = |names: &[String]| {
+        let (run, show) = (
+            next(dir.path(), 3),
+            highwater(dir.path(), &["checkpoint", "show", "ck"]),
+        );
+        for output in [run, show] {
+            let told = said(&output);
+            assert_eq!(output.status.code(), Some(1), "{told}");
+            assert!(told.contains("no good checkpoint is left"), "{told}");
+            assert!(!told.contains("ck/offsets"), "{told}");
+            for name in names {
+                assert!(told.contains(name.as_str()), "{name}: {told}");
+            }
+        }
+    };
+    let name = |path: &PathBuf| path.file_name().expect("named").display().to_string();
+    let names: Vec<String> = files
+        .iter()
+        .map(|path| format!("ck/checkpoints/{}", name(path)))
+        .collect();
+    for path in &files {
+        fs::write(path, "x").expect("written");
+    }
+    fails(&names);
+    for path in &files {
+        fs::remove_file(path).expect("removed");
+    }
+    fails(&[]);
 }

@@ -6,26 +6,44 @@ use highwater::OutputMode;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use crate::changing;
+use crate::model::Model;
 use crate::reference::Grid;
 use crate::rows::{MINUTE, SECOND};
+use crate::sets;
+use crate::timed;
 
 /// A query over the streams `t` and `u` and the static table `dim`.
-#[derive(Debug)]
 pub(crate) struct Query {
     pub(crate) sql: String,
     pub(crate) mode: OutputMode,
     /// The leading columns that update mode replaces rows by.
     pub(crate) keys: usize,
+    /// Most rows of a file.
+    pub(crate) rows_max: usize,
+    /// What it reads besides.
+    pub(crate) views: Vec<View>,
     pub(crate) batch: Batch,
 }
 
+/// The first row of each key of a query.
+pub(crate) struct View {
+    pub(crate) name: String,
+    pub(crate) sql: String,
+    /// All columns if there are none.
+    pub(crate) keys: Vec<&'static str>,
+    /// Only rows near in event time are duplicates.
+    pub(crate) within: bool,
+}
+
 /// What its answer is.
-#[derive(Debug)]
 pub(crate) enum Batch {
     /// The same text over the rows so far.
     Same,
     /// By event time.
     InTime(InTime),
+    /// What the model says, epoch by epoch.
+    Model(Model),
 }
 
 /// The answer over a table `p` of the rows of `t` that were in time, cut to what is final.
@@ -42,6 +60,9 @@ pub(crate) struct InTime {
     pub(crate) ends: &'static str,
 }
 
+/// Most rows of a file, where nothing says less.
+const ROWS: usize = 120;
+
 pub(crate) type Arm = fn(&mut StdRng) -> Query;
 
 pub(crate) const ARMS: &[(&str, Arm)] = &[
@@ -53,14 +74,32 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("event times", event_times),
     ("groups of groups", groups_of_groups),
     ("first rows", first_rows),
+    ("joins", changing::joins),
+    ("joins that stay", changing::joins_that_stay),
+    ("chains", changing::chains),
+    ("sets", sets::sets),
+    ("unions that stay", sets::unions_that_stay),
+    ("over", sets::overs),
+    ("grouping sets", sets::grouping_sets),
+    ("subqueries", sets::subqueries),
+    ("timed joins", timed::timed_joins),
+    ("sessions", timed::sessions),
+    ("duplicates", timed::duplicates),
+    ("timed chains", timed::timed_chains),
+    ("joined windows", timed::joined_windows),
 ];
 
-fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {
+pub(crate) fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {
     of[random.random_range(0..of.len())]
 }
 
 /// Some of `of`, at least `least`, in random order.
-fn some<'a>(random: &mut StdRng, of: &[&'a str], least: usize, most: usize) -> Vec<&'a str> {
+pub(crate) fn some<'a>(
+    random: &mut StdRng,
+    of: &[&'a str],
+    least: usize,
+    most: usize,
+) -> Vec<&'a str> {
     let mut rest = of.to_vec();
     let count = random.random_range(least..=most);
     (0..count)
@@ -94,7 +133,7 @@ fn relation(random: &mut StdRng, depth: usize) -> String {
     }
 }
 
-fn any_relation(random: &mut StdRng) -> String {
+pub(crate) fn any_relation(random: &mut StdRng) -> String {
     let depth = random.random_range(0..3);
     relation(random, depth)
 }
@@ -118,7 +157,7 @@ const AGGREGATES: &[&str] = &[
 ];
 
 /// Named aggregates, with a comma before each.
-fn aggregates(random: &mut StdRng) -> String {
+pub(crate) fn aggregates(random: &mut StdRng) -> String {
     let calls = some(random, AGGREGATES, 1, 4);
     let named = calls
         .iter()
@@ -158,6 +197,8 @@ fn rows(random: &mut StdRng) -> Query {
         sql: format!("SELECT {} FROM {from} AS r{condition}", columns.join(", ")),
         mode,
         keys: 0,
+        rows_max: ROWS,
+        views: Vec::new(),
         batch: Batch::Same,
     }
 }
@@ -196,6 +237,8 @@ fn groups(random: &mut StdRng) -> Query {
         sql: format!("SELECT {list} FROM {from} AS r{by}{having}"),
         mode,
         keys: keys.len(),
+        rows_max: ROWS,
+        views: Vec::new(),
         batch: Batch::Same,
     }
 }
@@ -207,6 +250,8 @@ fn distinct_rows(random: &mut StdRng) -> Query {
         sql: format!("SELECT DISTINCT {} FROM {from} AS r", columns.join(", ")),
         mode: changing(random),
         keys: columns.len(),
+        rows_max: ROWS,
+        views: Vec::new(),
         batch: Batch::Same,
     }
 }
@@ -243,6 +288,8 @@ fn groups_of_groups(random: &mut StdRng) -> Query {
         ),
         mode: [OutputMode::Complete, OutputMode::Changes][random.random_range(0..2)],
         keys: 1,
+        rows_max: ROWS,
+        views: Vec::new(),
         batch: Batch::Same,
     }
 }
@@ -276,6 +323,8 @@ fn first_rows(random: &mut StdRng) -> Query {
         sql: format!("SELECT * FROM ({inner}) AS q ORDER BY {order} LIMIT {count}"),
         mode: [OutputMode::Complete, OutputMode::Changes][random.random_range(0..2)],
         keys: 0,
+        rows_max: ROWS,
+        views: Vec::new(),
         batch: Batch::Same,
     }
 }
@@ -345,6 +394,8 @@ fn windows(random: &mut StdRng) -> Query {
         sql: format!("SELECT {call} AS w{listed}{calls} FROM {from} GROUP BY {call}{listed}"),
         mode,
         keys: 1 + keys.len(),
+        rows_max: ROWS,
+        views: Vec::new(),
         batch: Batch::InTime(InTime {
             sql: format!(
                 "SELECT named_struct('start', ws, 'end', we) AS w{listed}{calls} FROM p WHERE {{final}} GROUP BY ws, we{listed}"
@@ -366,6 +417,8 @@ fn windows_of_windows(random: &mut StdRng) -> Query {
         sql: format!("{outer} FROM ({inner} FROM {from} GROUP BY 1, 2) AS q GROUP BY 1"),
         mode: OutputMode::Append,
         keys: 1,
+        rows_max: ROWS,
+        views: Vec::new(),
         batch: Batch::InTime(InTime {
             sql: "SELECT named_struct('start', vs, 'end', ve) AS w2, sum(n) AS n, max(s) AS m, count(*) AS c FROM \
                   (SELECT timestamp_seconds(floor(unix_seconds(ws) / 900) * 900) AS vs, \
@@ -393,6 +446,8 @@ fn event_times(random: &mut StdRng) -> Query {
         sql: text(&from),
         mode: by_time(random),
         keys: key.split(',').count(),
+        rows_max: ROWS,
+        views: Vec::new(),
         batch: Batch::InTime(InTime {
             sql: text("p WHERE {final}"),
             delay_us,

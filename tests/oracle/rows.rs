@@ -32,12 +32,13 @@ pub(crate) struct Row {
 }
 
 /// One file of rows; event times go up by `minute` minutes from file to file, give or take ten.
-pub(crate) fn random_rows(random: &mut StdRng, minute: i64) -> Vec<Row> {
+pub(crate) fn random_rows(random: &mut StdRng, minute: i64, most: usize) -> Vec<Row> {
     let count = match random.random_range(0..10) {
         0 => 0,
         1 => random.random_range(40..120),
         _ => random.random_range(1..20),
     };
+    let count = count.min(most);
     (0..count).map(|_| random_row(random, minute)).collect()
 }
 

@@ -195,6 +195,7 @@ mod tests {
             query_id: "q".into(),
             streaming: true,
             time_zone: "UTC".into(),
+            case_sensitive: false,
         };
         for (name, value) in options {
             request.options.set(name, value);

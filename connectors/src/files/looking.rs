@@ -52,10 +52,27 @@ impl<'a> Looking<'a> {
         rules: &TextRules,
     ) -> Result<Schema, FormatError> {
         let skips = options.ignore_corrupt || options.bad_records.is_some();
-        for found in Lister::new(path, options)?.list_all()? {
+        let unknown = |why: String| FormatError::Invalid {
+            message: format!(
+                "could not tell the schema of \"{path}\": {why}; give one with .schema(\"name TYPE, ...\") or, in SQL, as \
+                 columns of the table"
+            ),
+            class: Some("UNABLE_TO_INFER_SCHEMA"),
+        };
+        let found = Lister::new(path, options)?.list_all()?;
+        let files = found.len();
+        for found in found {
             let split = &FileSplit::of(&found, false)[0];
-            let Some(file) = blocks::open(split, options.ignore_missing)? else {
-                continue;
+            let file = match blocks::open(split, options.ignore_missing) {
+                Ok(Some(file)) => file,
+                Ok(None) => continue,
+                Err(FileError::Vanished { path: file }) => {
+                    return Err(unknown(format!(
+                        "its file \"{file}\" is gone, which the log of the query that wrote it names; put it back, or pass \
+                         over it with option \"ignoreMissingFiles\""
+                    )));
+                }
+                Err(error) => return Err(error.into()),
             };
             match self.look_at(file, split, rules) {
                 Ok(true) => break,
@@ -70,11 +87,12 @@ impl<'a> Looking<'a> {
             Looking::Json(inference) => inference.schema(),
             Looking::Columns { known, .. } => known,
         };
-        schema.ok_or_else(|| FormatError::Invalid {
-            message: format!(
-                "no file in \"{path}\" tells the schema; give one with .schema(\"name TYPE, ...\")"
-            ),
-            class: Some("UNABLE_TO_INFER_SCHEMA"),
+        schema.ok_or_else(|| {
+            unknown(match files {
+                0 => "there is no file to read in it".into(),
+                1 => "the file there has no rows, or is gone".into(),
+                files => format!("none of its {files} files has rows, or they are gone"),
+            })
         })
     }
 

@@ -340,6 +340,14 @@ impl Source for FileSource {
         format!("FileStreamSource[{}]", self.config.path)
     }
 
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        // As written: a checkpoint and its files may be moved together.
+        vec![
+            ("format", self.config.connector.into()),
+            ("path", self.config.path.clone()),
+        ]
+    }
+
     fn watch(&mut self, _: Waker) -> Result<Watch, SourceError> {
         Ok(Watch::PollEveryMs(POLL_MS))
     }

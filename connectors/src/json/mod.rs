@@ -307,7 +307,13 @@ impl JsonDecoder {
                 let excerpt = |range| excerpt(&String::from_utf8_lossy(&text[range]));
                 let reason = match (outcome, &self.context.bad) {
                     (Ok(()), Some(bad)) => {
-                        format!("{} is no {}", excerpt(bad.start..bad.end), bad.wanted)
+                        let text = excerpt(bad.start..bad.end);
+                        // A string has its quotes already.
+                        let text = match text.starts_with("\"\"") {
+                            true => text[1..text.len() - 1].to_string(),
+                            false => text,
+                        };
+                        format!("{text} is no {}", bad.wanted)
                     }
                     (Ok(()), None) => unreachable!("a bad text has a reason"),
                     (Err(Malformed(reason)), _) => format!("{reason}: {}", excerpt(range)),

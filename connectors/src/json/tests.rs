@@ -467,7 +467,7 @@ fn dropmalformed_drops_and_failfast_tells_the_line() {
     let error = decode_as(lines, mode(ParseMode::FailFast)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "line 2 is malformed: \"\"x\"\" is no INT; mode PERMISSIVE would read it as null"
+        "line 2 is malformed: \"x\" is no INT; mode PERMISSIVE would read it as null"
     );
     let error = decode_as("oops", mode(ParseMode::FailFast)).unwrap_err();
     assert!(

@@ -70,7 +70,14 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
             Err(error) => damaged.push(crate::error::error_chain(&error)),
         }
     }
-    let logged = log::read(store, loaded.as_ref().map(|manifest| manifest.epoch))?;
+    let logged = log::read(store, loaded.as_ref().map(|manifest| manifest.epoch));
+    let logged = logged.map_err(|error| match error {
+        CheckpointError::NoneGood { dir, .. } if !damaged.is_empty() => CheckpointError::NoneGood {
+            dir,
+            why: damaged.join("; "),
+        },
+        error => error,
+    })?;
     let mut state: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for part in loaded.iter().flat_map(|manifest| &manifest.state) {
         let (rows, bytes) = state.entry(part.operator.clone()).or_default();

@@ -230,6 +230,16 @@ pub(crate) fn read(store: &dyn Store, after: Option<u64>) -> Result<Logged, Chec
             if after.is_some_and(|after| plan.epoch <= after) {
                 continue;
             }
+            // What came before was let go of when a checkpoint had it.
+            if plan.epoch > 0 && next.is_none() {
+                return Err(CheckpointError::NoneGood {
+                    dir: store.location().into(),
+                    why: format!(
+                        "its files in \"checkpoints\" are missing, and its log begins with epoch {}",
+                        plan.epoch
+                    ),
+                });
+            }
             if plan.epoch != next.unwrap_or(0) {
                 return Err(CheckpointError::Damaged {
                     path: format!("{}/{name}", store.location()),

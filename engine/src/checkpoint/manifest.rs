@@ -221,9 +221,14 @@ pub(crate) fn newest_good(store: &dyn Store) -> Result<Option<Manifest>, Checkpo
             Err(error) => return Err(error),
         }
     }
-    match errors.into_iter().next() {
-        Some((path, _, reason)) => Err(CheckpointError::Damaged { path, reason }),
-        None => Ok(None),
+    let told = |(path, _, reason): &(String, u64, String)| format!("\"{path}\": {reason}");
+    let why: Vec<String> = errors.iter().map(told).collect();
+    match why.is_empty() {
+        true => Ok(None),
+        false => Err(CheckpointError::NoneGood {
+            dir: store.location().into(),
+            why: why.join("; "),
+        }),
     }
 }
 

@@ -67,6 +67,17 @@ pub enum CheckpointError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The query went on from a checkpoint, and none can be used.
+    #[error(
+        "no good checkpoint is left in \"{dir}\": {why}; put back what is damaged or missing from a copy, or start over \
+         with a new checkpoint directory and a new output"
+    )]
+    NoneGood {
+        /// The directory.
+        dir: String,
+        /// What became of them.
+        why: String,
+    },
     /// Written by a later version.
     #[error(
         "checkpoint file \"{path}\" has format {found}, and this version of highwater reads up to {known}: use the \

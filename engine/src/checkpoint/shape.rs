@@ -12,9 +12,12 @@ pub(crate) const OF_LATE_ROWS: &str = "late rows' ";
 /// What must not change between two runs of a query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PlanShape {
-    /// What each source reads, its kind first: `FileStreamSource[data/in]`. It may move, but not change places with
-    /// another. The first builds wrote the kinds alone.
+    /// What each source reads, its kind first: `FileStreamSource[data/in]`. They may not change places. The
+    /// first builds wrote the kinds alone.
     pub(crate) sources: Vec<String>,
+    /// What none of them can change, by name.
+    #[serde(default)]
+    pub(crate) fixed_of_sources: Vec<Vec<(String, String)>>,
     /// Each operator with state: its name, and what its state holds.
     pub(crate) operators: Vec<OperatorShape>,
     /// The grids of the query's windows: what the times in the state mean.
@@ -87,8 +90,22 @@ impl PlanShape {
             return Some(format!("it read {old} and now reads {new}"));
         }
         let moved = self.sources != before.sources;
-        (moved && sorted(&self.sources) == sorted(&before.sources))
-            .then(|| format!("it read {old} in this order, and now reads {new}"))
+        if moved && sorted(&self.sources) == sorted(&before.sources) {
+            return Some(format!("it read {old} in this order, and now reads {new}"));
+        }
+        let both = self.fixed_of_sources.iter().zip(&before.fixed_of_sources);
+        for ((fixed, fixed_before), description) in both.zip(&before.sources) {
+            for (name, old) in fixed_before {
+                let new = fixed.iter().find(|(known, _)| known == name);
+                let new = new.map_or("nothing", |(_, value)| value.as_str());
+                if new != old {
+                    return Some(format!(
+                        "the {name} of its source {description} was {old}, and is now {new}"
+                    ));
+                }
+            }
+        }
+        None
     }
 
     fn other_operators(&self, before: &PlanShape) -> Option<String> {

@@ -13,9 +13,15 @@ use timely::communication::allocator::zero_copy::stream::Stream;
 /// One handshake; a peer that sends nothing may not hold up the others.
 const HANDSHAKE: Duration = Duration::from_secs(2);
 
+/// What to do where secrets differ.
+const SAME_SECRET: &str =
+    "set the environment variable HIGHWATER_SECRET to the same value in every process";
+
 /// A socket whose reads and writes can be limited in time while it is not trusted yet.
 pub(super) trait Socket: Stream + 'static {
     fn limit(&self, limit: Option<Duration>) -> IoResult<()>;
+    /// Who is at the other end.
+    fn peer(&self) -> String;
 }
 
 impl Socket for UnixStream {
@@ -23,6 +29,10 @@ impl Socket for UnixStream {
         self.set_nonblocking(false)?;
         self.set_read_timeout(limit)?;
         self.set_write_timeout(limit)
+    }
+
+    fn peer(&self) -> String {
+        "a process of this machine".into()
     }
 }
 
@@ -32,6 +42,11 @@ impl Socket for TcpStream {
         self.set_nodelay(true)?;
         self.set_read_timeout(limit)?;
         self.set_write_timeout(limit)
+    }
+
+    fn peer(&self) -> String {
+        let address = self.peer_addr();
+        address.map_or_else(|_| "a process".into(), |address| address.to_string())
     }
 }
 
@@ -115,7 +130,7 @@ impl Identity {
         if !same(&answer, &self.proof(b"accept", &ours, &theirs, &hello)) {
             return Err(Error::new(
                 ErrorKind::PermissionDenied,
-                "the other process holds another secret",
+                format!("it holds another secret; {SAME_SECRET}"),
             ));
         }
         socket.limit(None)
@@ -144,15 +159,21 @@ impl Identity {
             index: number(1) as usize,
             generation: number(9),
         });
-        let ours_it_is = |hello: &Hello| {
-            same(&proof, &self.proof(b"connect", &ours, &theirs, hello))
-                && hello.index > self.me
-                && hello.index < self.of
-                && wanted(hello)
-        };
-        let Some(hello) = hello.filter(ours_it_is) else {
+        let knows_secret =
+            |hello: &Hello| same(&proof, &self.proof(b"connect", &ours, &theirs, hello));
+        if hello.as_ref().is_some_and(|hello| !knows_secret(hello)) {
+            // An answer that proves nothing: the other end, if it is one of ours, learns why it is turned away.
+            socket.write_all(&[0u8; 32])?;
             return Err(Error::new(
                 ErrorKind::PermissionDenied,
+                format!("it holds another secret; {SAME_SECRET}"),
+            ));
+        }
+        let ours_it_is =
+            |hello: &Hello| hello.index > self.me && hello.index < self.of && wanted(hello);
+        let Some(hello) = hello.filter(ours_it_is) else {
+            return Err(Error::new(
+                ErrorKind::ConnectionRefused,
                 "not one of our processes",
             ));
         };

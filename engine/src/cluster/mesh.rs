@@ -8,6 +8,7 @@
 //! there, process 0 names a later one, and the pairs connect under its number: whoever comes from an earlier one is
 //! turned away. Nobody listens while a generation lives.
 
+use std::collections::BTreeSet;
 use std::io::{Error, ErrorKind, Read, Result as IoResult, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -156,6 +157,8 @@ fn join<N: Network>(config: &ClusterConfig, mut host: Host<'_, N>) -> Result<Joi
 trait Network {
     type Socket: Socket;
     fn connect(&self, index: usize) -> IoResult<Self::Socket>;
+    /// Where that is.
+    fn address(&self, index: usize) -> String;
     /// A socket that somebody connected, if somebody did.
     fn accept(&self) -> IoResult<Option<Self::Socket>>;
 }
@@ -194,6 +197,10 @@ impl Network for Unix<'_> {
         UnixStream::connect(self.dir.join(format!("{index}.sock")))
     }
 
+    fn address(&self, index: usize) -> String {
+        format!("\"{}\"", self.dir.join(format!("{index}.sock")).display())
+    }
+
     fn accept(&self) -> IoResult<Option<UnixStream>> {
         accepted(self.listener.accept().map(|(socket, _)| socket))
     }
@@ -219,6 +226,10 @@ impl Network for Tcp<'_> {
 
     fn connect(&self, index: usize) -> IoResult<TcpStream> {
         TcpStream::connect(self.hosts[index].as_str())
+    }
+
+    fn address(&self, index: usize) -> String {
+        self.hosts[index].clone()
     }
 
     fn accept(&self) -> IoResult<Option<TcpStream>> {
@@ -251,6 +262,8 @@ struct Host<'a, N: Network> {
     begun: Instant,
     /// Why the last attempt failed.
     cause: Option<Error>,
+    /// Hosts whose connections were not trusted.
+    turned_away: BTreeSet<String>,
 }
 
 /// The two sockets to each process: for rows, and for heartbeats.
@@ -298,6 +311,7 @@ impl<'a, N: Network> Host<'a, N> {
             wait,
             begun: now(),
             cause: None,
+            turned_away: BTreeSet::new(),
         }
     }
 
@@ -320,6 +334,20 @@ impl<'a, N: Network> Host<'a, N> {
             me: self.identity.me,
             of: self.identity.of,
             what,
+        }
+    }
+
+    /// Says so where a process of ours may be meant. One that tries again and again is told of once.
+    fn turned_away(&mut self, socket: &N::Socket, error: &Error) {
+        if error.kind() != ErrorKind::PermissionDenied {
+            return;
+        }
+        let peer = socket.peer();
+        let host = peer
+            .rsplit_once(':')
+            .map_or(peer.as_str(), |(host, _)| host);
+        if self.turned_away.insert(host.to_string()) {
+            tracing::warn!("a connection from {peer} is turned away: {error}");
         }
     }
 
@@ -351,9 +379,12 @@ impl<'a, N: Network> Host<'a, N> {
                 Ok(Some(mut socket)) => {
                     // A stranger is turned away; it must not end the wait for our own.
                     let wanted = |hello: &Hello| hello.purpose == Purpose::Meet;
-                    if let Ok(hello) = self.identity.welcome(&mut socket, wanted) {
-                        self.last = self.last.max(hello.generation);
-                        meets[hello.index] = Some(socket);
+                    match self.identity.welcome(&mut socket, wanted) {
+                        Ok(hello) => {
+                            self.last = self.last.max(hello.generation);
+                            meets[hello.index] = Some(socket);
+                        }
+                        Err(error) => self.turned_away(&socket, &error),
                     }
                     continue;
                 }
@@ -398,7 +429,8 @@ impl<'a, N: Network> Host<'a, N> {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    return Err(self.failed(error.to_string()));
+                    let address = self.network.address(0);
+                    return Err(self.failed(format!("process 0 at {address}: {error}")));
                 }
                 Err(error) => self.cause = Some(error),
             }
@@ -463,8 +495,9 @@ impl<'a, N: Network> Host<'a, N> {
                     let wanted = |hello: &Hello| {
                         hello.purpose != Purpose::Meet && hello.generation == generation
                     };
-                    if let Ok(hello) = self.identity.welcome(&mut socket, wanted) {
-                        half.put(hello.purpose, hello.index, socket);
+                    match self.identity.welcome(&mut socket, wanted) {
+                        Ok(hello) => half.put(hello.purpose, hello.index, socket),
+                        Err(error) => self.turned_away(&socket, &error),
                     }
                     continue;
                 }

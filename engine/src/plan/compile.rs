@@ -23,7 +23,7 @@ use super::{
     Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, late, modes,
     pushdown,
 };
-use super::{sets, subquery};
+use super::{regroup, sets, subquery};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -105,7 +105,9 @@ pub(crate) fn compile(
         read: Vec::new(),
         sources: sources(&optimized),
         watermarks: Vec::new(),
-        ordered: wants_order(&optimized)? || firsts::limits(&optimized),
+        // Where rows may leave, the first ones are the first in an order of their own.
+        ordered: wants_order(&optimized)?
+            || mode == OutputMode::Append && firsts::limits(&optimized),
         aggregations: 0,
         joins: 0,
         evicts: false,
@@ -121,12 +123,7 @@ pub(crate) fn compile(
         _ => compiler.node(&optimized, Want::of(mode))?,
     };
     if root.edge().signed && mode != OutputMode::Changes {
-        return Err(Error::refused(
-            "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
-            format!(
-                "output mode {mode} cannot be honoured: a row that has come out may leave again without another one in its place. Use output mode complete or changes"
-            ),
-        ));
+        return Err(regroup::rows_leave("a row of this query"));
     }
     if root.edge().ordered {
         root = stage(root, Step::Unorder);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, Result};
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, Extension, Filter, Join, LogicalPlan, Union};
 use highwater_query::{TimeWindow, Watermark, all_of, can_fail, conjuncts, node_of, session_key};
 
 use super::compile::is_streaming;
@@ -27,7 +27,7 @@ pub(super) fn below_watermarks(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn leads_somewhere(plan: &LogicalPlan) -> bool {
     let takes = |node: &LogicalPlan| match node {
         LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
-        LogicalPlan::Join(_) => true,
+        LogicalPlan::Join(_) | LogicalPlan::Distinct(_) => true,
         _ => false,
     };
     let found = has_watermark(plan) || plan.exists(|node| Ok(takes(node))).unwrap_or(false);
@@ -69,6 +69,25 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
             around(&plan, conditions, |_| false, below)
         }
         LogicalPlan::Join(join) => below_join(join, conditions),
+        LogicalPlan::Union(union) => {
+            let below = |input: &Arc<LogicalPlan>| {
+                let fields = 0..input.schema().fields().len();
+                let columns = fields
+                    .map(|index| Expr::Column(Column::from(input.schema().qualified_field(index))));
+                let columns: Vec<Expr> = columns.collect();
+                let own = conditions.iter().cloned();
+                let own = own.map(|condition| replaced(condition, &plan, &columns));
+                let own = own.collect::<Result<_>>()?;
+                push(input.as_ref().clone(), own).map(Arc::new)
+            };
+            let inputs = union.inputs.iter().map(below).collect::<Result<_>>()?;
+            Ok(LogicalPlan::Union(Union {
+                inputs,
+                schema: Arc::clone(&union.schema),
+            }))
+        }
+        // Rows that are distinct are groups by all columns.
+        LogicalPlan::Distinct(Distinct::All(_)) => around(&plan, conditions, can_fail, Ok),
         LogicalPlan::Aggregate(aggregate) => {
             let keys = aggregate.group_expr.clone();
             // The session that a row would make alone says little about the one it is part of.

@@ -164,6 +164,9 @@ impl Compiler<'_> {
 
     pub(super) fn limit(&mut self, limit: &Limit, want: Want) -> Result<Node, Error> {
         use datafusion::logical_expr::{FetchType, SkipType};
+        if let Some(plan) = below_columns(limit).map_err(Error::run)? {
+            return self.node(&plan, want);
+        }
         let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (
             limit.get_skip_type().map_err(Error::run)?,
             limit.get_fetch_type().map_err(Error::run)?,
@@ -323,8 +326,35 @@ impl Compiler<'_> {
     }
 }
 
+/// A limit next to the order that it goes by: the columns of its rows may be chosen between them, and then those of the
+/// order are gone.
+fn below_columns(limit: &Limit) -> datafusion::common::Result<Option<LogicalPlan>> {
+    let columns = limit.input.as_ref();
+    let below = match columns {
+        LogicalPlan::Projection(projection) if is_sorted(&projection.input) => &projection.input,
+        LogicalPlan::SubqueryAlias(alias) if is_sorted(&alias.input) => &alias.input,
+        _ => return Ok(None),
+    };
+    let limit = Limit {
+        input: Arc::clone(below),
+        ..limit.clone()
+    };
+    let limit = LogicalPlan::Limit(limit);
+    let above = columns.with_new_exprs(columns.expressions(), vec![limit])?;
+    Ok(Some(above))
+}
+
+fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(sort) => sort.fetch.is_none(),
+        LogicalPlan::Projection(projection) => is_sorted(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_sorted(&alias.input),
+        _ => false,
+    }
+}
+
 /// The error for update mode where rows may leave.
-fn rows_leave(what: &str) -> Error {
+pub(super) fn rows_leave(what: &str) -> Error {
     Error::refused(
         "_LEGACY_ERROR_TEMP_3102",
         format!(

@@ -8,8 +8,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, StringArray};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use highwater_operators::{Edge, keys};
@@ -70,10 +72,56 @@ fn tables(plan: &LogicalPlan) -> String {
 
 /// How many rows there are and a sum over what they hold: the same in whatever order they were read.
 fn content(rows: &RecordBatch) -> Result<String, Error> {
-    let columns: Result<Vec<ArrayRef>, _> = rows.columns().iter().map(keys::normalise).collect();
-    let hashes = keys::hash(&columns.map_err(Error::run)?, rows.num_rows()).map_err(Error::run)?;
+    let count = rows.num_rows();
+    let columns: Result<Vec<ArrayRef>, ArrowError> = rows.columns().iter().map(hashable).collect();
+    let hashes = columns.and_then(|columns| keys::hash(&columns, count));
+    let hashes = hashes.map_err(Error::run)?;
     let sum = hashes
         .iter()
         .fold(0_u64, |sum, hash| sum.wrapping_add(hash | 1));
-    Ok(format!("{} rows, content {sum:016x}", rows.num_rows()))
+    Ok(format!("{count} rows, content {sum:016x}"))
+}
+
+/// The column, or as text if its values are no keys, as maps are not.
+fn hashable(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let normal = keys::normalise(column)?;
+    if keys::hash(std::slice::from_ref(&normal), column.len()).is_ok() {
+        return Ok(normal);
+    }
+    let options = FormatOptions::new().with_null("null");
+    let text = ArrayFormatter::try_new(column, &options)?;
+    let texts = (0..column.len()).map(|row| text.value(row).try_to_string());
+    let texts: StringArray = texts
+        .collect::<Result<Vec<String>, ArrowError>>()?
+        .into_iter()
+        .map(Some)
+        .collect();
+    Ok(Arc::new(texts))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, MapBuilder, StringBuilder};
+
+    use super::*;
+
+    #[test]
+    fn content_is_of_rows_in_any_order_and_of_any_type() {
+        let of = |keys: &[i64]| {
+            let mut maps = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+            for key in keys {
+                maps.keys().append_value(key.to_string());
+                maps.values().append_null();
+                maps.append(true).expect("a map");
+            }
+            let columns: [(&str, ArrayRef); 2] = [
+                ("n", Arc::new(Int64Array::from(keys.to_vec()))),
+                ("m", Arc::new(maps.finish())),
+            ];
+            content(&RecordBatch::try_from_iter(columns).expect("rows")).expect("hashed")
+        };
+        assert_eq!(of(&[1, 2, 3]), of(&[3, 1, 2]));
+        assert_ne!(of(&[1, 2, 3]), of(&[1, 2, 4]));
+        assert_ne!(of(&[1, 1]), of(&[1, 1, 1]));
+    }
 }

@@ -129,20 +129,8 @@ impl Groups {
         if self.len > 0 {
             return Ok(());
         }
-        let none = RecordBatch::new_empty(plan.input.physical());
         self.intern(&[], 1)?;
-        // DataFusion's accumulators take a group for seen once it is counted. One row that the filter rejects makes
-        // them keep track of which are.
-        let rejected = BooleanArray::from(vec![false]);
-        for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
-            let (arguments, _) = call.arguments(&none)?;
-            let arguments: Vec<ArrayRef> = arguments
-                .iter()
-                .map(|a| new_null_array(a.data_type(), 1))
-                .collect();
-            accumulator.update_batch(&arguments, &[0], Some(&rejected), 1)?;
-        }
-        Ok(())
+        mark_unseen(plan, &mut self.accumulators, 1)
     }
 
     /// The keys, one row per group.
@@ -166,8 +154,40 @@ impl Groups {
 }
 
 /// A fresh accumulator for each call.
-pub(crate) fn accumulators(plan: &Plan) -> Result<Vec<Box<dyn GroupsAccumulator>>, OperatorError> {
+fn accumulators(plan: &Plan) -> Result<Vec<Box<dyn GroupsAccumulator>>, OperatorError> {
     plan.calls.iter().map(|call| call.accumulator()).collect()
+}
+
+/// Fresh accumulators for `groups` groups that are not added to in ascending order.
+pub(crate) fn sparse_accumulators(
+    plan: &Plan,
+    groups: usize,
+) -> Result<Vec<Box<dyn GroupsAccumulator>>, OperatorError> {
+    let mut fresh = accumulators(plan)?;
+    if groups > 0 {
+        mark_unseen(plan, &mut fresh, groups)?;
+    }
+    Ok(fresh)
+}
+
+/// DataFusion's accumulators take a group for seen once it is counted, though no value came to it. One row that the
+/// filter rejects makes them keep track of which are.
+fn mark_unseen(
+    plan: &Plan,
+    accumulators: &mut [Box<dyn GroupsAccumulator>],
+    groups: usize,
+) -> Result<(), OperatorError> {
+    let none = RecordBatch::new_empty(plan.input.physical());
+    let rejected = BooleanArray::from(vec![false]);
+    for (call, accumulator) in plan.calls.iter().zip(accumulators) {
+        let (arguments, _) = call.arguments(&none)?;
+        let arguments: Vec<ArrayRef> = arguments
+            .iter()
+            .map(|a| new_null_array(a.data_type(), 1))
+            .collect();
+        accumulator.update_batch(&arguments, &[0], Some(&rejected), groups)?;
+    }
+    Ok(())
 }
 
 fn merge(
@@ -189,6 +209,10 @@ pub(crate) fn states(
     accumulators: &mut [Box<dyn GroupsAccumulator>],
     groups: usize,
 ) -> Result<RecordBatch, OperatorError> {
+    if groups == 0 {
+        // Some accumulators have no columns before their first group.
+        return Ok(RecordBatch::new_empty(SchemaRef::clone(&plan.state_schema)));
+    }
     let mut columns = Vec::with_capacity(plan.state_schema.fields().len());
     for (call, accumulator) in plan.calls.iter().zip(accumulators) {
         let state = accumulator.state(EmitTo::All)?;

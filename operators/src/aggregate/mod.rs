@@ -39,7 +39,7 @@ use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
 pub(crate) use calls::{Plan, conform};
-pub(crate) use groups::{Groups, accumulators, evaluate, states};
+pub(crate) use groups::{Groups, evaluate, sparse_accumulators, states};
 use owner::Owner;
 
 pub use closing::Panes;

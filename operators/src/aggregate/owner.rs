@@ -10,7 +10,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use super::calls::{Call, Plan, conform};
-use super::groups::{Groups, Spare, accumulators, evaluate, states};
+use super::groups::{Groups, Spare, evaluate, sparse_accumulators, states};
 use super::{Emit, Panes, State, closing, partial, signed};
 use crate::arrangement::{Arrangement, Changes, Found, Ownership, Shared, Snapshots};
 use crate::epoch::Kernel;
@@ -330,7 +330,7 @@ impl Owner {
         let count = table.len();
         let indices = table.indices().to_vec();
         let lookup = self.look_up(table.take_keys()?, count)?;
-        let mut accumulators = accumulators(&plan)?;
+        let mut accumulators = sparse_accumulators(&plan, count)?;
         if !lookup.stored_groups.is_empty() {
             let stored = plan.split_states(&lookup.stored);
             for (accumulator, stored) in accumulators.iter_mut().zip(stored) {

@@ -61,9 +61,10 @@ fn came(key: &[u8]) -> (u64, u32) {
 }
 
 impl Join {
+    /// Runs an epoch; the watermark of the one before was `before_us`.
     pub(super) fn run_final(
         &mut self,
-        epoch: u64,
+        (epoch, before_us): (u64, i64),
         deltas: &[Delta; 2],
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<u64, OperatorError> {
@@ -137,12 +138,19 @@ impl Join {
         let stays = |row: usize| is_kept(0, row) && !(leaves && matched[row]);
         changed += self.sides[0].insert(epoch, left, stays, &removed)?;
         for (side, partners) in [left_partners, right_partners].into_iter().enumerate() {
-            if let Some(pending) = &mut self.pending[side] {
-                let Partners { new, old, .. } = partners;
-                let delta = &deltas[side];
-                let waits = |row: usize| delta.is_eligible(row) && !new[row];
-                pending.change(epoch, delta, waits, old)?;
-            }
+            let Some(pending) = &mut self.pending[side] else {
+                continue;
+            };
+            let Partners { new, old, .. } = partners;
+            let delta = &deltas[side];
+            let alone = |row: usize| delta.is_eligible(row) && !new[row];
+            // A row that is in time may come after its last partner could have.
+            let past = |row: usize| delta.expires(row) <= before_us;
+            pending.change(epoch, delta, |row| alone(row) && !past(row), old)?;
+            let rows = (0..delta.len()).filter(|row| alone(*row) && past(*row));
+            let rows = UInt32Array::from_iter_values(rows.map(|row| row as u32));
+            let columns = picked(&delta.rows, delta.rows.num_columns(), &rows)?;
+            self.emit_alone(side, columns, rows.len(), Vec::new, out)?;
         }
         Ok(changed)
     }

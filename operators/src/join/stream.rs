@@ -366,7 +366,7 @@ impl Kernel for Join {
             meter.late(epoch, left_late + right_late);
             let deltas: [Delta; 2] = [left, right];
             match self.how.is_final {
-                true => self.run_final(epoch, &deltas, out),
+                true => self.run_final((epoch, before_us), &deltas, out),
                 false => self.run_changes(epoch, &deltas, out),
             }
         });

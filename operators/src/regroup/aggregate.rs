@@ -35,6 +35,13 @@ impl Answer for Calls {
     fn answer(&self, members: &Members) -> Result<(RecordBatch, Vec<i64>), OperatorError> {
         let plan = &self.plan;
         let members = members.spread()?;
+        // An accumulator for single values that has met no group has no columns to give.
+        if members.rows.num_rows() == 0 && !plan.keys.is_empty() {
+            return Ok((
+                RecordBatch::new_empty(SchemaRef::clone(&plan.output)),
+                vec![],
+            ));
+        }
         let mut groups = Groups::new(plan)?;
         if members.rows.num_rows() > 0 {
             groups.update(plan, &members.rows)?;

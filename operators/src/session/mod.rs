@@ -26,8 +26,8 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::aggregate::{
-    AggregateCall, Aggregation, Emit, Plan, State, accumulators, conform, evaluate, needs_order,
-    refuse, states,
+    AggregateCall, Aggregation, Emit, Plan, State, conform, evaluate, needs_order, refuse,
+    sparse_accumulators, states,
 };
 use crate::arrangement::{Arrangement, Changes, Ownership, Shared, Snapshots};
 use crate::deadlines::Deadlines;
@@ -584,7 +584,7 @@ impl Owner {
         if count == 0 {
             return Ok(RecordBatch::new_empty(SchemaRef::clone(&plan.state_schema)));
         }
-        let mut accumulators = accumulators(plan)?;
+        let mut accumulators = sparse_accumulators(plan, count)?;
         let old = plan.split_states(stored.states.columns());
         for ((call, accumulator), old) in plan.calls.iter().zip(&mut accumulators).zip(old) {
             if !merged.of_stored.is_empty() {

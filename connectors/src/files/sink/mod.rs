@@ -135,6 +135,26 @@ fn refuse<T>(message: String) -> Result<T, FormatError> {
     })
 }
 
+/// Refuses a name that is there twice.
+fn twice(
+    owner: &str,
+    what: &str,
+    names: &[&String],
+    same: impl Fn(&str, &str) -> bool,
+) -> Result<(), FormatError> {
+    for (at, name) in names.iter().enumerate() {
+        if names[..at].iter().any(|other| same(other, name)) {
+            return Err(FormatError::Invalid {
+                class: Some("COLUMN_ALREADY_EXISTS"),
+                message: format!(
+                    "{owner} cannot write column \"{name}\" twice: {what} are {names:?}; name each once"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 impl FileFormat {
     /// What the files hold, and how their names end.
     fn format(
@@ -192,12 +212,18 @@ impl FileFormat {
     }
 
     fn check_schema(&self, owner: &str, schema: &Schema) -> Result<(), FormatError> {
-        if self.name == "text"
-            && (schema.fields().len() != 1 || schema.field(0).data_type() != &DataType::Utf8)
-        {
+        if self.name == "text" && schema.fields().len() != 1 {
             return refuse(format!(
                 "{owner} writes one column of type STRING; the query has {} columns: select one and cast it",
                 schema.fields().len()
+            ));
+        }
+        if self.name == "text" && schema.field(0).data_type() != &DataType::Utf8 {
+            let column = schema.field(0);
+            return refuse(format!(
+                "{owner} writes one column of type STRING; column \"{}\" is of type {}: cast it",
+                column.name(),
+                column.data_type()
             ));
         }
         if schema.fields().is_empty() {
@@ -292,9 +318,18 @@ impl SinkFormat for FileFormat {
         }
         let (zone, name) = zone_of(&owner, &request.options, &request.time_zone)?;
         let (format, ending) = self.format(&owner, &request.options, name)?;
+        let same = |a: &str, b: &str| match request.case_sensitive {
+            true => a == b,
+            false => a.to_lowercase() == b.to_lowercase(),
+        };
+        let names = request.schema.fields().iter().map(|field| field.name());
+        let names: Vec<&String> = names.collect();
+        twice(&owner, "the query's columns", &names, same)?;
+        let by: Vec<&String> = request.partition_by.iter().collect();
+        twice(&owner, "the columns to partition by", &by, same)?;
         let mut partitions = Vec::new();
         for name in &request.partition_by {
-            match request.schema.index_of(name) {
+            match names.iter().position(|known| same(known, name)).ok_or(()) {
                 Ok(at) if request.schema.field(at).data_type().is_nested() => {
                     return refuse(format!(
                         "{owner} cannot partition by column \"{name}\": it is nested"
@@ -315,7 +350,8 @@ impl SinkFormat for FileFormat {
         self.check_schema(&owner, &data_schema)?;
         let column = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
         let columns: Vec<String> = request.schema.fields().iter().map(column).collect();
-        let partitioning = match request.partition_by.as_slice() {
+        let partitioned: Vec<&str> = partitions.iter().map(|at| names[*at].as_str()).collect();
+        let partitioning = match partitioned.as_slice() {
             [] => "none".into(),
             names => format!("by {}", names.join(", ")),
         };

@@ -45,6 +45,7 @@ pub(super) fn request(path: &Path, schema: &SchemaRef, options: &[(&str, &str)])
         query_id: conformance::QUERY_ID.into(),
         streaming: true,
         time_zone: "UTC".into(),
+        case_sensitive: false,
     };
     for (name, value) in options {
         request.options.set(name, value);
@@ -455,6 +456,41 @@ fn wrong_requests_are_told_at_once() {
         error,
         "option \"quoteAll\" of the csv sink cannot be \"true\": only \"false\" is supported"
     );
+}
+
+#[test]
+fn a_column_is_written_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let twice = schema(&[("a", DataType::Int32), ("A", DataType::Int32)]);
+    let once = schema(&[("k", DataType::Utf8), ("n", DataType::Int32)]);
+    let of = |schema: &SchemaRef, by: &[&str], case_sensitive: bool| {
+        let request = SinkRequest {
+            partition_by: by.iter().map(|name| name.to_string()).collect(),
+            case_sensitive,
+            ..request(dir.path(), schema, &[])
+        };
+        let sink = sinks().into_iter().find(|(name, _)| *name == "json");
+        sink.unwrap().1.sink(request)
+    };
+    for (schema, by) in [
+        (&twice, &[][..]),
+        (&once, &["k", "K"]),
+        (&once, &["k", "k"]),
+    ] {
+        let Err(FormatError::Invalid { message, class }) = of(schema, by, false) else {
+            panic!("{by:?} is taken");
+        };
+        assert_eq!(class, Some("COLUMN_ALREADY_EXISTS"));
+        assert!(message.contains("twice"), "{message}");
+    }
+    assert!(of(&once, &["K"], false).is_ok());
+    assert!(of(&once, &["K"], true).is_err());
+    assert!(of(&twice, &[], true).is_ok());
+    let error = refusal(
+        "text",
+        request(dir.path(), &schema(&[("n", DataType::Int32)]), &[]),
+    );
+    assert!(error.contains("column \"n\" is of type Int32"), "{error}");
 }
 
 #[cfg(target_os = "linux")]

@@ -75,6 +75,13 @@ impl Sets {
                 return Err(too_many());
             }
         }
+        // A row stands in each set on its own, but sessions are made of all rows of a set.
+        let is_session = |expr: &Expr| matches!(expr, Expr::Call(call) if call.name.eq_ignore_ascii_case("session_window"));
+        if all.iter().any(|key| key.any(&is_session)) {
+            return Err(QueryError::unsupported(
+                "session_window in GROUPING SETS, ROLLUP or CUBE",
+            ));
+        }
         Ok(Some(Sets { keys: all, sets }))
     }
 }

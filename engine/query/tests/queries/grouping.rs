@@ -99,3 +99,12 @@ fn values_become_columns() {
         "[PIVOT_VALUE_DATA_TYPE_MISMATCH] Invalid pivot value 'array(1)': value data type \"ARRAY<INT>\" does not match pivot column data type \"STRING\".",
     );
 }
+
+#[test]
+fn sessions_are_no_grouping_set() {
+    fails(
+        "SELECT k, count(*) FROM (SELECT TIMESTAMP '2024-01-01 00:00:00' AS ts, 'a' AS k) \
+         GROUP BY GROUPING SETS ((session_window(ts, '5 seconds'), k), (k))",
+        "[UNSUPPORTED_FEATURE] session_window in GROUPING SETS, ROLLUP or CUBE is not supported yet",
+    );
+}

@@ -1,0 +1,248 @@
+//! Queries without event time over rows that change: joins, groups, sets and first rows of each other.
+//!
+//! A relation here has the columns k, g, v, x. Whatever it is made of, the answer is the batch answer.
+
+use highwater::OutputMode;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::query::{Batch, Query, aggregates, any_relation, one};
+
+/// Files of at most so many rows: what a join makes of them grows with their square.
+const ROWS: usize = 9;
+
+pub(crate) fn query(sql: String, mode: OutputMode, keys: usize) -> Query {
+    Query {
+        sql,
+        mode,
+        keys,
+        rows_max: ROWS,
+        views: Vec::new(),
+        batch: Batch::Same,
+    }
+}
+
+pub(crate) fn either(random: &mut StdRng) -> OutputMode {
+    [OutputMode::Complete, OutputMode::Changes][random.random_range(0..2)]
+}
+
+/// Rows of one of the streams that are only ever added.
+fn adding(random: &mut StdRng) -> String {
+    match random.random_range(0..3) {
+        0 => "(SELECT k, g, v, x FROM u)".to_string(),
+        _ => any_relation(random),
+    }
+}
+
+/// Rows that come and leave.
+fn changing(random: &mut StdRng, depth: usize) -> String {
+    if depth == 0 {
+        return adding(random);
+    }
+    match random.random_range(0..10) {
+        0..3 => grouped(random, depth),
+        3 => {
+            let from = changing(random, depth - 1);
+            format!("(SELECT DISTINCT k, g, v, x FROM {from} AS r)")
+        }
+        4 => {
+            let (from, count) = (changing(random, depth - 1), random.random_range(1..12));
+            format!("(SELECT k, g, v, x FROM {from} AS r ORDER BY v, k, g, x LIMIT {count})")
+        }
+        5 => {
+            let (a, b) = (changing(random, depth - 1), changing(random, depth - 1));
+            format!("(SELECT k, g, v, x FROM {a} AS a UNION ALL SELECT k, g, v, x FROM {b} AS b)")
+        }
+        _ => joined(random, depth),
+    }
+}
+
+fn grouped(random: &mut StdRng, depth: usize) -> String {
+    let from = changing(random, depth - 1);
+    let call = one(
+        random,
+        &["count(*)", "sum(v)", "max(v)", "count(DISTINCT v)"],
+    );
+    let having = one(
+        random,
+        &["", "", " HAVING count(*) > 1", " HAVING min(g) < 2"],
+    );
+    match random.random_range(0..3) {
+        0 => format!(
+            "(SELECT k, max(g) AS g, {call} AS v, sum(x) AS x FROM {from} AS r GROUP BY k{having})"
+        ),
+        1 => format!(
+            "(SELECT min(k) AS k, g, {call} AS v, max(x) AS x FROM {from} AS r GROUP BY g{having})"
+        ),
+        _ => format!(
+            "(SELECT k, g, {call} AS v, min(x) AS x FROM {from} AS r GROUP BY k, g{having})"
+        ),
+    }
+}
+
+/// What holds pairs together.
+fn condition(random: &mut StdRng) -> String {
+    let keys = [
+        "l.k = r.k",
+        "l.k = r.k AND l.g = r.g",
+        "l.k = r.k AND l.v = r.v",
+        "l.k <=> r.k AND l.v = r.v",
+        "l.g <=> r.g AND l.v = r.v",
+        "l.v = r.g",
+        "l.v + 1 = r.v AND l.g = r.g",
+        "lower(l.k) = lower(r.k) AND l.g = r.g",
+    ];
+    let more = [
+        "",
+        "",
+        "",
+        " AND l.v < r.v",
+        " AND l.v > 3",
+        " AND r.v > 3",
+        " AND (l.g = 1 OR r.v > 5)",
+        " AND l.g + r.g > 3",
+        " AND l.v BETWEEN r.v - 2 AND r.v + 3",
+        " AND r.k IS NOT NULL AND l.k <> 'k1'",
+    ];
+    format!("{}{}", one(random, &keys), one(random, &more))
+}
+
+/// What holds them together without an equality.
+const UNEQUAL: &[&str] = &[
+    "l.v < r.v",
+    "l.v BETWEEN r.v AND r.v + 2",
+    "l.g > r.g AND l.k <> r.k",
+    "l.v > 12",
+    "l.k = 'k1' OR r.k = 'k2'",
+];
+
+const KINDS: &[&str] = &[
+    "INNER",
+    "LEFT",
+    "RIGHT",
+    "FULL",
+    "LEFT SEMI",
+    "LEFT ANTI",
+    "CROSS",
+];
+
+fn join_of(random: &mut StdRng, kind: &str, left: &str, right: &str) -> String {
+    let columns = match kind {
+        "LEFT SEMI" | "LEFT ANTI" => "l.k, l.g, l.v, l.x",
+        "FULL" => "coalesce(l.k, r.k) AS k, r.g, l.v - r.v AS v, l.x",
+        "RIGHT" => "r.k, l.g, l.v, r.x",
+        _ => one(
+            random,
+            &[
+                "l.k, r.g, l.v, r.x",
+                "l.k, l.g, r.v, l.x",
+                "r.k, r.g, l.v + r.v AS v, l.x",
+            ],
+        ),
+    };
+    // Few rows where each may be the partner of each.
+    let few = |from: &str| format!("(SELECT k, g, v, x FROM {from} AS q WHERE v > 6)");
+    match kind {
+        "CROSS" => format!(
+            "(SELECT {columns} FROM {} AS l CROSS JOIN {} AS r)",
+            few(left),
+            few(right)
+        ),
+        _ if random.random_bool(0.2) => {
+            let on = one(random, UNEQUAL);
+            format!(
+                "(SELECT {columns} FROM {} AS l {kind} JOIN {} AS r ON {on})",
+                few(left),
+                few(right)
+            )
+        }
+        _ => {
+            let on = condition(random);
+            format!("(SELECT {columns} FROM {left} AS l {kind} JOIN {right} AS r ON {on})")
+        }
+    }
+}
+
+fn joined(random: &mut StdRng, depth: usize) -> String {
+    let kind = one(random, KINDS);
+    let (left, right) = (changing(random, depth - 1), changing(random, depth - 1));
+    join_of(random, kind, &left, &right)
+}
+
+/// Asks something of a relation.
+fn over(random: &mut StdRng, from: &str) -> Query {
+    let mode = either(random);
+    match random.random_range(0..8) {
+        0 => {
+            let calls = aggregates(random);
+            let key = one(random, &["k", "g", "v % 3", "k, g"]);
+            let keys = key.split(',').count();
+            query(
+                format!("SELECT {key}{calls} FROM {from} AS j GROUP BY {key}"),
+                mode,
+                keys,
+            )
+        }
+        1 => {
+            let calls = aggregates(random);
+            let list = calls.trim_start_matches(", ");
+            query(format!("SELECT {list} FROM {from} AS j"), mode, 0)
+        }
+        2 => query(format!("SELECT DISTINCT k, v FROM {from} AS j"), mode, 2),
+        3 => {
+            let (order, count) = (
+                one(random, &["v DESC, k, g, x", "k, v, g, x DESC"]),
+                random.random_range(1..9),
+            );
+            query(
+                format!("SELECT k, g, v, x FROM {from} AS j ORDER BY {order} LIMIT {count}"),
+                mode,
+                0,
+            )
+        }
+        _ => query(format!("SELECT k, g, v, x FROM {from} AS j"), mode, 0),
+    }
+}
+
+/// Joins of every kind, of rows that stay and of rows that leave again.
+pub(crate) fn joins(random: &mut StdRng) -> Query {
+    let depth = random.random_range(1..3);
+    let from = joined(random, depth);
+    over(random, &from)
+}
+
+/// Joins whose rows stay: append mode, and groups of them in update mode.
+pub(crate) fn joins_that_stay(random: &mut StdRng) -> Query {
+    let kind = one(random, &["INNER", "LEFT SEMI", "INNER", "CROSS"]);
+    let (mut left, right) = (adding(random), adding(random));
+    if random.random_bool(0.3) {
+        let middle = adding(random);
+        let kind = one(random, &["INNER", "LEFT SEMI"]);
+        left = join_of(random, kind, &left, &middle);
+    }
+    let from = join_of(random, kind, &left, &right);
+    if random.random_bool(0.5) {
+        let mode = [OutputMode::Append, OutputMode::Update][random.random_range(0..2)];
+        // Update mode without a key: every row counts.
+        let keys = if mode == OutputMode::Update {
+            usize::MAX
+        } else {
+            0
+        };
+        return query(format!("SELECT k, g, v, x FROM {from} AS j"), mode, keys);
+    }
+    let (key, calls) = (one(random, &["k", "g", "k, g"]), aggregates(random));
+    let keys = key.split(',').count();
+    query(
+        format!("SELECT {key}{calls} FROM {from} AS j GROUP BY {key}"),
+        OutputMode::Update,
+        keys,
+    )
+}
+
+/// Operators over rows that change, several deep.
+pub(crate) fn chains(random: &mut StdRng) -> Query {
+    let depth = random.random_range(2..4);
+    let from = changing(random, depth);
+    over(random, &from)
+}

@@ -1,0 +1,217 @@
+//! Queries that compare rows with other rows: set operations, OVER windows, grouping sets, and queries inside conditions.
+
+use highwater::OutputMode;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::changing::{either, query};
+use crate::query::{Query, any_relation, one};
+
+/// Rows of both streams that stay, or groups of them.
+fn rows(random: &mut StdRng) -> String {
+    match random.random_range(0..5) {
+        0 => "(SELECT k, g, v, x FROM u)".to_string(),
+        1 => {
+            let from = any_relation(random);
+            let call = one(random, &["count(*)", "max(v)", "sum(v)"]);
+            format!("(SELECT k, g, {call} AS v, max(x) AS x FROM {from} AS r GROUP BY k, g)")
+        }
+        _ => any_relation(random),
+    }
+}
+
+/// UNION, INTERSECT and EXCEPT, of two or three.
+pub(crate) fn sets(random: &mut StdRng) -> Query {
+    let ways = [
+        "UNION",
+        "UNION ALL",
+        "INTERSECT",
+        "INTERSECT ALL",
+        "EXCEPT",
+        "EXCEPT ALL",
+        "MINUS",
+    ];
+    let columns = one(random, &["k, g", "g, v % 3 AS m", "k", "k, g, v"]);
+    let mut text = format!("SELECT {columns} FROM {} AS a", rows(random));
+    for _ in 0..random.random_range(1..3) {
+        let way = one(random, &ways);
+        text = format!(
+            "({text}) {way} (SELECT {columns} FROM {} AS b)",
+            rows(random)
+        );
+    }
+    let mode = either(random);
+    match random.random_range(0..4) {
+        0 => query(format!("SELECT count(*) AS n FROM ({text}) AS s"), mode, 0),
+        1 => {
+            let first = columns.split([',', ' ']).next().unwrap_or_default();
+            query(
+                format!("SELECT {first} AS f, count(*) AS n FROM ({text}) AS s GROUP BY {first}"),
+                mode,
+                1,
+            )
+        }
+        _ => query(text, mode, 0),
+    }
+}
+
+/// Functions of a row's place among those of its partition, in an order that tells all rows apart but equal ones.
+pub(crate) fn overs(random: &mut StdRng) -> Query {
+    let from = rows(random);
+    let partition = one(
+        random,
+        &[
+            "PARTITION BY k ",
+            "PARTITION BY g ",
+            "PARTITION BY k, g ",
+            "",
+        ],
+    );
+    let order = one(
+        random,
+        &[
+            "ORDER BY v, k, g, x",
+            "ORDER BY v DESC, x, k, g",
+            "ORDER BY g, v, k DESC, x",
+        ],
+    );
+    let call = one(
+        random,
+        &[
+            "row_number()",
+            "rank()",
+            "dense_rank()",
+            "lag(v)",
+            "lead(v, 2)",
+            "sum(v)",
+            "count(*)",
+            "max(v)",
+            "first_value(v)",
+            "ntile(3)",
+        ],
+    );
+    let frames = [
+        "ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING",
+        "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+    ];
+    let framed = ["sum(v)", "count(*)", "max(v)"].contains(&call);
+    let frame = if framed && random.random_bool(0.5) {
+        one(random, &frames)
+    } else {
+        ""
+    };
+    let over = format!("{call} OVER ({partition}{order} {frame})");
+    let mode = either(random);
+    match random.random_range(0..4) {
+        0 => query(
+            format!(
+                "SELECT k, g, v, x FROM (SELECT k, g, v, x, row_number() OVER ({partition}{order}) AS n FROM {from} AS r) AS q WHERE n <= 2"
+            ),
+            mode,
+            0,
+        ),
+        1 => query(
+            format!(
+                "SELECT g, sum(n) AS s, count(*) AS c FROM (SELECT g, {over} AS n FROM {from} AS r) AS q GROUP BY g"
+            ),
+            mode,
+            1,
+        ),
+        // Without an order all rows of a partition have the same answer.
+        2 => query(
+            format!(
+                "SELECT k, v, sum(v) OVER (PARTITION BY k) AS s, count(*) OVER (PARTITION BY k) AS c FROM {from} AS r"
+            ),
+            mode,
+            0,
+        ),
+        _ => query(
+            format!("SELECT k, g, v, x, {over} AS n FROM {from} AS r"),
+            mode,
+            0,
+        ),
+    }
+}
+
+pub(crate) fn grouping_sets(random: &mut StdRng) -> Query {
+    let from = rows(random);
+    let by = one(
+        random,
+        &[
+            "ROLLUP (k, g)",
+            "CUBE (k, g)",
+            "GROUPING SETS ((k), (g), ())",
+            "GROUPING SETS ((k, g), (k))",
+        ],
+    );
+    let calls = one(
+        random,
+        &[
+            "count(*) AS n, sum(v) AS s",
+            "count(*) AS n, max(v) AS m, min(x) AS i",
+            "count(DISTINCT v) AS n",
+        ],
+    );
+    let id = one(
+        random,
+        &["", ", grouping_id() AS i0", ", grouping(k) AS i0"],
+    );
+    let mode = either(random);
+    query(
+        format!("SELECT k, g, {calls}{id} FROM {from} AS r GROUP BY {by}"),
+        mode,
+        2,
+    )
+}
+
+/// Conditions that ask another query.
+pub(crate) fn subqueries(random: &mut StdRng) -> Query {
+    let (from, other) = (rows(random), rows(random));
+    let least = random.random_range(-5..15);
+    let condition = match random.random_range(0..8) {
+        0 => format!("r.k IN (SELECT k FROM {other} AS o WHERE o.v > {least})"),
+        1 => format!(
+            "r.v NOT IN (SELECT g FROM {other} AS o WHERE o.g IS NOT NULL AND o.v > {least})"
+        ),
+        2 => format!("r.g NOT IN (SELECT g FROM {other} AS o WHERE o.v > {least})"),
+        3 => format!("EXISTS (SELECT 1 FROM {other} AS o WHERE o.k = r.k AND o.v > r.v)"),
+        4 => format!(
+            "NOT EXISTS (SELECT 1 FROM {other} AS o WHERE o.k = r.k AND o.g = r.g AND o.v > {least})"
+        ),
+        5 => format!("r.v > (SELECT avg(v) FROM {other} AS o)"),
+        6 => format!("r.v >= (SELECT max(v) FROM {other} AS o WHERE o.k = r.k)"),
+        _ => format!("r.k IN (SELECT k FROM {other} AS o) OR r.g = 1"),
+    };
+    let mode = either(random);
+    match random.random_range(0..4) {
+        0 => query(
+            format!(
+                "SELECT k, count(*) AS n, sum(v) AS s FROM {from} AS r WHERE {condition} GROUP BY k"
+            ),
+            mode,
+            1,
+        ),
+        1 => query(
+            format!(
+                "SELECT k, v, (SELECT count(*) FROM {other} AS o WHERE o.k = r.k) AS n FROM {from} AS r"
+            ),
+            mode,
+            0,
+        ),
+        _ => query(
+            format!("SELECT k, g, v FROM {from} AS r WHERE {condition}"),
+            mode,
+            0,
+        ),
+    }
+}
+
+/// Pairs and groups that stay, in the modes that take them: nothing here leaves again.
+pub(crate) fn unions_that_stay(random: &mut StdRng) -> Query {
+    let (a, b) = (any_relation(random), any_relation(random));
+    let text = format!("SELECT k, v FROM {a} AS a UNION SELECT k, v FROM {b} AS b");
+    match random.random_range(0..2) {
+        0 => query(text, OutputMode::Update, 2),
+        _ => query(text, either(random), 2),
+    }
+}

@@ -1,0 +1,679 @@
+//! Random queries by event time, each made twice: as SQL, and as a model of what it means.
+//!
+//! Relations have the columns k, g, v and ts, which is event time.
+
+use std::collections::BTreeMap;
+
+use highwater::OutputMode;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::model::{
+    Boxed, Call, Cell, First, Groups, Limit, Line, Map, Model, Sessions, Source, Test, Union,
+};
+use crate::model_join::{Join, Kind, TIME};
+use crate::query::{Batch, Query, View, one};
+use crate::reference::Grid;
+use crate::rows::{MINUTE, SECOND};
+
+const ROWS: usize = 30;
+
+/// A relation as SQL and as a model.
+struct Relation {
+    sql: String,
+    flow: Boxed,
+}
+
+/// What the query needs besides its text.
+#[derive(Default)]
+struct Made {
+    views: Vec<View>,
+}
+
+fn query(sql: String, flow: Boxed, mode: OutputMode, made: Made, latest: bool) -> Query {
+    Query {
+        sql,
+        mode,
+        keys: usize::MAX,
+        rows_max: ROWS,
+        views: made.views,
+        batch: Batch::Model(Model::new(flow, latest)),
+    }
+}
+
+fn map(from: Boxed, to: impl Fn(Line) -> Vec<Line> + 'static) -> Boxed {
+    let to = Box::new(to);
+    Box::new(Map { from, to })
+}
+
+/// The rows of a stream, with a clause that names them.
+fn source(random: &mut StdRng, stream: usize, name: &str, keyed: bool) -> Relation {
+    let seconds = [0, 0, 10, 90, 600][random.random_range(0..5)];
+    let least = random.random_range(-8..6);
+    let mut tests: Vec<Test> = Vec::new();
+    let mut conditions = Vec::new();
+    if random.random_bool(0.4) {
+        conditions.push(format!("v > {least}"));
+        tests.push(Box::new(move |line| {
+            line[2].int().is_some_and(|v| v > least)
+        }));
+    }
+    if keyed {
+        conditions.push("k IS NOT NULL AND g IS NOT NULL AND v IS NOT NULL".to_string());
+        tests.push(Box::new(|line| {
+            line[..TIME].iter().all(|cell| *cell != Cell::Null)
+        }));
+    }
+    let from = ["t", "u"][stream];
+    let from = match conditions.is_empty() {
+        true => from.to_string(),
+        false => format!("(SELECT * FROM {from} WHERE {})", conditions.join(" AND ")),
+    };
+    let sql = format!("{from} WATERMARK ts DELAY OF INTERVAL {seconds} SECONDS AS {name}");
+    let delay_us = Some(seconds * SECOND);
+    let flow = Box::new(Source {
+        stream,
+        delay_us,
+        tests,
+        max_us: None,
+    });
+    Relation { sql, flow }
+}
+
+fn plain(random: &mut StdRng, name: &str) -> Relation {
+    let stream = random.random_range(0..2);
+    source(random, stream, name, false)
+}
+
+/// The rows of a stream that could have a partner: the query says itself what it would be asked below the watermark.
+fn keyed(random: &mut StdRng, name: &str) -> Relation {
+    let stream = random.random_range(0..2);
+    source(random, stream, name, true)
+}
+
+fn equal(column: usize) -> impl Fn(&Line, &Line) -> bool {
+    move |a, b| a[column] != Cell::Null && a[column] == b[column]
+}
+
+/// When a pair is near enough in time: text, test, and for each side how long after a row its last partner may come.
+type Near = (String, Box<dyn Fn(i64, i64) -> bool>, [i64; 2]);
+
+fn near(random: &mut StdRng) -> Near {
+    const CLOSED: i64 = 1_000;
+    let (a, b) = (random.random_range(0..4), random.random_range(1..9));
+    let (low, high) = (-a * MINUTE, b * MINUTE);
+    match random.random_range(0..6) {
+        0 => ("l.ts = r.ts".into(), Box::new(|l, r| l == r), [0, 0]),
+        1 => (
+            format!("r.ts > l.ts - INTERVAL {a} MINUTES AND r.ts <= l.ts + INTERVAL {b} MINUTES"),
+            Box::new(move |l, r| r - l > low && r - l <= high),
+            [high + CLOSED, -low],
+        ),
+        2 => (
+            format!("r.ts >= l.ts - INTERVAL {a} MINUTES AND r.ts < l.ts + INTERVAL {b} MINUTES"),
+            Box::new(move |l, r| r - l >= low && r - l < high),
+            [high, -low + CLOSED],
+        ),
+        // The right row is later by at least so much.
+        3 => {
+            let high = high + 2 * MINUTE;
+            (
+                format!(
+                    "r.ts BETWEEN l.ts + INTERVAL 1 MINUTES AND l.ts + INTERVAL {} MINUTES",
+                    b + 2
+                ),
+                Box::new(move |l, r| r - l >= MINUTE && r - l <= high),
+                [high + CLOSED, -MINUTE + CLOSED],
+            )
+        }
+        _ => (
+            format!("r.ts BETWEEN l.ts AND l.ts + INTERVAL {b} MINUTES"),
+            Box::new(move |l, r| r - l >= 0 && r - l <= high),
+            [high + CLOSED, CLOSED],
+        ),
+    }
+}
+
+const KINDS: &[(&str, Kind)] = &[
+    ("INNER", Kind::Inner),
+    ("LEFT", Kind::Left),
+    ("RIGHT", Kind::Right),
+    ("FULL", Kind::Full),
+    ("LEFT SEMI", Kind::Semi),
+    ("LEFT ANTI", Kind::Anti),
+];
+
+/// Whether a row without a partner comes out, by side.
+fn comes_alone(kind: Kind) -> [bool; 2] {
+    match kind {
+        Kind::Inner | Kind::Semi => [false, false],
+        Kind::Left | Kind::Anti => [true, false],
+        Kind::Right => [false, true],
+        Kind::Full => [true, true],
+    }
+}
+
+/// A join of relations that are named l and r: its FROM clause, and the model.
+fn join(
+    random: &mut StdRng,
+    (word, kind): (&str, Kind),
+    left: Relation,
+    right: Relation,
+) -> Relation {
+    let (near_sql, near, more_us) = near(random);
+    let (key, on): (&str, Vec<usize>) = match random.random_range(0..6) {
+        0 => ("l.k = r.k AND l.g = r.g AND ", vec![0, 1]),
+        1 if near_sql == "l.ts = r.ts" => ("", vec![]),
+        _ => ("l.k = r.k AND ", vec![0]),
+    };
+    let less = random.random_bool(0.25);
+    let mut used = on.clone();
+    used.extend(less.then_some(2));
+    let (mut left, mut right) = (left, right);
+    let [left_alone, right_alone] = comes_alone(kind);
+    for column in used {
+        if !left_alone {
+            left.flow.require(column);
+        }
+        if !right_alone {
+            right.flow.require(column);
+        }
+    }
+    let pair = move |l: &Line, r: &Line| {
+        let (Some(at), Some(to)) = (l[TIME].int(), r[TIME].int()) else {
+            return false;
+        };
+        let less = !less || matches!((l[2].int(), r[2].int()), (Some(l), Some(r)) if l < r);
+        less && on.iter().all(|column| equal(*column)(l, r)) && near(at, to)
+    };
+    let mut model = Join::new(kind, [left.flow, right.flow], Box::new(pair), more_us);
+    let mut sql = format!("{} {word} JOIN {} ON {key}{near_sql}", left.sql, right.sql);
+    if less {
+        sql.push_str(" AND l.v < r.v");
+    }
+    // A condition on rows that come out alone where it does not hold.
+    if random.random_bool(0.2) {
+        let one = |line: &Line| line[1] == Cell::Int(1);
+        match kind {
+            Kind::Left | Kind::Anti | Kind::Full => {
+                sql.push_str(" AND l.g = 1");
+                model.able[0] = Box::new(one);
+            }
+            Kind::Right => {
+                sql.push_str(" AND r.g = 1");
+                model.able[1] = Box::new(one);
+            }
+            Kind::Inner | Kind::Semi => {}
+        }
+    }
+    Relation {
+        sql,
+        flow: Box::new(model),
+    }
+}
+
+/// Two streams, or one with itself.
+fn sides(random: &mut StdRng) -> [Relation; 2] {
+    let (l, r) = [(0, 1), (0, 1), (1, 0), (0, 0)][random.random_range(0..4)];
+    [source(random, l, "l", false), source(random, r, "r", false)]
+}
+
+fn latest(random: &mut StdRng) -> bool {
+    random.random_bool(0.2)
+}
+
+pub(crate) fn timed_joins(random: &mut StdRng) -> Query {
+    let (word, kind) = KINDS[random.random_range(0..KINDS.len())];
+    let [left, right] = sides(random);
+    let joined = join(random, (word, kind), left, right);
+    let columns = match kind {
+        Kind::Semi | Kind::Anti => "l.k, l.g, l.v, unix_micros(l.ts) AS lt",
+        _ => {
+            "l.k, l.g, l.v, unix_micros(l.ts) AS lt, r.k AS rk, r.g AS rg, r.v AS rv, unix_micros(r.ts) AS rt"
+        }
+    };
+    let stays = matches!(kind, Kind::Inner | Kind::Semi);
+    let mode = match random.random_range(0..6) {
+        0 if stays => OutputMode::Update,
+        1 => OutputMode::Changes,
+        _ => OutputMode::Append,
+    };
+    let sql = format!("SELECT {columns} FROM {}", joined.sql);
+    let latest = latest(random);
+    query(sql, joined.flow, mode, Made::default(), latest)
+}
+
+/// Gaps: text, and the gap of a row of k, g, v, ts.
+type Gap = (String, Box<dyn Fn(&Line) -> i64>);
+
+fn gap(random: &mut StdRng) -> Gap {
+    let minutes = random.random_range(1..6);
+    match random.random_range(0..3) {
+        0 => {
+            let text = format!(
+                "CASE WHEN g = 1 THEN '30 seconds' WHEN g = 3 THEN '0 minutes' WHEN v > 10 THEN '9 minutes' ELSE '{minutes} minutes' END"
+            );
+            let gap = move |line: &Line| match (line[1].int(), line[2].int()) {
+                (Some(1), _) => 30 * SECOND,
+                (Some(3), _) => 0,
+                (_, Some(v)) if v > 10 => 9 * MINUTE,
+                _ => minutes * MINUTE,
+            };
+            (text, Box::new(gap))
+        }
+        _ => (
+            format!("'{minutes} minutes'"),
+            Box::new(move |_| minutes * MINUTE),
+        ),
+    }
+}
+
+/// Sessions as k, start, end, n, s, m; the SQL as w, k, n, s, m.
+fn sessions_of(random: &mut StdRng, from: Relation) -> Relation {
+    let (text, gap) = gap(random);
+    let sql = format!(
+        "SELECT session_window(ts, {text}) AS w, k, count(*) AS n, sum(v) AS s, max(g) AS m FROM {} GROUP BY 1, 2",
+        from.sql
+    );
+    let stretched = map(from.flow, move |line| {
+        let end = line[TIME].int().map(|at| at + gap(&line));
+        vec![vec![
+            line[0].clone(),
+            line[TIME].clone(),
+            end.into(),
+            line[1].clone(),
+            line[2].clone(),
+        ]]
+    });
+    let flow = Box::new(Sessions {
+        from: stretched,
+        calls: vec![Call::Count, Call::Sum(4), Call::Max(3)],
+        open: Vec::new(),
+    });
+    Relation { sql, flow }
+}
+
+pub(crate) fn sessions(random: &mut StdRng) -> Query {
+    let from = plain(random, "r");
+    let found = sessions_of(random, from);
+    let modes = [
+        OutputMode::Append,
+        OutputMode::Append,
+        OutputMode::Complete,
+        OutputMode::Changes,
+    ];
+    let mode = modes[random.random_range(0..4)];
+    let sql = format!(
+        "SELECT k, unix_micros(w.start) AS a, unix_micros(w.end) AS b, n, s, m FROM ({}) AS q",
+        found.sql
+    );
+    query(sql, found.flow, mode, Made::default(), false)
+}
+
+const NAMES: [&str; 4] = ["k", "g", "v", "ts"];
+
+/// First rows, as a view.
+fn firsts(
+    random: &mut StdRng,
+    from: Relation,
+    made: &mut Made,
+    all: bool,
+    delays: Option<i64>,
+) -> Relation {
+    let name = format!("firsts{}", made.views.len());
+    let sets: &[&[usize]] = &[&[0], &[0, 1], &[0, 3], &[3], &[1, 2], &[]];
+    let keys = match all {
+        true => sets[5],
+        false => sets[random.random_range(0..sets.len())],
+    };
+    let within_us = delays.filter(|_| random.random_bool(0.5));
+    made.views.push(View {
+        name: name.clone(),
+        sql: format!("SELECT k, g, v, ts FROM {}", from.sql),
+        keys: keys.iter().map(|key| NAMES[*key]).collect(),
+        within: within_us.is_some(),
+    });
+    let keys = match keys {
+        [] => vec![0, 1, 2, 3],
+        keys => keys.to_vec(),
+    };
+    let time = Some(TIME);
+    let flow = Box::new(First {
+        from: from.flow,
+        keys,
+        time,
+        within_us,
+        seen: BTreeMap::new(),
+    });
+    Relation { sql: name, flow }
+}
+
+pub(crate) fn duplicates(random: &mut StdRng) -> Query {
+    let mut made = Made::default();
+    let seconds = [0, 30, 300][random.random_range(0..3)];
+    let stream = random.random_range(0..2);
+    let marked = random.random_bool(0.8);
+    let clause = format!(" WATERMARK ts DELAY OF INTERVAL {seconds} SECONDS AS r");
+    let sql = format!(
+        "{}{}",
+        ["t", "u"][stream],
+        if marked { &clause } else { "" }
+    );
+    let delay_us = marked.then_some(seconds * SECOND);
+    let flow = Box::new(Source {
+        stream,
+        delay_us,
+        tests: Vec::new(),
+        max_us: None,
+    });
+    let mut found = firsts(random, Relation { sql, flow }, &mut made, false, delay_us);
+    if !marked {
+        // Without a watermark no time is one.
+        found.flow = unmarked(found.flow, stream, &made);
+    }
+    let mode = [
+        OutputMode::Append,
+        OutputMode::Append,
+        OutputMode::Update,
+        OutputMode::Changes,
+    ];
+    let mode = mode[random.random_range(0..4)];
+    let from = &found.sql;
+    match random.random_range(0..4) {
+        0 if marked => {
+            let sql = format!(
+                "SELECT unix_micros(ts) AS at, k FROM (SELECT DISTINCT ts, k FROM {from}) AS q"
+            );
+            let keyed = map(found.flow, |line| {
+                vec![vec![line[3].clone(), line[0].clone()]]
+            });
+            let flow = Groups {
+                from: keyed,
+                keys: 2,
+                calls: Vec::new(),
+                open: BTreeMap::new(),
+            };
+            query(sql, Box::new(flow), OutputMode::Append, made, false)
+        }
+        1 => {
+            let count = random.random_range(1..40);
+            let sql = format!("SELECT k, g, v, unix_micros(ts) AS at FROM {from} LIMIT {count}");
+            let flow = Limit {
+                from: found.flow,
+                left: count,
+            };
+            query(sql, Box::new(flow), OutputMode::Append, made, false)
+        }
+        _ => {
+            let sql = format!("SELECT k, g, v, unix_micros(ts) AS at FROM {from}");
+            query(sql, found.flow, mode, made, false)
+        }
+    }
+}
+
+fn unmarked(_: Boxed, stream: usize, made: &Made) -> Boxed {
+    let source = Source {
+        stream,
+        delay_us: None,
+        tests: Vec::new(),
+        max_us: None,
+    };
+    let named = made.views.last().map_or(&[][..], |view| &view.keys);
+    let place = |name: &&str| {
+        NAMES
+            .iter()
+            .position(|known| known == name)
+            .expect("a column")
+    };
+    let mut keys: Vec<usize> = named.iter().map(place).collect();
+    if keys.is_empty() {
+        keys = vec![0, 1, 2, 3];
+    }
+    Box::new(First {
+        from: Box::new(source),
+        keys,
+        time: None,
+        within_us: None,
+        seen: BTreeMap::new(),
+    })
+}
+
+/// Windows as end, k, n, s, m; the SQL as w, k, n, s, m.
+fn windows_of(random: &mut StdRng, from: Relation, time: &str) -> (Relation, Grid) {
+    let (width, slide) = [(5, 5), (10, 10), (10, 5), (2, 1)][random.random_range(0..4)];
+    let grid = Grid {
+        width: width * MINUTE,
+        slide: slide * MINUTE,
+        start: 0,
+    };
+    let sql = format!(
+        "SELECT window({time}, '{width} minutes', '{slide} minutes') AS w, k, count(*) AS n, sum(v) AS s, max(g) AS m FROM {} GROUP BY 1, 2",
+        from.sql
+    );
+    let spread = map(from.flow, move |line| {
+        let windows = line[TIME]
+            .int()
+            .map_or_else(Vec::new, |at| grid.windows(at));
+        let one = |(_, end)| {
+            vec![
+                Cell::Int(end),
+                line[0].clone(),
+                line[1].clone(),
+                line[2].clone(),
+            ]
+        };
+        windows.into_iter().map(one).collect()
+    });
+    let calls = vec![Call::Count, Call::Sum(3), Call::Max(2)];
+    let flow = Box::new(Groups {
+        from: spread,
+        keys: 2,
+        calls,
+        open: BTreeMap::new(),
+    });
+    (Relation { sql, flow }, grid)
+}
+
+/// A relation of relations, several deep.
+fn relation(random: &mut StdRng, depth: usize, made: &mut Made, name: &str) -> Relation {
+    if depth == 0 {
+        return keyed(random, name);
+    }
+    match random.random_range(0..6) {
+        0 => {
+            let from = relation(random, depth - 1, made, "r");
+            // What a join or a group gives has no place in a source: only whole rows are told apart.
+            let first = firsts(random, from, made, true, None);
+            Relation {
+                sql: format!("{} AS {name}", first.sql),
+                ..first
+            }
+        }
+        1 => {
+            let (a, b) = (
+                relation(random, depth - 1, made, "a"),
+                relation(random, depth - 1, made, "b"),
+            );
+            let sql = format!(
+                "(SELECT k, g, v, ts FROM {} UNION ALL SELECT k, g, v, ts FROM {}) AS {name}",
+                a.sql, b.sql
+            );
+            let flow = Box::new(Union {
+                inputs: [a.flow, b.flow],
+            });
+            Relation { sql, flow }
+        }
+        2 => {
+            let from = relation(random, depth - 1, made, "r");
+            let (windows, _) = windows_of(random, from, "ts");
+            let sql = format!(
+                "(SELECT k, m AS g, n + s AS v, window_time(w) AS ts FROM ({}) AS q) AS {name}",
+                windows.sql
+            );
+            let flow = map(windows.flow, |line| {
+                let sum = line[2].int().zip(line[3].int()).map(|(n, s)| n + s);
+                let at = line[0].int().map(|end| end - 1);
+                vec![vec![
+                    line[1].clone(),
+                    line[4].clone(),
+                    sum.into(),
+                    at.into(),
+                ]]
+            });
+            Relation { sql, flow }
+        }
+        _ => {
+            let (word, kind) = KINDS[random.random_range(0..KINDS.len())];
+            let (a, b) = (
+                relation(random, depth - 1, made, "l"),
+                relation(random, depth - 1, made, "r"),
+            );
+            let joined = join(random, (word, kind), a, b);
+            let (columns, right) = match kind {
+                Kind::Semi | Kind::Anti => ("l.k, l.g, l.v, l.ts", false),
+                Kind::Right => ("r.k, l.g, r.v, r.ts", true),
+                _ => ("l.k, r.g, l.v, l.ts", false),
+            };
+            let sql = format!("(SELECT {columns} FROM {}) AS {name}", joined.sql);
+            let flow = map(joined.flow, move |line| {
+                let cell = |index: usize| line[index].clone();
+                vec![match (line.len(), right) {
+                    (4, _) => line,
+                    (_, true) => vec![cell(4), cell(1), cell(6), cell(7)],
+                    (_, false) => vec![cell(0), cell(5), cell(2), cell(3)],
+                }]
+            });
+            Relation { sql, flow }
+        }
+    }
+}
+
+/// Operators over each other's final rows.
+pub(crate) fn timed_chains(random: &mut StdRng) -> Query {
+    let mut made = Made::default();
+    let depth = random.random_range(1..3);
+    let from = relation(random, depth, &mut made, "r");
+    let latest = latest(random);
+    let (sql, flow): (String, Boxed) = match random.random_range(0..5) {
+        0 => {
+            let sql = format!("SELECT k, g, v, unix_micros(ts) AS at FROM {}", from.sql);
+            (sql, from.flow)
+        }
+        1 => {
+            let found = sessions_of(random, from);
+            let sql = format!(
+                "SELECT k, unix_micros(w.start) AS a, unix_micros(w.end) AS b, n, s, m FROM ({}) AS q",
+                found.sql
+            );
+            (sql, found.flow)
+        }
+        // Sessions by the windows that they end in.
+        2 => {
+            let found = sessions_of(random, from);
+            let sql = format!(
+                "SELECT unix_micros(w2.end) AS b, n, c FROM (SELECT window(w, '15 minutes') AS w2, sum(n) AS n, count(*) AS c FROM ({}) AS q GROUP BY 1) AS z",
+                found.sql
+            );
+            let wide = Grid {
+                width: 15 * MINUTE,
+                slide: 15 * MINUTE,
+                start: 0,
+            };
+            let spread = map(found.flow, move |line| {
+                let last = line[2].int().map_or(0, |end| end - 1);
+                let one = |(_, end)| vec![Cell::Int(end), line[3].clone()];
+                wide.windows(last).into_iter().map(one).collect()
+            });
+            let calls = vec![Call::Sum(1), Call::Count];
+            (
+                sql,
+                Box::new(Groups {
+                    from: spread,
+                    keys: 1,
+                    calls,
+                    open: BTreeMap::new(),
+                }),
+            )
+        }
+        _ => {
+            let (found, _) = windows_of(random, from, "ts");
+            let sql = format!(
+                "SELECT unix_micros(w.end) AS b, k, n, s, m FROM ({}) AS q",
+                found.sql
+            );
+            (sql, found.flow)
+        }
+    };
+    query(sql, flow, OutputMode::Append, made, latest)
+}
+
+/// Windows of one stream joined with those of another.
+pub(crate) fn joined_windows(random: &mut StdRng) -> Query {
+    let (word, kind) = KINDS[random.random_range(0..5)];
+    let (width, minutes) = ([5, 10][random.random_range(0..2)], "minutes");
+    let grid = Grid {
+        width: width * MINUTE,
+        slide: width * MINUTE,
+        start: 0,
+    };
+    let [left_alone, right_alone] = comes_alone(kind);
+    let mut side = |name: &str, alone: bool| {
+        let from = match alone {
+            true => plain(random, "q"),
+            false => keyed(random, "q"),
+        };
+        let sql = format!(
+            "(SELECT window(ts, '{width} {minutes}') AS w, k, count(*) AS n FROM {} GROUP BY 1, 2) AS {name}",
+            from.sql
+        );
+        let spread = map(from.flow, move |line| {
+            let windows = line[TIME]
+                .int()
+                .map_or_else(Vec::new, |at| grid.windows(at));
+            let one = |(_, end)| vec![Cell::Int(end), line[0].clone()];
+            windows.into_iter().map(one).collect()
+        });
+        let calls = vec![Call::Count];
+        let groups = Box::new(Groups {
+            from: spread,
+            keys: 2,
+            calls,
+            open: BTreeMap::new(),
+        });
+        let flow = map(groups, |line| {
+            vec![vec![
+                line[1].clone(),
+                Cell::Null,
+                line[2].clone(),
+                line[0].clone(),
+            ]]
+        });
+        Relation { sql, flow }
+    };
+    let (left, right) = (side("l", left_alone), side("r", right_alone));
+    let pair = |l: &Line, r: &Line| equal(0)(l, r) && equal(TIME)(l, r);
+    let model = Join::new(kind, [left.flow, right.flow], Box::new(pair), [0, 0]);
+    let on = one(
+        random,
+        &["l.w = r.w AND l.k = r.k", "l.k = r.k AND l.w = r.w"],
+    );
+    let columns = match kind {
+        Kind::Semi | Kind::Anti => "l.k, unix_micros(l.w.end) AS le, l.n",
+        _ => {
+            "l.k, unix_micros(l.w.end) AS le, l.n, r.k AS rk, unix_micros(r.w.end) AS re, r.n AS rn"
+        }
+    };
+    let sql = format!(
+        "SELECT {columns} FROM {} {word} JOIN {} ON {on}",
+        left.sql, right.sql
+    );
+    let flow = map(Box::new(model), |line| {
+        let cell = |index: usize| line[index].clone();
+        vec![match line.len() {
+            4 => vec![cell(0), cell(3), cell(2)],
+            _ => vec![cell(0), cell(3), cell(2), cell(4), cell(7), cell(6)],
+        }]
+    });
+    let latest = latest(random);
+    query(sql, flow, OutputMode::Append, Made::default(), latest)
+}
