@@ -2,8 +2,8 @@
 //!
 //! The owner of a key keeps its open sessions, ascending, in one row of state: starts, ends and accumulator states as
 //! lists. An epoch fetches the sessions of exactly the keys that it touches or that are due, merges them with the new
-//! rows, and writes them back. A key is due when the earliest end of its sessions may have been reached; it stands in
-//! [`Deadlines`] once for that moment, and when a session has grown meanwhile it is put off.
+//! rows, and writes them back. A key is due when the earliest end of its sessions may have been reached; it stands
+//! among the deadlines once for that moment, and when a session has grown meanwhile it is put off.
 //!
 //! A row is late when its own session ends at or before the watermark. One that is not may begin a session that overlaps
 //! one already closed: closed sessions are gone.
