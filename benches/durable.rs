@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench durable -- state --dir DIR [-w WORKERS] [--keys MILLIONS]` and `-- epochs --dir DIR [--count N]`
 //! print what they measure; `-- idle --dir DIR` keeps a file query and a socket query installed for half a minute; `-- day`
-//! runs a day of windows.
+//! runs a day of windows; `-- spill --dir DIR [--keys MILLIONS]` compares a state in memory with one four times its limit.
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
@@ -329,6 +329,113 @@ fn day(dir: &Path, workers: usize, rows_a_minute: i64) -> highwater::Result<()> 
     query.stop()
 }
 
+/// A state in memory, then the same with a quarter of its size allowed: each in a process of its own, which has a peak.
+fn spill(dir: &Path, workers: usize, millions: u64) -> highwater::Result<()> {
+    let input = dir.join("in");
+    fs::create_dir_all(&input).expect("made");
+    // Every key three times, in three orders.
+    for (turn, step) in [1, 7_919, 15_485_863].into_iter().enumerate() {
+        for file in 0..millions {
+            let name = format!("{turn}{file:03}");
+            let keys = millions * 1_000_000;
+            keys_file(&input, &name, file * 1_000_000, 1_000_000, step, keys);
+        }
+    }
+    let run = |memory: &str| {
+        let program = std::env::current_exe().expect("this program has a path");
+        let output = std::process::Command::new(program)
+            .args(["spill-one", "--memory", memory, "-w", &workers.to_string()])
+            .args(["--keys", &millions.to_string()])
+            .arg("--dir")
+            .arg(dir)
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .expect("started");
+        assert!(output.status.success(), "the run with {memory} failed");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let told: Vec<f64> = text
+            .split_whitespace()
+            .filter_map(|part| part.parse().ok())
+            .collect();
+        let [seconds, cpu, peak, state] = told[..] else {
+            panic!("not four numbers: {text}")
+        };
+        println!(
+            "memoryMax {memory}: {seconds:.1} s, {cpu:.1} CPU s, peak {peak:.0} MiB, state {state:.0} MiB"
+        );
+        (seconds, peak, state)
+    };
+    let whole = run("100g");
+    let limit = (whole.2 / 4.0) as u64;
+    let limited = run(&format!("{limit}m"));
+    println!(
+        "a quarter of its state in memory: {:.2} times as long, peak {:.0} MiB above the limit; same answers",
+        limited.0 / whole.0,
+        limited.1 - limit as f64
+    );
+    Ok(())
+}
+
+/// One run of [`spill`]: how often each key came, counted by how often.
+fn spill_one(dir: &Path, workers: usize, millions: u64, memory: &str) -> highwater::Result<()> {
+    let begun = Instant::now();
+    let session = Session::builder()
+        .workers(workers)
+        .conf("highwater.state.memoryMax", memory)
+        .conf("highwater.spill.directory", dir.join("spill").display());
+    let session = Session::start(session)?;
+    let lines = session.read_stream().format("text");
+    let lines = lines.option("maxFilesPerTrigger", 1).path(dir.join("in"));
+    let keys = lines.load()?.select_expr(["CAST(value AS BIGINT) AS k"])?;
+    keys.create_or_replace_temp_view("keys")?;
+    let query = session
+        .sql(
+            "SELECT n, count(*) AS keys, sum(k) AS s \
+             FROM (SELECT k, count(*) AS n FROM keys GROUP BY k) GROUP BY n",
+        )?
+        .write_stream()
+        .output_mode(OutputMode::Complete)
+        .format("memory")
+        .query_name("turns")
+        .trigger(Trigger::AvailableNow)
+        .start()?;
+    query.await_termination()?;
+    let answers = session.sql("SELECT * FROM turns")?.collect()?;
+    let value = |column: usize| {
+        let column = answers[0].column(column).as_any();
+        column
+            .downcast_ref::<Int64Array>()
+            .expect("bigint")
+            .value(0)
+    };
+    let keys = millions as i64 * 1_000_000;
+    let rows: usize = answers.iter().map(RecordBatch::num_rows).sum();
+    assert_eq!(
+        (rows, value(0), value(1), value(2)),
+        (1, 3, keys, keys * (keys - 1) / 2)
+    );
+    let state: u64 = query
+        .last_progress()
+        .iter()
+        .flat_map(|progress| &progress.state_operators)
+        .map(|operator| operator.memory_used_bytes)
+        .sum();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next())
+        .and_then(|kilobytes| kilobytes.parse().ok())
+        .unwrap_or(0.0);
+    println!(
+        "{} {} {} {}",
+        begun.elapsed().as_secs_f64(),
+        resources().1,
+        peak / 1024.0,
+        state >> 20
+    );
+    Ok(())
+}
+
 fn main() -> highwater::Result<()> {
     let args: Vec<String> = std::env::args()
         .skip(1)
@@ -348,10 +455,15 @@ fn main() -> highwater::Result<()> {
         Some("state") => state(dir, workers, number("--keys", 10)),
         Some("epochs") => epochs(dir, workers, number("--count", 100_000)),
         Some("idle") => idle(dir, workers),
+        Some("spill") => spill(dir, workers, number("--keys", 10)),
+        Some("spill-one") => {
+            let memory = value("--memory").unwrap_or_else(|| "40%".into());
+            spill_one(dir, workers, number("--keys", 10), &memory)
+        }
         Some("day") => day(dir, workers, number("--rows", 10_000) as i64),
         _ => {
             println!(
-                "durable state|epochs|idle|day --dir DIR [-w WORKERS] [--keys MILLIONS] [--count EPOCHS] [--rows A_MINUTE]"
+                "durable state|epochs|idle|spill|day --dir DIR [-w WORKERS] [--keys MILLIONS] [--count EPOCHS] [--rows A_MINUTE]"
             );
             Ok(())
         }

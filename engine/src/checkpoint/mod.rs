@@ -13,6 +13,7 @@
 //! Everything carries the version of its format. A restart loads the newest good checkpoint, replays the logged plans
 //! after it, and goes on; the sink says itself which of the replayed epochs it has.
 
+mod cloud;
 mod inspect;
 mod log;
 mod manifest;
@@ -122,13 +123,22 @@ pub enum CheckpointError {
     },
     /// A URL of an object store that nobody registered.
     #[error(
-        "no object store is known for \"{location}\": register one for \"{root}\" when the session is built"
+        "no object store is known for \"{location}\": give a directory or a URL of s3, gs, az or abfss, or register one \
+         for \"{root}\" when the session is built"
     )]
     NoStore {
         /// What was asked for.
         location: String,
         /// Its scheme and host.
         root: String,
+    },
+    /// A cloud's store that cannot be reached as the environment says.
+    #[error("the object store of \"{location}\" cannot be used: {source}")]
+    Cloud {
+        /// What was asked for.
+        location: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Not a checkpoint.
     #[error("\"{dir}\" is no checkpoint directory: it has no file \"metadata\"")]

@@ -15,7 +15,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::runtime::Runtime;
 
-use super::CheckpointError;
+use super::{CheckpointError, cloud};
 use crate::failpoint::reach;
 
 /// Fills an object that is being written.
@@ -55,7 +55,7 @@ pub(crate) trait Store: Send + Sync {
     }
 }
 
-/// Opens the store at `location`: a path, `file:` or a URL whose object store the session knows.
+/// Opens the store at `location`: a path, `file:`, a URL whose object store the session was given, or one of a cloud.
 pub(crate) fn open(
     location: &str,
     stores: &ObjectStores,
@@ -69,10 +69,18 @@ pub(crate) fn open(
     };
     let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let root = format!("{scheme}://{host}");
-    let inner = stores.get(&root).ok_or_else(|| CheckpointError::NoStore {
-        location: location.into(),
-        root,
-    })?;
+    let inner = match stores.get(&root).map(Ok).or_else(|| cloud::open(&root)) {
+        Some(found) => found.map_err(|error| CheckpointError::Cloud {
+            location: location.into(),
+            source: Box::new(error),
+        })?,
+        None => {
+            return Err(CheckpointError::NoStore {
+                location: location.into(),
+                root,
+            });
+        }
+    };
     Ok(Arc::new(Objects {
         location: location.into(),
         prefix: ObjectPath::from(prefix),
@@ -451,8 +459,8 @@ mod tests {
 
     #[test]
     fn a_store_nobody_registered_is_named() {
-        let error = open("s3://bucket/ck", &stores()).err().expect("refused");
-        assert!(error.to_string().contains("s3://bucket"), "{error}");
+        let error = open("ftp://host/ck", &stores()).err().expect("refused");
+        assert!(error.to_string().contains("\"ftp://host\""), "{error}");
     }
 
     #[test]
