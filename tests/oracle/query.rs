@@ -82,6 +82,7 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("over", sets::overs),
     ("grouping sets", sets::grouping_sets),
     ("subqueries", sets::subqueries),
+    ("subqueries that stay", sets::subqueries_that_stay),
     ("timed joins", timed::timed_joins),
     ("sessions", timed::sessions),
     ("duplicates", timed::duplicates),

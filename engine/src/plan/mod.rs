@@ -44,7 +44,6 @@ pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use late::{columns as late_columns, schema as late_schema};
 pub(crate) use observe::{Observed, merger};
 pub(crate) use statics::StaticUse;
-pub(crate) use subquery::no_streams_in_subqueries;
 
 use crate::checkpoint::OperatorShape;
 use crate::error::Error;

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_planner::create_window_expr;
 use highwater_operators::Edge;
-use highwater_operators::aggregate::{Emit, needs_order};
+use highwater_operators::aggregate::{AggregateCall, Emit, needs_order};
 use highwater_operators::order::Order;
 use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
@@ -86,9 +86,12 @@ impl Compiler<'_> {
             }
             Want::Final => return Err(Error::not_yet("aggregating rows that may leave again")),
         };
-        if let Some(call) = calls(aggregate)?.iter().find(|c| needs_order(&c.function)) {
+        let sorts = |call: &&AggregateCall| {
+            needs_order(&call.function) && !call.function.order_bys().is_empty()
+        };
+        if let Some(call) = calls(aggregate)?.iter().find(sorts) {
             return Err(Error::not_yet(format!(
-                "{}, whose answer depends on the order of rows, over rows that may change",
+                "{}, which sorts its rows, over rows that may change",
                 call.function.name()
             )));
         }
@@ -96,7 +99,8 @@ impl Compiler<'_> {
             let plan = LogicalPlan::Aggregate(aggregate.clone());
             event_time::event_keys(&plan).first() == Some(&0)
         };
-        // The keys first, then what the calls use.
+        // The keys first, then what the calls use. By that the rows of a group are sorted, and it is the order that the
+        // first, the last or all of them are asked in.
         let below = &aggregate.input;
         let mut outputs: Vec<Expr> = Vec::new();
         for (index, key) in aggregate.group_expr.iter().enumerate() {

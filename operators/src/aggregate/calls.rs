@@ -62,6 +62,22 @@ pub(crate) struct Call {
 
 impl Plan {
     pub(crate) fn new(input: &Edge, aggregation: Aggregation) -> Result<Self, OperatorError> {
+        let plan = Plan::over_sorted(input, aggregation)?;
+        let mut calls = plan.calls.iter().map(|call| &call.function);
+        match calls.find(|function| needs_order(function) && !input.ordered) {
+            None => Ok(plan),
+            Some(function) => Err(OperatorError::Other(format!(
+                "\"{}\" needs its rows in source order, which the plan below does not keep",
+                function.name()
+            ))),
+        }
+    }
+
+    /// The same where whoever runs it gives the rows of a group in an order of their own.
+    pub(crate) fn over_sorted(
+        input: &Edge,
+        aggregation: Aggregation,
+    ) -> Result<Self, OperatorError> {
         let stores_panes = aggregation.stores_panes();
         let Aggregation {
             name,
@@ -76,14 +92,6 @@ impl Plan {
         if input.signed {
             let text = "aggregation over rows that can be retracted is not supported yet";
             return Err(OperatorError::Other(text.into()));
-        }
-        if let Some(call) = calls.iter().find(|call| needs_order(&call.function))
-            && !input.ordered
-        {
-            return Err(OperatorError::Other(format!(
-                "\"{}\" needs its rows in source order, which the plan below does not keep",
-                call.function.name()
-            )));
         }
         let ordered = calls.iter().any(|call| needs_order(&call.function));
         let key_count = keys.len();
