@@ -106,7 +106,7 @@ fn compile_joins(
                 .and_then(event_time::by_event_time)
                 .and_then(firsts::with_event_time)
                 .and_then(|plan| match late_rows {
-                    true => late::mark(plan),
+                    true => late::mark(plan, mode == OutputMode::Append),
                     false => Ok(plan),
                 })
                 .map_err(not_built)?,
@@ -265,6 +265,7 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
         .collect()
 }
 
+#[derive(Clone)]
 pub(super) struct Compiler<'a> {
     pub(super) statics: &'a dyn Statics,
     pub(super) read: Vec<StaticUse>,
@@ -470,13 +471,6 @@ impl Compiler<'_> {
                 "{} in a streaming query",
                 other.display()
             ))),
-        }
-    }
-
-    pub(super) fn appends(&self, input: &Node) -> Result<(), Error> {
-        match input.edge().signed {
-            true => Err(Error::not_yet("aggregating rows that may leave again")),
-            false => Ok(()),
         }
     }
 

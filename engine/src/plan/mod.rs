@@ -241,6 +241,17 @@ impl Node {
             .for_each(|input| input.for_each(visit));
     }
 
+    /// The sources whose rows come here, each once.
+    pub(crate) fn sources(&self) -> Vec<usize> {
+        let mut found = BTreeSet::new();
+        self.for_each(&mut |node| {
+            if let Node::Source { source, .. } = node {
+                found.insert(*source);
+            }
+        });
+        found.into_iter().collect()
+    }
+
     /// For each watermark below and here, in their order, the sources whose rows move it.
     pub(crate) fn watermark_sources(&self) -> Vec<BTreeSet<usize>> {
         let mut found: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
@@ -590,7 +601,7 @@ impl Node {
                     .map(|field| field.name().as_str())
                     .collect();
                 let bound = match (regroup.event_time, regroup.emit) {
-                    (true, Emit::Changed | Emit::Signed) => {
+                    (true, Emit::Changed | Emit::Signed | Emit::Closed) => {
                         "all rows, forgotten when the watermark reaches their first key"
                     }
                     _ => "all rows until they leave, nothing bounds it",
