@@ -29,7 +29,8 @@ pub fn once<'s>(inputs: Vec<Rows<'s>>, edge: Edge, start: u64, failure: &Failure
     });
     let codec = Codec::new(types.collect());
     if codec.is_err() {
-        let text = "rows of these types cannot be compared, so it is not known which of them are the same";
+        let text =
+            "rows of these types cannot be compared, so it is not known which of them are the same";
         failure.set(start, OperatorError::Other(text.into()));
     }
     let kernel = Once {

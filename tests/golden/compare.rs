@@ -72,7 +72,11 @@ fn refusal(scenario: &Value, ended: &Ended, wanted: Option<&Value>) -> Outcome {
         let part = wanted["message_contains"].as_str().unwrap_or_default();
         if in_time && class.as_deref() == wanted["class"].as_str() {
             if message.contains(part) {
-                return if later { Outcome::ByRule } else { Outcome::Same };
+                return if later {
+                    Outcome::ByRule
+                } else {
+                    Outcome::Same
+                };
             }
             if rules::reworded(wanted, &message) {
                 return Outcome::ByRule;

@@ -253,7 +253,8 @@ pub(crate) fn orders(random: &mut StdRng) -> Query {
     let mode = either(random);
     if random.random_bool(0.3) {
         let call = one(random, &["sum(v)", "max(v)", "count(*)", "first(v)"]);
-        let of_one = "(SELECT k, g, max(v) AS v FROM r GROUP BY k, g)".replace(" r ", &format!(" {from} AS r "));
+        let of_one = "(SELECT k, g, max(v) AS v FROM r GROUP BY k, g)"
+            .replace(" r ", &format!(" {from} AS r "));
         return query(
             format!("SELECT * FROM {of_one} PIVOT ({call} FOR g IN (0, 1 AS one, 2, 3))"),
             mode,
@@ -264,13 +265,22 @@ pub(crate) fn orders(random: &mut StdRng) -> Query {
         ("first(v)", "CASE WHEN count(v) = count(*) THEN min(v) END"),
         ("first(v, true)", "min(v)"),
         ("last(v)", "max(v)"),
-        ("any_value(v)", "CASE WHEN count(v) = count(*) THEN min(v) END"),
+        (
+            "any_value(v)",
+            "CASE WHEN count(v) = count(*) THEN min(v) END",
+        ),
         ("collect_list(v)", "sort_array(collect_list(v))"),
         ("array_agg(v)", "sort_array(collect_list(v))"),
         ("sort_array(collect_set(v))", "sort_array(collect_set(v))"),
-        ("listagg(CAST(v AS STRING), ',')", "listagg(CAST(v AS STRING), ',') WITHIN GROUP (ORDER BY v)"),
+        (
+            "listagg(CAST(v AS STRING), ',')",
+            "listagg(CAST(v AS STRING), ',') WITHIN GROUP (ORDER BY v)",
+        ),
         ("try_sum(v)", "sum(v)"),
-        ("first(v) FILTER (WHERE v > 2)", "min(v) FILTER (WHERE v > 2)"),
+        (
+            "first(v) FILTER (WHERE v > 2)",
+            "min(v) FILTER (WHERE v > 2)",
+        ),
     ];
     let (stream, batch) = calls[random.random_range(0..calls.len())];
     let (list, by) = match random.random_range(0..3) {

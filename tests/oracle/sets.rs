@@ -223,18 +223,16 @@ fn asked(random: &mut StdRng, other: &str, least: i64) -> String {
         ),
         5 => format!("r.v > (SELECT avg(v) FROM {other} AS o)"),
         6 => format!("r.v >= (SELECT max(v) FROM {other} AS o WHERE o.k = r.k)"),
-        7 => format!(
-            "(r.k, r.g) IN (SELECT o.k, o.g FROM {other} AS o WHERE o.v > {least})"
-        ),
-        8 => format!(
-            "(r.k, r.g) NOT IN (SELECT o.k, o.g FROM {other} AS o WHERE o.v > {least})"
-        ),
+        7 => format!("(r.k, r.g) IN (SELECT o.k, o.g FROM {other} AS o WHERE o.v > {least})"),
+        8 => format!("(r.k, r.g) NOT IN (SELECT o.k, o.g FROM {other} AS o WHERE o.v > {least})"),
         9 => format!("EXISTS (SELECT 1 FROM {other} AS o WHERE o.v > {least})"),
         10 => format!("NOT EXISTS (SELECT 1 FROM {other} AS o WHERE o.v > {least} AND o.g > 1)"),
-        11 => format!(
-            "r.v NOT IN (SELECT o.v FROM {other} AS o WHERE o.k = r.k AND o.g IS NOT NULL)"
+        11 => {
+            format!("r.v NOT IN (SELECT o.v FROM {other} AS o WHERE o.k = r.k AND o.g IS NOT NULL)")
+        }
+        12 => format!(
+            "CASE WHEN r.g = 1 THEN r.v IN (SELECT o.v FROM {other} AS o) ELSE r.v > {least} END"
         ),
-        12 => format!("CASE WHEN r.g = 1 THEN r.v IN (SELECT o.v FROM {other} AS o) ELSE r.v > {least} END"),
         13 => format!("(EXISTS (SELECT 1 FROM {other} AS o WHERE o.k = r.k) OR r.g = 2)"),
         14 => format!("r.g IN (SELECT count(*) FROM {other} AS o GROUP BY o.k)"),
         _ => format!("(r.k IN (SELECT k FROM {other} AS o) OR r.g = 1)"),
@@ -247,7 +245,9 @@ fn value(random: &mut StdRng, other: &str, least: i64) -> String {
         0 => format!("(SELECT count(*) FROM {other} AS o WHERE o.k = r.k)"),
         1 => format!("(SELECT max(o.v) FROM {other} AS o WHERE o.k = r.k AND o.v > {least})"),
         2 => format!("(SELECT sum(o.v) FROM {other} AS o) + r.v"),
-        3 => format!("coalesce((SELECT min(o.g) FROM {other} AS o WHERE o.k = r.k AND o.g = r.g), -1)"),
+        3 => format!(
+            "coalesce((SELECT min(o.g) FROM {other} AS o WHERE o.k = r.k AND o.g = r.g), -1)"
+        ),
         4 => format!("r.v IN (SELECT o.v FROM {other} AS o WHERE o.v > {least})"),
         _ => format!("EXISTS (SELECT 1 FROM {other} AS o WHERE o.k = r.k)"),
     }
