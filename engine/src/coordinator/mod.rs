@@ -85,6 +85,8 @@ pub(crate) enum Event {
     WhenIdle(Sender<()>),
     /// The workers ended by themselves: a failure, or the session was closed.
     WorkersGone,
+    /// The workers have nothing to do, now or later: the query was stopped before they began.
+    WorkersDone,
     /// A process was lost, and the workers with it: end without a verdict, the query is launched again.
     Suspend,
 }
@@ -179,6 +181,8 @@ struct Coordinator {
     maybe_more: bool,
     paused: bool,
     stopping: bool,
+    /// True if no worker will run it.
+    unbuilt: bool,
     /// True if the query goes on with other workers.
     suspended: bool,
     /// The epoch that cannot be committed, and why: the query ends once the runs before it are in the sink.
@@ -242,6 +246,9 @@ impl Coordinator {
             }
             while let Ok(event) = events.try_recv() {
                 self.hear(event)?;
+            }
+            if self.unbuilt {
+                return Ok(());
             }
             self.end_old_run();
             self.advance()?;
@@ -334,6 +341,7 @@ impl Coordinator {
                 self.waiting.push(reply);
             }
             Event::WorkersGone => return Err("its workers are gone".into()),
+            Event::WorkersDone => self.unbuilt = true,
             Event::Suspend => {
                 self.suspended = true;
                 return Err("its workers are lost".into());
