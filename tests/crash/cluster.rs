@@ -181,6 +181,35 @@ fn sisters_that_are_killed_are_replaced() {
 }
 
 #[test]
+fn a_program_that_is_stopped_while_its_processes_meet_again_ends_in_order() {
+    let mut live = Live::new();
+    let first = Running(live.job.start(&["-w", "2", "-n", "2"], None));
+    live.next_file();
+    drop(first);
+    for pause_ms in [0, 60, 120, 180, 240, 300] {
+        let mut first = Running(live.job.start(&["-w", "2", "-n", "2"], None));
+        live.wait_until(|_| !sisters(first.0.id()).is_empty());
+        std::thread::sleep(Duration::from_millis(400));
+        let sister = *sisters(first.0.id()).last().expect("a sister");
+        signal("KILL", sister);
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        signal("TERM", first.0.id());
+        let mut status = None;
+        live.wait_until(|_| {
+            status = first.0.try_wait().expect("waited");
+            status.is_some()
+        });
+        let text = live.job.stderr();
+        assert!(
+            status.expect("ended").success(),
+            "after {pause_ms} ms: {text}"
+        );
+    }
+    let first = Running(live.job.start(&["-w", "2", "-n", "2"], None));
+    live.finish(first);
+}
+
+#[test]
 fn a_sister_that_is_stopped_is_replaced() {
     let mut live = Live::new();
     let first = Running(
