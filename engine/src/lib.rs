@@ -42,7 +42,7 @@ pub use highwater_query::text;
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};
 pub use code::CodeError;
-pub use error::Error;
+pub use error::{Error, hint};
 pub use foreach::{ForeachWriter, Row};
 pub use formats::{DrawTable, Formats};
 pub use frame::{DataFrame, GroupedData, ObserveAs};
