@@ -1,15 +1,17 @@
 //! The session: workers in the background, names, and the way in for queries.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_operators::arrangement::Budget;
 use highwater_operators::exact::{exact_avg, exact_sum};
@@ -189,10 +191,12 @@ impl Session {
         schema: SchemaRef,
         rows: Vec<RecordBatch>,
     ) -> Result<DataFrame, Error> {
-        let table = MemTable::try_new(schema, vec![rows]).map_err(Error::run)?;
-        let source = Arc::new(DefaultTableSource::new(Arc::new(table)));
-        let plan =
-            LogicalPlanBuilder::scan("rows", source, None).and_then(LogicalPlanBuilder::build);
+        // A join gives columns of one name; a table has none.
+        let names: BTreeSet<&String> = schema.fields().iter().map(|field| field.name()).collect();
+        let plan = match names.len() == schema.fields().len() {
+            true => scan(schema, rows),
+            false => scan_by_place(&schema, rows),
+        };
         Ok(DataFrame::new(self.clone(), plan.map_err(Error::run)?))
     }
 
@@ -346,6 +350,37 @@ impl Drop for Inner {
             runtime.shutdown_background();
         }
     }
+}
+
+fn scan(schema: SchemaRef, rows: Vec<RecordBatch>) -> datafusion::common::Result<LogicalPlan> {
+    let table = MemTable::try_new(schema, vec![rows])?;
+    let source = Arc::new(DefaultTableSource::new(Arc::new(table)));
+    LogicalPlanBuilder::scan("rows", source, None)?.build()
+}
+
+/// The rows of a table whose columns have other names, under their own.
+fn scan_by_place(
+    schema: &SchemaRef,
+    rows: Vec<RecordBatch>,
+) -> datafusion::common::Result<LogicalPlan> {
+    let place = |index: usize| format!("column_{index}");
+    let fields = schema.fields().iter().enumerate();
+    let fields: Vec<Field> = fields
+        .map(|(index, field)| field.as_ref().clone().with_name(place(index)))
+        .collect();
+    let unique: SchemaRef = Arc::new(Schema::new(fields));
+    let rows = rows.into_iter().map(|rows| {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let (schema, columns) = (Arc::clone(&unique), rows.columns().to_vec());
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    });
+    let rows = rows.collect::<datafusion::common::Result<_>>()?;
+    let named = schema.fields().iter().enumerate().map(|(index, field)| {
+        let column = Expr::Column(Column::new(Some("rows"), place(index)));
+        column.alias_qualified(Some(place(index)), field.name())
+    });
+    let columns = scan(Arc::clone(&unique), rows)?;
+    LogicalPlanBuilder::from(columns).project(named)?.build()
 }
 
 pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {

@@ -138,6 +138,11 @@ pub enum Plan {
         /// Which rows match.
         condition: JoinCondition,
     },
+    /// As the right side of a join: a query that may name columns of the left one.
+    Lateral {
+        /// The query.
+        input: Box<Plan>,
+    },
     /// The rows of all inputs.
     Union {
         /// The inputs.

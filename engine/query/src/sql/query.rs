@@ -506,9 +506,14 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
             alias,
             sample,
         } => {
-            refuse(lateral, "a LATERAL subquery")?;
             refuse(sample.is_some(), "TABLESAMPLE")?;
-            aliased(query(*subquery)?, alias)
+            let rows = aliased(query(*subquery)?, alias)?;
+            Ok(match lateral {
+                true => Plan::Lateral {
+                    input: Box::new(rows),
+                },
+                false => rows,
+            })
         }
         ast::TableFactor::NestedJoin {
             table_with_joins: inner,
