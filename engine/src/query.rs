@@ -188,7 +188,13 @@ impl QueryShared {
         self.change(|state| {
             state.workers = state.workers.saturating_sub(1);
             let error = match (reason, self.ends_with_workers) {
-                (None, _) => return,
+                (None, _) => {
+                    // Usually the coordinator is the first to end.
+                    if state.workers == 0 {
+                        state.tell(Event::WorkersDone);
+                    }
+                    return;
+                }
                 (Some(Gone::Over(text)), _) => text.clone(),
                 (Some(Gone::Lost(text)), Some(why)) => format!("{text}; {why}"),
                 (Some(Gone::Lost(_)), None) => {

@@ -85,6 +85,8 @@ pub(crate) enum Event {
     WhenIdle(Sender<()>),
     /// The workers ended by themselves: a failure, or the session was closed.
     WorkersGone,
+    /// The workers have nothing to do, now or later: the query was stopped before they began.
+    WorkersDone,
     /// A process was lost, and the workers with it: end without a verdict, the query is launched again.
     Suspend,
 }
@@ -179,6 +181,8 @@ struct Coordinator {
     maybe_more: bool,
     paused: bool,
     stopping: bool,
+    /// True if no worker will run it.
+    unbuilt: bool,
     /// True if the query goes on with other workers.
     suspended: bool,
     /// The epoch that cannot be committed, and why: the query ends once the runs before it are in the sink.
@@ -243,6 +247,9 @@ impl Coordinator {
             while let Ok(event) = events.try_recv() {
                 self.hear(event)?;
             }
+            if self.unbuilt {
+                return Ok(());
+            }
             self.end_old_run();
             self.advance()?;
             if self.runs.is_empty()
@@ -265,7 +272,8 @@ impl Coordinator {
             }
             self.advance()?;
         }
-        let settled = self.runs.is_empty() && self.recorded == self.next_epoch;
+        // Stopped within a replay, the sink is ahead of us.
+        let settled = self.runs.is_empty() && self.recorded >= self.next_epoch;
         if self.maybe_more && self.until_due().is_some() {
             self.meter.waits_for_trigger();
         }
@@ -333,6 +341,7 @@ impl Coordinator {
                 self.waiting.push(reply);
             }
             Event::WorkersGone => return Err("its workers are gone".into()),
+            Event::WorkersDone => self.unbuilt = true,
             Event::Suspend => {
                 self.suspended = true;
                 return Err("its workers are lost".into());
@@ -460,7 +469,7 @@ impl Coordinator {
         if epoch == 0 {
             orders.push(Order::Enter { worker: 0 });
         }
-        if self.runs.open(epoch, bytes, started) {
+        if self.runs.open(epoch, bytes, started, replayed) {
             orders.extend(self.stage_orders(epoch));
         }
         let idle = self.ledger.as_ref().is_some_and(|l| l.pending.is_none());

@@ -252,6 +252,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         maybe_more: true,
         paused: false,
         stopping: false,
+        unbuilt: false,
         suspended: false,
         failure: None,
         last_start: None,

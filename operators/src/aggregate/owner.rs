@@ -419,8 +419,7 @@ impl Owner {
         let mut groups = Groups::new(&plan)?;
         while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
             let keys = plan.codec.decode(chunk.keys())?;
-            let closed = |end: &i64| *end > after_us && *end <= now_us;
-            let Some(windows) = closing::windows_of(panes, &keys, closed)? else {
+            let Some(windows) = closing::windows_of(panes, &keys, after_us, now_us)? else {
                 continue;
             };
             let states = take_rows(chunk.values(), &windows.rows)?;
