@@ -1,17 +1,16 @@
 //! The session: workers in the background, names, and the way in for queries.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use datafusion::catalog::default_table_source::DefaultTableSource;
+use datafusion::common::{Column, TableReference};
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_operators::arrangement::Budget;
 use highwater_operators::exact::{exact_avg, exact_sum};
@@ -22,10 +21,10 @@ use tokio::runtime::Runtime;
 use crate::catalog::{Names, Views};
 use crate::checkpoint::ObjectStores;
 use crate::cluster::ClusterConfig;
+use crate::code;
 use crate::conf::take_conf;
 use crate::coordinator::EventTime;
 use crate::error::Error;
-use crate::foreach;
 use crate::formats::Formats;
 use crate::frame::DataFrame;
 use crate::generations::Generations;
@@ -185,19 +184,14 @@ impl Session {
         MemorySource::new(self, schema)
     }
 
-    /// A static frame of these rows.
+    /// A static frame of these rows. Columns may have equal names, as a query's may.
     pub fn create_dataframe(
         &self,
         schema: SchemaRef,
         rows: Vec<RecordBatch>,
     ) -> Result<DataFrame, Error> {
-        // A join gives columns of one name; a table has none.
-        let names: BTreeSet<&String> = schema.fields().iter().map(|field| field.name()).collect();
-        let plan = match names.len() == schema.fields().len() {
-            true => scan(schema, rows),
-            false => scan_by_place(&schema, rows),
-        };
-        Ok(DataFrame::new(self.clone(), plan.map_err(Error::run)?))
+        let plan = frame_of(schema, rows).map_err(Error::run)?;
+        Ok(DataFrame::new(self.clone(), plan))
     }
 
     /// A view or table by name.
@@ -274,7 +268,7 @@ impl Session {
 
     /// Stops all queries and ends the workers. Happens by itself when the last handle is dropped.
     pub fn close(&self) {
-        if !foreach::is_code() {
+        if !code::is_code() {
             return self.inner.close();
         }
         // Called by code that takes a query's rows: the query ends when that code returns, so another thread waits.
@@ -352,37 +346,6 @@ impl Drop for Inner {
     }
 }
 
-fn scan(schema: SchemaRef, rows: Vec<RecordBatch>) -> datafusion::common::Result<LogicalPlan> {
-    let table = MemTable::try_new(schema, vec![rows])?;
-    let source = Arc::new(DefaultTableSource::new(Arc::new(table)));
-    LogicalPlanBuilder::scan("rows", source, None)?.build()
-}
-
-/// The rows of a table whose columns have other names, under their own.
-fn scan_by_place(
-    schema: &SchemaRef,
-    rows: Vec<RecordBatch>,
-) -> datafusion::common::Result<LogicalPlan> {
-    let place = |index: usize| format!("column_{index}");
-    let fields = schema.fields().iter().enumerate();
-    let fields: Vec<Field> = fields
-        .map(|(index, field)| field.as_ref().clone().with_name(place(index)))
-        .collect();
-    let unique: SchemaRef = Arc::new(Schema::new(fields));
-    let rows = rows.into_iter().map(|rows| {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let (schema, columns) = (Arc::clone(&unique), rows.columns().to_vec());
-        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
-    });
-    let rows = rows.collect::<datafusion::common::Result<_>>()?;
-    let named = schema.fields().iter().enumerate().map(|(index, field)| {
-        let column = Expr::Column(Column::new(Some("rows"), place(index)));
-        column.alias_qualified(Some(place(index)), field.name())
-    });
-    let columns = scan(Arc::clone(&unique), rows)?;
-    LogicalPlanBuilder::from(columns).project(named)?.build()
-}
-
 pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -391,4 +354,34 @@ pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 pub(crate) fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn frame_of(schema: SchemaRef, rows: Vec<RecordBatch>) -> datafusion::error::Result<LogicalPlan> {
+    let scan = |schema: SchemaRef, rows| {
+        let table = MemTable::try_new(schema, vec![rows])?;
+        let source = Arc::new(DefaultTableSource::new(Arc::new(table)));
+        LogicalPlanBuilder::scan("rows", source, None)?.build()
+    };
+    let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+    let again = |at: usize| names.iter().filter(|name| **name == names[at]).count() > 1;
+    if !(0..names.len()).any(again) {
+        return scan(schema, rows);
+    }
+    // A table has no two columns of one name; a query keeps them apart by a qualifier that nobody can write.
+    let made = |at: usize| format!("column-{at}");
+    let fields = schema.fields().iter().enumerate();
+    let fields = fields.map(|(at, field)| field.as_ref().clone().with_name(made(at)));
+    let numbered = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let rows = rows
+        .into_iter()
+        .map(|rows| RecordBatch::try_new(Arc::clone(&numbered), rows.columns().to_vec()))
+        .collect::<std::result::Result<_, _>>()?;
+    let outputs = names.iter().enumerate().map(|(at, name)| {
+        let column = Expr::Column(Column::new(Some("rows"), made(at)));
+        let same = again(at).then(|| TableReference::bare(format!("same-{at}")));
+        column.alias_qualified(same, name.as_str())
+    });
+    let outputs = outputs.collect();
+    let scan = Arc::new(scan(numbered, rows)?);
+    Ok(LogicalPlan::Projection(Projection::try_new(outputs, scan)?))
 }

@@ -302,6 +302,7 @@ pub(crate) fn sessions_that_change(random: &mut StdRng) -> Query {
     let mode = either(random);
     // In complete mode rows that come again with every epoch are duplicates of themselves, as in the model.
     if mode == OutputMode::Changes && random.random_bool(0.5) {
+        let from = grouped(random, 1);
         let (key, name) = one_key(random);
         let rest = ["k", "g", "v", "x"].map(|column| format!("{column} NULLS FIRST"));
         let first = format!("row_number() OVER (PARTITION BY {key} ORDER BY {})", rest.join(", "));
