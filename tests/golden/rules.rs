@@ -58,6 +58,26 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
     ),
     (
         "_LEGACY_ERROR_TEMP_3102",
+        "is not supported without a watermark in the join keys",
+        "where WHERE leaves out the rows without a partner, the join is an inner one",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "is not supported in Update output mode, only in Append",
+        "where WHERE leaves out the rows without a partner, the join is an inner one",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "FullOuter joins with streaming DataFrames/Datasets on the",
+        "where WHERE leaves out the static rows without a partner, no static row waits for one",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
+        "Outer join with a streaming DataFrame/Dataset on the",
+        "where WHERE leaves out the static rows without a partner, no static row waits for one",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
         "is not supported in Complete output mode, only in Append",
         "the pairs of all rows so far are known, and so are the rows without a partner",
     ),
