@@ -133,8 +133,7 @@ pub(crate) fn compile(
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let counted = compiler.aggregations + compiler.deduplications + compiler.sessions;
-    let stateful = counted > 0 || compiler.evicts;
+    let stateful = compiler.evicts || root.uses_watermark();
     Ok(Compiled {
         root,
         waits_for_watermark: stateful

@@ -745,14 +745,14 @@ mod tests {
     #[test]
     fn a_null_row_does_not_overflow() {
         let (l, r) = (int(vec![Some(i32::MAX), None]), int(vec![None, Some(1)]));
-        let sum = integers::<Int32Type>(BinaryOp::Add, &l, &r, 2, false).unwrap();
+        let sum = integers::<Int32Type>(BinaryOp::Add, &l, &r, 2, Beyond::Fails).unwrap();
         assert_eq!(sum.null_count(), 2);
     }
 
     #[test]
     fn the_least_integer_has_no_remainder_by_minus_one() {
         let (l, r) = (int(vec![Some(i32::MIN)]), int(vec![Some(-1)]));
-        let rest = integers::<Int32Type>(BinaryOp::Remainder, &l, &r, 1, false).unwrap();
+        let rest = integers::<Int32Type>(BinaryOp::Remainder, &l, &r, 1, Beyond::Fails).unwrap();
         assert_eq!(rest.as_primitive::<Int32Type>().value(0), 0);
     }
 
