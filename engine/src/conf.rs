@@ -103,7 +103,7 @@ impl Inert {
     }
 }
 
-const SETTINGS: [Setting; 9] = [
+const SETTINGS: [Setting; 8] = [
     Setting {
         key: "spark.sql.ansi.enabled",
         get: |conf| conf.ansi.to_string(),
@@ -123,16 +123,6 @@ const SETTINGS: [Setting; 9] = [
             parsed.is_some()
         },
         values: "a number of milliseconds, or a time such as 30s; 0 means never",
-    },
-    Setting {
-        key: "highwater.sql.streamingSubqueries",
-        get: |conf| conf.streaming_subqueries.to_string(),
-        set: |conf, value| {
-            let parsed = value.to_lowercase().parse();
-            conf.streaming_subqueries = parsed.clone().unwrap_or(conf.streaming_subqueries);
-            parsed.is_ok()
-        },
-        values: TRUE_OR_FALSE,
     },
     Setting {
         key: "spark.sql.caseSensitive",
