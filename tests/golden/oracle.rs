@@ -6,20 +6,72 @@ use std::collections::BTreeMap;
 use highwater::{OutputMode, Session};
 use serde_json::{Value, json};
 
-use crate::in_time::{flushed, in_time};
+use crate::in_time::{flushed, in_time, span_us, time_us};
 use crate::json::{same_rows, without};
 use crate::play::{Played, Step, lines, mode_of, objects, play, query, static_view, static_views};
 
 /// What is wrong with the rows of a scenario, if something is.
-pub(crate) fn judge(scenario: &Value, played: &Played) -> Result<(), String> {
+pub(crate) fn judge_rows(scenario: &Value, played: &Played) -> Result<(), String> {
+    if let Some(tables) = within_watermark(scenario, played) {
+        let have = played.steps.iter().map(|step| &step.rows);
+        let wrong = have
+            .zip(&tables)
+            .position(|(rows, table)| !rows.is_empty() && !same_rows(table, rows, false));
+        return wrong.map_or(Ok(()), |step| {
+            Err(format!("step {step}: the table is not {:?}", tables[step]))
+        });
+    }
     any_way(scenario, played, |timely| {
         (0..played.steps.len()).try_for_each(|step| judge_step(timely, played, step))
-    })?;
+    })
+}
+
+/// The same, and whether rows that wait come out at last.
+pub(crate) fn judge(scenario: &Value, played: &Played) -> Result<(), String> {
+    judge_rows(scenario, played)?;
     let waits = played.steps.last().is_some_and(|s| !s.watermark.is_null());
     match waits && mode_of(scenario) == OutputMode::Append {
         true => comes_out(scenario),
         false => Ok(()),
     }
+}
+
+/// The table after each step, where the first row of each key is asked for until the watermark reaches its time and the
+/// delay: of a stream itself, in complete mode, in which no row is late.
+fn within_watermark(scenario: &Value, played: &Played) -> Option<Vec<Vec<Value>>> {
+    let ops = scenario["ops"].as_array()?;
+    let [table, mark, first] = ops.as_slice() else {
+        return None;
+    };
+    let names = [table, mark, first].map(|op| op[0].as_str().unwrap_or_default());
+    let wanted = ["table", "withWatermark", "dropDuplicatesWithinWatermark"];
+    if names != wanted || mode_of(scenario) != OutputMode::Complete {
+        return None;
+    }
+    let delay_us = span_us(mark[2].as_str()?)?;
+    let (mut known, mut table_rows, mut tables) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let steps = scenario["steps"].as_array()?;
+    for (step, have) in steps.iter().zip(&played.steps) {
+        let Some(rows) = step["add"][table[1].as_str()?].as_array() else {
+            tables.push(table_rows.clone()); // no epoch
+            continue;
+        };
+        for row in rows {
+            let keys = first[1].as_array()?.iter();
+            let key: Vec<String> = keys
+                .map(|name| row[name.as_str().unwrap_or_default()].to_string())
+                .collect();
+            let time = time_us(&row[mark[1].as_str()?]);
+            known.entry(key).or_insert_with(|| {
+                table_rows.push(row.clone());
+                time.map(|time| time + delay_us)
+            });
+        }
+        let now = time_us(&have.watermark)?;
+        known.retain(|_, until| until.is_none_or(|until| until > now));
+        tables.push(table_rows.clone());
+    }
+    Some(tables)
 }
 
 /// Tries each way to tell which rows were in time: one must fit all steps.
@@ -120,11 +172,12 @@ impl Asked {
     /// The columns that tell rows apart, of one row.
     fn key(&self, row: &Value) -> String {
         let keys = self.keys.iter().flatten();
-        let cells: Vec<&Value> = keys.map(|name| &row[name]).collect();
-        match cells.is_empty() {
-            true => row.to_string(),
-            false => Value::from(cells.into_iter().cloned().collect::<Vec<_>>()).to_string(),
+        let mut cells: Vec<&Value> = keys.map(|name| &row[name]).collect();
+        if cells.is_empty() {
+            cells.push(row);
         }
+        let text = Value::from(cells.into_iter().cloned().collect::<Vec<_>>()).to_string();
+        text.replace("-0.0", "0.0") // which are equal
     }
 
     /// Whether `rows` are an answer, where `answer` is the whole; or, not `complete`, a part of one.

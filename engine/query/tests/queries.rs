@@ -343,7 +343,7 @@ fn errors_say_what_and_where() {
     );
     fails(
         "SELECT id FROM t TABLESAMPLE (10 ROWS)",
-        "[UNSUPPORTED_FEATURE] TABLESAMPLE is not supported yet",
+        "[_LEGACY_ERROR_TEMP_3102] Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE",
     );
     fails(
         "SELECT id FROM t CLUSTER BY id",
