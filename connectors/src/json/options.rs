@@ -82,13 +82,13 @@ pub(crate) const KNOWN: &[&str] = &[
     "dropFieldIfAllNull",
     "inferTimestamp",
     "samplingRatio",
+    "useUnsafeRow",
 ];
 
 /// Names of the model that are not built.
 pub(crate) const NOT_BUILT: &[&str] = &[
     "timeFormat",
     "singleVariantColumn",
-    "useUnsafeRow",
     "maxNestingDepth",
     "maxNumLen",
     "maxStringLen",
@@ -99,6 +99,8 @@ impl JsonOptions {
     pub fn parse(owner: &str, options: &Options, times: ReadTimes) -> Result<Self, OptionError> {
         let defaults = JsonOptions::default();
         let flag = |name| flag(options, owner, name);
+        // It chooses between two layouts of rows in memory, of which there is one here.
+        flag("useUnsafeRow")?;
         Ok(JsonOptions {
             mode: options.parse(owner, "mode")?.unwrap_or_default(),
             column_name_of_corrupt_record: options
