@@ -1,6 +1,7 @@
 //! Unresolved plans to DataFusion's, with Spark's types.
 
 mod aggregate;
+mod ansi;
 mod deduplicate;
 mod expression;
 mod grouping;
@@ -73,7 +74,11 @@ impl<'a> Resolver<'a> {
                 format!("The timezone: {} is invalid.", conf.time_zone),
             )
         })?;
-        Ok(zone.during(|| env.relation(plan))?.plan)
+        let resolved = cast::by_ansi(conf.ansi, || zone.during(|| env.relation(plan)))?.plan;
+        if !conf.ansi {
+            ansi::check(&resolved)?;
+        }
+        Ok(resolved)
     }
 }
 
