@@ -305,7 +305,10 @@ pub(crate) fn sessions_that_change(random: &mut StdRng) -> Query {
         let from = grouped(random, 1);
         let (key, name) = one_key(random);
         let rest = ["k", "g", "v", "x"].map(|column| format!("{column} NULLS FIRST"));
-        let first = format!("row_number() OVER (PARTITION BY {key} ORDER BY {})", rest.join(", "));
+        let first = format!(
+            "row_number() OVER (PARTITION BY {key} ORDER BY {})",
+            rest.join(", ")
+        );
         return Query {
             batch: Batch::As(format!(
                 "SELECT k, g, v, x FROM (SELECT k, g, v, x, {first} AS n FROM {from} AS q) AS f WHERE n = 1"
@@ -335,15 +338,21 @@ pub(crate) fn sessions_that_change(random: &mut StdRng) -> Query {
         _ => ("g, ", "1, 2"),
     };
     let text = format!("SELECT {window}, {list}{calls} FROM {from} AS q GROUP BY {by}");
-    let columns = calls.split(" AS ").skip(1).map(|rest| rest.split(',').next().unwrap_or(rest));
+    let columns = calls
+        .split(" AS ")
+        .skip(1)
+        .map(|rest| rest.split(',').next().unwrap_or(rest));
     let columns = columns.collect::<Vec<_>>().join(", ");
     query(
-        format!("SELECT unix_seconds(w.start) AS a, unix_seconds(w.end) AS b, {list}{columns} FROM ({text}) AS s"),
+        format!(
+            "SELECT unix_seconds(w.start) AS a, unix_seconds(w.end) AS b, {list}{columns} FROM ({text}) AS s"
+        ),
         mode,
         0,
     )
 }
 
 fn one_key(random: &mut StdRng) -> (&'static str, Vec<&'static str>) {
-    [("k", vec!["k"]), ("k, g", vec!["k", "g"]), ("v", vec!["v"])][random.random_range(0..3)].clone()
+    [("k", vec!["k"]), ("k, g", vec!["k", "g"]), ("v", vec!["v"])][random.random_range(0..3)]
+        .clone()
 }

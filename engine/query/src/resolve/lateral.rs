@@ -93,7 +93,8 @@ impl Env<'_> {
 fn taken(plan: &LogicalPlan) -> Result<Taken> {
     if !is_correlated(plan) {
         let columns = plan.schema().iter();
-        let columns = columns.map(|(q, field)| DfExpr::Column(Column::new(q.cloned(), field.name())));
+        let columns =
+            columns.map(|(q, field)| DfExpr::Column(Column::new(q.cloned(), field.name())));
         return Ok(Taken {
             columns: columns.collect(),
             plan: plan.clone(),
