@@ -6,10 +6,10 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::{BackoffConfig, ObjectStore, Result, RetryConfig};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, Result, RetryConfig};
 
 use crate::error::error_chain;
 
@@ -24,16 +24,28 @@ pub(super) fn open(root: &str) -> Option<Result<Arc<dyn ObjectStore>>> {
     }
     Some(match scheme {
         "s3" | "s3a" => AmazonS3Builder::from_env()
+            .with_config(
+                AmazonS3ConfigKey::Client(ClientConfigKey::Timeout),
+                request_timeout("AWS"),
+            )
             .with_url(root)
             .with_retry(retry())
             .build()
             .map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
         "gs" => GoogleCloudStorageBuilder::from_env()
+            .with_config(
+                GoogleConfigKey::Client(ClientConfigKey::Timeout),
+                request_timeout("GOOGLE"),
+            )
             .with_url(root)
             .with_retry(retry())
             .build()
             .map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
         _ => MicrosoftAzureBuilder::from_env()
+            .with_config(
+                AzureConfigKey::Client(ClientConfigKey::Timeout),
+                request_timeout("AZURE"),
+            )
             .with_url(root)
             .with_retry(retry())
             .build()
@@ -41,8 +53,14 @@ pub(super) fn open(root: &str) -> Option<Result<Arc<dyn ObjectStore>>> {
     })
 }
 
+/// A request that takes longer counts as lost, unless the environment says otherwise. The largest carry a part of a file
+/// (see `objects`).
+fn request_timeout(cloud: &str) -> String {
+    std::env::var(format!("{cloud}_TIMEOUT")).unwrap_or_else(|_| "25 seconds".into())
+}
+
 /// Some trouble passes unseen; then a query would rather say what is wrong (the crate's own three minutes look like a
-/// query that hangs). One request may take half a minute, so after twenty seconds none begins again.
+/// query that hangs). A request may take so long itself that none begins again after twenty seconds.
 fn retry() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {

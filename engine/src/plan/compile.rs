@@ -147,8 +147,7 @@ fn compile_joins(
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let counted = compiler.aggregations + compiler.deduplications + compiler.sessions;
-    let stateful = counted > 0 || compiler.evicts;
+    let stateful = compiler.evicts || root.uses_watermark();
     Ok(Compiled {
         root,
         waits_for_watermark: stateful
@@ -499,7 +498,11 @@ impl Compiler<'_> {
     fn watermark(&mut self, node: &Watermark, want: Want) -> Result<Node, Error> {
         let input = self.node(&node.input, want)?;
         if input.edge().signed {
-            return Err(Error::not_yet("a watermark on rows that may leave again"));
+            return Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Detected pattern of possible 'correctness' issue due to global watermark: a row below this one may leave again, and a watermark \
+                 never goes back. Set the watermark where the rows are read",
+            ));
         }
         let column = [Expr::Column(node.column.clone())];
         let mut at = physical(&column, node.input.schema())?;

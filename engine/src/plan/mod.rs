@@ -233,6 +233,17 @@ impl Node {
         }
     }
 
+    /// True if a watermark is below something that keeps groups or keys: an epoch without rows may follow for it.
+    pub(crate) fn uses_watermark(&self) -> bool {
+        let keeps = matches!(
+            self,
+            Node::Aggregate { .. } | Node::Sessions { .. } | Node::Deduplicate { .. }
+        );
+        let mut below = false;
+        self.for_each(&mut |node| below |= matches!(node, Node::Watermark { .. }));
+        keeps && below || self.inputs().into_iter().any(Node::uses_watermark)
+    }
+
     /// Visits this node and those below, from the top.
     pub(crate) fn for_each<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
         visit(self);
