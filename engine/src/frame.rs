@@ -22,7 +22,7 @@ use crate::plan::{
     Observed, Statics, compile, deduplicates_within_watermark, is_streaming, late_schema,
     wants_order,
 };
-use crate::relation::StreamRelation;
+use crate::relation::{StreamRelation, told_apart};
 use crate::session::Session;
 use crate::sink::OutputMode;
 use crate::writer::{DataWriter, StreamWriter};
@@ -531,7 +531,9 @@ impl DataFrame {
                  no watermark. Use drop_duplicates",
             ));
         }
-        let plan = without_event_time(self.plan.as_ref().clone()).map_err(Error::run)?;
+        let plan = without_event_time(self.plan.as_ref().clone())
+            .and_then(told_apart)
+            .map_err(Error::run)?;
         self.session.runtime().block_on(async {
             let frame = context
                 .execute_logical_plan(plan)

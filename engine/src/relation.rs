@@ -4,15 +4,18 @@
 //! `StaticRelation`, which DataFusion scans: one partition per worker, each reading whole splits through the same
 //! reader as a stream would, so that batch and stream cannot differ in how they read.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session as DataFusionSession, TableProvider};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, TableReference};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableSource, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -169,4 +172,35 @@ impl PartitionStream for StaticPartition {
             futures::stream::iter(batches),
         ))
     }
+}
+
+/// The same plan, in which no two tables look alike. DataFusion runs equal subqueries once, and takes two for equal that
+/// differ in nothing but where their rows are: tables of one format have one name here.
+pub(crate) fn told_apart(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let mut known: BTreeMap<TableReference, Vec<Arc<dyn TableSource>>> = BTreeMap::new();
+    let apart = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = &node else {
+            return Ok(Transformed::no(node));
+        };
+        let sources = known.entry(scan.table_name.clone()).or_default();
+        let place = sources
+            .iter()
+            .position(|source| Arc::ptr_eq(source, &scan.source));
+        let number = place.unwrap_or(sources.len());
+        if place.is_none() {
+            sources.push(Arc::clone(&scan.source));
+        }
+        if number == 0 {
+            return Ok(Transformed::no(node));
+        }
+        let name = TableReference::bare(format!("{}-{number}", scan.table_name.table()));
+        let columns = scan.projected_schema.iter().map(|(qualifier, field)| {
+            Expr::Column(Column::new(Some(name.clone()), field.name()))
+                .alias_qualified(qualifier.cloned(), field.name())
+        });
+        let columns: Vec<Expr> = columns.collect();
+        let other = LogicalPlanBuilder::from(node).alias(name)?;
+        other.project(columns)?.build().map(Transformed::yes)
+    })?;
+    Ok(apart.data)
 }

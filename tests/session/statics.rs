@@ -8,6 +8,8 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::util::display::array_value_to_string;
 use highwater::{DataFrame, Error, OutputMode, Session, Trigger};
 
+use super::common::{canonical, rows_of};
+
 const UNION: &str = "SELECT k, v FROM stream UNION ALL SELECT k, 0 AS v FROM dim";
 const RIGHT: &str = "SELECT dim.k, v FROM stream RIGHT JOIN dim ON stream.k = dim.k";
 const LOOKUP: &str = "SELECT stream.k, v FROM stream JOIN dim ON stream.k = dim.k";
@@ -122,4 +124,35 @@ fn an_epoch_runs_again_with_the_table_that_it_read_or_not_at_all() {
     dim(dir.path(), &["a", "c"]);
     add(dir.path(), "2", &[("b", 2), ("c", 3)]);
     assert_eq!(run(false).expect("a run"), ["c 3"]);
+}
+
+#[test]
+fn subqueries_over_tables_that_look_alike_are_told_apart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let session = Session::with_workers(1).expect("a session");
+    for (name, rows) in [("a", "{\"x\":1}\n"), ("b", "{\"x\":2}\n{\"x\":5}\n")] {
+        let path = dir.path().join(name);
+        std::fs::create_dir(&path).expect("made");
+        std::fs::write(path.join("0.json"), rows).expect("written");
+        let table = format!(
+            "CREATE TABLE {name} (x BIGINT) USING json OPTIONS (path '{}')",
+            path.display()
+        );
+        session.sql(&table).expect("a table");
+    }
+    let check = |sql: &str, expected: &[&str]| {
+        assert_eq!(canonical(&rows_of(&session, sql)), expected, "{sql}");
+    };
+    check(
+        "SELECT (SELECT max(x) FROM a), (SELECT max(x) FROM b), (SELECT max(x) FROM a)",
+        &["1|5|1"],
+    );
+    check(
+        "SELECT x FROM b WHERE x = (SELECT max(x) FROM a) OR x = (SELECT max(x) FROM b)",
+        &["5"],
+    );
+    check(
+        "SELECT a.x, b.x FROM a, b WHERE b.x > (SELECT min(x) FROM b)",
+        &["1|5"],
+    );
 }

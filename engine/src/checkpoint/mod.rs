@@ -23,7 +23,6 @@ mod shape;
 mod store;
 mod upload;
 
-use std::fs::File;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -179,7 +178,7 @@ pub(crate) struct Checkpoint {
     /// Of the query, over all its runs.
     pub(crate) id: String,
     fresh: bool,
-    _lock: Option<File>,
+    _lock: Option<store::Lock>,
 }
 
 /// What a run goes on from.

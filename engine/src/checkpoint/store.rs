@@ -46,13 +46,23 @@ pub(crate) trait Store: Send + Sync {
     fn delete(&self, name: &str) -> Result<(), CheckpointError>;
 
     /// Takes the early, friendly lock against a second run, where the file system has locks.
-    fn lock(&self) -> Result<Option<File>, CheckpointError> {
+    fn lock(&self) -> Result<Option<Lock>, CheckpointError> {
         Ok(None)
     }
 
     /// The file of an object, where it is one.
     fn file(&self, _name: &str) -> Option<PathBuf> {
         None
+    }
+}
+
+/// The lock of a run, for as long as it lives.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that is just being started has a copy of the file until it runs its program.
+        let _ = self.0.unlock();
     }
 }
 
@@ -237,7 +247,7 @@ impl Store for Directory {
         }
     }
 
-    fn lock(&self) -> Result<Option<File>, CheckpointError> {
+    fn lock(&self) -> Result<Option<Lock>, CheckpointError> {
         fs::create_dir_all(&self.root).map_err(|error| self.failed("", error))?;
         let path = self.root.join("lock");
         // Held open for reading only: a file system that turns read-only can do so under a running query.
@@ -249,7 +259,7 @@ impl Store for Directory {
             .and_then(|()| File::open(&path))
             .map_err(|error| self.failed("lock", error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Lock(file))),
             Err(fs::TryLockError::WouldBlock) => Err(CheckpointError::Running {
                 dir: self.location.clone(),
             }),

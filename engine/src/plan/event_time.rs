@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DataFusionError, Result};
+use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
     Window,
@@ -236,25 +236,26 @@ fn regroup(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
         }
         (true, None) => window_end(made.clone().unalias(), &types[key])?.alias(END),
     };
-    let Some(width) = width(key).or((!is_struct).then_some(0)) else {
-        return Err(DataFusionError::NotImplemented(
-            "grouping by windows of different widths in one column".into(),
-        ));
-    };
+    let width = width(key).or((!is_struct).then_some(0));
     let mut keys = vec![end];
     let others = aggregate.group_expr.iter().enumerate();
-    keys.extend(others.filter(|(i, _)| *i != key).map(|(_, e)| e.clone()));
+    // Sessions, and windows of several widths, are not told by their end alone.
+    keys.extend(
+        others
+            .filter(|(i, _)| width.is_none() || *i != key)
+            .map(|(_, e)| e.clone()),
+    );
     let regrouped = Aggregate::try_new(below, keys, aggregate.aggr_expr.clone())?;
     let regrouped = LogicalPlan::Aggregate(regrouped);
     // Above, the columns as they were.
     let mut outputs = Vec::new();
     for index in 0..aggregate.schema.fields().len() {
         let (qualifier, field) = aggregate.schema.qualified_field(index);
-        outputs.push(match index.cmp(&key) {
-            std::cmp::Ordering::Less => column(&regrouped, index + 1),
-            std::cmp::Ordering::Greater => column(&regrouped, index),
-            std::cmp::Ordering::Equal if !is_struct => column(&regrouped, 0),
-            std::cmp::Ordering::Equal => {
+        outputs.push(match (index.cmp(&key), width) {
+            (_, None) | (std::cmp::Ordering::Less, _) => column(&regrouped, index + 1),
+            (std::cmp::Ordering::Greater, _) => column(&regrouped, index),
+            (std::cmp::Ordering::Equal, _) if !is_struct => column(&regrouped, 0),
+            (std::cmp::Ordering::Equal, Some(width)) => {
                 let end = column(&regrouped, 0);
                 let end_type = regrouped.schema().field(0).data_type();
                 window_of_end(end, end_type, width)

@@ -219,9 +219,31 @@ fn mark_streams(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         .collect();
     let mut tokens = tokens;
     let mut periods = vec![];
-    for (nth, &at) in solid.iter().enumerate().skip(1) {
+    // For each open parenthesis, and around all of them: whether a list of relations is being read.
+    let mut relations = vec![false];
+    for (nth, &at) in solid.iter().enumerate() {
         let token = |n: usize| solid.get(n).map(|&i| &tokens[i].token);
-        let opens = matches!(token(nth - 1), Some(Token::Word(w)) if matches!(w.keyword, Keyword::FROM | Keyword::JOIN));
+        let within = relations.last().copied().unwrap_or(false);
+        let opens = match nth.checked_sub(1).and_then(token) {
+            Some(Token::Word(w)) => matches!(w.keyword, Keyword::FROM | Keyword::JOIN),
+            Some(Token::Comma | Token::LParen) => within,
+            _ => false,
+        };
+        match token(nth) {
+            Some(Token::LParen) => relations.push(opens),
+            Some(Token::RParen) if relations.len() > 1 => drop(relations.pop()),
+            Some(Token::Word(w)) => {
+                if let Some(last) = relations.last_mut() {
+                    *last = match w.keyword {
+                        Keyword::FROM => true,
+                        Keyword::SELECT | Keyword::WHERE | Keyword::GROUP | Keyword::ORDER => false,
+                        Keyword::HAVING | Keyword::WINDOW | Keyword::LATERAL => false,
+                        _ => *last,
+                    };
+                }
+            }
+            _ => {}
+        }
         let is_stream = matches!(token(nth), Some(Token::Word(w))
             if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("stream"));
         let name = |n: usize| matches!(token(n), Some(Token::Word(w)) if w.quote_style.is_some() || !ends_relation(w.keyword));
@@ -287,6 +309,41 @@ pub(super) fn ends_relation(keyword: Keyword) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_relation_of_a_list_may_be_a_stream() {
+        let streams = |sql: &str| {
+            let tokens = mark_streams(
+                sqlparser::tokenizer::Tokenizer::new(&sqlparser::dialect::GenericDialect {}, sql)
+                    .tokenize_with_location()
+                    .expect("tokens"),
+            );
+            let marked = |token: &&TokenWithSpan| matches!(&token.token, Token::Word(w) if w.value == STREAM);
+            tokens.iter().filter(marked).count()
+        };
+        assert_eq!(
+            streams("SELECT 1 FROM STREAM a, STREAM b WHERE x IN (1, stream)"),
+            2
+        );
+        assert_eq!(streams("SELECT 1 FROM u, STREAM(b) y"), 1);
+        assert_eq!(
+            streams("SELECT 1 FROM (STREAM a o JOIN STREAM b p ON o.x = p.x)"),
+            2
+        );
+        assert_eq!(
+            streams("SELECT 1 FROM a JOIN b ON f(a, stream) = 1, STREAM c"),
+            1
+        );
+        assert_eq!(streams("SELECT a, stream b, (stream) FROM t"), 0);
+        assert_eq!(
+            streams("SELECT 1 FROM (SELECT a, stream b FROM t), STREAM c"),
+            1
+        );
+        assert_eq!(
+            streams("SELECT 1 FROM t GROUP BY a, stream ORDER BY b, stream"),
+            0
+        );
+    }
 
     #[test]
     fn escapes_are_sparks() {
