@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
 use super::escape::unescape;
 use super::scan::{Cursor, Malformed, Scan, Start};
-use super::{JsonError, JsonOptions};
+use super::{JsonError, JsonOptions, check_text};
 use crate::lines::Lines;
 use crate::mode::ParseMode;
 use crate::sample;
@@ -62,7 +62,8 @@ impl JsonInference {
             return Ok(());
         }
         let mut cursor = Cursor::new(text, self.options.dialect(true));
-        match row_of(&mut cursor, &self.options) {
+        let row = row_of(&mut cursor, &self.options);
+        match row.and_then(|row| check_text(&text[..cursor.pos]).map(|()| row)) {
             Ok(row) => merge_fields(&mut self.row, row),
             Err(_) if self.options.mode == ParseMode::DropMalformed => {}
             Err(_) if self.options.mode == ParseMode::Permissive => self.corrupt = true,
