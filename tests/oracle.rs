@@ -373,9 +373,6 @@ const CASES: u64 = 150;
 /// Cases that run at a time: most of their time is waiting.
 const AT_A_TIME: usize = 4;
 
-/// Kinds of queries that may be refused, because what they need is not built.
-const NOT_BUILT: &[&str] = &["subqueries"];
-
 #[test]
 fn random_queries_answer_as_a_batch_does() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>());
@@ -408,10 +405,8 @@ fn random_queries_answer_as_a_batch_does() {
                 Ok(case::Outcome::Right) => *right += 1,
                 Ok(case::Outcome::Refused(why)) => {
                     *refused += 1;
-                    if !NOT_BUILT.contains(&arm) {
-                        let mut wrong = wrong.lock().expect("no panic");
-                        wrong.push(format!("{about}\nrefused: {why}"));
-                    }
+                    let mut wrong = wrong.lock().expect("no panic");
+                    wrong.push(format!("{about}\nrefused: {why}"));
                 }
                 Err(panic) => {
                     let text = panic.downcast_ref::<String>().cloned();

@@ -108,7 +108,7 @@ impl Case {
                 rule.delay_us,
                 query.mode != OutputMode::Complete,
             )),
-            Batch::Same | Batch::Model(_) => None,
+            Batch::Same | Batch::As(_) | Batch::Model(_) => None,
         };
         let fails_in = random
             .random_bool(0.4)
@@ -328,8 +328,12 @@ impl Case {
             view(reference, name, batch);
         }
         let expected = match &self.query.batch {
-            Batch::Same => {
-                let rows = rows_of(reference, &self.query.sql);
+            same @ (Batch::Same | Batch::As(_)) => {
+                let text = match same {
+                    Batch::As(text) => text,
+                    _ => &self.query.sql,
+                };
+                let rows = rows_of(reference, text);
                 match self.query.mode {
                     OutputMode::Complete => text_of_rows(&self.query, &rows),
                     _ => canonical(&rows),

@@ -63,6 +63,10 @@ impl JsonInference {
         }
         let mut cursor = Cursor::new(text, self.options.dialect(true));
         let row = row_of(&mut cursor, &self.options);
+        let row = row.and_then(|row| match &self.options.limits {
+            None => Ok(row),
+            Some(limits) => limits.check(text).map(|()| row),
+        });
         match row.and_then(|row| check_text(&text[..cursor.pos]).map(|()| row)) {
             Ok(row) => merge_fields(&mut self.row, row),
             Err(_) if self.options.mode == ParseMode::DropMalformed => {}

@@ -190,7 +190,7 @@ pub fn without_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
     // From the top: whether an aggregation merges sessions is seen from what is below it as the query has it.
     let plan = plan.transform_down_with_subqueries(|node| match &node {
         LogicalPlan::Aggregate(aggregate) => match session_key(aggregate) {
-            Some(key) => Ok(Transformed::yes(session::lowered(aggregate, key)?)),
+            Some(key) => Ok(Transformed::yes(session::sessions_lowered(aggregate, key)?)),
             None => Ok(Transformed::no(node)),
         },
         _ => Ok(Transformed::no(node)),

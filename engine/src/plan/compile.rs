@@ -78,7 +78,21 @@ pub(crate) fn compile(
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
-    let plan = &subquery::as_joins(plan)?;
+    let joined = subquery::as_joins(plan)?;
+    let compiled = compile_joins(&joined, mode, late_rows, statics);
+    match subquery::reads_stream(plan)? {
+        true => compiled.map_err(subquery::refused),
+        false => compiled,
+    }
+}
+
+/// Compiles a plan that has no subqueries.
+fn compile_joins(
+    plan: &LogicalPlan,
+    mode: OutputMode,
+    late_rows: bool,
+    statics: &dyn Statics,
+) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
     let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
@@ -92,7 +106,7 @@ pub(crate) fn compile(
                 .and_then(event_time::by_event_time)
                 .and_then(firsts::with_event_time)
                 .and_then(|plan| match late_rows {
-                    true => late::mark(plan),
+                    true => late::mark(plan, mode == OutputMode::Append),
                     false => Ok(plan),
                 })
                 .map_err(not_built)?,
@@ -133,8 +147,7 @@ pub(crate) fn compile(
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let counted = compiler.aggregations + compiler.deduplications + compiler.sessions;
-    let stateful = counted > 0 || compiler.evicts;
+    let stateful = compiler.evicts || root.uses_watermark();
     Ok(Compiled {
         root,
         waits_for_watermark: stateful
@@ -251,6 +264,7 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
         .collect()
 }
 
+#[derive(Clone)]
 pub(super) struct Compiler<'a> {
     pub(super) statics: &'a dyn Statics,
     pub(super) read: Vec<StaticUse>,
@@ -459,13 +473,6 @@ impl Compiler<'_> {
         }
     }
 
-    pub(super) fn appends(&self, input: &Node) -> Result<(), Error> {
-        match input.edge().signed {
-            true => Err(Error::not_yet("aggregating rows that may leave again")),
-            false => Ok(()),
-        }
-    }
-
     fn observe(&mut self, observe: &Observe, want: Want) -> Result<Node, Error> {
         let input = self.node(&observe.input, want)?;
         if input.edge().signed {
@@ -491,7 +498,11 @@ impl Compiler<'_> {
     fn watermark(&mut self, node: &Watermark, want: Want) -> Result<Node, Error> {
         let input = self.node(&node.input, want)?;
         if input.edge().signed {
-            return Err(Error::not_yet("a watermark on rows that may leave again"));
+            return Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Detected pattern of possible 'correctness' issue due to global watermark: a row below this one may leave again, and a watermark \
+                 never goes back. Set the watermark where the rows are read",
+            ));
         }
         let column = [Expr::Column(node.column.clone())];
         let mut at = physical(&column, node.input.schema())?;
@@ -623,12 +634,6 @@ pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> 
     no_clock(&aggregate.aggr_expr)?;
     let calls = lowered(aggregate)?;
     for call in &calls {
-        let name = call.function.fun().name();
-        if matches!(name, "try_sum" | "try_avg") {
-            // Once NULL by overflow, a group must stay NULL, though later rows bring the sum back into range: the
-            // state would have to remember, and not depend on how an epoch was cut between workers.
-            return Err(Error::not_yet(format!("{name} in a streaming query")));
-        }
         // What cannot aggregate these types says so now, not at the first row.
         if let Err(error) = call.function.create_accumulator() {
             let what = format!("{} over these types", call.function.name());

@@ -98,10 +98,14 @@ impl Compiler<'_> {
         let below = &node.input;
         // Rows that replace others, or come again in every epoch, are rows like others: that is the model's answer.
         let input = self.node(below, want)?;
-        if input.edge().signed {
+        if input.edge().signed && node.within_watermark {
             return Err(Error::not_yet(
-                "dropping duplicates of rows that may leave again",
+                "dropDuplicatesWithinWatermark over rows that may leave again",
             ));
+        }
+        if input.edge().signed {
+            let keys: Vec<Expr> = node.keys.iter().cloned().map(Expr::Column).collect();
+            return self.first_of_keys(input, below, &keys);
         }
         let times = event_times(below);
         // In complete mode none is late, and none forgotten.

@@ -5,7 +5,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use highwater_query::{SetOperation, Watermark, node_of, set_operation};
 
 use super::compile::is_streaming;
-use super::event_time::event_keys;
+use super::event_time::{event_keys, partition_time};
 use crate::error::Error;
 use crate::sink::OutputMode;
 
@@ -46,10 +46,13 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     }
     by_place(plan, mode)?;
     if !aggregations.is_empty() || super::firsts::deduplicates(plan) {
-        watermarks(plan)?;
+        watermarks(
+            plan,
+            mode == OutputMode::Complete && aggregations.is_empty(),
+        )?;
     }
     if matches!(mode, OutputMode::Append | OutputMode::Update) {
-        over_rows(plan)?;
+        over_rows(plan, mode)?;
     }
     if mode != OutputMode::Complete && aggregations.iter().any(|node| event_keys(node).len() > 1) {
         return Err(super::event_time::several("grouping"));
@@ -57,8 +60,9 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses functions over windows of rows, whose answer for a row changes with later rows.
-fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
+/// Refuses functions over windows of rows, whose answer for a row changes with later rows: but for those over all rows of
+/// a moment or of a window of time, which are final when the watermark has passed it.
+fn over_rows(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let mut refused = None;
     let visited = plan.apply(|node| {
         let LogicalPlan::Projection(projection) = node else {
@@ -66,6 +70,10 @@ fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
         };
         let mut below = projection.input.as_ref();
         while let LogicalPlan::Window(window) = below {
+            if mode == OutputMode::Append && partition_time(window)?.is_some() {
+                below = window.input.as_ref();
+                continue;
+            }
             for (call, field) in window.window_expr.iter().zip(
                 window.schema.fields().iter().skip(window.input.schema().fields().len()),
             ) {
@@ -81,7 +89,7 @@ fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
                     let call = format!("{}({})", function.fun.name().to_uppercase(), args.join(", "));
                     refused = Some(format!(
                         "Window function is not supported in {call} (as column `{}`) on streaming DataFrames/Datasets in this output mode: a later row may change what has been \
-                         said of earlier ones. Use output mode complete or changes, or group by window(..) for windows of time",
+                         said of earlier ones. Use output mode complete or changes, or, in append mode, PARTITION BY a column with a watermark or a window of it",
                         named.unwrap_or_default()
                     ));
                 }
@@ -153,20 +161,26 @@ fn by_place(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a watermark over another one.
-fn watermarks(plan: &LogicalPlan) -> Result<(), Error> {
+/// Refuses a watermark over another one; in the model a query that has `no_table` to hand over whole is refused first.
+fn watermarks(plan: &LogicalPlan, no_table: bool) -> Result<(), Error> {
     let mut refused = None;
     let _ = plan.apply(|node| {
         if let Some(watermark) = node_of::<Watermark>(node) {
             let twice = super::event_time::has_watermark(&watermark.input);
             if twice {
-                refused = Some(Error::refused(
-                    "_LEGACY_ERROR_TEMP_3076",
-                    format!(
-                        "Redefining watermark is disallowed: the rows of \"{}\" have one already. Set one watermark per source",
-                        watermark.column
+                let why = format!(
+                    "Redefining watermark is disallowed: the rows of \"{}\" have one already. Set one watermark per source",
+                    watermark.column
+                );
+                refused = Some(match no_table {
+                    true => Error::refused(
+                        "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+                        format!(
+                            "This output mode is not supported for no streaming aggregations on streaming DataFrames/DataSets. {why}"
+                        ),
                     ),
-                ));
+                    false => Error::refused("_LEGACY_ERROR_TEMP_3076", why),
+                });
             }
         }
         Ok(TreeNodeRecursion::Continue)

@@ -296,7 +296,7 @@ impl Compiler<'_> {
 }
 
 /// The rows without their places in the sources: pairs have none.
-fn unordered(node: Node) -> Node {
+pub(super) fn unordered(node: Node) -> Node {
     match node.edge().ordered {
         true => stage(node, Step::Unorder),
         false => node,
@@ -351,6 +351,7 @@ pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
 
 /// Functions of ours that are null where an argument is.
 fn is_strict(name: &str) -> bool {
+    let name = name.strip_prefix("wrapping_").unwrap_or(name);
     ["add", "subtract", "multiply", "add_interval"].contains(&name)
 }
 

@@ -1,8 +1,9 @@
 //! What can go wrong when files are written.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 
+use highwater_engine::hint;
 use highwater_engine::sink::SinkError;
 use highwater_engine::source::Retry;
 
@@ -105,6 +106,19 @@ pub enum FileSinkError {
         /// The newest epoch that is committed.
         committed: u64,
     },
+    /// The log of the output lost what the checkpoint knows of.
+    #[error(
+        "commit log \"{path}\" is missing: the checkpoint says that rows of epoch {epoch} were committed, and the log {ends}; \
+         restore it from a copy, or start over with an empty output directory and an empty checkpoint directory"
+    )]
+    Forgotten {
+        /// The file of the log that is missing, or the first of them.
+        path: String,
+        /// The last epoch with rows that was committed.
+        epoch: u64,
+        /// Where the log ends.
+        ends: String,
+    },
     /// A batch is not to be added to what is there.
     #[error(
         "path \"{path}\" already exists; .mode(SaveMode::Append) adds to it, Overwrite replaces it, Ignore leaves it"
@@ -122,29 +136,6 @@ pub enum FileSinkError {
         /// The path.
         path: String,
     },
-}
-
-/// What whoever sees the error can do.
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            ": the disk is full; free space, then start again"
-        }
-        ErrorKind::FileTooLarge => ": the file is longer than the system allows; raise the limit",
-        ErrorKind::PermissionDenied => {
-            ": permission is denied; grant it to the user who runs the query, then start again"
-        }
-        ErrorKind::ReadOnlyFilesystem => {
-            ": the file system is read-only; mount it for writing, then start again"
-        }
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            ": a file is where a directory must be; move it away, then start again"
-        }
-        ErrorKind::IsADirectory => {
-            ": a directory is where a file must be; move it away, then start again"
-        }
-        _ => "",
-    }
 }
 
 /// The same if a disk's error is below another one.
