@@ -83,7 +83,7 @@ const NUMBER: &str = "__session_number";
 
 /// The same aggregation, of which key number `session` is a session window, by nodes of DataFusion's: a row begins a
 /// session if it starts after everything before it has ended, and sessions are numbered by those.
-pub(crate) fn lowered(aggregate: &Aggregate, session: usize) -> Result<LogicalPlan> {
+pub fn sessions_by_rows(aggregate: &Aggregate, session: usize) -> Result<LogicalPlan> {
     let input = aggregate.input.schema();
     let window = &aggregate.group_expr[session];
     let window_type = window.get_type(input)?;
@@ -110,11 +110,15 @@ pub(crate) fn lowered(aggregate: &Aggregate, session: usize) -> Result<LogicalPl
         kept
     };
     let over = |function: Arc<AggregateUDF>, of: &str, until: WindowFrameBound| {
-        let order = [START, END].map(|name| column(name).sort(true, true));
+        let mut order = vec![column(START).sort(true, true), column(END).sort(true, true)];
+        if of == BEGINS {
+            // Of rows that are equal the one that begins the session is its first.
+            order.push(column(BEGINS).sort(false, false));
+        }
         let params = WindowFunctionParams {
             args: vec![column(of)],
             partition_by: keys(),
-            order_by: order.to_vec(),
+            order_by: order,
             window_frame: WindowFrame::new_bounds(
                 WindowFrameUnits::Rows,
                 WindowFrameBound::Preceding(ScalarValue::UInt64(None)),

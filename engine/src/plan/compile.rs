@@ -81,6 +81,12 @@ pub(crate) fn compile(
     let plan = &subquery::as_joins(plan)?;
     modes::check(plan, mode)?;
     let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
+    let plan = &match mode {
+        OutputMode::Changes | OutputMode::Complete => {
+            event_time::not_of_first_rows(plan.clone()).map_err(Error::run)?
+        }
+        _ => plan.clone(),
+    };
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
@@ -134,12 +140,13 @@ pub(crate) fn compile(
         root = stage(root, step);
     }
     let counted = compiler.aggregations + compiler.deduplications + compiler.sessions;
-    let stateful = counted > 0 || compiler.evicts;
+    let waits = match mode {
+        OutputMode::Complete => compiler.deduplications > 0,
+        _ => counted > 0 || compiler.evicts,
+    };
     Ok(Compiled {
         root,
-        waits_for_watermark: stateful
-            && mode != OutputMode::Complete
-            && !compiler.watermarks.is_empty(),
+        waits_for_watermark: waits && !compiler.watermarks.is_empty(),
         sources: compiler.sources,
         watermarks: compiler.watermarks,
         statics: compiler.read,
@@ -269,6 +276,13 @@ pub(super) struct Compiler<'a> {
     pub(super) regroups: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
+}
+
+/// How many of each kind there were at some time.
+pub(super) struct Counts {
+    lengths: [usize; 3],
+    numbers: [usize; 6],
+    evicts: bool,
 }
 
 impl Compiler<'_> {
@@ -427,7 +441,7 @@ impl Compiler<'_> {
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
                 // By then the event time is the first key, if it is one.
-                aggregation.event_time = event_time::event_keys(plan).first() == Some(&0);
+                aggregation.event_time = self.by_event_time(plan, want);
                 aggregation.panes = event_time::panes(aggregate);
                 Ok(aggregated(input, aggregation))
             }
@@ -459,10 +473,42 @@ impl Compiler<'_> {
         }
     }
 
-    pub(super) fn appends(&self, input: &Node) -> Result<(), Error> {
-        match input.edge().signed {
-            true => Err(Error::not_yet("aggregating rows that may leave again")),
-            false => Ok(()),
+    /// True if the first key of an aggregation is event time, by which rows are late and groups are forgotten. In complete
+    /// mode they are not, below other operators either.
+    pub(super) fn by_event_time(&self, aggregate: &LogicalPlan, want: Want) -> bool {
+        let bounded = self.bounded || want == Want::All;
+        bounded && event_time::event_keys(aggregate).first() == Some(&0)
+    }
+
+    /// What has been counted so far.
+    pub(super) fn counts(&mut self) -> Counts {
+        Counts {
+            lengths: [self.read.len(), self.watermarks.len(), self.observed.len()],
+            numbers: self.numbers().map(|number| *number),
+            evicts: self.evicts,
+        }
+    }
+
+    fn numbers(&mut self) -> [&mut usize; 6] {
+        [
+            &mut self.aggregations,
+            &mut self.joins,
+            &mut self.deduplications,
+            &mut self.limits,
+            &mut self.sessions,
+            &mut self.regroups,
+        ]
+    }
+
+    /// Counts nothing that came after `begun`: the nodes made since are not used.
+    pub(super) fn forget(&mut self, begun: Counts) {
+        let [read, watermarks, observed] = begun.lengths;
+        self.read.truncate(read);
+        self.watermarks.truncate(watermarks);
+        self.observed.truncate(observed);
+        self.evicts = begun.evicts;
+        for (number, before) in self.numbers().into_iter().zip(begun.numbers) {
+            *number = before;
         }
     }
 

@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
+    Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias, cast,
 };
 use highwater_operators::aggregate::Panes;
 use highwater_query::{
@@ -140,6 +140,30 @@ pub(super) fn several(what: &str) -> Error {
 pub(super) fn has_watermark(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(node_of::<Watermark>(node).is_some()))
         .unwrap_or(false)
+}
+
+/// The same plan where the first rows may leave again: they leave whenever another comes before them, however long ago
+/// theirs was, so nothing above may call them late. What a LIMIT gives has no event time.
+pub(super) fn not_of_first_rows(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let hidden = plan.transform_up(|node| {
+        let times = watermarked(&node);
+        if !matches!(node, LogicalPlan::Limit(_)) || !times.contains(&true) {
+            return Ok(Transformed::no(node));
+        }
+        let schema = Arc::clone(node.schema());
+        let columns = times.iter().enumerate().map(|(index, is_time)| {
+            let (qualifier, field) = schema.qualified_field(index);
+            let column = column(&node, index);
+            match is_time {
+                true => cast(column, field.data_type().clone())
+                    .alias_qualified(qualifier.cloned(), field.name()),
+                false => column,
+            }
+        });
+        let projection = Projection::try_new(columns.collect(), Arc::new(node.clone()))?;
+        Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+    });
+    Ok(hidden?.data)
 }
 
 /// The same plan with every aggregation by a window or an event time regrouped: the end of the window, or the time, is

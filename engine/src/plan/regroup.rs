@@ -17,16 +17,16 @@ use highwater_operators::aggregate::{Emit, needs_order};
 use highwater_operators::order::Order;
 use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
-use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
+use super::Node;
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
 use super::want::Want;
-use super::{Node, event_time};
 use crate::error::Error;
 
 impl Compiler<'_> {
-    fn regrouped(
+    pub(super) fn regrouped(
         &mut self,
         input: Node,
         kind: &str,
@@ -94,7 +94,7 @@ impl Compiler<'_> {
         }
         let event_time = {
             let plan = LogicalPlan::Aggregate(aggregate.clone());
-            event_time::event_keys(&plan).first() == Some(&0)
+            self.by_event_time(&plan, want)
         };
         // The keys first, then what the calls use.
         let below = &aggregate.input;
@@ -372,7 +372,7 @@ fn options(sort: &SortExpr) -> SortOptions {
 }
 
 /// The rows behind some columns computed of them.
-fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRef) {
+pub(super) fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRef) {
     let edge: Edge = input.edge();
     let mut exprs = leading;
     let mut fields = Vec::new();
@@ -398,7 +398,7 @@ fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRe
 }
 
 /// The rows without their first `leading` columns, under the names of `schema`.
-fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
+pub(super) fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
     let rows = node.edge().rows;
     let exprs = (leading..rows.fields().len()).map(|index| column(&rows, index));
     let step = Step::Project {
@@ -462,7 +462,10 @@ fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
             let keys = &aggregate.group_expr;
             let fixed = keys.iter().all(|key| of(key, input, &below));
             let width = aggregate.schema.fields().len();
-            fixed.then(|| (0..width).map(|index| index < keys.len()).collect())
+            // A session that grows leaves for one with other bounds.
+            let session = session_key(aggregate);
+            let stays = |index: usize| index < keys.len() && Some(index) != session;
+            fixed.then(|| (0..width).map(stays).collect())
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let below = stable(input)?;

@@ -3,6 +3,7 @@
 use datafusion::logical_expr::{Aggregate, Expr};
 use highwater_operators::aggregate::{Emit, needs_order};
 use highwater_operators::session::Sessions;
+use highwater_query::sessions_by_rows;
 
 use super::Node;
 use super::compile::{Compiler, arrow_schema, calls, physical};
@@ -38,8 +39,14 @@ impl Compiler<'_> {
                 ));
             }
         };
+        let begun = self.counts();
         let input = self.node(&aggregate.input, want.below_state())?;
-        self.appends(&input)?;
+        if input.edge().signed {
+            // What merged sessions were before is in no state: they are found anew, as a batch finds them.
+            self.forget(begun);
+            let by_rows = sessions_by_rows(aggregate, place).map_err(Error::run)?;
+            return self.node(&by_rows, want);
+        }
         let calls = calls(aggregate)?;
         if let Some(call) = calls.iter().find(|call| needs_order(&call.function)) {
             return Err(Error::not_yet(format!(
@@ -50,7 +57,8 @@ impl Compiler<'_> {
         let columns = event_time::watermarked(&aggregate.input);
         let window = &aggregate.group_expr[place];
         let below = aggregate.input.schema();
-        let event_time = event_time::is_event_time(window, &aggregate.input, &columns);
+        let bounded = self.bounded || want == Want::All;
+        let event_time = bounded && event_time::is_event_time(window, &aggregate.input, &columns);
         let mut keys: Vec<Expr> = aggregate.group_expr.clone();
         keys.remove(place);
         let mut window = physical(std::slice::from_ref(window), below)?;
