@@ -25,8 +25,15 @@ pub(crate) struct Planned {
 /// What becomes of a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Build { key: String, beginning: String },
-    Refuse { key: String, error: String },
+    Build {
+        key: String,
+        beginning: String,
+    },
+    /// It is not built: for a reason, or because it was stopped before all processes had started it.
+    Refuse {
+        key: String,
+        error: Option<String>,
+    },
 }
 
 /// What the first process waits for.
@@ -118,10 +125,14 @@ impl Agreement {
                 }
                 Missing::Hope(error, instead) => {
                     for key in [Some(query.key.clone()), instead].into_iter().flatten() {
-                        let error = error.clone();
+                        let error = Some(error.clone());
                         verdicts.push(Verdict::Refuse { key, error });
                     }
                 }
+                Missing::Use => verdicts.push(Verdict::Refuse {
+                    key: query.key.clone(),
+                    error: None,
+                }),
             }
             for other in &mut self.others {
                 other.started.remove(&query.key);
@@ -168,6 +179,10 @@ impl Agreement {
                 Some(_) => self.limit.min(CROSSED),
                 None => self.limit,
             };
+            if is_stopping && unknown.is_none() {
+                // That process may be on its way: a process that died is started again.
+                return Missing::Use;
+            }
             if waited > limit || is_stopping {
                 let within = match is_stopping {
                     true => " when it was stopped".into(),
@@ -195,6 +210,8 @@ enum Missing {
     Time,
     /// It never will, and why; and the key of what a process waits with instead.
     Hope(String, Option<String>),
+    /// Nobody wants it any more.
+    Use,
 }
 
 impl Missing {
@@ -236,7 +253,13 @@ mod tests {
 
     fn refusal(agreement: &mut Agreement, at: Instant, is_stopping: bool) -> String {
         match agreement.decide(at, |_| is_stopping).as_slice() {
-            [Verdict::Refuse { key, error }, ..] if key == "a-1" => error.clone(),
+            [
+                Verdict::Refuse {
+                    key,
+                    error: Some(error),
+                },
+                ..,
+            ] if key == "a-1" => error.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -272,7 +295,12 @@ mod tests {
         agreement.there(1, "b-1".into(), Ok(other));
         assert_eq!(agreement.decide(at + CROSSED / 2, |_| false), []);
         let verdicts = agreement.decide(at + CROSSED * 2, |_| false);
-        let [Verdict::Refuse { error, .. }, Verdict::Refuse { key, .. }] = verdicts.as_slice()
+        let [
+            Verdict::Refuse {
+                error: Some(error), ..
+            },
+            Verdict::Refuse { key, .. },
+        ] = verdicts.as_slice()
         else {
             panic!("{verdicts:?}");
         };
@@ -293,7 +321,11 @@ mod tests {
         assert_eq!(agreement.decide(at + LIMIT / 2, |_| false), []);
         assert!(refusal(&mut agreement, at + LIMIT * 2, false).contains("within 60s"));
         let (mut agreement, at) = waits();
-        assert!(refusal(&mut agreement, at, true).contains("when it was stopped"));
+        let stopped = Verdict::Refuse {
+            key: "a-1".into(),
+            error: None,
+        };
+        assert_eq!(agreement.decide(at, |_| true), [stopped]);
         let (mut agreement, at) = waits();
         agreement.ended(1);
         assert!(refusal(&mut agreement, at, false).contains("its program has ended"));

@@ -18,7 +18,7 @@ struct Setting {
     values: &'static str,
 }
 
-const SETTINGS: [Setting; 8] = [
+const SETTINGS: [Setting; 7] = [
     Setting {
         key: "highwater.streaming.idleTimeout",
         get: |conf| conf.idle_timeout_ms.to_string(),
@@ -28,16 +28,6 @@ const SETTINGS: [Setting; 8] = [
             parsed.is_some()
         },
         values: "a number of milliseconds, or a time such as 30s; 0 means never",
-    },
-    Setting {
-        key: "highwater.sql.streamingSubqueries",
-        get: |conf| conf.streaming_subqueries.to_string(),
-        set: |conf, value| {
-            let parsed = value.to_lowercase().parse();
-            conf.streaming_subqueries = parsed.clone().unwrap_or(conf.streaming_subqueries);
-            parsed.is_ok()
-        },
-        values: "true or false",
     },
     Setting {
         key: "spark.sql.caseSensitive",

@@ -126,6 +126,30 @@ fn class_in(message: &str) -> Option<String> {
     fits.then(|| class.to_string())
 }
 
+/// What whoever sees an error of the file system can do about it, to follow the error's text.
+pub fn hint(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            ": the disk is full; free space, then start again"
+        }
+        ErrorKind::FileTooLarge => ": the file is longer than the system allows; raise the limit",
+        ErrorKind::PermissionDenied => {
+            ": permission is denied; grant it to the user who runs the query, then start again"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            ": the file system is read-only; mount it for writing, then start again"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            ": a file is where a directory must be; move it away, then start again"
+        }
+        ErrorKind::IsADirectory => {
+            ": a directory is where a file must be; move it away, then start again"
+        }
+        _ => "",
+    }
+}
+
 /// An error and its causes in one line, each said once.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -39,7 +39,7 @@ pub use highwater_query::text;
 
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};
-pub use error::Error;
+pub use error::{Error, hint};
 pub use foreach::{CodeError, ForeachWriter, Row};
 pub use formats::{DrawTable, Formats};
 pub use frame::{DataFrame, GroupedData, ObserveAs};

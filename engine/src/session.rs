@@ -31,7 +31,7 @@ use crate::manager::{StreamingQueryManager, Streams};
 use crate::memory::{MemorySink, MemorySource};
 use crate::observe::Observing;
 use crate::options::Options;
-use crate::plan::{Compiled, no_streams_in_subqueries};
+use crate::plan::Compiled;
 use crate::progress::Reporting;
 use crate::reader::DataReader;
 use crate::spill;
@@ -293,11 +293,7 @@ impl Session {
     pub(crate) fn resolve(&self, plan: &Plan) -> Result<LogicalPlan, Error> {
         let functions = read(&self.inner.functions);
         let conf = read(&self.inner.conf);
-        let plan = Names::new(&self.inner.views, &functions, &conf).resolve(plan)?;
-        if !conf.streaming_subqueries {
-            no_streams_in_subqueries(&plan)?;
-        }
-        Ok(plan)
+        Ok(Names::new(&self.inner.views, &functions, &conf).resolve(plan)?)
     }
 
     /// DataFusion for static plans: as many partitions as workers, or one where the order of rows decides.

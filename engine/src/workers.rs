@@ -109,8 +109,9 @@ enum Turn {
     Build { key: String, beginning: String },
     /// A query was not started in the first process, or not again.
     Over { key: String, error: Option<String> },
-    /// The processes do not agree on a query that is started in the first: it is not built.
-    Refused { key: String, error: String },
+    /// The processes do not agree on a query that is started in the first, or it was stopped before they did: it is not
+    /// built.
+    Refused { key: String, error: Option<String> },
     /// Another process has started a query, or could not.
     There {
         process: usize,
@@ -448,12 +449,7 @@ fn run(
                     started,
                 } => agreement.there(process, key, started),
                 Turn::Ended { process } => agreement.ended(process),
-                Turn::Refused { key, error } => {
-                    queries.started.over.insert(key, Some(error));
-                    let started = std::mem::take(&mut queries.started);
-                    queries.learn(started);
-                }
-                Turn::Over { key, error } => {
+                Turn::Refused { key, error } | Turn::Over { key, error } => {
                     queries.started.over.insert(key, error);
                     let started = std::mem::take(&mut queries.started);
                     queries.learn(started);

@@ -21,6 +21,7 @@ pub mod limit;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod once;
 pub mod order;
 mod places;
 pub mod regroup;

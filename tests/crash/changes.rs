@@ -220,3 +220,79 @@ fn another_source_is_refused() {
     run("json", "in");
     place.run(sql, to).expect("as it was, but for the rate");
 }
+
+#[test]
+fn a_project_that_was_moved_is_not_read_again() {
+    let place = Place::new();
+    let project = place.at("project");
+    fs::create_dir_all(project.join("in")).expect("made");
+    fs::copy(place.at("in/0.json"), project.join("in/0.json")).expect("copied");
+    // Rows go to memory, so that the sink does not say first that it is elsewhere.
+    let count = |project: &Path| {
+        let reader = place.session.read_stream().format("json");
+        // As a program in the project's directory would have it, which a test cannot change.
+        let frame = reader.schema("a BIGINT")?.path(project.join("in")).load()?;
+        let writer = frame.group_by(["a"])?.count()?.write_stream();
+        writer
+            .output_mode(OutputMode::Complete)
+            .trigger(Trigger::AvailableNow)
+            .option("checkpointLocation", project.join("ck").display())
+            .format("noop")
+            .start()?
+            .await_termination()
+    };
+    count(&project).expect("it runs");
+    let moved = place.at("moved");
+    fs::rename(&project, &moved).expect("moved");
+    let error = count(&moved).expect_err("refused").to_string();
+    assert!(error.contains("moved/in"), "{error}");
+}
+
+#[test]
+fn a_query_that_is_stopped_while_it_replays_ends() {
+    let place = Place::new();
+    for number in 1..200 {
+        place.file(number);
+    }
+    let start = |ck: &Path, trigger: Trigger| {
+        let frame = place
+            .session
+            .sql("SELECT k, count(*) AS n FROM v GROUP BY k")?;
+        frame
+            .write_stream()
+            .output_mode(OutputMode::Complete)
+            .trigger(trigger)
+            .option("checkpointLocation", ck.display())
+            .option("checkpointInterval", "1 hour")
+            .format("memory")
+            .query_name("counts")
+            .start()
+    };
+    let query = start(&place.at("ck"), Trigger::Default).expect("started");
+    query.process_all_available().expect("processed");
+    // As a crash leaves it: everything logged, and no checkpoint at the end.
+    let crashed = place.at("crashed");
+    copy(&place.at("ck"), &crashed);
+    query.stop().expect("stopped");
+    for round in 0..20 {
+        let query = start(&crashed, Trigger::Default).expect("started");
+        std::thread::sleep(std::time::Duration::from_millis(round));
+        query.stop().expect("stopped");
+    }
+    place.file(200);
+    start(&crashed, Trigger::AvailableNow)
+        .and_then(|query| query.await_termination())
+        .expect("it runs to the end");
+    let counts = rows_of(&place.session, "SELECT sum(n) AS n FROM counts");
+    assert_eq!(canonical(&counts), ["2010"]);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("listed").flatten() {
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).expect("copied")),
+        }
+    }
+}

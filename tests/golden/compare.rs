@@ -67,11 +67,16 @@ fn refusal(scenario: &Value, ended: &Ended, wanted: Option<&Value>) -> Outcome {
             Some("start") => When::Start,
             _ => When::Run(step),
         };
-        let in_time = when == at || before_rows && when < at;
+        let later = rules::later(wanted) && at < when && when == When::Start;
+        let in_time = when == at || before_rows && (when < at || later);
         let part = wanted["message_contains"].as_str().unwrap_or_default();
         if in_time && class.as_deref() == wanted["class"].as_str() {
             if message.contains(part) {
-                return Outcome::Same;
+                return if later {
+                    Outcome::ByRule
+                } else {
+                    Outcome::Same
+                };
             }
             if rules::reworded(wanted, &message) {
                 return Outcome::ByRule;

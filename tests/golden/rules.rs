@@ -90,6 +90,16 @@ pub(crate) fn may_answer(error: &Value) -> bool {
         .any(|(class, part, _)| error["class"] == *class && says.contains(part))
 }
 
+/// What the model refuses whatever the output mode, and we in some: it is told when the mode is, by the start.
+pub(crate) const LATER: &[(&str, &str)] = &[(
+    "INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY",
+    "which modes can take the join that a subquery is depends on the join",
+)];
+
+pub(crate) fn later(error: &Value) -> bool {
+    LATER.iter().any(|(class, _)| error["class"] == *class)
+}
+
 /// What may be told in other words than the model's, of the same class: which words both say.
 pub(crate) const REWORDED: &[(&str, &str, &str)] = &[(
     "PARSE_SYNTAX_ERROR",

@@ -139,7 +139,7 @@ impl Case {
                 rule.delay_us,
                 query.mode != OutputMode::Complete,
             )),
-            Batch::Same | Batch::Model(_) | Batch::Prefix(_) => None,
+            Batch::Same | Batch::As(_) | Batch::Model(_) | Batch::Prefix(_) => None,
         };
         let fails = random.random_bool(0.3) && !matches!(place, Place::Program);
         let fails_in = fails.then(|| (random.random_range(0..6), random.random_bool(0.5)));
@@ -323,7 +323,7 @@ impl Case {
             });
             let rows = [0, 1].map(|stream| self.files[stream][range[stream].clone()].concat());
             let expected = match &mut self.query.batch {
-                Batch::Same => Expected::Files([range[0].end, range[1].end]),
+                Batch::Same | Batch::As(_) => Expected::Files([range[0].end, range[1].end]),
                 Batch::InTime(_) => self.in_time(&rows[0]),
                 Batch::Model(model) => {
                     model.epoch(&rows, mode);
@@ -438,8 +438,6 @@ impl Case {
             frame.create_or_replace_temp_view(stream)?;
             frame.create_or_replace_temp_view(&format!("{stream}_above"))?;
         }
-        let subqueries = "SET highwater.sql.streamingSubqueries = true";
-        session.sql(subqueries)?;
         if let Batch::Model(model) = &self.query.batch {
             let policy = if model.takes_latest() { "max" } else { "min" };
             let key = "spark.sql.streaming.multipleWatermarkPolicy";
@@ -521,7 +519,11 @@ impl Case {
             let rows = self.files[stream][..files[stream]].concat();
             view(reference, name, as_batch(&rows));
         }
-        let rows = lines(&rows_of(reference, &self.query.sql));
+        let sql = match &self.query.batch {
+            Batch::As(sql) => sql,
+            _ => &self.query.sql,
+        };
+        let rows = lines(&rows_of(reference, sql));
         match self.query.mode {
             OutputMode::Complete => in_order(&self.query, rows),
             _ => sorted(rows),

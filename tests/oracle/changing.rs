@@ -247,3 +247,51 @@ pub(crate) fn chains(random: &mut StdRng) -> Query {
     let from = changing(random, depth);
     over(random, &from)
 }
+
+/// Functions of the order of rows over rows that change: they go by the rows' bytes, nulls first.
+pub(crate) fn orders(random: &mut StdRng) -> Query {
+    let from = grouped(random, 1);
+    let mode = either(random);
+    if random.random_bool(0.3) {
+        let call = one(random, &["sum(v)", "max(v)", "count(*)", "first(v)"]);
+        let of_one = "(SELECT k, g, max(v) AS v FROM r GROUP BY k, g)"
+            .replace(" r ", &format!(" {from} AS r "));
+        return query(
+            format!("SELECT * FROM {of_one} PIVOT ({call} FOR g IN (0, 1 AS one, 2, 3))"),
+            mode,
+            1,
+        );
+    }
+    let calls = [
+        ("first(v)", "CASE WHEN count(v) = count(*) THEN min(v) END"),
+        ("first(v, true)", "min(v)"),
+        ("last(v)", "max(v)"),
+        (
+            "any_value(v)",
+            "CASE WHEN count(v) = count(*) THEN min(v) END",
+        ),
+        ("collect_list(v)", "sort_array(collect_list(v))"),
+        ("array_agg(v)", "sort_array(collect_list(v))"),
+        ("sort_array(collect_set(v))", "sort_array(collect_set(v))"),
+        (
+            "listagg(CAST(v AS STRING), ',')",
+            "listagg(CAST(v AS STRING), ',') WITHIN GROUP (ORDER BY v)",
+        ),
+        ("try_sum(v)", "sum(v)"),
+        (
+            "first(v) FILTER (WHERE v > 2)",
+            "min(v) FILTER (WHERE v > 2)",
+        ),
+    ];
+    let (stream, batch) = calls[random.random_range(0..calls.len())];
+    let (list, by) = match random.random_range(0..3) {
+        0 => ("", String::new()),
+        1 => ("k, ", " GROUP BY k".to_string()),
+        _ => ("g, ", " GROUP BY g".to_string()),
+    };
+    let text = |call: &str| format!("SELECT {list}{call} AS a, count(*) AS n FROM {from} AS q{by}");
+    Query {
+        batch: Batch::As(text(batch)),
+        ..query(text(stream), mode, usize::from(!list.is_empty()))
+    }
+}

@@ -38,7 +38,7 @@ impl Query {
                 return [0, 1].map(|stream| found.contains(&stream));
             }
             Batch::Prefix(prefix) => return prefix.reads(),
-            Batch::Same | Batch::InTime(_) => {}
+            Batch::Same | Batch::As(_) | Batch::InTime(_) => {}
         }
         let of_word = |c: char| c.is_alphanumeric() || c == '_';
         let texts = self.views.iter().map(|view| &view.sql).chain([&self.sql]);
@@ -52,7 +52,7 @@ impl Query {
         match &self.batch {
             Batch::Model(model) => model.most(),
             Batch::Prefix(prefix) => prefix.most,
-            Batch::Same | Batch::InTime(_) => None,
+            Batch::Same | Batch::As(_) | Batch::InTime(_) => None,
         }
     }
 }
@@ -72,6 +72,8 @@ pub(crate) struct View {
 pub(crate) enum Batch {
     /// The same text over the rows so far.
     Same,
+    /// This text over the rows so far.
+    As(String),
     /// By event time.
     InTime(InTime),
     /// What the model says, epoch by epoch.
@@ -106,16 +108,19 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("windows", windows),
     ("windows of windows", windows_of_windows),
     ("event times", event_times),
+    ("partitions by time", partitions_by_time),
     ("groups of groups", groups_of_groups),
     ("first rows", first_rows),
     ("joins", changing::joins),
     ("joins that stay", changing::joins_that_stay),
     ("chains", changing::chains),
+    ("orders", changing::orders),
     ("sets", sets::sets),
     ("unions that stay", sets::unions_that_stay),
     ("over", sets::overs),
     ("grouping sets", sets::grouping_sets),
     ("subqueries", sets::subqueries),
+    ("subqueries that stay", sets::subqueries_that_stay),
     ("timed joins", timed::timed_joins),
     ("sessions", timed::sessions),
     ("duplicates", timed::duplicates),
@@ -498,6 +503,90 @@ fn event_times(random: &mut StdRng) -> Query {
             above,
             grid: None,
             ends: "ts",
+        }),
+    }
+}
+
+/// Functions over all rows of a window, or of a moment: final when the watermark has passed it.
+fn partitions_by_time(random: &mut StdRng) -> Query {
+    let ((grid, call), (from, delay_us, above)) = (grid(random), marked(random));
+    let function = one(
+        random,
+        &[
+            "row_number()",
+            "rank()",
+            "dense_rank()",
+            "lag(v)",
+            "lead(v)",
+            "sum(v)",
+            "count(*)",
+            "first_value(v)",
+        ],
+    );
+    let by = one(random, &["", ", k"]);
+    let over = |time: &str| {
+        format!("{function} OVER (PARTITION BY {time}{by} ORDER BY v DESC, k, g, x) AS n")
+    };
+    let (stream, batch, grid, ends) = match random.random_range(0..4) {
+        0 => (
+            format!("SELECT k, v, {} FROM {from}", over("ts")),
+            format!("SELECT k, v, {} FROM p WHERE {{final}}", over("ts")),
+            None,
+            "ts",
+        ),
+        1 => (
+            format!(
+                "SELECT k, v, {} FROM (SELECT {call} AS w, k, g, v, x FROM {from}) AS q",
+                over("w")
+            ),
+            format!("SELECT k, v, {} FROM p WHERE {{final}}", over("ws")),
+            Some(grid),
+            "we",
+        ),
+        // The first rows of each window, of rows and of groups.
+        2 => {
+            let first = "row_number() OVER (PARTITION BY w ORDER BY v DESC, k, g, x) AS n";
+            let batch = first.replace("BY w ", "BY ws ");
+            (
+                format!(
+                    "SELECT k, v, n FROM (SELECT k, v, {first} FROM (SELECT {call} AS w, k, g, v, x FROM {from}) AS q) AS f WHERE n < 3"
+                ),
+                format!(
+                    "SELECT k, v, n FROM (SELECT k, v, {batch} FROM p WHERE {{final}}) AS f WHERE n < 3"
+                ),
+                Some(grid),
+                "we",
+            )
+        }
+        _ => {
+            let groups = "k, min(g) AS g, sum(v) AS v, count(*) AS x";
+            (
+                format!(
+                    "SELECT k, v, {} FROM (SELECT {call} AS w, {groups} FROM {from} GROUP BY {call}, k) AS q",
+                    over("w")
+                ),
+                format!(
+                    "SELECT k, v, {} FROM (SELECT ws, {groups} FROM p WHERE {{final}} GROUP BY ws, we, k) AS q",
+                    over("ws")
+                ),
+                Some(grid),
+                "we",
+            )
+        }
+    };
+    Query {
+        sql: stream,
+        mode: OutputMode::Append,
+        keys: 0,
+        rows_max: ROWS,
+        views: Vec::new(),
+        few_values: false,
+        batch: Batch::InTime(InTime {
+            sql: batch,
+            delay_us,
+            above,
+            grid,
+            ends,
         }),
     }
 }

@@ -168,7 +168,50 @@ pub(crate) fn grouping_sets(random: &mut StdRng) -> Query {
 pub(crate) fn subqueries(random: &mut StdRng) -> Query {
     let (from, other) = (rows(random), rows(random));
     let least = random.random_range(-5..15);
-    let condition = match random.random_range(0..8) {
+    let condition = asked(random, &other, least);
+    let mode = either(random);
+    match random.random_range(0..6) {
+        0 => query(
+            format!(
+                "SELECT k, count(*) AS n, sum(v) AS s FROM {from} AS r WHERE {condition} GROUP BY k"
+            ),
+            mode,
+            1,
+        ),
+        1 => {
+            let value = value(random, &other, least);
+            query(
+                format!("SELECT k, v, {value} AS n FROM {from} AS r"),
+                mode,
+                0,
+            )
+        }
+        2 => query(
+            format!(
+                "SELECT g, count(*) AS n FROM {from} AS r GROUP BY g HAVING count(*) > (SELECT count(*) FROM {other} AS o WHERE o.v > {least})"
+            ),
+            mode,
+            1,
+        ),
+        3 => {
+            let second = asked(random, "t", -least);
+            query(
+                format!("SELECT k, g, v FROM {from} AS r WHERE {condition} AND {second}"),
+                mode,
+                0,
+            )
+        }
+        _ => query(
+            format!("SELECT k, g, v FROM {from} AS r WHERE {condition}"),
+            mode,
+            0,
+        ),
+    }
+}
+
+/// A condition on a row of `r` that asks `other`.
+fn asked(random: &mut StdRng, other: &str, least: i64) -> String {
+    match random.random_range(0..16) {
         0 => format!("r.k IN (SELECT k FROM {other} AS o WHERE o.v > {least})"),
         1 => format!(
             "r.v NOT IN (SELECT g FROM {other} AS o WHERE o.g IS NOT NULL AND o.v > {least})"
@@ -180,30 +223,63 @@ pub(crate) fn subqueries(random: &mut StdRng) -> Query {
         ),
         5 => format!("r.v > (SELECT avg(v) FROM {other} AS o)"),
         6 => format!("r.v >= (SELECT max(v) FROM {other} AS o WHERE o.k = r.k)"),
-        _ => format!("r.k IN (SELECT k FROM {other} AS o) OR r.g = 1"),
-    };
-    let mode = either(random);
-    match random.random_range(0..4) {
-        0 => query(
-            format!(
-                "SELECT k, count(*) AS n, sum(v) AS s FROM {from} AS r WHERE {condition} GROUP BY k"
-            ),
-            mode,
-            1,
+        7 => format!("(r.k, r.g) IN (SELECT o.k, o.g FROM {other} AS o WHERE o.v > {least})"),
+        8 => format!("(r.k, r.g) NOT IN (SELECT o.k, o.g FROM {other} AS o WHERE o.v > {least})"),
+        9 => format!("EXISTS (SELECT 1 FROM {other} AS o WHERE o.v > {least})"),
+        10 => format!("NOT EXISTS (SELECT 1 FROM {other} AS o WHERE o.v > {least} AND o.g > 1)"),
+        11 => {
+            format!("r.v NOT IN (SELECT o.v FROM {other} AS o WHERE o.k = r.k AND o.g IS NOT NULL)")
+        }
+        12 => format!(
+            "CASE WHEN r.g = 1 THEN r.v IN (SELECT o.v FROM {other} AS o) ELSE r.v > {least} END"
         ),
-        1 => query(
-            format!(
-                "SELECT k, v, (SELECT count(*) FROM {other} AS o WHERE o.k = r.k) AS n FROM {from} AS r"
-            ),
-            mode,
-            0,
-        ),
-        _ => query(
-            format!("SELECT k, g, v FROM {from} AS r WHERE {condition}"),
-            mode,
-            0,
-        ),
+        13 => format!("(EXISTS (SELECT 1 FROM {other} AS o WHERE o.k = r.k) OR r.g = 2)"),
+        14 => format!("r.g IN (SELECT count(*) FROM {other} AS o GROUP BY o.k)"),
+        _ => format!("(r.k IN (SELECT k FROM {other} AS o) OR r.g = 1)"),
     }
+}
+
+/// A value for a row of `r` that asks `other`.
+fn value(random: &mut StdRng, other: &str, least: i64) -> String {
+    match random.random_range(0..6) {
+        0 => format!("(SELECT count(*) FROM {other} AS o WHERE o.k = r.k)"),
+        1 => format!("(SELECT max(o.v) FROM {other} AS o WHERE o.k = r.k AND o.v > {least})"),
+        2 => format!("(SELECT sum(o.v) FROM {other} AS o) + r.v"),
+        3 => format!(
+            "coalesce((SELECT min(o.g) FROM {other} AS o WHERE o.k = r.k AND o.g = r.g), -1)"
+        ),
+        4 => format!("r.v IN (SELECT o.v FROM {other} AS o WHERE o.v > {least})"),
+        _ => format!("EXISTS (SELECT 1 FROM {other} AS o WHERE o.k = r.k)"),
+    }
+}
+
+/// Conditions whose answer for a row stays once it is true, over rows that stay: in every mode.
+pub(crate) fn subqueries_that_stay(random: &mut StdRng) -> Query {
+    let (from, other) = (any_relation(random), any_relation(random));
+    let least = random.random_range(-5..15);
+    let condition = match random.random_range(0..5) {
+        0 => format!("r.k IN (SELECT k FROM {other} AS o WHERE o.v > {least})"),
+        1 => format!("EXISTS (SELECT 1 FROM {other} AS o WHERE o.k = r.k AND o.v > r.v)"),
+        2 => format!("(r.k, r.g) IN (SELECT o.k, o.g FROM {other} AS o)"),
+        3 => format!("EXISTS (SELECT 1 FROM {other} AS o WHERE o.v > {least})"),
+        _ => format!("r.g IN (SELECT o.v FROM {other} AS o)"),
+    };
+    let modes = [
+        (OutputMode::Append, 0),
+        (OutputMode::Update, usize::MAX),
+        (OutputMode::Complete, 0),
+        (OutputMode::Changes, 0),
+    ];
+    let from = match random.random_range(0..4) {
+        0 => "(SELECT k, rate AS g, rate AS v FROM dim)".to_string(),
+        _ => from,
+    };
+    let (mode, keys) = modes[random.random_range(0..4)];
+    query(
+        format!("SELECT k, g, v FROM {from} AS r WHERE {condition}"),
+        mode,
+        keys,
+    )
 }
 
 /// Pairs and groups that stay, in the modes that take them: nothing here leaves again.

@@ -117,8 +117,9 @@ fn check(
     }
 }
 
-fn sql(text: &str) -> impl Fn(&Session) -> highwater::Result<DataFrame> {
-    move |session| session.sql(text)
+fn sql(text: &str) -> impl Fn(&Session) -> highwater::Result<DataFrame> + use<> {
+    let text = text.to_string();
+    move |session| session.sql(&text)
 }
 
 const TUMBLING: &str = "SELECT window(ts, '10 seconds').start AS s, k, count(*) AS c \
@@ -172,6 +173,30 @@ fn late_rows_of_sessions_and_of_deduplication_come_too() {
         rows.drop_duplicates(["k", "ts"])
     };
     check(first, OutputMode::Append, &[1, 3], |time| time);
+}
+
+#[test]
+fn a_late_row_of_a_stream_that_meets_itself_comes_once() {
+    let marked = "ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS";
+    let pairs = format!(
+        "SELECT a.n, b.n AS m FROM {marked} AS a JOIN {marked} AS b ON a.k = b.k AND a.ts = b.ts"
+    );
+    check(sql(&pairs), OutputMode::Append, &[1, 3], |time| time);
+    // The third use has an operator of its own.
+    let more = format!(
+        "SELECT a.n, b.n AS m, c.n AS o FROM {marked} AS a JOIN {marked} AS b ON a.k = b.k AND a.ts = b.ts \
+         JOIN {marked} AS c ON a.k = c.k AND a.ts = c.ts"
+    );
+    check(sql(&more), OutputMode::Append, &[2, 2], |time| time);
+}
+
+#[test]
+fn rows_that_come_late_to_a_partition_by_time_come_too() {
+    let first = "SELECT w, k, n FROM (SELECT w, k, n, row_number() OVER (PARTITION BY w ORDER BY n) AS r FROM \
+         (SELECT window(ts, '10 seconds') AS w, k, n, ts FROM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS) AS q) AS p WHERE r = 1";
+    check(sql(first), OutputMode::Append, &[1, 3], |time| {
+        time / 10 * 10 + 10
+    });
 }
 
 #[test]

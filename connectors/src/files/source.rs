@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::cleaner::Cleaner;
 use super::error::FileError;
-use super::listing::{Found, Lister};
+use super::listing::{Found, Lister, local};
 use super::reader::FileReader;
 use super::seen::Seen;
 use super::split::FileSplit;
@@ -341,11 +341,16 @@ impl Source for FileSource {
     }
 
     fn fixed(&self) -> Vec<(&'static str, String)> {
-        // As written: a checkpoint and its files may be moved together.
-        vec![
+        let mut fixed = vec![
             ("format", self.config.connector.into()),
             ("path", self.config.path.clone()),
-        ]
+        ];
+        // The files that were read are known by their whole names: elsewhere they would all be new.
+        let whole = local(&self.config.path).map(std::path::absolute);
+        if let Ok(Ok(whole)) = whole {
+            fixed.push(("directory", whole.display().to_string()));
+        }
+        fixed
     }
 
     fn watch(&mut self, _: Waker) -> Result<Watch, SourceError> {

@@ -36,6 +36,6 @@ pub use plan::{
     Catalog, Conf, JoinCondition, JoinKind, NamedKind, Plan, Show, Statement, WatermarkPolicy,
 };
 pub use resolve::Resolver;
-pub use session::{session_bounds, session_key, sessions_by_rows};
+pub use session::{in_time_order, session_bounds, session_key, sessions_lowered};
 pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
 pub use types::{parse_schema, schema_text, type_text};

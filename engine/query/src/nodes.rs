@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 use crate::deduplicate::Deduplicate;
 use crate::functions::kernel::Typed;
 use crate::functions::{nested, window};
-use crate::session::{session_key, sessions_by_rows};
+use crate::session::{self, session_key};
 
 /// Rows whose column `column` is event time, and which may come late by `delay_ms`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -190,7 +190,7 @@ pub fn without_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
     // From the top: whether an aggregation merges sessions is seen from what is below it as the query has it.
     let plan = plan.transform_down_with_subqueries(|node| match &node {
         LogicalPlan::Aggregate(aggregate) => match session_key(aggregate) {
-            Some(key) => Ok(Transformed::yes(sessions_by_rows(aggregate, key)?)),
+            Some(key) => Ok(Transformed::yes(session::sessions_lowered(aggregate, key)?)),
             None => Ok(Transformed::no(node)),
         },
         _ => Ok(Transformed::no(node)),

@@ -365,8 +365,6 @@ pub struct Conf {
     pub case_sensitive: bool,
     /// Whether an epoch without rows follows the last one with rows, if the watermark moved.
     pub no_data_epochs: bool,
-    /// Whether a subquery may read a stream.
-    pub streaming_subqueries: bool,
     /// How the watermarks of several streams combine.
     pub watermark_policy: WatermarkPolicy,
     /// After how long a silent stream no longer holds the watermark back, in milliseconds; never if zero.
@@ -392,7 +390,6 @@ impl Default for Conf {
             time_zone: "UTC".to_string(),
             case_sensitive: false,
             no_data_epochs: true,
-            streaming_subqueries: false,
             watermark_policy: WatermarkPolicy::Min,
             idle_timeout_ms: 0,
             progress_reports: 100,

@@ -4,6 +4,7 @@
 //! those that overlap or touch. What says so is the function that made the column, wherever in the query it stands.
 
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
@@ -74,6 +75,33 @@ pub fn session_bounds(window: &Expr, data_type: &DataType) -> Result<[Expr; 2]> 
     Ok([bound("start")?, bound("end")?])
 }
 
+/// The same aggregation with its calls that go by the order of rows told which: that of their event times, which are the
+/// starts of the sessions in key number `session`, and of rows of one time that of the values.
+pub fn in_time_order(aggregate: &Aggregate, session: usize) -> Result<Aggregate> {
+    const IN_ORDER: [&str; 3] = ["array_agg", "first_value", "last_value"];
+    let window = &aggregate.group_expr[session];
+    let [start, _] = session_bounds(window, &window.get_type(aggregate.input.schema())?)?;
+    let sorted = |expr: Expr| {
+        let Expr::AggregateFunction(mut call) = expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let params = &mut call.params;
+        let goes_by_order = IN_ORDER.contains(&call.func.name()) && !params.distinct;
+        if goes_by_order && params.order_by.is_empty() {
+            let by = std::iter::once(&start).chain(&params.args);
+            params.order_by = by.map(|by| by.clone().sort(true, true)).collect();
+        }
+        Ok(Transformed::yes(Expr::AggregateFunction(call)))
+    };
+    let calls = aggregate.aggr_expr.iter().map(|call| {
+        let name = call.schema_name().to_string();
+        Ok(call.clone().unalias().transform(sorted)?.data.alias(name))
+    });
+    let calls = calls.collect::<Result<_>>()?;
+    let (input, keys) = (Arc::clone(&aggregate.input), aggregate.group_expr.clone());
+    Aggregate::try_new(input, keys, calls)
+}
+
 const START: &str = "__session_start";
 const END: &str = "__session_end";
 /// The largest end before a row.
@@ -83,7 +111,8 @@ const NUMBER: &str = "__session_number";
 
 /// The same aggregation, of which key number `session` is a session window, by nodes of DataFusion's: a row begins a
 /// session if it starts after everything before it has ended, and sessions are numbered by those.
-pub fn sessions_by_rows(aggregate: &Aggregate, session: usize) -> Result<LogicalPlan> {
+pub fn sessions_lowered(aggregate: &Aggregate, session: usize) -> Result<LogicalPlan> {
+    let in_order = in_time_order(aggregate, session)?;
     let input = aggregate.input.schema();
     let window = &aggregate.group_expr[session];
     let window_type = window.get_type(input)?;
@@ -109,12 +138,10 @@ pub fn sessions_by_rows(aggregate: &Aggregate, session: usize) -> Result<Logical
         kept.extend([column(START), column(END)]);
         kept
     };
+    // Of rows with the same bounds the one that begins their session is the first.
     let over = |function: Arc<AggregateUDF>, of: &str, until: WindowFrameBound| {
         let mut order = vec![column(START).sort(true, true), column(END).sort(true, true)];
-        if of == BEGINS {
-            // Of rows that are equal the one that begins the session is its first.
-            order.push(column(BEGINS).sort(false, false));
-        }
+        order.extend((of == BEGINS).then(|| column(BEGINS).sort(false, true)));
         let params = WindowFunctionParams {
             args: vec![column(of)],
             partition_by: keys(),
@@ -143,7 +170,7 @@ pub fn sessions_by_rows(aggregate: &Aggregate, session: usize) -> Result<Logical
     );
     let mut group = keys();
     group.push(column(NUMBER));
-    let calls = aggregate.aggr_expr.iter().enumerate();
+    let calls = in_order.aggr_expr.iter().enumerate();
     let mut calls: Vec<Expr> = calls
         .map(|(index, call)| {
             call.clone()

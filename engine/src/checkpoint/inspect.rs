@@ -32,6 +32,8 @@ pub struct CheckpointSummary {
     pub committed: Option<u64>,
     /// Checkpoints that cannot be used, and why.
     pub damaged: Vec<String>,
+    /// Why a restart would be refused.
+    pub refused: Option<String>,
 }
 
 /// Reads a checkpoint directory without changing it.
@@ -58,6 +60,7 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
         },
     };
     let mut loaded: Option<Manifest> = None;
+    let mut unusable = Vec::new();
     for epoch in manifest::epochs(store)?.into_iter().rev() {
         match manifest::load(store, epoch).and_then(|found| {
             manifest::verify(store, &found)?;
@@ -67,9 +70,17 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
                 loaded = Some(found);
                 break;
             }
-            Err(error) => damaged.push(crate::error::error_chain(&error)),
+            Err(error) => unusable.push(crate::error::error_chain(&error)),
         }
     }
+    let refused = (loaded.is_none() && !unusable.is_empty()).then(|| {
+        let none = CheckpointError::NoneGood {
+            dir: store.location().into(),
+            why: unusable.join("; "),
+        };
+        none.to_string()
+    });
+    damaged.append(&mut unusable);
     let logged = log::read(store, loaded.as_ref().map(|manifest| manifest.epoch));
     let logged = logged.map_err(|error| match error {
         CheckpointError::NoneGood { dir, .. } if !damaged.is_empty() => CheckpointError::NoneGood {
@@ -106,6 +117,7 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
         // A checkpoint is made when the sink has its epoch.
         committed: logged.committed.max(checkpoint),
         damaged,
+        refused,
     })
 }
 
@@ -125,6 +137,7 @@ impl fmt::Display for CheckpointSummary {
             writeln!(f, "damaged    {text}")?;
         }
         match self.checkpoint {
+            None if self.refused.is_some() => writeln!(f, "state      no good checkpoint")?,
             None => writeln!(f, "state      no checkpoint yet")?,
             Some(epoch) => {
                 writeln!(
@@ -152,6 +165,9 @@ impl fmt::Display for CheckpointSummary {
         match self.committed {
             Some(epoch) => writeln!(f, "committed  up to epoch {epoch}")?,
             None => writeln!(f, "committed  nothing")?,
+        }
+        if let Some(why) = &self.refused {
+            return writeln!(f, "a restart would be refused: {why}");
         }
         let from = match self.checkpoint {
             Some(epoch) => format!("load the checkpoint of epoch {epoch}"),

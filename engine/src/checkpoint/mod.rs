@@ -43,7 +43,7 @@ const FORMAT: u32 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The directory cannot be written.
-    #[error("could not write checkpoint file \"{path}\"")]
+    #[error("could not write checkpoint file \"{path}\"{}", crate::error::hint(.source))]
     Write {
         /// The file.
         path: String,
@@ -52,7 +52,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The directory cannot be read.
-    #[error("could not read checkpoint file \"{path}\"")]
+    #[error("could not read checkpoint file \"{path}\"{}", crate::error::hint(.source))]
     Read {
         /// The file.
         path: String,

@@ -265,7 +265,8 @@ impl Coordinator {
             }
             self.advance()?;
         }
-        let settled = self.runs.is_empty() && self.recorded == self.next_epoch;
+        // Stopped within a replay, the sink is ahead of us.
+        let settled = self.runs.is_empty() && self.recorded >= self.next_epoch;
         if self.maybe_more && self.until_due().is_some() {
             self.meter.waits_for_trigger();
         }
@@ -460,7 +461,7 @@ impl Coordinator {
         if epoch == 0 {
             orders.push(Order::Enter { worker: 0 });
         }
-        if self.runs.open(epoch, bytes, started) {
+        if self.runs.open(epoch, bytes, started, replayed) {
             orders.extend(self.stage_orders(epoch));
         }
         let idle = self.ledger.as_ref().is_some_and(|l| l.pending.is_none());

@@ -1,7 +1,7 @@
 //! Runs of epochs on their way into the sink.
 //!
 //! A sink that groups gets short epochs together: a run ends when it is old or big enough, or when somebody waits for
-//! it. Any other sink gets every epoch as a run of its own. A run is committed when all its epochs are over and
+//! it. Any other sink gets every epoch as a run of its own, and so does any sink in a replay. A run is committed when all its epochs are over and
 //! planned for good, and every writer has staged its part; runs commit in order.
 
 use std::collections::VecDeque;
@@ -77,15 +77,17 @@ impl Runs {
         }
     }
 
-    /// An epoch is opened; true if it ends its run.
-    pub(super) fn open(&mut self, epoch: u64, bytes: u64, now: Instant) -> bool {
+    /// An epoch is opened; true if it ends its run. One that is replayed does: the run may have failed on a later epoch,
+    /// and would again.
+    pub(super) fn open(&mut self, epoch: u64, bytes: u64, now: Instant, replayed: bool) -> bool {
         if epoch < self.first {
             return false;
         }
         self.last = Some(epoch);
         self.bytes += bytes;
         let since = *self.since.get_or_insert(now);
-        let ends = self.bytes >= self.grouping.bytes_max
+        let ends = replayed
+            || self.bytes >= self.grouping.bytes_max
             || now.duration_since(since) >= self.grouping.age_max;
         if ends {
             self.end();
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn without_grouping_every_epoch_is_a_run() {
         let mut runs = Runs::new(Grouping::NONE, 1, 0, 0);
-        assert!(runs.open(0, 0, now()) && runs.open(1, 0, now()));
+        assert!(runs.open(0, 0, now(), false) && runs.open(1, 0, now(), false));
         runs.completed = 2;
         runs.planned = 1;
         runs.staged(0, 0, receipt(0));
@@ -187,12 +189,12 @@ mod tests {
         };
         let mut runs = Runs::new(grouping, 2, 3, 3);
         let start = now();
-        assert!(!runs.open(3, 40, start));
+        assert!(!runs.open(3, 40, start, false));
         assert_eq!(runs.patience(start), Some(Duration::from_secs(1)));
-        assert!(runs.open(4, 60, start));
+        assert!(runs.open(4, 60, start, false));
         assert_eq!(runs.patience(start), None);
-        assert!(!runs.open(5, 1, start));
-        assert!(runs.open(6, 1, start + Duration::from_secs(2)));
+        assert!(!runs.open(5, 1, start, false));
+        assert!(runs.open(6, 1, start + Duration::from_secs(2), false));
         runs.completed = 7;
         runs.planned = 7;
         runs.staged(4, 0, receipt(1));
@@ -205,10 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn a_replayed_epoch_is_a_run() {
+        let grouping = Grouping {
+            age_max: Duration::from_secs(1),
+            bytes_max: 100,
+        };
+        let mut runs = Runs::new(grouping, 1, 0, 0);
+        assert!(runs.open(0, 1, now(), true) && runs.open(1, 1, now(), true));
+        assert!(!runs.open(2, 1, now(), false));
+    }
+
+    #[test]
     fn epochs_the_sink_has_are_in_no_run() {
         let mut runs = Runs::new(Grouping::NONE, 1, 5, 3);
-        assert!(!runs.open(3, 10, now()) && !runs.open(4, 10, now()));
+        assert!(!runs.open(3, 10, now(), false) && !runs.open(4, 10, now(), false));
         assert!(runs.is_empty());
-        assert!(runs.open(5, 10, now()));
+        assert!(runs.open(5, 10, now(), false));
     }
 }

@@ -25,7 +25,7 @@ use highwater_operators::metrics::Meters;
 use highwater_operators::session::{self, Sessions};
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
 use highwater_operators::{
-    Failure, OperatorError, Rows, exchange, join, late, limit, observe, order, regroup, stage,
+    Failure, OperatorError, Rows, exchange, join, late, limit, observe, once, order, regroup, stage,
 };
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
@@ -148,7 +148,15 @@ impl Blueprint {
             let marks = render.watermarks.as_ref().map(Watermarks::account);
             let late = render.late.take();
             let mut rows = vec![rows];
-            rows.extend(late.into_iter().reduce(|all, more| Rows {
+            let late = late.into_values().map(|of_same_rows| match <[_; 1]>::try_from(of_same_rows) {
+                Ok([alone]) => alone,
+                // An operator for each use of a stream sees the same late rows.
+                Err(several) => {
+                    let edge = several[0].edge.clone();
+                    once::once(several, edge, first_epoch, &failure)
+                }
+            });
+            rows.extend(late.reduce(|all, more| Rows {
                 stream: scope.concatenate([all.stream, more.stream]),
                 edge: all.edge,
             }));
@@ -224,8 +232,8 @@ struct Render<'a, 's> {
     read: RefCell<BTreeMap<usize, Rows<'s>>>,
     /// All watermarks together, once all are followed.
     watermarks: Option<Watermarks<'s>>,
-    /// Late rows that are wanted, of each operator that drops them.
-    late: RefCell<Vec<Rows<'s>>>,
+    /// Late rows that are wanted, of each operator that drops them, by the sources that they are from.
+    late: RefCell<BTreeMap<Vec<usize>, Vec<Rows<'s>>>>,
     /// This worker, and how many there are.
     place: (usize, usize),
 }
@@ -533,7 +541,8 @@ impl<'s> Render<'_, 's> {
                 let (rows, late) =
                     late::late_rows(rows, late, watermarks, self.first_epoch, failure);
                 let late = self.with_columns_of_all(late);
-                self.late.borrow_mut().push(late);
+                let mut all = self.late.borrow_mut();
+                all.entry(input.sources()).or_default().push(late);
                 rows
             }
             Node::Union { inputs, edge } => {

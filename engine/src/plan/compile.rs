@@ -78,7 +78,21 @@ pub(crate) fn compile(
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
-    let plan = &subquery::as_joins(plan)?;
+    let joined = subquery::as_joins(plan)?;
+    let compiled = compile_joins(&joined, mode, late_rows, statics);
+    match subquery::reads_stream(plan)? {
+        true => compiled.map_err(subquery::refused),
+        false => compiled,
+    }
+}
+
+/// Compiles a plan that has no subqueries.
+fn compile_joins(
+    plan: &LogicalPlan,
+    mode: OutputMode,
+    late_rows: bool,
+    statics: &dyn Statics,
+) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
     let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
     let plan = &match mode {
@@ -98,7 +112,7 @@ pub(crate) fn compile(
                 .and_then(event_time::by_event_time)
                 .and_then(firsts::with_event_time)
                 .and_then(|plan| match late_rows {
-                    true => late::mark(plan),
+                    true => late::mark(plan, mode == OutputMode::Append),
                     false => Ok(plan),
                 })
                 .map_err(not_built)?,
@@ -258,6 +272,7 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
         .collect()
 }
 
+#[derive(Clone)]
 pub(super) struct Compiler<'a> {
     pub(super) statics: &'a dyn Statics,
     pub(super) read: Vec<StaticUse>,
@@ -276,13 +291,6 @@ pub(super) struct Compiler<'a> {
     pub(super) regroups: usize,
     /// The names of the observations so far.
     observed: Vec<String>,
-}
-
-/// How many of each kind there were at some time.
-pub(super) struct Counts {
-    lengths: [usize; 3],
-    numbers: [usize; 6],
-    evicts: bool,
 }
 
 impl Compiler<'_> {
@@ -480,38 +488,6 @@ impl Compiler<'_> {
         bounded && event_time::event_keys(aggregate).first() == Some(&0)
     }
 
-    /// What has been counted so far.
-    pub(super) fn counts(&mut self) -> Counts {
-        Counts {
-            lengths: [self.read.len(), self.watermarks.len(), self.observed.len()],
-            numbers: self.numbers().map(|number| *number),
-            evicts: self.evicts,
-        }
-    }
-
-    fn numbers(&mut self) -> [&mut usize; 6] {
-        [
-            &mut self.aggregations,
-            &mut self.joins,
-            &mut self.deduplications,
-            &mut self.limits,
-            &mut self.sessions,
-            &mut self.regroups,
-        ]
-    }
-
-    /// Counts nothing that came after `begun`: the nodes made since are not used.
-    pub(super) fn forget(&mut self, begun: Counts) {
-        let [read, watermarks, observed] = begun.lengths;
-        self.read.truncate(read);
-        self.watermarks.truncate(watermarks);
-        self.observed.truncate(observed);
-        self.evicts = begun.evicts;
-        for (number, before) in self.numbers().into_iter().zip(begun.numbers) {
-            *number = before;
-        }
-    }
-
     fn observe(&mut self, observe: &Observe, want: Want) -> Result<Node, Error> {
         let input = self.node(&observe.input, want)?;
         if input.edge().signed {
@@ -669,12 +645,6 @@ pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> 
     no_clock(&aggregate.aggr_expr)?;
     let calls = lowered(aggregate)?;
     for call in &calls {
-        let name = call.function.fun().name();
-        if matches!(name, "try_sum" | "try_avg") {
-            // Once NULL by overflow, a group must stay NULL, though later rows bring the sum back into range: the
-            // state would have to remember, and not depend on how an epoch was cut between workers.
-            return Err(Error::not_yet(format!("{name} in a streaming query")));
-        }
         // What cannot aggregate these types says so now, not at the first row.
         if let Err(error) = call.function.create_accumulator() {
             let what = format!("{} over these types", call.function.name());

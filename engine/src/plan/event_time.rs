@@ -10,7 +10,8 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias, cast,
+    Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
+    Window, cast,
 };
 use highwater_operators::aggregate::Panes;
 use highwater_query::{
@@ -73,6 +74,12 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
             columns.resize(width, false);
             columns
         }
+        // What a function of the rows around says is no time of a row.
+        LogicalPlan::Window(window) => {
+            let mut columns = watermarked(&window.input);
+            columns.resize(width, false);
+            columns
+        }
         LogicalPlan::Unnest(unnest) => {
             let below = watermarked(&unnest.input);
             let dependency = unnest.dependency_indices.iter();
@@ -123,6 +130,34 @@ pub(super) fn event_keys(plan: &LogicalPlan) -> Vec<usize> {
     };
     let columns = watermarked(plan);
     (0..count).filter(|index| columns[*index]).collect()
+}
+
+/// The event time that all rows of a partition share, if all functions of an OVER go by partitions of one: of windows
+/// their end.
+pub(super) fn partition_time(window: &Window) -> Result<Option<Expr>> {
+    let columns = watermarked(&window.input);
+    let mut time = None;
+    for call in &window.window_expr {
+        let Expr::WindowFunction(function) = call.clone().unalias() else {
+            return Ok(None);
+        };
+        let by = function.params.partition_by.into_iter();
+        let is_time = |by: &Expr| is_event_time(by, &window.input, &columns);
+        let Some(of_call) = by.map(Expr::unalias).find(is_time) else {
+            return Ok(None);
+        };
+        if *time.get_or_insert_with(|| of_call.clone()) != of_call {
+            return Ok(None);
+        }
+    }
+    let Some(time) = time else {
+        return Ok(None);
+    };
+    let data_type = time.get_type(window.input.schema())?;
+    match data_type {
+        DataType::Struct(_) => window_end(time, &data_type).map(Some),
+        _ => Ok(Some(time)),
+    }
 }
 
 /// The error for rows of which it is not known which event time makes them late.

@@ -175,7 +175,7 @@ impl Compiler<'_> {
         if node.within_watermark {
             return Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
-                "dropDuplicatesWithinWatermark is not supported over rows that may leave again: it forgets the duplicates, so none could take                  the place of a row that leaves. Use drop_duplicates, or append mode, where rows are final",
+                "dropDuplicatesWithinWatermark is not supported over rows that may leave again: it forgets the duplicates, so none could take the place of a row that leaves. Use drop_duplicates, or append mode, where rows are final",
             ));
         }
         let schema = node.input.schema();

@@ -14,13 +14,16 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchemaRef, DataFusionError, Result};
 use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, Extension, LogicalPlan, Projection, UserDefinedLogicalNodeCore,
+    Window,
 };
 use highwater_operators::aggregate::Panes;
 use highwater_operators::late::Late;
 use highwater_query::{Deduplicate, node_of, session_bounds, session_key, type_text};
 
 use super::compile::{is_streaming, physical};
-use super::event_time::{event_keys, is_event_time, overlaps, panes_of, watermarked, windows_of};
+use super::event_time::{
+    event_keys, is_event_time, overlaps, panes_of, partition_time, watermarked, windows_of,
+};
 use super::firsts::event_time_of;
 use super::{Compiled, Node};
 use crate::error::Error;
@@ -39,10 +42,10 @@ pub(super) struct LateRows {
     panes: Option<[i64; 4]>,
 }
 
-/// The same plan with a node below each operator that drops late rows.
-pub(super) fn mark(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// The same plan with a node below each operator that drops late rows, in append mode or another.
+pub(super) fn mark(plan: LogicalPlan, appends: bool) -> Result<LogicalPlan> {
     let marked = plan.transform_up(|node| {
-        if node.inputs().into_iter().any(is_marked) {
+        if !matches!(node, LogicalPlan::Join(_)) && node.inputs().into_iter().any(is_marked) {
             return Ok(Transformed::no(node));
         }
         if let Some(deduplicate) = node_of::<Deduplicate>(&node) {
@@ -54,12 +57,24 @@ pub(super) fn mark(plan: LogicalPlan) -> Result<LogicalPlan> {
             deduplicate.input = Arc::new(below(deduplicate.input, at, made, None)?);
             return Ok(Transformed::yes(deduplicate.into_plan()));
         }
+        if let LogicalPlan::Window(window) = &node
+            && appends
+            && let Some(at) = partition_time(window)?
+        {
+            let made = windows_of(&window.input);
+            let below = Arc::new(below(Arc::clone(&window.input), at, made, None)?);
+            let over = Window::try_new(window.window_expr.clone(), below)?;
+            return Ok(Transformed::yes(LogicalPlan::Window(over)));
+        }
         if let LogicalPlan::Join(join) = &node {
             if !is_streaming(&join.left) || !is_streaming(&join.right) {
                 return Ok(Transformed::no(node));
             }
             let mut join = join.clone();
             for side in [&mut join.left, &mut join.right] {
+                if is_marked(side) {
+                    continue;
+                }
                 *side = Arc::new(below_names(side)?);
             }
             return Ok(Transformed::yes(LogicalPlan::Join(join)));

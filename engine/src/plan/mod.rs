@@ -44,7 +44,6 @@ pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use late::{columns as late_columns, schema as late_schema};
 pub(crate) use observe::{Observed, merger};
 pub(crate) use statics::StaticUse;
-pub(crate) use subquery::no_streams_in_subqueries;
 
 use crate::checkpoint::OperatorShape;
 use crate::error::Error;
@@ -240,6 +239,17 @@ impl Node {
         self.inputs()
             .into_iter()
             .for_each(|input| input.for_each(visit));
+    }
+
+    /// The sources whose rows come here, each once.
+    pub(crate) fn sources(&self) -> Vec<usize> {
+        let mut found = BTreeSet::new();
+        self.for_each(&mut |node| {
+            if let Node::Source { source, .. } = node {
+                found.insert(*source);
+            }
+        });
+        found.into_iter().collect()
     }
 
     /// For each watermark below and here, in their order, the sources whose rows move it.
@@ -591,7 +601,7 @@ impl Node {
                     .map(|field| field.name().as_str())
                     .collect();
                 let bound = match (regroup.event_time, regroup.emit) {
-                    (true, Emit::Changed | Emit::Signed) => {
+                    (true, Emit::Changed | Emit::Signed | Emit::Closed) => {
                         "all rows, forgotten when the watermark reaches their first key"
                     }
                     _ => "all rows until they leave, nothing bounds it",

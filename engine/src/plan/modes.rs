@@ -5,7 +5,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use highwater_query::{SetOperation, Watermark, node_of, set_operation};
 
 use super::compile::is_streaming;
-use super::event_time::event_keys;
+use super::event_time::{event_keys, partition_time};
 use crate::error::Error;
 use crate::sink::OutputMode;
 
@@ -49,7 +49,7 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         watermarks(plan)?;
     }
     if matches!(mode, OutputMode::Append | OutputMode::Update) {
-        over_rows(plan)?;
+        over_rows(plan, mode)?;
     }
     if mode != OutputMode::Complete && aggregations.iter().any(|node| event_keys(node).len() > 1) {
         return Err(super::event_time::several("grouping"));
@@ -57,8 +57,9 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses functions over windows of rows, whose answer for a row changes with later rows.
-fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
+/// Refuses functions over windows of rows, whose answer for a row changes with later rows: but for those over all rows of
+/// a moment or of a window of time, which are final when the watermark has passed it.
+fn over_rows(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let mut refused = None;
     let visited = plan.apply(|node| {
         let LogicalPlan::Projection(projection) = node else {
@@ -66,6 +67,10 @@ fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
         };
         let mut below = projection.input.as_ref();
         while let LogicalPlan::Window(window) = below {
+            if mode == OutputMode::Append && partition_time(window)?.is_some() {
+                below = window.input.as_ref();
+                continue;
+            }
             for (call, field) in window.window_expr.iter().zip(
                 window.schema.fields().iter().skip(window.input.schema().fields().len()),
             ) {
@@ -81,7 +86,7 @@ fn over_rows(plan: &LogicalPlan) -> Result<(), Error> {
                     let call = format!("{}({})", function.fun.name().to_uppercase(), args.join(", "));
                     refused = Some(format!(
                         "Window function is not supported in {call} (as column `{}`) on streaming DataFrames/Datasets in this output mode: a later row may change what has been \
-                         said of earlier ones. Use output mode complete or changes, or group by window(..) for windows of time",
+                         said of earlier ones. Use output mode complete or changes, or, in append mode, PARTITION BY a column with a watermark or a window of it",
                         named.unwrap_or_default()
                     ));
                 }

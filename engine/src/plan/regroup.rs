@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_planner::create_window_expr;
 use highwater_operators::Edge;
-use highwater_operators::aggregate::{Emit, needs_order};
+use highwater_operators::aggregate::Emit;
 use highwater_operators::order::Order;
 use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
@@ -22,6 +22,7 @@ use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, sess
 use super::Node;
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
+use super::streams::unordered;
 use super::want::Want;
 use crate::error::Error;
 
@@ -86,17 +87,12 @@ impl Compiler<'_> {
             }
             Want::Final => return Err(Error::not_yet("aggregating rows that may leave again")),
         };
-        if let Some(call) = calls(aggregate)?.iter().find(|c| needs_order(&c.function)) {
-            return Err(Error::not_yet(format!(
-                "{}, whose answer depends on the order of rows, over rows that may change",
-                call.function.name()
-            )));
-        }
         let event_time = {
             let plan = LogicalPlan::Aggregate(aggregate.clone());
             self.by_event_time(&plan, want)
         };
-        // The keys first, then what the calls use.
+        // The keys first, then what the calls use. By that the rows of a group are sorted, and it is the order that the
+        // first, the last or all of them are asked in.
         let below = &aggregate.input;
         let mut outputs: Vec<Expr> = Vec::new();
         for (index, key) in aggregate.group_expr.iter().enumerate() {
@@ -260,14 +256,24 @@ impl Compiler<'_> {
     }
 
     pub(super) fn over(&mut self, window: &Window, want: Want) -> Result<Node, Error> {
-        if want == Want::Final || want == Want::Upserts {
+        let time = match want {
+            Want::Final => event_time::partition_time(window).map_err(Error::run)?,
+            _ => None,
+        };
+        if want == Want::Upserts || want == Want::Final && time.is_none() {
             return Err(Error::refused(
                 "NON_TIME_WINDOW_NOT_SUPPORTED_IN_STREAMING",
                 "Window function is not supported on streaming DataFrames/Datasets in this output mode: a later row may change what has been said of earlier ones. \
-                 Use output mode complete or changes, or group by window(..) for windows of time",
+                 Use output mode complete or changes, or, in append mode, PARTITION BY a column with a watermark or a window of it",
             ));
         }
-        let input = self.node(&window.input, Want::Changes)?;
+        // Rows of a partition by time come out when it is closed.
+        self.evicts |= time.is_some();
+        let below = match want {
+            Want::Final => Want::Final,
+            _ => Want::Changes,
+        };
+        let input = unordered(self.node(&window.input, below)?);
         let mut parts: Option<(Vec<Expr>, Vec<SortExpr>)> = None;
         for call in &window.window_expr {
             let Expr::WindowFunction(function) = call.clone().unalias() else {
@@ -285,9 +291,10 @@ impl Compiler<'_> {
         }
         let (partition, order) = parts.unwrap_or_default();
         let schema = window.input.schema();
-        let mut exprs = partition.clone();
+        let mut exprs: Vec<Expr> = time.iter().cloned().collect();
+        exprs.extend(partition);
+        let keys = exprs.len();
         exprs.extend(order.iter().map(|sort| sort.expr.clone()));
-        let keys = partition.len();
         let leading = exprs.len();
         let (node, layout) = laid_out(input, physical(&exprs, schema)?);
         let (props, context) = (ExecutionProps::new(), Default::default());
@@ -317,9 +324,10 @@ impl Compiler<'_> {
             schema: output,
             emit: match want {
                 Want::All => Emit::All,
+                Want::Final => Emit::Closed,
                 _ => Emit::Signed,
             },
-            event_time: false,
+            event_time: time.is_some(),
         };
         let node = self.regrouped(node, "over", answers, regroup);
         Ok(without(node, leading, &made))

@@ -1,12 +1,15 @@
 //! Aggregations by session windows.
 
-use datafusion::logical_expr::{Aggregate, Expr};
-use highwater_operators::aggregate::{Emit, needs_order};
+use std::sync::Arc;
+
+use datafusion::logical_expr::{Aggregate, Expr, lit};
+use highwater_operators::aggregate::{AggregateCall, Emit, needs_order};
 use highwater_operators::session::Sessions;
-use highwater_query::sessions_by_rows;
+use highwater_operators::stage::Step;
+use highwater_query::{in_time_order, sessions_lowered};
 
 use super::Node;
-use super::compile::{Compiler, arrow_schema, calls, physical};
+use super::compile::{Compiler, arrow_schema, calls, column, physical, stage};
 use super::event_time;
 use super::want::Want;
 use crate::error::Error;
@@ -20,11 +23,7 @@ impl Compiler<'_> {
         want: Want,
     ) -> Result<Node, Error> {
         if aggregate.group_expr.len() == 1 {
-            return Err(Error::refused(
-                "_LEGACY_ERROR_TEMP_3068",
-                "Global aggregation with session window in streaming query is not supported: all rows would be one worker's. \
-                 Group by another column as well",
-            ));
+            return self.global_sessions(aggregate, want);
         }
         let emit = match want {
             Want::Final => Emit::Closed,
@@ -39,16 +38,20 @@ impl Compiler<'_> {
                 ));
             }
         };
-        let begun = self.counts();
+        let before = self.clone();
         let input = self.node(&aggregate.input, want.below_state())?;
         if input.edge().signed {
-            // What merged sessions were before is in no state: they are found anew, as a batch finds them.
-            self.forget(begun);
-            let by_rows = sessions_by_rows(aggregate, place).map_err(Error::run)?;
-            return self.node(&by_rows, want);
+            // Sessions of rows that may leave are found anew from all rows of a key.
+            *self = before;
+            let lowered = sessions_lowered(aggregate, place).map_err(Error::run)?;
+            return self.node(&lowered, want);
         }
+        let aggregate = &in_time_order(aggregate, place).map_err(Error::run)?;
         let calls = calls(aggregate)?;
-        if let Some(call) = calls.iter().find(|call| needs_order(&call.function)) {
+        let unsorted = |call: &&AggregateCall| {
+            needs_order(&call.function) && call.function.order_bys().is_empty()
+        };
+        if let Some(call) = calls.iter().find(unsorted) {
             return Err(Error::not_yet(format!(
                 "{} over session windows of a stream",
                 call.function.fun().name()
@@ -77,5 +80,17 @@ impl Compiler<'_> {
                 event_time,
             }),
         })
+    }
+
+    /// Sessions that have no other key have one that says nothing.
+    fn global_sessions(&mut self, aggregate: &Aggregate, want: Want) -> Result<Node, Error> {
+        let keys = [aggregate.group_expr.clone(), vec![lit(0).alias("__all")]].concat();
+        let (input, calls) = (Arc::clone(&aggregate.input), aggregate.aggr_expr.clone());
+        let keyed = Aggregate::try_new(input, keys, calls).map_err(Error::run)?;
+        let node = self.sessions(&keyed, 0, want)?;
+        let (rows, schema) = (node.edge().rows, arrow_schema(&aggregate.schema));
+        let kept = (0..rows.fields().len()).filter(|index| *index != 1);
+        let exprs = kept.map(|index| column(&rows, index)).collect();
+        Ok(stage(node, Step::Project { exprs, schema }))
     }
 }

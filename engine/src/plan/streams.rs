@@ -296,7 +296,7 @@ impl Compiler<'_> {
 }
 
 /// The rows without their places in the sources: pairs have none.
-fn unordered(node: Node) -> Node {
+pub(super) fn unordered(node: Node) -> Node {
     match node.edge().ordered {
         true => stage(node, Step::Unorder),
         false => node,

@@ -1,5 +1,5 @@
-//! Subqueries inside the expressions of a stream, as joins. The model has static ones only; those over streams are a setting, because
-//! some queries are refused by the time they get an output mode that cannot answer them, and not before.
+//! Subqueries inside expressions, as joins. The model has static ones only; those over streams are answered where the
+//! output mode can take what the join gives, which is known when the query gets its mode, and not before.
 
 use std::sync::Arc;
 
@@ -14,16 +14,26 @@ use datafusion::optimizer::{Optimizer, OptimizerContext};
 use super::compile::is_streaming;
 use crate::error::Error;
 
-/// Refuses subqueries over streams, as the model does.
-pub(crate) fn no_streams_in_subqueries(plan: &LogicalPlan) -> Result<(), Error> {
+/// True if a subquery of `plan` reads a stream.
+pub(super) fn reads_stream(plan: &LogicalPlan) -> Result<bool, Error> {
     let mut streams = false;
     each(plan, &mut |subquery| streams |= is_streaming(subquery))?;
-    match streams {
-        false => Ok(()),
-        true => Err(Error::refused(
+    Ok(streams)
+}
+
+/// The refusal of a join that was a subquery, in the words of who wrote the subquery.
+pub(super) fn refused(error: Error) -> Error {
+    match error {
+        Error::Refused {
+            class: Some(_),
+            message,
+        } => Error::refused(
             "INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY",
-            "Invalid subquery: Streaming query is not allowed in subquery expressions. Write it as a join, or set highwater.sql.streamingSubqueries to true: output modes complete and changes can answer it",
-        )),
+            format!(
+                "Invalid subquery: Streaming query is not allowed in subquery expressions of this output mode. As a join it would be refused so: {message}"
+            ),
+        ),
+        other => other,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
-use arrow::compute::{cast, prep_null_mask_filter};
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
+use arrow::compute::{SortColumn, cast, lexsort_to_indices, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::cast::as_boolean_array;
@@ -14,6 +14,7 @@ use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, Physical
 
 use super::canonical::{self, Canonical};
 use super::{AggregateCall, Aggregation, Emit, Panes, closing, needs_order, nth};
+use crate::exchange::take_rows;
 use crate::keys::Codec;
 use crate::{Edge, OperatorError, wire};
 
@@ -62,6 +63,22 @@ pub(crate) struct Call {
 
 impl Plan {
     pub(crate) fn new(input: &Edge, aggregation: Aggregation) -> Result<Self, OperatorError> {
+        let plan = Plan::over_sorted(input, aggregation)?;
+        let mut calls = plan.calls.iter().map(|call| &call.function);
+        match calls.find(|function| needs_order(function) && !input.ordered) {
+            None => Ok(plan),
+            Some(function) => Err(OperatorError::Other(format!(
+                "\"{}\" needs its rows in source order, which the plan below does not keep",
+                function.name()
+            ))),
+        }
+    }
+
+    /// The same where whoever runs it gives the rows of a group in an order of their own.
+    pub(crate) fn over_sorted(
+        input: &Edge,
+        aggregation: Aggregation,
+    ) -> Result<Self, OperatorError> {
         let stores_panes = aggregation.stores_panes();
         let Aggregation {
             name,
@@ -76,14 +93,6 @@ impl Plan {
         if input.signed {
             let text = "aggregation over rows that can be retracted is not supported yet";
             return Err(OperatorError::Other(text.into()));
-        }
-        if let Some(call) = calls.iter().find(|call| needs_order(&call.function))
-            && !input.ordered
-        {
-            return Err(OperatorError::Other(format!(
-                "\"{}\" needs its rows in source order, which the plan below does not keep",
-                call.function.name()
-            )));
         }
         let ordered = calls.iter().any(|call| needs_order(&call.function));
         let key_count = keys.len();
@@ -187,6 +196,31 @@ impl Call {
             column.data_type().equals_datatype(field.data_type())
         };
         Ok(state.len() == announced.len() && state.iter().zip(&announced).all(same))
+    }
+
+    /// True if its rows are sorted before it sees them.
+    pub(crate) fn sorts(&self) -> bool {
+        !self.sort.is_empty() && needs_order(&self.function)
+    }
+
+    /// Rows and their groups, sorted by the ORDER BY inside; rows that it does not tell apart stay as they came.
+    pub(crate) fn sorted(
+        &self,
+        rows: &RecordBatch,
+        indices: &[usize],
+    ) -> Result<(RecordBatch, Vec<usize>), OperatorError> {
+        let mut columns = Vec::with_capacity(self.sort.len() + 1);
+        for sort in &self.sort {
+            columns.push(sort.evaluate_to_sort_column(rows)?);
+        }
+        let places = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
+        columns.push(SortColumn {
+            values: Arc::new(places),
+            options: None,
+        });
+        let order = lexsort_to_indices(&columns, None)?;
+        let indices = order.values().iter().map(|row| indices[*row as usize]);
+        Ok((take_rows(rows, &order)?, indices.collect()))
     }
 
     /// A fresh accumulator for any number of groups.

@@ -54,11 +54,28 @@ impl Panes {
 
     /// The ends of the windows that have a pane with this end, ascending.
     pub(crate) fn windows(self, pane_end: i64) -> impl Iterator<Item = i64> {
+        self.windows_between(pane_end, i64::MIN, i64::MAX)
+    }
+
+    /// The ends after `after_us`, and not after `until_us`, of the windows that have a pane with this end, ascending. Of
+    /// the many windows of a pane a watermark closes a few: the others are not looked at.
+    fn windows_between(
+        self,
+        pane_end: i64,
+        after_us: i64,
+        until_us: i64,
+    ) -> impl Iterator<Item = i64> {
         let start = pane_end.saturating_sub(self.pane_us);
         let last = self.last_end(pane_end);
-        // The first window that ends after the pane's start.
-        let count = (last.saturating_sub(start) - 1) / self.slide_us;
-        (0..=count)
+        // Every window of the pane ends after its start.
+        let after = after_us.max(start);
+        let back = |end: i64| last.saturating_sub(end).max(0);
+        let earliest = match after < last {
+            true => (back(after) - 1) / self.slide_us + 1,
+            false => 0,
+        };
+        let latest = (back(until_us) + self.slide_us - 1) / self.slide_us;
+        (latest..earliest)
             .rev()
             .map(move |back| last.saturating_sub(back.saturating_mul(self.slide_us)))
     }
@@ -152,16 +169,18 @@ fn rekeyed(
     Ok((rows, columns))
 }
 
-/// The rows of panes with these `keys` under the windows that are `wanted`; `None` if there are none.
+/// The rows of panes with these `keys` under the windows that end after `after_us` and not after `until_us`; `None` if
+/// there are none.
 pub(crate) fn windows_of(
     panes: Panes,
     keys: &[ArrayRef],
-    wanted: impl Fn(&i64) -> bool,
+    after_us: i64,
+    until_us: i64,
 ) -> Result<Option<Settled>, OperatorError> {
     let times = micros(&keys[0])?;
     let (mut rows, mut ends) = (Vec::new(), Vec::new());
     for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
-        for end in panes.windows(times.value(row)).filter(&wanted) {
+        for end in panes.windows_between(times.value(row), after_us, until_us) {
             rows.push(row as u32);
             ends.push(Some(end));
         }
@@ -270,6 +289,29 @@ mod tests {
                 for pane in (-20..20).map(|n| start_us + n * pane_us) {
                     let open = panes.windows(pane).any(|end| end > now);
                     assert_eq!(pane >= first, open, "{panes:?}, pane {pane} at {now}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn windows_between_two_moments_are_those_of_the_pane() {
+        for (width_us, slide_us, start_us, pane_us) in
+            [(10, 5, 0, 5), (10, 4, 0, 2), (6, 2, 1, 2), (10, 4, -3, 2)]
+        {
+            let panes = Panes {
+                width_us,
+                slide_us,
+                start_us,
+                pane_us,
+            };
+            for pane in (-20..20).map(|n| start_us + n * pane_us) {
+                let all: Vec<i64> = panes.windows(pane).collect();
+                for (after, until) in (-40..40).flat_map(|a| (a - 3..a + 20).map(move |u| (a, u))) {
+                    let within = all.iter().copied();
+                    let within: Vec<i64> = within.filter(|e| *e > after && *e <= until).collect();
+                    let found: Vec<i64> = panes.windows_between(pane, after, until).collect();
+                    assert_eq!(found, within, "{panes:?}, pane {pane}, {after} to {until}");
                 }
             }
         }

@@ -93,6 +93,12 @@ impl Groups {
         let keys = evaluate_keys(&plan.keys, rows)?;
         self.intern(&keys, rows.num_rows())?;
         for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
+            if call.sorts() {
+                let (rows, indices) = call.sorted(rows, &self.indices)?;
+                let (arguments, filter) = call.arguments(&rows)?;
+                accumulator.update_batch(&arguments, &indices, filter.as_ref(), self.len)?;
+                continue;
+            }
             let (arguments, filter) = call.arguments(rows)?;
             accumulator.update_batch(&arguments, &self.indices, filter.as_ref(), self.len)?;
         }

@@ -2,8 +2,8 @@
 
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-/// They take the first, the last or all of their rows, in order.
-const IN_ORDER: [&str; 14] = [
+/// They take the first, the last or all of their rows, in order, or stop at one.
+const IN_ORDER: [&str; 15] = [
     "any_value",
     "array_agg",
     "collect_list",
@@ -18,6 +18,7 @@ const IN_ORDER: [&str; 14] = [
     "string_agg",
     "string_concat",
     "list_agg",
+    "try_sum",
 ];
 
 /// Their `ORDER BY` (as `WITHIN GROUP`) names what is ranked; rows may come in any order.
@@ -32,9 +33,15 @@ const RANKED: [&str; 8] = [
     "mode",
 ];
 
+/// Of DISTINCT values they make a set, which comes out sorted.
+const SETS: [&str; 3] = ["array_agg", "collect_list", "string_agg"];
+
 /// True if the function needs its rows in source order. Such a call needs an ordered edge below the aggregation.
 pub fn needs_order(function: &AggregateFunctionExpr) -> bool {
     let name = function.fun().name();
+    if function.is_distinct() && function.order_bys().is_empty() && SETS.contains(&name) {
+        return false;
+    }
     let sorts = !function.order_bys().is_empty() && !RANKED.contains(&name);
     IN_ORDER.contains(&name) || sorts
 }

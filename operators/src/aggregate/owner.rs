@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use arrow::array::{ArrayRef, AsArray, UInt32Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take};
+use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use timely::dataflow::operators::generic::OperatorInfo;
 
-use super::calls::{Call, Plan, conform};
+use super::calls::{Plan, conform};
 use super::groups::{Groups, Spare, evaluate, sparse_accumulators, states};
 use super::{Emit, Panes, State, closing, partial, signed};
 use crate::arrangement::{Arrangement, Changes, Found, Ownership, Shared, Snapshots};
@@ -345,7 +345,7 @@ impl Owner {
             }
             // With an ORDER BY inside, new rows may belong before stored ones: merging two states interleaves them,
             // adding rows to a state would not.
-            let (rows, indices) = sorted(call, rows, &indices)?;
+            let (rows, indices) = call.sorted(rows, &indices)?;
             let mut fresh = call.accumulator()?;
             let (arguments, filter) = call.arguments(&rows)?;
             fresh.update_batch(&arguments, &indices, filter.as_ref(), count)?;
@@ -419,8 +419,7 @@ impl Owner {
         let mut groups = Groups::new(&plan)?;
         while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
             let keys = plan.codec.decode(chunk.keys())?;
-            let closed = |end: &i64| *end > after_us && *end <= now_us;
-            let Some(windows) = closing::windows_of(panes, &keys, closed)? else {
+            let Some(windows) = closing::windows_of(panes, &keys, after_us, now_us)? else {
                 continue;
             };
             let states = take_rows(chunk.values(), &windows.rows)?;
@@ -491,24 +490,4 @@ fn cut(rows: &RecordBatch, out: &mut dyn FnMut(RecordBatch)) -> Result<(), Opera
         out(rows.slice(start, OUTPUT_ROWS.min(rows.num_rows() - start)));
     }
     Ok(())
-}
-
-/// Rows and their groups, sorted by the ORDER BY inside a call; rows that it does not tell apart stay in source order.
-fn sorted(
-    call: &Call,
-    rows: &RecordBatch,
-    indices: &[usize],
-) -> Result<(RecordBatch, Vec<usize>), OperatorError> {
-    let mut columns = Vec::with_capacity(call.sort.len() + 1);
-    for sort in &call.sort {
-        columns.push(sort.evaluate_to_sort_column(rows)?);
-    }
-    let places = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
-    columns.push(SortColumn {
-        values: std::sync::Arc::new(places),
-        options: None,
-    });
-    let order = lexsort_to_indices(&columns, None)?;
-    let indices = order.values().iter().map(|row| indices[*row as usize]);
-    Ok((take_rows(rows, &order)?, indices.collect()))
 }

@@ -22,11 +22,11 @@ impl std::fmt::Debug for Calls {
 }
 
 impl Calls {
-    /// For `aggregation` over rows of `schema`, of which the first columns are its keys. No call's answer may depend on
-    /// the order of rows: rows that come and leave have none.
+    /// For `aggregation` over rows of `schema`, of which the first columns are its keys. A call whose answer depends on
+    /// the order of rows takes them as they are sorted in the group: rows that come and leave have no other order.
     pub fn new(schema: SchemaRef, aggregation: Aggregation) -> Result<Self, OperatorError> {
         Ok(Calls {
-            plan: Plan::new(&Edge::plain(schema), aggregation)?,
+            plan: Plan::over_sorted(&Edge::plain(schema), aggregation)?,
         })
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
-use arrow::compute::{SortOptions, concat_batches};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::compute::{SortOptions, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use super::{Members, Regroup};
-use crate::aggregate::{Emit, State, bound_of};
+use crate::aggregate::{Emit, State, bound_of, micros};
 use crate::arrangement::{
     Arrangement, Changes, Found, Kind, Limits, Ownership, Shape, Shared, Snapshots,
 };
@@ -319,8 +319,12 @@ impl Owner {
         Ok(())
     }
 
-    /// Answers of all groups.
-    fn emit_all(&self, out: &mut dyn FnMut(RecordBatch)) -> Result<(), OperatorError> {
+    /// Answers of all groups, or of those below `bound`.
+    fn emit_below(
+        &self,
+        bound: Option<&[u8]>,
+        out: &mut dyn FnMut(RecordBatch),
+    ) -> Result<(), OperatorError> {
         if self.regroup.keys == 0 {
             let front = self.regroup.answer.looks_at();
             let members = match (self.place.0, front) {
@@ -330,7 +334,7 @@ impl Owner {
             };
             return self.give(&members, out);
         }
-        let mut scan = self.arrangement().scan(&[], None)?;
+        let mut scan = self.arrangement().scan(&[], bound)?;
         // The rows of the group that goes on in the next reading.
         let mut rest: Vec<(Vec<u8>, i64)> = Vec::new();
         loop {
@@ -456,8 +460,12 @@ impl Kernel for Owner {
         marks: Marks,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
-        let batches = self.open.remove(&epoch).unwrap_or_default();
+        let mut batches = self.open.remove(&epoch).unwrap_or_default();
         let emit = self.regroup.emit;
+        if emit == Emit::Closed {
+            let late = on_time(&mut batches, marks.before.saturating_mul(1_000))?;
+            self.meter.late(epoch, late);
+        }
         let mut delta = self.delta(&batches)?;
         let global = self.regroup.answer.of_nothing() && self.place.0 == 0;
         // In update mode the one answer comes with every epoch.
@@ -467,7 +475,7 @@ impl Kernel for Owner {
         let meter = self.meter.clone();
         let (done, update_us) = meter.timed(|| match (delta.prefixes.is_empty(), emit) {
             (true, _) => self.arrangement_mut().advance(epoch),
-            (false, Emit::All) => self.insert(epoch, &delta, None),
+            (false, Emit::All | Emit::Closed) => self.insert(epoch, &delta, None),
             (false, _) => {
                 let members = self.apply(epoch, &delta)?;
                 match emit {
@@ -479,10 +487,13 @@ impl Kernel for Owner {
         done?;
         self.answered = true;
         if emit == Emit::All {
-            self.emit_all(out)?;
+            self.emit_below(None, out)?;
         } else if self.regroup.event_time {
             let first = self.stored.field(0).data_type().clone();
             let bound = bound_of(first, marks.now.saturating_mul(1_000))?;
+            if emit == Emit::Closed {
+                self.emit_below(Some(&bound), out)?;
+            }
             let mut scan = self.arrangement().scan(&[], Some(&bound))?;
             let mut removed = 0;
             while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
@@ -509,6 +520,22 @@ impl Kernel for Owner {
         });
         Ok(())
     }
+}
+
+/// Leaves rows out that are late by `before_us`, and says how many: their event time is the first column.
+fn on_time(batches: &mut [RecordBatch], before_us: i64) -> Result<u64, OperatorError> {
+    let mut late = 0;
+    for rows in batches {
+        let times = micros(rows.column(0))?;
+        let stays = |row: usize| times.is_null(row) || times.value(row) > before_us;
+        let stays: BooleanArray = (0..times.len()).map(|row| Some(stays(row))).collect();
+        let gone = rows.num_rows() - stays.true_count();
+        if gone > 0 {
+            late += gone as u64;
+            *rows = filter_record_batch(rows, &stays)?;
+        }
+    }
+    Ok(late)
 }
 
 fn flat(column: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {

@@ -63,9 +63,10 @@ pub struct Regroup {
     pub answer: Arc<dyn Answer>,
     /// The columns of an answer.
     pub schema: SchemaRef,
-    /// Which groups come out: those that changed, all, or the changes.
+    /// Which groups come out: those that changed, all, the changes, or those that the watermark closes.
     pub emit: Emit,
-    /// True if the first key is event time (a window by its end): closed groups are forgotten unless all come out.
+    /// True if the first key is event time (a window by its end): closed groups are forgotten unless all come out. Where
+    /// only closed ones come out, late rows are dropped.
     pub event_time: bool,
 }
 

@@ -150,14 +150,15 @@ impl How {
         if sessions.emit == Emit::Changed {
             return other("a session that grew has no row to take the place of");
         }
-        if sessions.calls.iter().any(|c| needs_order(&c.function)) {
-            return other(
-                "an aggregate that depends on the order of rows over session windows is not supported yet",
-            );
+        let unsorted = |call: &AggregateCall| {
+            needs_order(&call.function) && call.function.order_bys().is_empty()
+        };
+        if sessions.calls.iter().any(unsorted) {
+            return other("an aggregate over sessions that goes by the order of rows says which");
         }
         let mut fields = sessions.schema.fields().to_vec();
         fields.remove(sessions.place);
-        let plan = Plan::new(
+        let plan = Plan::over_sorted(
             input,
             Aggregation {
                 name: sessions.name,
@@ -590,7 +591,16 @@ impl Owner {
             if !merged.of_stored.is_empty() {
                 accumulator.merge_batch(old, &merged.of_stored, count)?;
             }
-            if fresh.rows.num_rows() > 0 {
+            if fresh.rows.num_rows() > 0 && call.sorts() {
+                // New rows may belong before stored ones: merging two states interleaves them.
+                let (rows, indices) = call.sorted(&fresh.rows, &merged.of_row)?;
+                let (arguments, filter) = call.arguments(&rows)?;
+                let mut new = call.accumulator()?;
+                new.update_batch(&arguments, &indices, filter.as_ref(), count)?;
+                let states = new.state(datafusion::logical_expr::EmitTo::All)?;
+                let all: Vec<usize> = (0..count).collect();
+                accumulator.merge_batch(&states, &all, count)?;
+            } else if fresh.rows.num_rows() > 0 {
                 let (arguments, filter) = call.arguments(&fresh.rows)?;
                 accumulator.update_batch(&arguments, &merged.of_row, filter.as_ref(), count)?;
             }

@@ -1,8 +1,9 @@
 //! What can go wrong when files are written.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 
+use highwater_engine::hint;
 use highwater_engine::sink::SinkError;
 use highwater_engine::source::Retry;
 
@@ -122,29 +123,6 @@ pub enum FileSinkError {
         /// The path.
         path: String,
     },
-}
-
-/// What whoever sees the error can do.
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            ": the disk is full; free space, then start again"
-        }
-        ErrorKind::FileTooLarge => ": the file is longer than the system allows; raise the limit",
-        ErrorKind::PermissionDenied => {
-            ": permission is denied; grant it to the user who runs the query, then start again"
-        }
-        ErrorKind::ReadOnlyFilesystem => {
-            ": the file system is read-only; mount it for writing, then start again"
-        }
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            ": a file is where a directory must be; move it away, then start again"
-        }
-        ErrorKind::IsADirectory => {
-            ": a directory is where a file must be; move it away, then start again"
-        }
-        _ => "",
-    }
 }
 
 /// The same if a disk's error is below another one.

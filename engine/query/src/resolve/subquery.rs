@@ -484,11 +484,11 @@ fn joinable(plan: &LogicalPlan, aggregated: bool) -> bool {
     }
 }
 
-/// As [`joinable`], with no second aggregation.
+/// As [`joinable`], with no second aggregation of rows that depend on the query around.
 fn below_aggregate(plan: &LogicalPlan) -> bool {
     let mut aggregations = false;
     let _ = plan.apply(|node| {
-        aggregations |= matches!(node, LogicalPlan::Aggregate(_));
+        aggregations |= matches!(node, LogicalPlan::Aggregate(_)) && is_correlated(node);
         Ok(TreeNodeRecursion::Continue)
     });
     !aggregations && joinable(plan, true)

@@ -101,6 +101,7 @@ impl Dialect for Spark {
         match (name.to_lowercase().as_str(), next) {
             ("cast" | "try_cast", Token::LParen) => Some(cast(parser, &name)),
             ("trim", Token::LParen) => special_trim(parser),
+            ("struct", Token::LParen) if names_fields(parser) => Some(named_fields(parser)),
             ("interval", _) => interval(parser).transpose(),
             (
                 "timestamp" | "timestamp_ntz" | "timestamp_ltz" | "date" | "x",
@@ -164,7 +165,7 @@ fn string(text: impl Into<String>) -> Expr {
 fn form(name: &str, args: Vec<Expr>, span: sqlparser::tokenizer::Span) -> Expr {
     let args = args
         .into_iter()
-        .map(|arg| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(arg)))
+        .map(|arg| ast::FunctionArg::Unnamed(arg.into()))
         .collect();
     Expr::Function(ast::Function {
         name: ObjectName::from(vec![Ident::with_span(span, name)]),
@@ -207,6 +208,44 @@ fn cast(parser: &mut Parser, name: &str) -> Result<Expr, ParserError> {
         FORM_TRY_CAST
     };
     Ok(form(form_name, vec![value, string(text.trim_end())], span))
+}
+
+/// Whether the call that comes next has an `AS` of its own.
+fn names_fields(parser: &Parser) -> bool {
+    let mut depth = 0;
+    for nth in 1.. {
+        match &parser.peek_nth_token_ref(nth).token {
+            Token::LParen => depth += 1,
+            Token::RParen if depth == 1 => return false,
+            Token::RParen => depth -= 1,
+            Token::Word(word) if word.keyword == Keyword::AS && depth == 1 => return true,
+            Token::EOF => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// `STRUCT(a AS x, b + 1 AS y, c)`.
+fn named_fields(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let span = parser.next_token().span;
+    parser.expect_token(&Token::LParen)?;
+    let mut fields = vec![];
+    loop {
+        let field = parser.parse_wildcard_expr()?;
+        fields.push(match parser.parse_keyword(Keyword::AS) {
+            true => Expr::Named {
+                expr: Box::new(field),
+                name: parser.parse_identifier()?,
+            },
+            false => field,
+        });
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    parser.expect_token(&Token::RParen)?;
+    Ok(form("struct", fields, span))
 }
 
 /// `TRIM(BOTH 'x' FROM s)`, `TRIM(LEADING FROM s)`, `TRIM('x' FROM s)`.

@@ -134,6 +134,10 @@ fn lower_inner(expr: Sql) -> Result<Expr> {
         })
     };
     match expr {
+        Sql::Named { expr, name } => Ok(Expr::Alias {
+            expr: boxed(*expr)?,
+            names: vec![name.value],
+        }),
         Sql::Identifier(ident) => {
             let place = start(ident.span);
             Ok(Expr::Column {

@@ -466,10 +466,12 @@ impl Call<'_> {
 
     /// The mean of decimals is their exact sum by their count, rounded once.
     fn decimal_average(&self, value: Typed, p: u8, s: i8) -> Result<Typed> {
+        let attempt = self.name == "try_avg";
         let DataType::Decimal128(_, sum_scale) = adjusted_sum(p, s) else {
             return Err(QueryError::unsupported("this average"));
         };
-        let sum = self.named("sum", vec![value.clone()], adjusted_sum(p, s))?;
+        let sum = if attempt { "try_sum" } else { "sum" };
+        let sum = self.named(sum, vec![value.clone()], adjusted_sum(p, s))?;
         let count = self.named("count", vec![value], DataType::Int64)?;
         let returns = adjusted(i32::from(p) + 4, i32::from(s) + 4);
         let DataType::Decimal128(precision, scale) = returns else {
@@ -478,10 +480,10 @@ impl Call<'_> {
         let target = returns.clone();
         Ok(Kernel::over_arrays(
             "decimal_average",
-            "",
+            if attempt { "try" } else { "" },
             vec![sum, count],
             returns,
-            Can::Fail,
+            if attempt { Can::NotFail } else { Can::Fail },
             move |args, rows| {
                 let (sums, counts) = (
                     args[0].as_primitive::<Decimal128Type>(),
@@ -499,6 +501,7 @@ impl Call<'_> {
                         .map(|v| cast::divide_half_up(v, count));
                     match mean.filter(|m| m.unsigned_abs() < 10u128.pow(u32::from(precision))) {
                         Some(mean) => Ok(Some(mean)),
+                        None if attempt => Ok(None),
                         None => Err(crate::error::RunError::raise(
                             "ARITHMETIC_OVERFLOW",
                             "the average of decimals overflows",

@@ -1,11 +1,13 @@
 //! Sums of integers and decimals, exact until the end.
 //!
 //! Only the final sum is checked against the result type: whether rows that cancel out overflow on the way would
-//! depend on their order, hence on the number of workers.
+//! depend on their order, hence on the number of workers. A try is another matter: there the sum becomes NULL on the way
+//! and stays it, so such a call takes its rows in order.
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::mem::size_of_val;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
@@ -179,23 +181,40 @@ impl Target {
         }
     }
 
+    /// What the result type holds.
+    fn range(&self) -> Range<i128> {
+        match self.returns {
+            DataType::Decimal128(p, _) => {
+                let limit = 10i128.pow(u32::from(p));
+                1 - limit..limit
+            }
+            _ => i128::from(i64::MIN)..i128::from(i64::MAX) + 1,
+        }
+    }
+
+    /// Adds a value, or another sum. In a try one that has left the range stays as it is, which says that it did.
+    fn add<T: Total>(&self, sum: &mut Option<T>, value: T) {
+        let left = |sum: T| {
+            let narrow = sum.narrow();
+            self.attempt && narrow.is_none_or(|narrow| !self.range().contains(&narrow))
+        };
+        *sum = Some(match *sum {
+            Some(sum) if left(sum) => sum,
+            Some(_) if left(value) => value,
+            Some(sum) => sum.plus(value),
+            None => value,
+        });
+    }
+
     /// The sums as the result type, checked.
     pub(super) fn finish<T: Total>(
         &self,
         sums: impl Iterator<Item = Option<T>>,
     ) -> Result<ArrayRef> {
-        let limit = match self.returns {
-            DataType::Decimal128(p, _) => 10i128.pow(u32::from(p)),
-            _ => i128::from(i64::MAX) + 1,
-        };
-        let least = if self.returns == DataType::Int64 {
-            -limit
-        } else {
-            1 - limit
-        };
+        let range = self.range();
         let checked = sums.map(|sum| match sum {
             None => Ok(None),
-            Some(sum) => match sum.narrow().filter(|v| (least..limit).contains(v)) {
+            Some(sum) => match sum.narrow().filter(|v| range.contains(v)) {
                 Some(value) => Ok(Some(value)),
                 None if self.attempt => Ok(None),
                 None => Err(RunError::raise(
@@ -260,10 +279,6 @@ pub(super) fn for_each_state<T: Total>(array: &ArrayRef, mut f: impl FnMut(usize
         .for_each(|i| f(i, states.value(i)));
 }
 
-fn add<T: Total>(sum: &mut Option<T>, value: T) {
-    *sum = Some(sum.map_or(value, |sum| sum.plus(value)));
-}
-
 /// One group.
 #[derive(Debug)]
 struct One<T> {
@@ -282,7 +297,7 @@ impl<T> One<T> {
 
 impl<T: Total> Accumulator for One<T> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for_each(&values[0], |_, v| add(&mut self.sum, v))
+        for_each(&values[0], |_, v| self.target.add(&mut self.sum, v))
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -301,7 +316,7 @@ impl<T: Total> Accumulator for One<T> {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for_each_state(&states[0], |_, v| add(&mut self.sum, v));
+        for_each_state(&states[0], |_, v| self.target.add(&mut self.sum, v));
         Ok(())
     }
 }
@@ -329,15 +344,10 @@ impl<T: Total> Accumulator for Distinct<T> {
         })
     }
 
-    #[expect(
-        clippy::iter_over_hash_type,
-        reason = "a sum does not depend on the order"
-    )]
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let mut sum = None;
-        for value in &self.values {
-            add(&mut sum, *value);
-        }
+        // A sum that is checked at the end does not depend on the order.
+        let values = self.values.iter().copied();
+        let sum = values.reduce(Total::plus);
         ScalarValue::try_from_array(&self.target.finish(std::iter::once(sum))?, 0)
     }
 
@@ -391,12 +401,12 @@ impl<T: Total> GroupsAccumulator for Groups<T> {
         count: usize,
     ) -> Result<()> {
         self.sums.resize(count, None);
-        let sums = &mut self.sums;
+        let (target, sums) = (&self.target, &mut self.sums);
         match filter {
-            None => for_each(&values[0], |i, v| add(&mut sums[groups[i]], v)),
+            None => for_each(&values[0], |i, v| target.add(&mut sums[groups[i]], v)),
             Some(filter) => for_each(&values[0], |i, v| {
                 if filter.is_valid(i) && filter.value(i) {
-                    add(&mut sums[groups[i]], v);
+                    target.add(&mut sums[groups[i]], v);
                 }
             }),
         }
@@ -416,7 +426,8 @@ impl<T: Total> GroupsAccumulator for Groups<T> {
 
     fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], count: usize) -> Result<()> {
         self.sums.resize(count, None);
-        for_each_state(&states[0], |i, v| add(&mut self.sums[groups[i]], v));
+        let (target, sums) = (&self.target, &mut self.sums);
+        for_each_state(&states[0], |i, v| target.add(&mut sums[groups[i]], v));
         Ok(())
     }
 
