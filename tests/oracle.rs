@@ -375,6 +375,17 @@ fn answers_equal_the_batch_answer_after_every_epoch() {
     });
 }
 
+/// Pairs that were wrong once.
+const FOUND: &[&str] = &[
+    "full join over right join, marked, changes",
+    "left join over over, marked, changes",
+    "window over limit, marked, changes",
+    "distinct over window, marked, complete",
+    "session over left join, unmarked, complete",
+    "window over session, marked, update",
+    "dedup over semi join, marked, complete",
+];
+
 /// Of so many pairs of operators one is tried without a wish.
 const PAIRS_STEP: usize = 67;
 
@@ -472,7 +483,7 @@ fn pairs_of_operators_answer_as_a_batch_does_or_are_refused() {
     let all = pairs::all();
     let is_wanted = |(index, pair): &(usize, pairs::Pair)| match wanted.as_deref() {
         // A step that shares no factor with the numbers of layers and modes meets all kinds of them.
-        None => index % PAIRS_STEP == 0,
+        None => index % PAIRS_STEP == 0 || FOUND.contains(&pair.to_string().as_str()),
         Some("all") => true,
         Some(text) => pair.to_string().contains(text),
     };

@@ -87,7 +87,10 @@ impl Running {
 
 pub(crate) struct Case {
     seed: u64,
+    /// What is asked and of which rows: the same in every run.
     random: StdRng,
+    /// What happens on the way, and how often depends on the moment of a crash.
+    fate: StdRng,
     pub(crate) arm: &'static str,
     query: Query,
     /// Every file is an epoch of its own.
@@ -152,6 +155,7 @@ impl Case {
             one_by_one: random.random_bool(0.4),
             memory: ["40%", "40%", "40%", "20k"][random.random_range(0..4)],
             random,
+            fate: StdRng::seed_from_u64(!seed),
             arm,
             query,
             place,
@@ -193,7 +197,7 @@ impl Case {
             }
             self.land(dir, step == 0, &mut minute);
             let outcome = match self.place {
-                Place::Program => program::run(dir, self.seed, &mut self.random, &self.taken),
+                Place::Program => program::run(dir, self.seed, &mut self.fate, &self.taken),
                 _ => self.until_idle(dir, running.take()),
             };
             match outcome {
@@ -216,7 +220,7 @@ impl Case {
 
     /// What may happen to a query while nothing else does.
     fn between(&mut self, running: Running) -> Option<Running> {
-        match self.random.random_range(0..6) {
+        match self.fate.random_range(0..6) {
             0 => running.stop(),
             1 => drop((running.query, running.session)),
             2 if running.mount.is_some() => {
@@ -234,10 +238,7 @@ impl Case {
 
     /// Lets it die at one of its next writes, if it can.
     fn arm(&mut self, running: &Running) {
-        let (writes, done) = (
-            self.random.random_range(0..14),
-            self.random.random_bool(0.5),
-        );
+        let (writes, done) = (self.fate.random_range(0..14), self.fate.random_bool(0.5));
         if let Some(mount) = &running.mount {
             mount.die_in(writes, done);
         }
@@ -276,6 +277,8 @@ impl Case {
                     if !by_us || told > 1 || failed > told {
                         return Err(error);
                     }
+                    // It has told us before it is over.
+                    let _ = now.query.stop();
                 }
             }
         }
@@ -383,7 +386,7 @@ impl Case {
 
     fn start(&mut self, dir: &Path) -> Result<Running, Error> {
         let mut builder = Session::builder()
-            .workers([1, 2, 4][self.random.random_range(0..3)])
+            .workers([1, 2, 4][self.fate.random_range(0..3)])
             .conf("highwater.state.memoryMax", self.memory);
         let mount = match &self.place {
             Place::Objects(objects) => Some(Mount::new(objects)),
@@ -392,16 +395,16 @@ impl Case {
         self.mount.clone_from(&mount);
         let mut checkpoint = dir.join("checkpoint").display().to_string();
         if let Some(mount) = &mount {
-            if self.random.random_bool(0.25) {
-                let writes = self.random.random_range(0..20);
-                mount.die_in(writes, self.random.random_bool(0.5));
+            if self.fate.random_bool(0.25) {
+                let writes = self.fate.random_range(0..20);
+                mount.die_in(writes, self.fate.random_bool(0.5));
             }
             builder = builder.object_store("memory://here", Arc::clone(mount) as _);
             checkpoint = "memory://here/checkpoint".to_string();
         }
         let session = Session::start(builder)?;
         let (taken, sink) = (Arc::clone(&self.taken), mount.clone());
-        let often = self.random.random_bool(0.5);
+        let often = self.fate.random_bool(0.5);
         let query = self.query_of(
             &session,
             dir,

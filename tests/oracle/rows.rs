@@ -71,7 +71,7 @@ fn random_row(random: &mut StdRng, minute: i64) -> Row {
 
 /// The same with whole minutes and few values, so that rows of both streams are often equal.
 pub(crate) fn few_values(random: &mut StdRng, minute: i64, most: usize) -> Vec<Row> {
-    let count = random.random_range(0..=most);
+    let count = random.random_range(0..=most.min(12));
     let mut row = || {
         let at = minute + random.random_range(-9..3);
         let mut number = |share: f64, most: i64| {

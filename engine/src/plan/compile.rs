@@ -97,7 +97,7 @@ fn compile_joins(
     let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
     let plan = &match mode {
         OutputMode::Changes | OutputMode::Complete => {
-            event_time::not_of_first_rows(plan.clone()).map_err(Error::run)?
+            event_time::not_by_place(plan.clone()).map_err(Error::run)?
         }
         _ => plan.clone(),
     };

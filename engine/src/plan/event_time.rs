@@ -177,12 +177,18 @@ pub(super) fn has_watermark(plan: &LogicalPlan) -> bool {
         .unwrap_or(false)
 }
 
-/// The same plan where the first rows may leave again: they leave whenever another comes before them, however long ago
-/// theirs was, so nothing above may call them late. What a LIMIT gives has no event time.
-pub(super) fn not_of_first_rows(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// The same plan where rows may leave again by their place among others: they leave whenever another comes before them,
+/// however long ago theirs was, so nothing above may call them late. What a LIMIT or an OVER gives has no event time,
+/// but where all rows of a partition have one.
+pub(super) fn not_by_place(plan: LogicalPlan) -> Result<LogicalPlan> {
     let hidden = plan.transform_up(|node| {
+        let by_place = match &node {
+            LogicalPlan::Limit(_) => true,
+            LogicalPlan::Window(window) => partition_time(window)?.is_none(),
+            _ => false,
+        };
         let times = watermarked(&node);
-        if !matches!(node, LogicalPlan::Limit(_)) || !times.contains(&true) {
+        if !by_place || !times.contains(&true) {
             return Ok(Transformed::no(node));
         }
         let schema = Arc::clone(node.schema());

@@ -19,11 +19,11 @@ use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
 use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
-use super::Node;
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
 use super::streams::unordered;
 use super::want::Want;
+use super::{Node, event_time};
 use crate::error::Error;
 
 impl Compiler<'_> {
