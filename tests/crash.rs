@@ -7,6 +7,8 @@
 mod changes;
 #[path = "crash/cluster.rs"]
 mod cluster;
+#[path = "crash/code.rs"]
+mod code;
 #[path = "common/mod.rs"]
 mod common;
 #[path = "crash/damage.rs"]
@@ -19,6 +21,8 @@ mod formats;
 mod kill;
 #[path = "crash/permission.rs"]
 mod permission;
+#[path = "crash/s3.rs"]
+mod s3;
 
 use std::fs;
 use std::path::Path;

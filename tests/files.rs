@@ -264,3 +264,140 @@ fn a_union_has_the_names_of_its_first_side() {
         );
     }
 }
+
+#[test]
+fn files_that_are_too_old_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir(dir.path().join("in")).expect("made");
+    let put = |name: &str, days: u64| {
+        let path = dir.path().join("in").join(name);
+        fs::write(&path, format!("{{\"v\":\"{name}\"}}\n")).expect("written");
+        let file = fs::File::options().write(true).open(&path).expect("opened");
+        #[allow(clippy::disallowed_methods, reason = "a file that is old by the clock")]
+        let now = std::time::SystemTime::now();
+        let time = now - std::time::Duration::from_secs(days * 86_400);
+        file.set_modified(time).expect("an old file");
+    };
+    let run = |age: &str, run: &str| {
+        let job = format!(
+            "CREATE TABLE ev (v STRING) USING json OPTIONS (path 'in'{age});
+             CREATE STREAMING TABLE t USING json OPTIONS (path 'out-{run}', checkpointLocation 'ck-{run}', \
+             trigger 'availableNow') AS SELECT v FROM STREAM ev;"
+        );
+        fs::write(dir.path().join("job.sql"), job).expect("written");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"))
+            .current_dir(dir.path())
+            .args(["run", "job.sql"])
+            .output()
+            .expect("the program runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        let session = Session::with_workers(1).expect("a session");
+        let read = session
+            .read()
+            .format("json")
+            .schema("v STRING")
+            .expect("a schema");
+        let rows = read.path(dir.path().join(format!("out-{run}"))).load();
+        let rows = rows.and_then(|frame| frame.collect()).expect("read");
+        (canonical(&rows).join(" "), told)
+    };
+    // The first epoch takes all that is there.
+    put("new", 0);
+    put("first", 20);
+    let (rows, told) = run("", "a");
+    assert_eq!(rows, "first new");
+    assert!(!told.contains("maxFileAge"), "{told}");
+    put("late", 8);
+    put("young", 6);
+    let (rows, told) = run("", "a");
+    assert_eq!(rows, "first new young");
+    let warning = told.lines().find(|line| line.contains("maxFileAge"));
+    let warning = warning.unwrap_or_else(|| panic!("no warning: {told}"));
+    assert!(
+        warning.contains("WARN") && warning.contains("of the files in \\\"in\\\" are not read"),
+        "{warning}"
+    );
+    // With a longer one from the start nothing is left out.
+    put("new", 0);
+    assert_eq!(run(", maxFileAge '30d'", "b").0, "first late new young");
+    put("later", 25);
+    let (rows, told) = run(", maxFileAge '30d'", "b");
+    assert_eq!(rows, "first late later new young");
+    assert!(!told.contains("are not read"), "{told}");
+}
+
+#[test]
+fn patterns_of_dates_are_read_as_spark_reads_them() {
+    let session = Session::with_workers(1).expect("a session");
+    let one = |sql: &str| session.sql(sql).and_then(|frame| frame.collect());
+    let value = |sql: &str| canonical(&one(sql).unwrap_or_else(|error| panic!("{sql}: {error}")));
+    for (text, pattern, expected) in [
+        ("2024-065", "yyyy-DDD", "2024-03-05"),
+        ("2024-65", "yyyy-D", "2024-03-05"),
+        ("2023-365", "yyyy-DDD", "2023-12-31"),
+        ("2", "D", "1970-01-02"),
+    ] {
+        let sql = format!("SELECT to_date('{text}', '{pattern}')");
+        assert_eq!(value(&sql), [expected], "{sql}");
+    }
+    for (text, pattern, class) in [
+        (
+            "Tue 2024-03-05",
+            "E yyyy-MM-dd",
+            "INCONSISTENT_BEHAVIOR_CROSS_VERSION.DATETIME_PATTERN_RECOGNITION",
+        ),
+        (
+            "2024 1",
+            "yyyy F",
+            "INCONSISTENT_BEHAVIOR_CROSS_VERSION.DATETIME_PATTERN_RECOGNITION",
+        ),
+        (
+            "2024 1",
+            "yyyy Q",
+            "INVALID_DATETIME_PATTERN.ILLEGAL_CHARACTER",
+        ),
+        (
+            "2024 1",
+            "yyyy q",
+            "INVALID_DATETIME_PATTERN.ILLEGAL_CHARACTER",
+        ),
+    ] {
+        let error = one(&format!("SELECT to_timestamp('{text}', '{pattern}')"));
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains(class), "{pattern}: {error}");
+        let read = session
+            .read()
+            .format("csv")
+            .schema("t TIMESTAMP")
+            .expect("a schema");
+        let read = read.option("timestampFormat", pattern).path("/").load();
+        let error = read.map(|_| ()).expect_err("refused").to_string();
+        assert!(
+            error.contains(class) && error.contains("timestampFormat"),
+            "{error}"
+        );
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(
+        dir.path().join("a.csv"),
+        "2024-065,2024-001\n2023-366,2024-366\n",
+    )
+    .expect("written");
+    let read = session
+        .read()
+        .format("csv")
+        .schema("t TIMESTAMP, d DATE")
+        .expect("a schema");
+    let read = read
+        .option("timestampFormat", "yyyy-DDD")
+        .option("dateFormat", "yyyy-DDD");
+    let rows = read
+        .path(dir.path())
+        .load()
+        .and_then(|frame| frame.collect());
+    assert_eq!(
+        canonical(&rows.expect("read")),
+        ["2024-03-05T00:00:00Z|2024-01-01", "NULL|2024-12-31"]
+    );
+}

@@ -88,13 +88,9 @@ impl Definition {
 
     /// Why the query cannot go on from where it was when its workers are lost, if it cannot.
     pub(crate) fn ends_with_workers(&self) -> Option<&'static str> {
-        if self.store.is_none() {
-            return Some(
-                "the query cannot go on without a checkpoint: give it the option checkpointLocation",
-            );
-        }
-        let whole = self.recovers();
-        (!whole).then_some("the query cannot go on: its sink cannot tell which rows it has")
+        let without =
+            "the query cannot go on without a checkpoint: give it the option checkpointLocation";
+        self.store.is_none().then_some(without)
     }
 
     /// Opens checkpoint, sources and sink, starts the coordinator (in the first process), and has `workers` build the
@@ -207,6 +203,7 @@ impl Definition {
                 events: (sender, receiver),
                 durable,
                 writers,
+                hands_over: self.sinks[0].hands_over(),
                 stateful: !operators.is_empty(),
                 workers,
                 processes,

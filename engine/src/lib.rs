@@ -5,11 +5,13 @@ mod agreement;
 mod catalog;
 pub mod checkpoint;
 mod cluster;
+mod code;
 mod conf;
 mod coordinator;
 mod dataflow;
 mod error;
 pub mod failpoint;
+mod for_each_batch;
 mod foreach;
 mod formats;
 mod frame;
@@ -39,8 +41,9 @@ pub use highwater_query::text;
 
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};
+pub use code::CodeError;
 pub use error::{Error, hint};
-pub use foreach::{CodeError, ForeachWriter, Row};
+pub use foreach::{ForeachWriter, Row};
 pub use formats::{DrawTable, Formats};
 pub use frame::{DataFrame, GroupedData, ObserveAs};
 pub use listener::{

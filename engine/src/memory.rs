@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
@@ -293,6 +294,8 @@ impl SinkFormat for MemorySink {
             table: Arc::new(table),
             staged,
             complete,
+            here: AtomicBool::new(false),
+            committed: Arc::default(),
         }))
     }
 }
@@ -304,6 +307,10 @@ struct MemorySinkFactory {
     /// Written and not committed.
     staged: Staged,
     complete: bool,
+    /// Opened before: whatever became of the workers, the table has what was committed to it.
+    here: AtomicBool,
+    /// The last epoch that it has.
+    committed: Arc<Mutex<Option<u64>>>,
 }
 
 impl SinkFactory for MemorySinkFactory {
@@ -321,7 +328,7 @@ impl SinkFactory for MemorySinkFactory {
 
     /// A table that is replaced in every epoch is whole again after the next one.
     fn recovers(&self) -> bool {
-        self.complete
+        self.complete || self.here.load(Ordering::SeqCst)
     }
 
     fn table(&self) -> Option<Arc<dyn TableProvider>> {
@@ -332,10 +339,12 @@ impl SinkFactory for MemorySinkFactory {
         let (table, staged) = (Arc::clone(&self.table), Arc::clone(&self.staged));
         // What an earlier generation of workers left is written again.
         lock(&staged).clear();
+        self.here.store(true, Ordering::SeqCst);
         Ok(Box::new(OpenMemorySink {
             table,
             staged,
             complete: self.complete,
+            committed: Arc::clone(&self.committed),
         }))
     }
 
@@ -380,11 +389,16 @@ struct OpenMemorySink {
     table: Arc<MemoryTable>,
     staged: Staged,
     complete: bool,
+    committed: Arc<Mutex<Option<u64>>>,
 }
 
 impl Sink for OpenMemorySink {
     fn description(&self) -> String {
         "MemorySink".into()
+    }
+
+    fn committed(&mut self) -> Result<Option<u64>, SinkError> {
+        Ok(*lock(&self.committed))
     }
 
     fn commit(
@@ -393,8 +407,13 @@ impl Sink for OpenMemorySink {
         _receipts: &[Receipt],
     ) -> Result<(), SinkError> {
         let mut staged = lock(&self.staged);
+        let mut committed = lock(&self.committed);
         for epoch in epochs {
             let rows = staged.remove(&epoch).unwrap_or_default();
+            if committed.is_some_and(|last| epoch <= last) {
+                continue;
+            }
+            *committed = Some(epoch);
             let mut table = lock(&self.table.rows);
             if self.complete {
                 *table = rows;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
+use crate::code;
 use crate::coordinator::Event;
 use crate::error::Error;
-use crate::foreach;
 use crate::listener::QueryEvent;
 use crate::manager::Streams;
 use crate::progress::{Reporting, StreamingQueryProgress, StreamingQueryStatus};
@@ -188,7 +188,13 @@ impl QueryShared {
         self.change(|state| {
             state.workers = state.workers.saturating_sub(1);
             let error = match (reason, self.ends_with_workers) {
-                (None, _) => return,
+                (None, _) => {
+                    // Usually the coordinator is the first to end.
+                    if state.workers == 0 {
+                        state.tell(Event::WorkersDone);
+                    }
+                    return;
+                }
                 (Some(Gone::Over(text)), _) => text.clone(),
                 (Some(Gone::Lost(text)), Some(why)) => format!("{text}; {why}"),
                 (Some(Gone::Lost(_)), None) => {
@@ -407,7 +413,7 @@ impl StreamingQuery {
     pub fn stop(&self) -> Result<(), Error> {
         self.ask_to_stop();
         // The end comes when the code that takes its rows returns, so that code cannot wait for it.
-        match foreach::is_within(self.id()) {
+        match code::is_within(self.id()) {
             true => Ok(()),
             false => self.await_termination(),
         }
@@ -435,7 +441,7 @@ impl StreamingQuery {
         state.paused = true;
         let told = state.tell(Event::Pause(reply));
         drop(state);
-        if told && !foreach::is_within(self.id()) {
+        if told && !code::is_within(self.id()) {
             let _ = answer.recv();
         }
     }
@@ -479,8 +485,8 @@ impl StreamingQuery {
     }
 
     fn not_within(&self, call: &str) -> Result<(), Error> {
-        match foreach::is_within(self.id()) {
-            true => Err(foreach::waits_for_itself(call)),
+        match code::is_within(self.id()) {
+            true => Err(code::waits_for_itself(call)),
             false => Ok(()),
         }
     }

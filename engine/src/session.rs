@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::default_table_source::DefaultTableSource;
+use datafusion::common::{Column, TableReference};
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_operators::arrangement::Budget;
 use highwater_operators::exact::{exact_avg, exact_sum};
@@ -20,10 +21,10 @@ use tokio::runtime::Runtime;
 use crate::catalog::{Names, Views};
 use crate::checkpoint::ObjectStores;
 use crate::cluster::ClusterConfig;
+use crate::code;
 use crate::conf::take_conf;
 use crate::coordinator::EventTime;
 use crate::error::Error;
-use crate::foreach;
 use crate::formats::Formats;
 use crate::frame::DataFrame;
 use crate::generations::Generations;
@@ -183,17 +184,14 @@ impl Session {
         MemorySource::new(self, schema)
     }
 
-    /// A static frame of these rows.
+    /// A static frame of these rows. Columns may have equal names, as a query's may.
     pub fn create_dataframe(
         &self,
         schema: SchemaRef,
         rows: Vec<RecordBatch>,
     ) -> Result<DataFrame, Error> {
-        let table = MemTable::try_new(schema, vec![rows]).map_err(Error::run)?;
-        let source = Arc::new(DefaultTableSource::new(Arc::new(table)));
-        let plan =
-            LogicalPlanBuilder::scan("rows", source, None).and_then(LogicalPlanBuilder::build);
-        Ok(DataFrame::new(self.clone(), plan.map_err(Error::run)?))
+        let plan = frame_of(schema, rows).map_err(Error::run)?;
+        Ok(DataFrame::new(self.clone(), plan))
     }
 
     /// A view or table by name.
@@ -270,7 +268,7 @@ impl Session {
 
     /// Stops all queries and ends the workers. Happens by itself when the last handle is dropped.
     pub fn close(&self) {
-        if !foreach::is_code() {
+        if !code::is_code() {
             return self.inner.close();
         }
         // Called by code that takes a query's rows: the query ends when that code returns, so another thread waits.
@@ -356,4 +354,34 @@ pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 pub(crate) fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn frame_of(schema: SchemaRef, rows: Vec<RecordBatch>) -> datafusion::error::Result<LogicalPlan> {
+    let scan = |schema: SchemaRef, rows| {
+        let table = MemTable::try_new(schema, vec![rows])?;
+        let source = Arc::new(DefaultTableSource::new(Arc::new(table)));
+        LogicalPlanBuilder::scan("rows", source, None)?.build()
+    };
+    let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+    let again = |at: usize| names.iter().filter(|name| **name == names[at]).count() > 1;
+    if !(0..names.len()).any(again) {
+        return scan(schema, rows);
+    }
+    // A table has no two columns of one name; a query keeps them apart by a qualifier that nobody can write.
+    let made = |at: usize| format!("column-{at}");
+    let fields = schema.fields().iter().enumerate();
+    let fields = fields.map(|(at, field)| field.as_ref().clone().with_name(made(at)));
+    let numbered = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let rows = rows
+        .into_iter()
+        .map(|rows| RecordBatch::try_new(Arc::clone(&numbered), rows.columns().to_vec()))
+        .collect::<std::result::Result<_, _>>()?;
+    let outputs = names.iter().enumerate().map(|(at, name)| {
+        let column = Expr::Column(Column::new(Some("rows"), made(at)));
+        let same = again(at).then(|| TableReference::bare(format!("same-{at}")));
+        column.alias_qualified(same, name.as_str())
+    });
+    let outputs = outputs.collect();
+    let scan = Arc::new(scan(numbered, rows)?);
+    Ok(LogicalPlan::Projection(Projection::try_new(outputs, scan)?))
 }

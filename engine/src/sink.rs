@@ -107,6 +107,9 @@ pub enum Placement {
     OneWorker,
 }
 
+/// What a writer calls when it has handed a run over, on whatever thread.
+pub type HandedOver = Box<dyn FnOnce(Result<Receipt, SinkError>) + Send>;
+
 /// One worker's writer. Lives on the worker's thread.
 pub trait SinkWriter {
     /// Takes rows of `epoch`. Epochs come in order.
@@ -115,6 +118,12 @@ pub trait SinkWriter {
     /// All rows of the run are written: stage them durably under names nobody reads. Called for every run, rows or
     /// not. Names are a function of the run and the worker, so that a replay overwrites its own leavings.
     fn stage(&mut self, epochs: RangeInclusive<u64>) -> Result<Receipt, SinkError>;
+
+    /// Called instead of `stage` where the sink `hands_over`: lets the rows of the run go, and calls `done` when that is
+    /// over. Rows of later epochs may have been written before.
+    fn hand_over(&mut self, epochs: RangeInclusive<u64>, done: HandedOver) {
+        done(self.stage(epochs));
+    }
 }
 
 /// The committing half, opened once per query in the coordinator's process. All calls come from one thread.
@@ -126,6 +135,13 @@ pub trait Sink: Send {
     /// on after a restart: epochs up to it are replayed for their state only, and their rows are not written again.
     fn committed(&mut self) -> Result<Option<u64>, SinkError> {
         Ok(None)
+    }
+
+    /// The checkpoint says that the sink holds rows of `epoch`: an error if it sees that this is not so. Asked when a
+    /// query goes on after a restart.
+    fn confirm(&mut self, epoch: u64) -> Result<(), SinkError> {
+        let _ = epoch;
+        Ok(())
     }
 
     /// Makes a run of epochs visible: all of it or nothing, once however often it is asked.
@@ -159,6 +175,12 @@ pub trait SinkFactory: Send + Sync {
     /// True if one commit may make several short epochs visible, so that what the sink writes has a useful size
     /// (files, transactions). Otherwise every epoch is a run of its own.
     fn groups_epochs(&self) -> bool {
+        false
+    }
+
+    /// True if nothing brings rows back once a run is staged: code of the program takes them. A run is then staged, by
+    /// `hand_over`, when its plan is durable and every run before it is committed.
+    fn hands_over(&self) -> bool {
         false
     }
 

@@ -13,9 +13,11 @@ use highwater_query::NamedKind;
 
 use crate::catalog::Named;
 use crate::checkpoint::{self, Checkpoint};
+use crate::code::{CodeError, CodeFormat};
 use crate::coordinator::{EventTime, Grouping};
 use crate::error::Error;
-use crate::foreach::{self, CodeError, CodeFormat, ForeachWriter};
+use crate::for_each_batch::for_each_batch;
+use crate::foreach::{ForeachWriter, foreach};
 use crate::frame::DataFrame;
 use crate::late::LateTable;
 use crate::launch::Definition;
@@ -62,9 +64,10 @@ impl StreamWriter {
         self
     }
 
-    /// Hands the rows to code of this program, one by one.
+    /// Hands the rows to code of this program, one by one, on every worker. After a crash an epoch may come again, with the
+    /// same number and the same rows. An error or a panic ends the query.
     pub fn foreach(mut self, writer: impl ForeachWriter) -> Self {
-        self.code = Some(foreach::foreach(writer));
+        self.code = Some(foreach(writer));
         self
     }
 
@@ -75,7 +78,7 @@ impl StreamWriter {
         mut self,
         code: impl FnMut(DataFrame, u64) -> Result<(), E> + Send + 'static,
     ) -> Self {
-        self.code = Some(foreach::for_each_batch(self.frame.session(), code));
+        self.code = Some(for_each_batch(self.frame.session(), code));
         self
     }
 
@@ -137,7 +140,7 @@ impl StreamWriter {
         if !self.frame.is_streaming() {
             return Err(Error::refused(
                 "WRITE_STREAM_NOT_ALLOWED",
-                "write_stream() can be called only on a frame that reads a stream; use write() for static rows",
+                "`writeStream` can be called only on streaming Dataset/DataFrame: this one reads no stream. Use write() for static rows",
             ));
         }
         if let Some(reason) = session.inner.generations.failure() {

@@ -173,3 +173,108 @@ fn that_no_good_checkpoint_is_left_is_told_with_the_files() {
     }
     fails(&[]);
 }
+
+/// A job whose rows go to files, and late rows to others; run until the checkpoint knows no commit but by its manifest.
+fn files_job() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir(dir.path().join("in")).expect("made");
+    let sql = "
+CREATE TABLE lines (value STRING) USING text OPTIONS (path 'in', maxFilesPerTrigger '1');
+CREATE STREAMING TABLE copied USING json
+  OPTIONS (path 'out', checkpointLocation 'ck', trigger 'availableNow', commitInterval '0 seconds')
+  AS SELECT value FROM STREAM lines WHERE value <> 'nothing';
+";
+    fs::write(dir.path().join("job.sql"), sql).expect("written");
+    dir
+}
+
+/// The files of the output's log, oldest first.
+fn log_of(dir: &Path) -> Vec<PathBuf> {
+    let queries = fs::read_dir(dir.join("out/_highwater_log")).expect("listed");
+    let query = queries.map(|entry| entry.expect("an entry").path()).next();
+    let entries = fs::read_dir(query.expect("one query")).expect("listed");
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn an_output_whose_newest_commits_are_gone_is_told() {
+    for last in ["a\n", "nothing\n"] {
+        let dir = files_job();
+        let run = || highwater(dir.path(), &["run", "job.sql"]);
+        for file in 0..3 {
+            let input = dir.path().join(format!("in/{file}.txt"));
+            fs::write(input, format!("row {file}\n")).expect("written");
+            assert!(run().status.success());
+        }
+        // An epoch may have no rows: then the log of the output rightly ends before it.
+        fs::write(dir.path().join("in/3.txt"), last).expect("written");
+        let output = run();
+        assert!(output.status.success(), "{}", said(&output));
+        let files = log_of(dir.path());
+        assert_eq!(files.len(), if last == "a\n" { 4 } else { 3 });
+        let output = run();
+        assert!(
+            output.status.success(),
+            "nothing is wrong: {}",
+            said(&output)
+        );
+        let newest = files.last().expect("there is one");
+        let whole = fs::read(newest).expect("read");
+        fs::remove_file(newest).expect("removed");
+        let output = run();
+        let told = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let name = newest.file_name().expect("named").display().to_string();
+        let part = format!("{name}\" is missing: the checkpoint says that rows of epoch");
+        assert!(
+            told.contains(&part) && told.contains("ends with epoch"),
+            "{told}"
+        );
+        fs::write(newest, whole).expect("written");
+        fs::write(dir.path().join("in/4.txt"), "b\n").expect("written");
+        let output = run();
+        assert!(output.status.success(), "{}", said(&output));
+        // Nothing of it is left.
+        fs::remove_dir_all(dir.path().join("out")).expect("removed");
+        let told = said(&run());
+        assert!(
+            told.contains("is missing") && told.contains("the log is empty"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_crash_between_the_output_and_its_record_is_no_damage() {
+    // Before the log of the output, behind it, and behind the commit but before its record.
+    for place in [
+        "sink.log.before",
+        "sink.log.after",
+        "commit.sink",
+        "commit.after",
+    ] {
+        for nth in [1, 2] {
+            let dir = files_job();
+            for file in 0..3 {
+                let input = dir.path().join(format!("in/{file}.txt"));
+                fs::write(input, format!("row {file}\n")).expect("written");
+            }
+            let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+            let command = command.current_dir(dir.path()).args(["run", "job.sql"]);
+            let crashed = command
+                .env("HIGHWATER_CRASH_AT", format!("{place}:{nth}"))
+                .output();
+            assert!(
+                !crashed.expect("it runs").status.success(),
+                "{place} is reached"
+            );
+            let output = highwater(dir.path(), &["run", "job.sql"]);
+            assert!(output.status.success(), "{place}: {}", said(&output));
+            assert_eq!(log_of(dir.path()).len(), 3, "{place}: every run once");
+        }
+    }
+}

@@ -210,6 +210,7 @@ impl Case {
                 }
                 Err(error) => panic!("step {step}: {error}"),
             }
+            self.idled();
             self.judge(&reference, step);
         }
         if let Some(running) = running {
@@ -344,13 +345,25 @@ impl Case {
             (Batch::Model(model), _) => model
                 .idle(mode)
                 .then(|| Expected::Lines(model.answer(mode))),
-            (Batch::Prefix(prefix), _) => prefix.idle(mode).map(Expected::Prefix),
+            // Looked at when it has run.
+            (Batch::Prefix(_), _) => None,
             (_, Some(clock)) => clock
                 .idle()
                 .then(|| Expected::InTime(self.in_time.len(), clock.now_us)),
             _ => None,
         };
         self.expected.extend(idle);
+    }
+
+    /// An epoch without rows that ran, if the watermark has moved.
+    fn idled(&mut self) {
+        let ran = self.taken.lock().expect("no panic").epochs.len();
+        if let Batch::Prefix(prefix) = &mut self.query.batch
+            && ran > self.expected.len()
+        {
+            let idle = prefix.idle(self.query.mode);
+            self.expected.extend(idle.map(Expected::Prefix));
+        }
     }
 
     /// An epoch over `rows`, as the reference sees it.

@@ -48,9 +48,6 @@ struct Relation {
     uses: Vec<Use>,
     /// True if ts is event time.
     timed: bool,
-    /// True if some operator does something when the watermark moves; in complete mode too.
-    waits: bool,
-    waits_always: bool,
     /// True if there is a join below.
     joined: bool,
     /// True if rows are only ever added, in changes mode too.
@@ -167,8 +164,6 @@ fn source(stream: usize, name: &'static str, marked: bool) -> Relation {
             late: None,
         }],
         timed: marked,
-        waits: false,
-        waits_always: false,
         joined: false,
         adds: true,
         keys: &[],
@@ -205,8 +200,6 @@ impl Relation {
             uses,
             // What the columns are is said by the first of both.
             timed: self.timed,
-            waits: self.waits,
-            waits_always: self.waits_always,
             joined: self.joined,
             adds: self.adds,
             keys: &[],
@@ -251,7 +244,6 @@ fn layer(name: &str, from: Relation, place: usize, pair: Pair) -> Relation {
             flow: None,
             timed: false,
             adds: false,
-            waits: true,
             keys: &["k"],
             whole: true,
             ..from
@@ -263,7 +255,6 @@ fn layer(name: &str, from: Relation, place: usize, pair: Pair) -> Relation {
             flow: None,
             timed: false,
             adds: false,
-            waits: true,
             keys: &["k", "g"],
             whole: true,
             ..from
@@ -279,7 +270,6 @@ fn layer(name: &str, from: Relation, place: usize, pair: Pair) -> Relation {
                     .flow
                     .filter(|_| from.timed)
                     .map(|flow| distinct_rows(flow, Vec::new())),
-                waits: true,
                 adds: false,
                 keys: &["k", "g", "v", "ts"],
                 whole: true,
@@ -370,7 +360,6 @@ fn windows(mut from: Relation, rows: &str) -> Relation {
             "SELECT k, g, v, window_time(w) AS ts FROM (SELECT window(ts, '5 minutes') AS w, k, max(g) AS g, sum(v) AS v FROM {rows} GROUP BY 1, 2) AS w"
         ),
         flow,
-        waits: true,
         adds: false,
         keys: &["k", "ts"],
         whole: true,
@@ -411,7 +400,6 @@ fn sessions(mut from: Relation, rows: &str) -> Relation {
             "SELECT k, g, v, window_time(w) AS ts FROM (SELECT session_window(ts, '2 minutes') AS w, k, max(g) AS g, sum(v) AS v FROM {rows} GROUP BY 1, 2) AS w"
         ),
         flow,
-        waits: true,
         adds: false,
         keys: &["k", "ts"],
         whole: true,
@@ -450,9 +438,6 @@ fn firsts(mut from: Relation, place: usize, within: bool, mode: OutputMode) -> R
     Relation {
         sql: format!("SELECT k, g, v, ts FROM {name}"),
         flow,
-        // Over rows that may leave again it forgets none.
-        waits: from.waits || !leaves,
-        waits_always: from.waits_always || !leaves,
         keys: &[],
         ..from
     }
@@ -508,7 +493,6 @@ fn set(name: &str, from: Relation, other: Relation, rows: &str) -> Relation {
     Relation {
         sql,
         flow,
-        waits: true,
         adds: false,
         keys: &["k", "g", "v", "ts"],
         whole: true,
@@ -535,10 +519,14 @@ fn join(name: &str, from: Relation, other: Relation, marked: bool) -> Relation {
         "SELECT {columns} FROM ({}) AS l {word} JOIN ({}) AS r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL 3 MINUTES",
         from.sql, other.sql
     );
-    let waits = from.timed;
+    let timed_left = from.timed;
     let late = [from.timed, other.timed].map(|timed| timed.then_some(Late::Time));
     let (flows, both) = from.with(other, late);
-    let timed = if kind == Kind::Right { marked } else { waits };
+    let timed = if kind == Kind::Right {
+        marked
+    } else {
+        timed_left
+    };
     let pair = |l: &Line, r: &Line| {
         let (Some(a), Some(b)) = (l[TIME].int(), r[TIME].int()) else {
             return false;
@@ -548,7 +536,7 @@ fn join(name: &str, from: Relation, other: Relation, marked: bool) -> Relation {
     // A closed bound ends a millisecond later.
     let more_us = [RANGE + 1_000, 1_000];
     let flow = match flows {
-        [Some(left), Some(right)] if waits => {
+        [Some(left), Some(right)] if timed_left => {
             let join = Join::new(kind, [left, right], Box::new(pair), more_us);
             Some(map(Box::new(join), move |line| vec![cells(&line, places)]))
         }
@@ -559,7 +547,6 @@ fn join(name: &str, from: Relation, other: Relation, marked: bool) -> Relation {
         flow,
         timed,
         joined: true,
-        waits: both.waits || waits,
         adds: both.adds && matches!(kind, Kind::Inner | Kind::Semi),
         ..both
     }
@@ -572,8 +559,6 @@ pub(crate) struct Prefix {
     /// Sessions by the model, which are the rows of the first use.
     made: Option<(Boxed, Vec<Line>)>,
     marked: bool,
-    waits: bool,
-    waits_always: bool,
     max_us: [Option<i64>; 2],
     now_us: i64,
     /// What is asked, and of which views.
@@ -653,12 +638,9 @@ impl Prefix {
         (self.in_time.clone(), judges_us)
     }
 
+    /// An epoch without rows, which runs only if the watermark moves.
     pub(crate) fn idle(&mut self, mode: OutputMode) -> Option<Asked> {
-        let waits = match mode {
-            OutputMode::Complete => self.waits_always,
-            _ => self.waits,
-        };
-        let moves = self.marked && waits && self.next_us() > self.now_us;
+        let moves = self.marked && self.next_us() > self.now_us;
         moves.then(|| self.epoch(&[Vec::new(), Vec::new()], mode))
     }
 
@@ -754,7 +736,6 @@ pub(crate) fn query(pair: Pair) -> Query {
             (Batch::Model(model), upper.views)
         }
         _ => {
-            let (waits, waits_always) = (upper.waits, upper.waits_always);
             let views = upper.views.clone();
             let of = asked_upper.unwrap_or(Relation {
                 flow: None,
@@ -765,8 +746,6 @@ pub(crate) fn query(pair: Pair) -> Query {
                 uses: of.uses,
                 made: made.flatten().map(|flow| (flow, Vec::new())),
                 marked,
-                waits,
-                waits_always,
                 max_us: [None, None],
                 now_us: 0,
                 sql: asked(if of.most.is_some() {

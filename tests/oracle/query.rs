@@ -115,6 +115,7 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("joins that stay", changing::joins_that_stay),
     ("chains", changing::chains),
     ("orders", changing::orders),
+    ("sessions that change", changing::sessions_that_change),
     ("sets", sets::sets),
     ("unions that stay", sets::unions_that_stay),
     ("over", sets::overs),

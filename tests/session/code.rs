@@ -10,7 +10,11 @@ use super::common::canonical;
 use super::numbers;
 
 fn stream() -> (Session, MemorySource, DataFrame) {
-    let session = Session::with_workers(2).expect("a session");
+    stream_for(2)
+}
+
+fn stream_for(workers: usize) -> (Session, MemorySource, DataFrame) {
+    let session = Session::with_workers(workers).expect("a session");
     let (rows, frame) = session.memory_stream("v BIGINT").expect("a stream");
     (session, rows, frame)
 }
@@ -234,7 +238,7 @@ impl ForeachWriter for Clerk {
 
 #[test]
 fn a_writer_of_rows_opens_and_closes_every_epoch() {
-    let (_session, rows, frame) = stream();
+    let (_session, rows, frame) = stream_for(1);
     let seen = Log::default();
     let texts = frame.select_expr(["v", "if(v > 1, concat('t', v), null) AS t"]);
     let clerk = Clerk {
@@ -264,6 +268,166 @@ fn a_writer_of_rows_opens_and_closes_every_epoch() {
             "close 1 column \"v\" is Int64, not a STRING",
         ]
     );
+}
+
+/// Logs what happens where.
+#[derive(Clone)]
+struct Partitioned {
+    seen: Log,
+    at: (u64, usize),
+    fails_on: Option<i64>,
+}
+
+impl ForeachWriter for Partitioned {
+    fn open(&mut self, partition: usize, epoch: u64) -> Result<bool, CodeError> {
+        self.at = (epoch, partition);
+        log(&self.seen, format!("{epoch} {partition} open"));
+        Ok(true)
+    }
+
+    fn process(&mut self, row: Row<'_>) -> Result<(), CodeError> {
+        let value = row.integer("v")?.ok_or("a null")?;
+        if self.fails_on == Some(value) {
+            return Err(format!("{value} is too much").into());
+        }
+        let (epoch, partition) = self.at;
+        log(&self.seen, format!("{epoch} {partition} {value}"));
+        Ok(())
+    }
+
+    fn close(&mut self, error: Option<&CodeError>) -> Result<(), CodeError> {
+        let (epoch, partition) = self.at;
+        let error = error
+            .map(|error| format!(" with {error}"))
+            .unwrap_or_default();
+        log(&self.seen, format!("{epoch} {partition} close{error}"));
+        Ok(())
+    }
+}
+
+#[test]
+fn every_worker_has_a_writer_and_every_row_comes_once() {
+    let (_session, rows, frame) = stream_for(3);
+    let seen = Log::default();
+    let writer = Partitioned {
+        seen: Arc::clone(&seen),
+        at: (0, 0),
+        fails_on: None,
+    };
+    let query = frame
+        .write_stream()
+        .foreach(writer)
+        .start()
+        .expect("started");
+    for round in 0..40 {
+        // Several splits, which are spread over the workers.
+        (0..5).for_each(|split| numbers(&rows, [round * 10 + split]));
+        if round % 4 == 0 {
+            query.process_all_available().expect("processed");
+        }
+    }
+    query.process_all_available().expect("processed");
+    let epochs = query.committed().epochs;
+    assert_eq!(query.committed().rows, 200);
+    query.stop().expect("stopped");
+    let log = logged(&seen);
+    let (mut values, mut busy) = (Vec::new(), std::collections::BTreeSet::new());
+    for epoch in 0..epochs {
+        for partition in 0..3 {
+            let prefix = format!("{epoch} {partition} ");
+            let mine = log.iter().filter_map(|line| line.strip_prefix(&prefix));
+            let mine: Vec<&str> = mine.collect();
+            let [open, between @ .., close] = mine.as_slice() else {
+                panic!("epoch {epoch} of {partition}: {mine:?}")
+            };
+            assert_eq!((*open, *close), ("open", "close"), "{mine:?}");
+            values.extend(
+                between
+                    .iter()
+                    .map(|value| value.parse::<i64>().expect("a value")),
+            );
+            if !between.is_empty() {
+                busy.insert(partition);
+            }
+        }
+        // The next one begins when all have this one.
+        let end = log
+            .iter()
+            .rposition(|line| line.starts_with(&format!("{epoch} ")));
+        let next = log
+            .iter()
+            .position(|line| line.starts_with(&format!("{} ", epoch + 1)));
+        assert!(next.is_none_or(|next| end < Some(next)), "{log:?}");
+    }
+    values.sort_unstable();
+    let pushed = (0..40).flat_map(|round| (0..5).map(move |split| round * 10 + split));
+    assert_eq!(values, pushed.collect::<Vec<_>>());
+    assert_eq!(busy.len(), 3, "all workers write");
+}
+
+#[test]
+fn a_writer_that_fails_on_one_worker_ends_the_query() {
+    let (_session, rows, frame) = stream_for(3);
+    let seen = Log::default();
+    let writer = Partitioned {
+        seen: Arc::clone(&seen),
+        at: (0, 0),
+        fails_on: Some(7),
+    };
+    let query = frame
+        .write_stream()
+        .foreach(writer)
+        .start()
+        .expect("started");
+    numbers(&rows, [1]);
+    query.process_all_available().expect("processed");
+    (5..9).for_each(|value| numbers(&rows, [value]));
+    let error = soon(&query).expect_err("it failed").to_string();
+    let expected = "the code of foreach failed in epoch ";
+    assert!(
+        error.contains(expected) && error.contains(": 7 is too much"),
+        "{error}"
+    );
+    let closed = logged(&seen);
+    assert!(
+        closed
+            .iter()
+            .any(|line| line.ends_with("close with 7 is too much")),
+        "{closed:?}"
+    );
+    assert!(
+        (1..=3).contains(&query.committed().rows),
+        "what came before is committed"
+    );
+}
+
+#[test]
+fn columns_of_one_name_reach_the_code() {
+    let (_session, rows, frame) = stream();
+    let seen = Log::default();
+    let mine = Arc::clone(&seen);
+    let twice = frame
+        .select_expr(["v AS x", "v + 10 AS x", "v AS y"])
+        .expect("a query");
+    let query = twice
+        .write_stream()
+        .for_each_batch(move |frame: DataFrame, _| -> Result<(), CodeError> {
+            log(
+                &mine,
+                format!("{} {}", frame.schema_text(), values(&frame)?),
+            );
+            log(&mine, values(&frame.select(["y"])?)?);
+            let error = frame.select(["x"]).map(|_| ()).expect_err("refused");
+            log(&mine, error.class().unwrap_or_default());
+            Ok(())
+        })
+        .start()
+        .expect("started");
+    numbers(&rows, [1, 2]);
+    query.process_all_available().expect("processed");
+    let seen = logged(&seen);
+    assert!(seen[0].ends_with(" 1|11|1 2|12|2"), "{seen:?}");
+    assert_eq!(seen[1..], ["1 2", "AMBIGUOUS_REFERENCE"]);
 }
 
 #[test]

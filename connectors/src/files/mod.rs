@@ -175,6 +175,15 @@ impl FileFormat {
                 .find(|(fixed, _)| fixed == name)
                 .expect("every fixed option is in the table")
                 .1;
+            // Where no row is dropped and none fails, it makes no difference.
+            let permissive = |mode: &str| mode.trim().eq_ignore_ascii_case("permissive");
+            if *name == "columnPruning"
+                && value.eq_ignore_ascii_case("true")
+                && options.get("mode").is_none_or(permissive)
+                && options.get("badRecordsPath").is_none()
+            {
+                continue;
+            }
             if !built.contains(&value.to_ascii_lowercase().as_str()) {
                 let reason = format!("only \"{}\" is supported yet", built[0].escape_default());
                 return Err(invalid(owner, name, value, &reason).into());

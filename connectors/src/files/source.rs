@@ -6,7 +6,8 @@
 //! file that was admitted.
 //!
 //! Every file is read once. Its name is remembered until it is older than the newest one read by `maxFileAge`; files
-//! that turn up older than that are taken for remembered ones, so an old file moved in late is not read. The limit
+//! that turn up older than that are taken for remembered ones, so an old file moved in late is not read, which a
+//! warning tells. The limit
 //! never passes a file that still waits, and it is remembered too: a restarted query judges as the first one did.
 
 use std::collections::VecDeque;
@@ -53,6 +54,10 @@ pub struct FileSource {
     age_max_us: i64,
     /// Some files that wait are in no list here: nobody knows how old they are.
     dropped: bool,
+    /// It was taken up where an earlier run left it.
+    goes_on: bool,
+    /// Files that `maxFileAge` left out.
+    left_out: u64,
     cleaner: Option<Cleaner>,
 }
 
@@ -109,6 +114,8 @@ impl FileSource {
             newest_us: i64::MIN,
             age_max_us,
             dropped: false,
+            goes_on: false,
+            left_out: 0,
             cleaner,
             config,
         })
@@ -120,6 +127,7 @@ impl FileSource {
 
     /// Takes up what the checkpoint remembers, and then the epochs planned after it.
     fn take_up(&mut self, from: Resume<'_>) -> Result<(), FileError> {
+        self.goes_on = true;
         self.log_start = number(from.at)?;
         (self.committed, self.remembered) = (self.log_start, self.log_start);
         for line in from.memory {
@@ -192,14 +200,18 @@ impl FileSource {
         }
         // Of two files with one name the older one is read.
         found.sort_by(Found::cmp_age);
-        let before = self.pending.len();
+        let (before, mut old) = (self.pending.len(), 0u64);
         for file in found {
-            if self
+            match self
                 .seen
                 .meet(&file.directory.path, &file.name, file.modified_us)
             {
-                self.wait(file);
+                true => self.wait(file),
+                false => old += u64::from(file.modified_us < self.seen.limit_us()),
             }
+        }
+        if old > 0 {
+            self.warn_of_old(old);
         }
         self.seen.purge(self.lister.files());
         if self.pending.len() > before {
@@ -210,6 +222,24 @@ impl FileSource {
             }
         }
         Ok(())
+    }
+
+    /// Files were found that `maxFileAge` leaves out.
+    fn warn_of_old(&mut self, files: u64) {
+        self.left_out += files;
+        // Names of old files are not kept for ever.
+        let unless = match self.goes_on {
+            true => ", unless an earlier run of the query read them",
+            false => "",
+        };
+        tracing::warn!(
+            path = self.config.path,
+            files,
+            left_out = self.left_out,
+            "{files} of the files in \"{}\" are not read{unless}: they are older than the newest file that was read by more than \
+             maxFileAge; a longer maxFileAge lets such files in",
+            self.config.path
+        );
     }
 
     fn wait(&mut self, file: Found) {

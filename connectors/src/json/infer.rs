@@ -62,7 +62,12 @@ impl JsonInference {
             return Ok(());
         }
         let mut cursor = Cursor::new(text, self.options.dialect(true));
-        match row_of(&mut cursor, &self.options) {
+        let row = row_of(&mut cursor, &self.options);
+        let row = row.and_then(|row| match &self.options.limits {
+            None => Ok(row),
+            Some(limits) => limits.check(text).map(|()| row),
+        });
+        match row {
             Ok(row) => merge_fields(&mut self.row, row),
             Err(_) if self.options.mode == ParseMode::DropMalformed => {}
             Err(_) if self.options.mode == ParseMode::Permissive => self.corrupt = true,

@@ -18,6 +18,7 @@ mod escape;
 #[cfg(test)]
 mod fuzz;
 mod infer;
+mod limits;
 mod names;
 mod object;
 mod options;
@@ -35,6 +36,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 pub use infer::JsonInference;
+pub use limits::Limits;
 pub use options::JsonOptions;
 pub(crate) use options::{KNOWN, NOT_BUILT};
 pub(crate) use plain::plain_end;
@@ -261,6 +263,10 @@ impl JsonDecoder {
                 bytes: range.len(),
             });
         }
+        let outcome = match &self.options.limits {
+            None => outcome,
+            Some(limits) => outcome.and_then(|()| limits.check(&text[range.clone()])),
+        };
         if outcome.is_ok() && self.context.bad.is_none() {
             if let Some(corrupt) = &mut self.corrupt {
                 (before..self.root.rows).for_each(|_| corrupt.append_null());

@@ -2,6 +2,7 @@
 
 use highwater_engine::options::{OptionError, Options};
 
+use super::limits::Limits;
 use super::scan::Dialect;
 use crate::mode::ParseMode;
 use crate::options::{flag, flag_or};
@@ -42,6 +43,8 @@ pub struct JsonOptions {
     pub infer_timestamp: bool,
     /// When a schema is looked for: the share of the lines that is looked at.
     pub sampling_ratio: f64,
+    /// Bounds on what a text may hold, if somebody asked for them.
+    pub limits: Option<Limits>,
 }
 
 impl Default for JsonOptions {
@@ -62,6 +65,7 @@ impl Default for JsonOptions {
             drop_field_if_all_null: false,
             infer_timestamp: false,
             sampling_ratio: 1.0,
+            limits: None,
         }
     }
 }
@@ -82,23 +86,21 @@ pub(crate) const KNOWN: &[&str] = &[
     "dropFieldIfAllNull",
     "inferTimestamp",
     "samplingRatio",
-];
-
-/// Names of the model that are not built.
-pub(crate) const NOT_BUILT: &[&str] = &[
-    "timeFormat",
-    "singleVariantColumn",
     "useUnsafeRow",
     "maxNestingDepth",
     "maxNumLen",
-    "maxStringLen",
 ];
+
+/// Names of the model that are not built.
+pub(crate) const NOT_BUILT: &[&str] = &["timeFormat", "singleVariantColumn", "maxStringLen"];
 
 impl JsonOptions {
     /// Reads options by name; `owner` is told in errors.
     pub fn parse(owner: &str, options: &Options, times: ReadTimes) -> Result<Self, OptionError> {
         let defaults = JsonOptions::default();
         let flag = |name| flag(options, owner, name);
+        // It chooses between two layouts of rows in memory, of which there is one here.
+        flag("useUnsafeRow")?;
         Ok(JsonOptions {
             mode: options.parse(owner, "mode")?.unwrap_or_default(),
             column_name_of_corrupt_record: options
@@ -117,6 +119,7 @@ impl JsonOptions {
             drop_field_if_all_null: flag("dropFieldIfAllNull")?,
             infer_timestamp: flag("inferTimestamp")?,
             sampling_ratio: sample::ratio(owner, options)?,
+            limits: Limits::parse(owner, options)?,
         })
     }
 

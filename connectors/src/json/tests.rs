@@ -401,6 +401,34 @@ fn each_option_changes_what_is_json() {
 }
 
 #[test]
+fn texts_beyond_a_bound_are_malformed() {
+    let bounded = |nesting_max, digits_max| JsonOptions {
+        limits: Some(Limits {
+            nesting_max,
+            digits_max,
+        }),
+        ..JsonOptions::default()
+    };
+    let lines = "{\"a\":12345,\"s\":1}\n{\"a\":123,\"n\":{\"x\":1}}\n{\"zz\":[[12345]],\"a\":1}\n";
+    let shown = |options| show(&decode_as(lines, options).unwrap());
+    assert_eq!(
+        shown(bounded(3, 5)),
+        ["a=12345 s=1", "a=123 n={x: 1, y: null}", "a=1"]
+    );
+    assert_eq!(shown(bounded(3, 4)), ["!", "a=123 n={x: 1, y: null}", "!"]);
+    assert_eq!(shown(bounded(1, 5)), ["a=12345 s=1", "!", "!"]);
+    let strict = JsonOptions {
+        mode: ParseMode::FailFast,
+        ..bounded(2, 5)
+    };
+    let error = decode_as(lines, strict).unwrap_err().to_string();
+    assert!(
+        error.contains("line 3") && error.contains("maxNestingDepth"),
+        "{error}"
+    );
+}
+
+#[test]
 fn nothing_goes_over_the_end_of_a_line() {
     let options = JsonOptions {
         allow_comments: true,

@@ -45,6 +45,18 @@ pub(crate) struct CommitRecord {
     pub(crate) last: u64,
     /// Rows it gave the sink.
     pub(crate) rows: u64,
+    /// Rows it gave the other sinks of the query, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) more_rows: Vec<u64>,
+}
+
+impl CommitRecord {
+    fn rows_to(&self, sink: usize) -> u64 {
+        match sink.checked_sub(1) {
+            None => self.rows,
+            Some(other) => self.more_rows.get(other).copied().unwrap_or(0),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,9 +88,20 @@ pub(crate) struct Logged {
     pub(crate) plans: Vec<EpochRecord>,
     /// The last epoch that the sink is known to hold.
     pub(crate) committed: Option<u64>,
+    /// Those of the runs that are on record.
+    commits: Vec<CommitRecord>,
     /// Files and their last epochs, oldest first.
     plan_files: VecDeque<(String, u64)>,
     commit_files: VecDeque<(String, u64)>,
+}
+
+impl Logged {
+    /// The last epoch of which sink number `sink` is known to have got rows.
+    pub(crate) fn written_to(&self, sink: usize) -> Option<u64> {
+        let mut commits = self.commits.iter().rev();
+        let commit = commits.find(|commit| commit.rows_to(sink) > 0);
+        commit.map(|commit| commit.last)
+    }
 }
 
 impl Log {
@@ -254,8 +277,9 @@ pub(crate) fn read(store: &dyn Store, after: Option<u64>) -> Result<Logged, Chec
         }
         logged.plan_files.push_back((name, last));
     }
-    for (name, last, _) in files::<CommitRecord>(store, "commits", |commit| commit.last)? {
+    for (name, last, commits) in files::<CommitRecord>(store, "commits", |commit| commit.last)? {
         logged.committed = logged.committed.max(Some(last));
+        logged.commits.extend(commits);
         logged.commit_files.push_back((name, last));
     }
     Ok(logged)
@@ -344,11 +368,14 @@ mod tests {
             first: 0,
             last: 7,
             rows: 3,
+            more_rows: vec![0],
         });
         drop(log);
         let logged = read(store.as_ref(), None).expect("read");
         assert_eq!(logged.plans, (0..50).map(plan).collect::<Vec<_>>());
         assert_eq!(logged.committed, Some(7));
+        let written = [0, 1, 2].map(|sink| logged.written_to(sink));
+        assert_eq!(written, [Some(7), None, None]);
         assert!(logged.plan_files.len() < 50, "{}", logged.plan_files.len());
         let later = read(store.as_ref(), Some(20)).expect("read");
         assert_eq!(later.plans, (21..50).map(plan).collect::<Vec<_>>());

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::{sealed, unsealed};
 use super::store::Store;
+use super::upload::Summed;
 use super::{CheckpointError, FORMAT};
 use crate::source::{Offset, Source};
 
@@ -126,9 +127,27 @@ pub(crate) struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) marks: Option<MarksRecord>,
     pub(crate) state: Vec<Part>,
+    /// For each sink the last epoch of which it had got rows when this was written, maybe later than `epoch`; not known
+    /// in files of older builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) written: Vec<Option<u64>>,
+}
+
+/// What a manifest is made of.
+pub(crate) struct Cut {
+    pub(crate) epoch: u64,
+    pub(crate) sources: Vec<SourceState>,
+    pub(crate) marks: Option<MarksRecord>,
+    pub(crate) state: Vec<Part>,
+    pub(crate) written: Vec<Option<u64>>,
 }
 
 impl Manifest {
+    /// The last epoch of which sink number `sink` is known to have got rows.
+    pub(crate) fn written_to(&self, sink: usize) -> Option<u64> {
+        self.written.get(sink).copied().flatten()
+    }
+
     fn name(epoch: u64) -> String {
         format!("checkpoints/{epoch}")
     }
@@ -169,21 +188,12 @@ pub(crate) fn verify(store: &dyn Store, manifest: &Manifest) -> Result<(), Check
             path: format!("{}/{}", store.location(), record.file),
             reason: reason.into(),
         };
-        let (bytes, crc32) = match store.file(&record.file) {
-            Some(path) => super::checksum_of(&path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => damaged("it is missing"),
-                _ => CheckpointError::Read {
-                    path: path.display().to_string(),
-                    source: error,
-                },
-            })?,
-            None => {
-                let bytes = store
-                    .get(&record.file)?
-                    .ok_or_else(|| damaged("it is missing"))?;
-                (bytes.len() as u64, crc32fast::hash(&bytes))
-            }
-        };
+        let mut nowhere = std::io::sink();
+        let mut summed = Summed::new(&mut nowhere);
+        if !store.copy(&record.file, &mut summed)? {
+            return Err(damaged("it is missing"));
+        }
+        let (bytes, crc32) = summed.sum();
         if bytes != record.bytes {
             return Err(damaged(&format!(
                 "it has {bytes} bytes instead of {}",
@@ -384,13 +394,7 @@ impl Shelf {
     }
 
     /// Makes a manifest durable, and lets go of the oldest.
-    pub(crate) fn publish(
-        &mut self,
-        epoch: u64,
-        sources: Vec<SourceState>,
-        marks: Option<MarksRecord>,
-        state: Vec<Part>,
-    ) -> Result<(), CheckpointError> {
+    pub(crate) fn publish(&mut self, cut: Cut) -> Result<(), CheckpointError> {
         super::still_ours(self.store.as_ref(), self.generation)?;
         for condemned in std::mem::take(&mut self.condemned) {
             self.store.delete(&Manifest::name(condemned))?;
@@ -398,12 +402,13 @@ impl Shelf {
         let manifest = Manifest {
             version: FORMAT,
             generation: self.generation,
-            epoch,
-            sources,
-            marks,
-            state,
+            epoch: cut.epoch,
+            sources: cut.sources,
+            marks: cut.marks,
+            state: cut.state,
+            written: cut.written,
         };
-        let name = Manifest::name(epoch);
+        let name = Manifest::name(cut.epoch);
         if !self.store.put_new(&name, &sealed(&manifest))? {
             return Err(CheckpointError::OtherWriter {
                 path: format!("{}/{name}", self.store.location()),

@@ -17,21 +17,20 @@ mod cloud;
 mod inspect;
 mod log;
 mod manifest;
+mod objects;
 mod seal;
 mod shape;
 mod store;
 mod upload;
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use inspect::{CheckpointSummary, inspect};
 pub(crate) use log::{CommitRecord, EpochRecord, Log, Logged};
-pub(crate) use manifest::{Manifest, MarksRecord, Shelf, SourceState, load, read_segment};
+pub(crate) use manifest::{Cut, Manifest, MarksRecord, Shelf, SourceState, load, read_segment};
 pub(crate) use shape::{Computed, OF_LATE_ROWS, OperatorShape, PlanShape};
 pub(crate) use store::{ObjectStores, Store, open};
 pub(crate) use upload::{Uploaded, Uploader, restore};
@@ -329,19 +328,4 @@ fn still_ours(store: &dyn Store, generation: u64) -> Result<(), CheckpointError>
     Err(CheckpointError::OtherWriter {
         path: format!("{}/{name}", store.location()),
     })
-}
-
-/// The size and CRC-32 of a file.
-fn checksum_of(path: &Path) -> std::io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
-    let (mut hasher, mut bytes) = (crc32fast::Hasher::new(), 0);
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok((bytes, hasher.finalize()));
-        }
-        hasher.update(&buffer[..count]);
-        bytes += count as u64;
-    }
 }

@@ -3,18 +3,16 @@
 //! Objects appear whole or not at all, and durably. `put_new` never replaces: of two writers one loses, which is what
 //! keeps two runs from writing one log. On a directory we write, sync, link or rename and sync the directory
 //! ourselves: the local store of the `object_store` crate (0.13) does not sync, so a power cut may take what it
-//! acknowledged. Everything else goes through that crate.
+//! acknowledged. Everything else goes through that crate (`objects`).
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use futures::TryStreamExt;
-use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use tokio::runtime::Runtime;
+use object_store::ObjectStore;
 
+use super::objects::Objects;
 use super::{CheckpointError, cloud};
 use crate::failpoint::reach;
 
@@ -34,6 +32,9 @@ pub(crate) trait Store: Send + Sync {
 
     /// The bytes of an object, if it exists.
     fn get(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError>;
+
+    /// Copies an object to `out`, a part at a time; false if it does not exist.
+    fn copy(&self, name: &str, out: &mut dyn Write) -> Result<bool, CheckpointError>;
 
     /// True if the object exists.
     fn exists(&self, name: &str) -> Result<bool, CheckpointError>;
@@ -81,11 +82,7 @@ pub(crate) fn open(
             });
         }
     };
-    Ok(Arc::new(Objects {
-        location: location.into(),
-        prefix: ObjectPath::from(prefix),
-        inner,
-    }))
+    Ok(Arc::new(Objects::new(location, prefix, inner)))
 }
 
 /// The object stores a session knows, by scheme and host (`s3://bucket`).
@@ -190,6 +187,17 @@ impl Store for Directory {
         }
     }
 
+    fn copy(&self, name: &str, out: &mut dyn Write) -> Result<bool, CheckpointError> {
+        let path = self.root.join(name);
+        let copied = File::open(&path)
+            .and_then(|file| io::copy(&mut BufReader::with_capacity(1 << 20, file), out));
+        match copied {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(read_error(&path.display().to_string(), error)),
+        }
+    }
+
     fn exists(&self, name: &str) -> Result<bool, CheckpointError> {
         let path = self.root.join(name);
         path.try_exists()
@@ -255,151 +263,14 @@ impl Store for Directory {
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-fn read_error(path: &str, source: io::Error) -> CheckpointError {
+pub(super) fn read_error(path: &str, source: io::Error) -> CheckpointError {
     CheckpointError::Read {
         path: path.into(),
         source,
-    }
-}
-
-/// A prefix of an object store.
-struct Objects {
-    location: String,
-    prefix: ObjectPath,
-    inner: Arc<dyn ObjectStore>,
-}
-
-/// Object stores are async; their callers here are threads that may block.
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder
-            .worker_threads(1)
-            .thread_name("highwater:objects")
-            .enable_all();
-        builder.build().expect("the system can start a thread")
-    })
-}
-
-/// Waits for a future on a thread of its own, so that callers may themselves be inside an async program.
-fn wait<T: Send + 'static>(
-    future: impl Future<Output = object_store::Result<T>> + Send + 'static,
-) -> io::Result<T> {
-    let (sender, receiver) = crossbeam_channel::bounded(1);
-    runtime().spawn(async move {
-        let _ = sender.send(future.await);
-    });
-    match receiver.recv() {
-        Ok(result) => result.map_err(|error| match &error {
-            object_store::Error::AlreadyExists { .. }
-            | object_store::Error::Precondition { .. } => {
-                io::Error::new(ErrorKind::AlreadyExists, error)
-            }
-            object_store::Error::NotFound { .. } => io::Error::new(ErrorKind::NotFound, error),
-            _ => io::Error::other(error),
-        }),
-        Err(_) => Err(io::Error::other("the request was given up")),
-    }
-}
-
-impl Objects {
-    fn path(&self, name: &str) -> ObjectPath {
-        self.prefix
-            .parts()
-            .chain(ObjectPath::from(name).parts())
-            .collect()
-    }
-
-    fn name(&self, name: &str) -> String {
-        format!("{}/{name}", self.location.trim_end_matches('/'))
-    }
-
-    fn put_mode(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> io::Result<()> {
-        let (inner, path) = (Arc::clone(&self.inner), self.path(name));
-        reach("checkpoint.write.before");
-        let put = async move {
-            let options = PutOptions::from(mode);
-            inner
-                .put_opts(&path, PutPayload::from(bytes), options)
-                .await
-        };
-        let written = wait(put).map(|_| ());
-        reach("checkpoint.write.after");
-        written
-    }
-
-    fn failed(&self, name: &str, source: io::Error) -> CheckpointError {
-        CheckpointError::Write {
-            path: self.name(name),
-            source,
-        }
-    }
-}
-
-impl Store for Objects {
-    fn location(&self) -> &str {
-        &self.location
-    }
-
-    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool, CheckpointError> {
-        match self.put_mode(name, bytes.to_vec(), PutMode::Create) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(self.failed(name, error)),
-        }
-    }
-
-    fn put(&self, name: &str, fill: &mut Fill<'_>) -> Result<(), CheckpointError> {
-        let mut bytes = Vec::new();
-        fill(&mut bytes)
-            .and_then(|()| self.put_mode(name, bytes, PutMode::Overwrite))
-            .map_err(|error| self.failed(name, error))
-    }
-
-    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-        let (inner, path) = (Arc::clone(&self.inner), self.path(name));
-        let got = wait(async move { inner.get(&path).await?.bytes().await });
-        match got {
-            Ok(bytes) => Ok(Some(bytes.to_vec())),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(read_error(&self.name(name), error)),
-        }
-    }
-
-    fn exists(&self, name: &str) -> Result<bool, CheckpointError> {
-        let (inner, path) = (Arc::clone(&self.inner), self.path(name));
-        match wait(async move { inner.head(&path).await }) {
-            Ok(_) => Ok(true),
-            Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => Err(read_error(&self.name(name), error)),
-        }
-    }
-
-    fn list(&self, dir: &str) -> Result<Vec<(String, u64)>, CheckpointError> {
-        let (inner, path) = (Arc::clone(&self.inner), self.path(dir));
-        let listed = wait(async move { inner.list(Some(&path)).try_collect::<Vec<_>>().await });
-        let depth = self.path(dir).parts().count() + 1;
-        let mut found: Vec<(String, u64)> = listed
-            .map_err(|error| read_error(&self.name(dir), error))?
-            .into_iter()
-            .filter(|meta| meta.location.parts().count() == depth)
-            .filter_map(|meta| Some((meta.location.filename()?.to_string(), meta.size)))
-            .collect();
-        found.sort();
-        Ok(found)
-    }
-
-    fn delete(&self, name: &str) -> Result<(), CheckpointError> {
-        let (inner, path) = (Arc::clone(&self.inner), self.path(name));
-        match wait(async move { inner.delete(&path).await }) {
-            Err(error) if !is_absent(&error) => Err(self.failed(name, error)),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -431,6 +302,38 @@ mod tests {
             .expect("replaced");
         assert_eq!(store.list("state").expect("listed"), [("a".to_string(), 5)]);
         assert!(store.exists("state/a").expect("asked"));
+        let mut copied = Vec::new();
+        assert!(store.copy("state/a", &mut copied).expect("copied"));
+        assert_eq!(copied, b"seven");
+        assert!(!store.copy("state/b", &mut copied).expect("asked"));
+        store.put("state/none", &mut |_| Ok(())).expect("written");
+        assert!(store.copy("state/none", &mut copied).expect("copied"));
+        assert_eq!(copied, b"seven", "nothing was added");
+        store.delete("state/none").expect("deleted");
+        // More than goes in one piece, and not a multiple of one.
+        let large: Vec<u8> = (0..20_000_003u32).map(|at| (at >> 8) as u8).collect();
+        let mut pieces = large.chunks(70_001);
+        store
+            .put("state/large", &mut |file| {
+                pieces.try_for_each(|piece| file.write_all(piece))
+            })
+            .expect("written");
+        let mut copied = Vec::new();
+        assert!(store.copy("state/large", &mut copied).expect("copied"));
+        assert!(copied == large, "{} bytes", copied.len());
+        let failed = store.put("state/large", &mut |file| {
+            file.write_all(&large)?;
+            Err(io::Error::other("the program changed its mind"))
+        });
+        let error = crate::error::error_chain(&failed.expect_err("it failed"));
+        assert!(error.contains("changed its mind"), "{error}");
+        assert!(
+            store
+                .get("state/large")
+                .expect("read")
+                .is_some_and(|kept| kept == large)
+        );
+        store.delete("state/large").expect("deleted");
         store.delete("state/a").expect("deleted");
         store.delete("state/a").expect("absent is fine");
         assert!(!store.exists("state/a").expect("asked"));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use highwater_operators::OperatorError;
-use highwater_operators::arrangement::{Budget, RunFile, Snapshot, SnapshotRun};
+use highwater_operators::arrangement::{Budget, RunFile, RunWriter, Snapshot, SnapshotRun};
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
@@ -163,16 +163,12 @@ fn write_run(
 ) -> Result<RunRecord, CheckpointError> {
     let (mut bytes, mut crc32) = (0, 0);
     store.put(&file, &mut |out| {
-        let mut summed = Summed {
-            out,
-            hasher: crc32fast::Hasher::new(),
-            bytes: 0,
-        };
+        let mut summed = Summed::new(out);
         run.write_to(&mut summed).map_err(|error| match error {
             OperatorError::Write(error) => error,
             other => io::Error::other(error_chain(&other)),
         })?;
-        (bytes, crc32) = (summed.bytes, summed.hasher.clone().finalize());
+        (bytes, crc32) = summed.sum();
         Ok(())
     })?;
     Ok(RunRecord {
@@ -184,10 +180,25 @@ fn write_run(
 }
 
 /// Counts and sums what passes.
-struct Summed<'a> {
+pub(super) struct Summed<'a> {
     out: &'a mut dyn Write,
     hasher: crc32fast::Hasher,
     bytes: u64,
+}
+
+impl<'a> Summed<'a> {
+    pub(super) fn new(out: &'a mut dyn Write) -> Self {
+        Summed {
+            out,
+            hasher: crc32fast::Hasher::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Bytes, and their CRC-32.
+    pub(super) fn sum(self) -> (u64, u32) {
+        (self.bytes, self.hasher.finalize())
+    }
 }
 
 impl Write for Summed<'_> {
@@ -259,9 +270,15 @@ fn read_run(
             Err(error) => return Err(damaged(error_chain(&error))),
         },
         None => {
-            let bytes = store.get(name)?.ok_or_else(missing)?;
-            let copied = budget.store(&bytes);
-            copied.map_err(|error| damaged(error_chain(&error)))?
+            let failed = |error: OperatorError| CheckpointError::Read {
+                path: format!("{}/{name}", store.location()),
+                source: io::Error::other(error_chain(&error)),
+            };
+            let mut copy = Copy(budget.create().map_err(failed)?);
+            if !store.copy(name, &mut copy)? {
+                return Err(missing());
+            }
+            copy.0.finish().map_err(failed)?
         }
     };
     if file.len() != run.file.bytes {
@@ -272,6 +289,21 @@ fn read_run(
         OperatorError::Damaged { why, .. } => damaged(why),
         other => damaged(error_chain(&other)),
     })
+}
+
+/// A file of this machine that is filled with what lies elsewhere.
+struct Copy(Box<dyn RunWriter>);
+
+impl Write for Copy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes);
+        written.map_err(|error| io::Error::other(error_chain(&error)))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Coordinator, now};
-use crate::checkpoint::{Checkpoint, Log, Shelf, SourceState, Uploaded};
+use crate::checkpoint::{Checkpoint, Cut, Log, Shelf, SourceState, Uploaded};
 use crate::dataflow::Order;
 use crate::error::error_chain;
 
@@ -109,7 +109,13 @@ impl Coordinator {
             let written: u64 = pending.uploads.iter().map(|u| u.bytes_written).sum();
             let parts = pending.uploads.into_iter().flat_map(|u| u.parts).collect();
             let marks = self.marks_after.get(&pending.epoch).cloned();
-            ledger.shelf.publish(pending.epoch, states, marks, parts)?;
+            ledger.shelf.publish(Cut {
+                epoch: pending.epoch,
+                sources: states,
+                marks,
+                state: parts,
+                written: self.written.clone(),
+            })?;
             tracing::debug!(
                 query = self.query.id,
                 epoch = pending.epoch,

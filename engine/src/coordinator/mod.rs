@@ -85,6 +85,8 @@ pub(crate) enum Event {
     WhenIdle(Sender<()>),
     /// The workers ended by themselves: a failure, or the session was closed.
     WorkersGone,
+    /// The workers have nothing to do, now or later: the query was stopped before they began.
+    WorkersDone,
     /// A process was lost, and the workers with it: end without a verdict, the query is launched again.
     Suspend,
 }
@@ -110,6 +112,8 @@ pub(crate) struct Coordination {
     pub(crate) durable: Option<Durable>,
     /// The writers that stage runs: for which sink, on which worker.
     pub(crate) writers: Vec<(usize, usize)>,
+    /// True if the first sink takes runs when they are handed over.
+    pub(crate) hands_over: bool,
     /// True if some operator has state.
     pub(crate) stateful: bool,
     pub(crate) workers: usize,
@@ -167,6 +171,11 @@ struct Coordinator {
     /// The same after each epoch that a checkpoint may still ask for.
     marks_after: BTreeMap<u64, MarksRecord>,
     writers: Vec<(usize, usize)>,
+    hands_over: bool,
+    /// When the run that is being handed over was.
+    handed_over_us: Option<u64>,
+    /// For each sink the last epoch of which it got rows.
+    written: Vec<Option<u64>>,
     stateful: bool,
     workers: usize,
     processes: usize,
@@ -179,6 +188,8 @@ struct Coordinator {
     maybe_more: bool,
     paused: bool,
     stopping: bool,
+    /// True if no worker will run it.
+    unbuilt: bool,
     /// True if the query goes on with other workers.
     suspended: bool,
     /// The epoch that cannot be committed, and why: the query ends once the runs before it are in the sink.
@@ -242,6 +253,9 @@ impl Coordinator {
             }
             while let Ok(event) = events.try_recv() {
                 self.hear(event)?;
+            }
+            if self.unbuilt {
+                return Ok(());
             }
             self.end_old_run();
             self.advance()?;
@@ -334,6 +348,7 @@ impl Coordinator {
                 self.waiting.push(reply);
             }
             Event::WorkersGone => return Err("its workers are gone".into()),
+            Event::WorkersDone => self.unbuilt = true,
             Event::Suspend => {
                 self.suspended = true;
                 return Err("its workers are lost".into());
@@ -344,6 +359,10 @@ impl Coordinator {
 
     fn may_open(&self) -> bool {
         if self.stopping || self.paused || !self.maybe_more {
+            return false;
+        }
+        // Rows that nobody takes are not read.
+        if self.hands_over && self.runs.waiting() >= EPOCHS_IN_FLIGHT {
             return false;
         }
         let bytes: u64 = self.in_flight.values().sum();
@@ -363,7 +382,7 @@ impl Coordinator {
         if !self.replay.is_empty() {
             return None;
         }
-        if !self.in_flight.is_empty() {
+        if !self.in_flight.is_empty() || (self.hands_over && !self.runs.is_empty()) {
             return Some(Duration::MAX); // an epoch that is slower than the interval is not overtaken
         }
         let left = self.due_us.saturating_sub(now_us());
@@ -461,7 +480,7 @@ impl Coordinator {
         if epoch == 0 {
             orders.push(Order::Enter { worker: 0 });
         }
-        if self.runs.open(epoch, bytes, started, replayed) {
+        if self.runs.open(epoch, bytes, started, replayed) && !self.hands_over {
             orders.extend(self.stage_orders(epoch));
         }
         let idle = self.ledger.as_ref().is_some_and(|l| l.pending.is_none());
@@ -651,7 +670,7 @@ impl Coordinator {
     /// Commits what can be committed, and publishes a checkpoint that is whole.
     fn advance(&mut self) -> Result<(), String> {
         while let Some(run) = self.runs.ready() {
-            let begun_us = stopwatch_us();
+            let begun_us = self.handed_over_us.take().unwrap_or_else(stopwatch_us);
             crate::failpoint::reach("commit.before");
             for (number, (sink, first)) in self.sinks.iter_mut().enumerate() {
                 // After a crash between two sinks, one of them has epochs that the other has not.
@@ -665,16 +684,30 @@ impl Coordinator {
             }
             self.meter.added(run.last, begun_us);
             crate::failpoint::reach("commit.after");
-            let rows = run.receipts_of(0).iter().map(|receipt| receipt.rows).sum();
-            self.query.add_committed(run.last + 1 - run.first, rows);
+            let rows: Vec<u64> = (0..self.sinks.len())
+                .map(|sink| run.rows_of(sink))
+                .collect();
+            for (written, rows) in self.written.iter_mut().zip(&rows) {
+                if *rows > 0 {
+                    *written = Some(run.last);
+                }
+            }
+            self.query.add_committed(run.last + 1 - run.first, rows[0]);
             match &self.ledger {
                 Some(ledger) => ledger.log.commit(CommitRecord {
                     first: run.first,
                     last: run.last,
-                    rows,
+                    rows: rows[0],
+                    more_rows: rows[1..].to_vec(),
                 }),
                 None => self.recorded(run.last)?,
             }
+        }
+        if self.hands_over
+            && let Some(last) = self.runs.due()
+        {
+            self.handed_over_us = Some(stopwatch_us());
+            self.stage(last);
         }
         self.publish()
     }

@@ -33,9 +33,17 @@ pub(super) struct Run {
     pub(super) last: u64,
     /// With the sink that each is for.
     pub(super) receipts: Vec<(usize, Receipt)>,
+    /// Its writers were told to hand it over.
+    handed_over: bool,
 }
 
 impl Run {
+    /// How many rows they staged for it.
+    pub(super) fn rows_of(&self, sink: usize) -> u64 {
+        let receipts = self.receipts.iter().filter(|(of, _)| *of == sink);
+        receipts.map(|(_, receipt)| receipt.rows).sum()
+    }
+
     /// What its writers staged for sink number `sink`.
     pub(super) fn receipts_of(&self, sink: usize) -> Vec<Receipt> {
         let receipts = self.receipts.iter().filter(|(of, _)| *of == sink);
@@ -109,6 +117,7 @@ impl Runs {
             first: self.first,
             last,
             receipts: Vec::new(),
+            handed_over: false,
         });
         self.first = last + 1;
         self.bytes = 0;
@@ -128,6 +137,22 @@ impl Runs {
         if let Some(run) = self.ended.iter_mut().find(|run| run.last == last) {
             run.receipts.push((sink, receipt));
         }
+    }
+
+    /// The last epoch of the next run, once it may be handed over; told once.
+    pub(super) fn due(&mut self) -> Option<u64> {
+        let (completed, planned) = (self.completed, self.planned);
+        let run = self.ended.front_mut()?;
+        if run.handed_over || run.last >= completed || run.last >= planned {
+            return None;
+        }
+        run.handed_over = true;
+        Some(run.last)
+    }
+
+    /// How many runs wait to be committed.
+    pub(super) fn waiting(&self) -> usize {
+        self.ended.len()
     }
 
     /// The next run that can be committed.
@@ -204,6 +229,22 @@ mod tests {
         assert_eq!((run.first, run.last), (3, 4));
         assert_eq!(run.receipts_of(0)[0].worker, 0);
         assert!(runs.ready().is_none() && !runs.is_empty());
+    }
+
+    #[test]
+    fn a_run_is_handed_over_once_and_after_those_before_it() {
+        let mut runs = Runs::new(Grouping::NONE, 1, 0, 0);
+        runs.open(0, 0, now(), false);
+        runs.open(1, 0, now(), false);
+        assert_eq!(runs.due(), None, "it is not over");
+        runs.completed = 2;
+        runs.planned = 0;
+        assert_eq!(runs.due(), None, "its plan is not durable");
+        runs.planned = 2;
+        assert_eq!((runs.due(), runs.due()), (Some(0), None));
+        runs.staged(0, 0, receipt(0));
+        assert!(runs.ready().is_some());
+        assert_eq!((runs.due(), runs.due(), runs.waiting()), (Some(1), None, 1));
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         events,
         durable,
         writers,
+        hands_over,
         stateful,
         workers,
         processes,
@@ -56,6 +57,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
     let mut replay = VecDeque::new();
     let mut ledger = None;
     let mut resumed = false;
+    let mut written = vec![None; sinks.len()];
     if let Some(Durable {
         checkpoint,
         recovered,
@@ -68,9 +70,17 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         } = recovered;
         let first_epoch = manifest.as_ref().map_or(0, |manifest| manifest.epoch + 1);
         let recorded = logged.committed.map_or(0, |epoch| epoch + 1);
-        for (sink, written) in sinks.iter_mut().zip(&mut beginning.first_written) {
+        for (number, sink) in sinks.iter_mut().enumerate() {
+            // The sink first, its record second: a crash between the two leaves it ahead, and nothing leaves it behind.
+            let before = manifest
+                .as_ref()
+                .and_then(|manifest| manifest.written_to(number));
+            written[number] = before.max(logged.written_to(number));
+            if let Some(epoch) = written[number] {
+                sink.confirm(epoch)?;
+            }
             let committed = sink.committed()?.map_or(0, |epoch| epoch + 1);
-            *written = committed.max(recorded).max(first_epoch);
+            beginning.first_written[number] = committed.max(recorded).max(first_epoch);
         }
         let committed = beginning.first_written.iter().max().copied().unwrap_or(0);
         let planned = first_epoch + logged.plans.len() as u64;
@@ -242,6 +252,9 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         replay,
         ends: BTreeMap::new(),
         writers,
+        hands_over,
+        handed_over_us: None,
+        written,
         stateful,
         statics,
         workers,
@@ -252,6 +265,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         maybe_more: true,
         paused: false,
         stopping: false,
+        unbuilt: false,
         suspended: false,
         failure: None,
         last_start: None,

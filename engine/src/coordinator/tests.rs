@@ -90,6 +90,7 @@ fn endless(bytes: u64) -> Bench {
         events: (events.clone(), receiver),
         durable: None,
         writers: vec![(0, 0)],
+        hands_over: false,
         stateful: false,
         workers: 1,
         processes: 1,

@@ -179,6 +179,7 @@ impl Blueprint {
                     sink: number,
                     first_epoch,
                     first_written: beginning.first_written[number],
+                    hands_over: sink.hands_over(),
                 };
                 let meters = (number == 0).then(|| meters.clone());
                 let orders = orders.clone();

@@ -47,7 +47,7 @@ pub(crate) enum Order {
         settled: bool,
     },
     /// The run of epochs that ends with `last` goes to the sink. Comes with the rows of that epoch, or before any rows of
-    /// the next.
+    /// the next; where rows are handed over, when they may be.
     Stage {
         /// Whose writer stages it.
         worker: usize,

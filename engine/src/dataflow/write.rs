@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use highwater_operators::metrics::{Meters, WorkerMetrics};
 use highwater_operators::watermark::Account;
 use highwater_operators::{Batch, Failure, OperatorError, Rows};
@@ -16,11 +16,12 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Operator, Probe};
 use timely::dataflow::{ProbeHandle, Stream};
+use timely::scheduling::SyncActivator;
 
 use super::orders::Order;
 use crate::coordinator::Event;
 use crate::error::{error_chain, plain};
-use crate::sink::{Receipt, SinkWriter};
+use crate::sink::{HandedOver, Receipt, SinkWriter};
 
 /// What one worker says of one epoch.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -70,6 +71,8 @@ pub(crate) struct Begin {
     pub(crate) first_epoch: u64,
     /// The first epoch that the sink does not have: rows of those before it are dropped.
     pub(crate) first_written: u64,
+    /// True if the sink takes runs when they are handed over.
+    pub(crate) hands_over: bool,
 }
 
 /// Writes `rows` with `writer`. Every run of epochs that the orders name is staged. With `meters`, as the first sink has
@@ -83,22 +86,25 @@ pub(crate) fn write<'s>(
     meters: Option<Meters>,
 ) -> Stream<'s, u64, Vec<Said>> {
     let schema = rows.edge.physical();
-    let mut desk = Desk {
-        writer,
-        worker: begin.worker,
-        sink: begin.sink,
-        ends: BTreeSet::new(),
-        run_first: begin.first_written.max(begin.first_epoch),
-        failure: failure.clone(),
-    };
+    let scope = rows.stream.scope();
     rows.stream
         .binary_frontier::<Vec<Order>, Sayings, _, _, _, _>(
             orders,
             Pipeline,
             Pipeline,
             "Write",
-            move |mut capability, _| {
+            move |mut capability, info| {
                 capability.downgrade(&begin.first_epoch);
+                let bell = scope.worker().sync_activator_for(info.address.to_vec());
+                let mut desk = Desk {
+                    writer,
+                    worker: begin.worker,
+                    sink: begin.sink,
+                    ends: BTreeSet::new(),
+                    run_first: begin.first_written.max(begin.first_epoch),
+                    failure: failure.clone(),
+                    counter: begin.hands_over.then(|| Counter::new(bell)),
+                };
                 let mut held = Some(capability);
                 let mut pending: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
                 move |(input, frontier), (orders, orders_frontier), output| {
@@ -111,6 +117,11 @@ pub(crate) fn write<'s>(
                             }
                         }
                     });
+                    if let Some(capability) = &held {
+                        for staged in desk.handed_over() {
+                            output.session(capability).give(Said::Staged(staged));
+                        }
+                    }
                     let current = held.as_ref().map(|capability| *capability.time());
                     let known = |epoch: u64| !orders_frontier.less_equal(&epoch);
                     input.for_each(|epoch, batch| {
@@ -180,6 +191,36 @@ struct Desk {
     /// The first epoch of the run that is open.
     run_first: u64,
     failure: Failure,
+    /// If the sink takes runs when they are handed over.
+    counter: Option<Counter>,
+}
+
+/// The last epoch of a run that was handed over, and how that went.
+type Answer = (u64, Result<Receipt, String>);
+
+/// Where answers arrive for runs that were handed over.
+struct Counter {
+    answers: (Sender<Answer>, Receiver<Answer>),
+    bell: SyncActivator,
+}
+
+impl Counter {
+    fn new(bell: SyncActivator) -> Self {
+        Counter {
+            answers: unbounded(),
+            bell,
+        }
+    }
+
+    /// Takes the answer for the run that ends with `last`.
+    fn taker(&self, last: u64) -> HandedOver {
+        let (sender, bell) = (self.answers.0.clone(), self.bell.clone());
+        Box::new(move |receipt| {
+            let receipt = receipt.map_err(|error| error_chain(&error));
+            let _ = sender.send((last, receipt));
+            let _ = bell.activate();
+        })
+    }
 }
 
 impl Desk {
@@ -200,6 +241,27 @@ impl Desk {
             .map_err(|error| OperatorError::Other(error_chain(&error)))
     }
 
+    /// The runs that were handed over since the last time.
+    fn handed_over(&mut self) -> Vec<Staged> {
+        let Some(counter) = &self.counter else {
+            return Vec::new();
+        };
+        let answers: Vec<Answer> = counter.answers.1.try_iter().collect();
+        let staged = |(last, receipt)| self.answer(last, receipt);
+        answers.into_iter().map(staged).collect()
+    }
+
+    fn answer(&self, last: u64, receipt: Result<Receipt, String>) -> Staged {
+        if let Err(text) = &receipt {
+            self.failure.set(last, OperatorError::Other(text.clone()));
+        }
+        Staged {
+            sink: self.sink,
+            last,
+            receipt,
+        }
+    }
+
     /// Stages the runs that end before `epoch`, all of whose rows are written.
     fn stage_before(&mut self, epoch: u64) -> Vec<Staged> {
         let mut done = Vec::new();
@@ -216,19 +278,19 @@ impl Desk {
                     rows: 0,
                     body: String::new(),
                 }),
-                None => writer
-                    .stage(self.run_first..=last)
-                    .map_err(|error| error_chain(&error)),
+                None => match &self.counter {
+                    Some(counter) => {
+                        writer.hand_over(self.run_first..=last, counter.taker(last));
+                        self.run_first = last + 1;
+                        continue;
+                    }
+                    None => writer
+                        .stage(self.run_first..=last)
+                        .map_err(|error| error_chain(&error)),
+                },
             };
-            if let Err(text) = &receipt {
-                self.failure.set(last, OperatorError::Other(text.clone()));
-            }
             self.run_first = self.run_first.max(last + 1);
-            done.push(Staged {
-                sink: self.sink,
-                last,
-                receipt,
-            });
+            done.push(self.answer(last, receipt));
         }
         done
     }

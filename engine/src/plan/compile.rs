@@ -153,11 +153,7 @@ fn compile_joins(
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let counted = compiler.aggregations + compiler.deduplications + compiler.sessions;
-    let waits = match mode {
-        OutputMode::Complete => compiler.deduplications > 0,
-        _ => counted > 0 || compiler.evicts,
-    };
+    let waits = compiler.evicts && compiler.bounded || root.uses_watermark(mode);
     Ok(Compiled {
         root,
         waits_for_watermark: waits && !compiler.watermarks.is_empty(),
@@ -513,7 +509,11 @@ impl Compiler<'_> {
     fn watermark(&mut self, node: &Watermark, want: Want) -> Result<Node, Error> {
         let input = self.node(&node.input, want)?;
         if input.edge().signed {
-            return Err(Error::not_yet("a watermark on rows that may leave again"));
+            return Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Detected pattern of possible 'correctness' issue due to global watermark: a row below this one may leave again, and a watermark \
+                 never goes back. Set the watermark where the rows are read",
+            ));
         }
         let column = [Expr::Column(node.column.clone())];
         let mut at = physical(&column, node.input.schema())?;

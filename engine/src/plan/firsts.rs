@@ -1,17 +1,12 @@
 //! First rows: `drop_duplicates`, and LIMIT where rows are final.
 
-use std::sync::Arc;
-
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use highwater_operators::aggregate::Emit;
 use highwater_operators::dedup::{Deduplication, Forget};
-use highwater_operators::regroup::{Regroup, Top};
 use highwater_query::{Deduplicate, Watermark, node_of, window_end};
 
-use super::compile::{Compiler, arrow_schema, is_streaming, physical};
-use super::regroup::{laid_out, without};
+use super::compile::{Compiler, is_streaming, physical};
 use super::want::Want;
 use super::{Node, event_time};
 use crate::error::Error;
@@ -108,8 +103,16 @@ impl Compiler<'_> {
         let below = &node.input;
         // Rows that replace others, or come again in every epoch, are rows like others: that is the model's answer.
         let input = self.node(below, want)?;
+        if input.edge().signed && node.within_watermark {
+            return Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "dropDuplicatesWithinWatermark is not supported over rows that may leave again: it forgets the duplicates, so none could take the place of a row that leaves. \
+                 Use drop_duplicates, or append mode, where rows are final",
+            ));
+        }
         if input.edge().signed {
-            return self.first_left(input, node);
+            let keys: Vec<Expr> = node.keys.iter().cloned().map(Expr::Column).collect();
+            return self.first_of_keys(input, below, &keys);
         }
         let times = event_times(below);
         // In complete mode none is late, and none forgotten.
@@ -167,36 +170,6 @@ impl Compiler<'_> {
                 forget,
             }),
         })
-    }
-
-    /// Of rows that may leave again, which tell nothing of the order in which they came: the least of each key that is
-    /// left.
-    fn first_left(&mut self, input: Node, node: &Deduplicate) -> Result<Node, Error> {
-        if node.within_watermark {
-            return Err(Error::refused(
-                "_LEGACY_ERROR_TEMP_3102",
-                "dropDuplicatesWithinWatermark is not supported over rows that may leave again: it forgets the duplicates, so none could take the place of a row that leaves. Use drop_duplicates, or append mode, where rows are final",
-            ));
-        }
-        let schema = node.input.schema();
-        let keys: Vec<Expr> = node.keys.iter().cloned().map(Expr::Column).collect();
-        let count = keys.len();
-        let (input, layout) = laid_out(input, physical(&keys, schema)?);
-        let regroup = Regroup {
-            name: String::new(),
-            keys: count,
-            sorts: Vec::new(),
-            answer: Arc::new(Top {
-                skip: 0,
-                fetch: Some(1),
-            }),
-            schema: layout,
-            emit: Emit::Signed,
-            event_time: false,
-        };
-        let first = vec!["the first row".to_string()];
-        let found = self.regrouped(input, "first", first, regroup);
-        Ok(without(found, count, &arrow_schema(schema)))
     }
 
     /// The first `count` rows that ever come, of rows that are final.

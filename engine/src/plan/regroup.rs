@@ -27,7 +27,7 @@ use super::{Node, event_time};
 use crate::error::Error;
 
 impl Compiler<'_> {
-    pub(super) fn regrouped(
+    fn regrouped(
         &mut self,
         input: Node,
         kind: &str,
@@ -255,6 +255,30 @@ impl Compiler<'_> {
         Ok(without(node, leading, &arrow_schema(input.schema())))
     }
 
+    /// One row of each key, over `input`, which is what `plan` gives and may leave again: the first by what it holds.
+    pub(super) fn first_of_keys(
+        &mut self,
+        input: Node,
+        plan: &LogicalPlan,
+        keys: &[Expr],
+    ) -> Result<Node, Error> {
+        let (node, layout) = laid_out(input, physical(keys, plan.schema())?);
+        let regroup = Regroup {
+            name: String::new(),
+            keys: keys.len(),
+            sorts: Vec::new(),
+            answer: Arc::new(Top {
+                skip: 0,
+                fetch: Some(1),
+            }),
+            schema: layout,
+            emit: Emit::Signed,
+            event_time: false,
+        };
+        let node = self.regrouped(node, "firsts", vec!["the first row".into()], regroup);
+        Ok(without(node, keys.len(), &arrow_schema(plan.schema())))
+    }
+
     pub(super) fn over(&mut self, window: &Window, want: Want) -> Result<Node, Error> {
         let time = match want {
             Want::Final => event_time::partition_time(window).map_err(Error::run)?,
@@ -380,7 +404,7 @@ fn options(sort: &SortExpr) -> SortOptions {
 }
 
 /// The rows behind some columns computed of them.
-pub(super) fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRef) {
+fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRef) {
     let edge: Edge = input.edge();
     let mut exprs = leading;
     let mut fields = Vec::new();
@@ -406,7 +430,7 @@ pub(super) fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Nod
 }
 
 /// The rows without their first `leading` columns, under the names of `schema`.
-pub(super) fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
+fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
     let rows = node.edge().rows;
     let exprs = (leading..rows.fields().len()).map(|index| column(&rows, index));
     let step = Step::Project {

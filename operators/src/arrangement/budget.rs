@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::part::StoredBlock;
-use super::store::{RunFile, RunStore, RunWriter};
+use super::store::{RunStore, RunWriter};
 use crate::OperatorError;
 
 /// Runs smaller than this stay: they are young and will be merged soon.
@@ -69,13 +69,6 @@ impl Budget {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes as a file of the store.
-    pub fn store(&self, bytes: &[u8]) -> Result<Arc<dyn RunFile>, OperatorError> {
-        let mut writer = self.store.create()?;
-        writer.write(bytes)?;
-        writer.finish()
-    }
-
     pub(crate) fn over(&self) -> bool {
         self.used() > self.bytes_max
     }
@@ -90,7 +83,8 @@ impl Budget {
         bytes >= RUN_BYTES_MIN.min(self.bytes_max / 64)
     }
 
-    pub(crate) fn create(&self) -> Result<Box<dyn RunWriter>, OperatorError> {
+    /// Begins a file beside those of the runs that left memory.
+    pub fn create(&self) -> Result<Box<dyn RunWriter>, OperatorError> {
         self.store.create()
     }
 

@@ -54,6 +54,12 @@ impl LogWriter {
         self.last.as_ref().map(|entry| entry.last)
     }
 
+    /// The file that the next run goes to.
+    pub(in crate::files) fn next_path(&self) -> PathBuf {
+        let number = self.last.as_ref().map_or(0, |entry| entry.number + 1);
+        self.directory.join(Item::run(number).name())
+    }
+
     /// Commits a run: once its line is there, it is. Segments come first, so nothing can fail behind it.
     pub(in crate::files) fn append(
         &mut self,

@@ -106,6 +106,23 @@ impl Sink for FileSink {
         Ok(self.log.committed())
     }
 
+    fn confirm(&mut self, epoch: u64) -> Result<(), SinkError> {
+        match self.log.committed() {
+            Some(last) if last >= epoch => Ok(()),
+            committed => {
+                let error = FileSinkError::Forgotten {
+                    path: self.log.next_path().display().to_string(),
+                    epoch,
+                    ends: match committed {
+                        Some(last) => format!("ends with epoch {last}"),
+                        None => "is empty".into(),
+                    },
+                };
+                Err(error.of_sink(self.config.connector))
+            }
+        }
+    }
+
     fn commit(
         &mut self,
         epochs: RangeInclusive<u64>,

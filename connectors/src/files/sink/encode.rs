@@ -14,6 +14,7 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use super::encoding::OutEncoding;
 use super::error::FileSinkError;
 use super::lines::push_ascii;
 use super::{CsvStyle, OutFormat};
@@ -40,6 +41,8 @@ pub(super) struct Lines {
     zone: Zone,
     /// Rows of a batch end to end; kept to be used again.
     text: String,
+    /// The same in another encoding.
+    encoded: Vec<u8>,
 }
 
 /// Bytes to a file, compressed or not.
@@ -100,6 +103,13 @@ impl Encoder {
             true => Target::Gzip(GzEncoder::new(file, flate2::Compression::default())),
             false => Target::Plain(file),
         };
+        let (OutFormat::Json { lines, .. }
+        | OutFormat::Text { lines, .. }
+        | OutFormat::Csv { lines, .. }) = format
+        else {
+            unreachable!("only formats of lines come here");
+        };
+        let mut begin = lines.encoding.mark().to_vec();
         if let OutFormat::Csv { style, lines, .. } = format
             && style.header
         {
@@ -111,15 +121,17 @@ impl Encoder {
                 push_cell(&mut text, field.name(), style);
             }
             text.push_str(&lines.separator);
-            target
-                .write_all(text.as_bytes())
-                .map_err(|source| FileSinkError::write(path, source))?;
+            lines.encoding.push(&mut begin, &text);
         }
+        target
+            .write_all(&begin)
+            .map_err(|source| FileSinkError::write(path, source))?;
         Ok(Encoder::Lines(Box::new(Lines {
             target,
             format: format.clone(),
             zone,
             text: String::new(),
+            encoded: Vec::new(),
         })))
     }
 
@@ -138,9 +150,17 @@ impl Encoder {
                 text.clear();
                 push_rows(text, rows, &lines.format, &lines.zone)
                     .map_err(|source| encode(path, source))?;
+                let bytes = match lines.format.encoding() {
+                    OutEncoding::Utf8 => text.as_bytes(),
+                    other => {
+                        lines.encoded.clear();
+                        other.push(&mut lines.encoded, text);
+                        &lines.encoded
+                    }
+                };
                 lines
                     .target
-                    .write_all(text.as_bytes())
+                    .write_all(bytes)
                     .map_err(|source| FileSinkError::write(path, source))
             }
         }
@@ -168,7 +188,9 @@ impl Encoder {
             Encoder::Parquet(writer) => writer.memory_size(),
             // It does not tell; `stripe_bytes` bounds it.
             Encoder::Orc(..) => 0,
-            Encoder::Lines(lines) => lines.text.capacity() + LINES_BUFFER_BYTES,
+            Encoder::Lines(lines) => {
+                lines.text.capacity() + lines.encoded.capacity() + LINES_BUFFER_BYTES
+            }
         }
     }
 
@@ -283,12 +305,18 @@ fn push_rows(
         match format {
             OutFormat::Json { .. } => {
                 let names = schema.fields().iter().map(|field| field.name().as_str());
-                match lines.ascii {
-                    false => push_json_object(out, names.zip(&views), row, &json),
-                    true => {
-                        cell.clear();
-                        push_json_object(&mut cell, names.zip(&views), row, &json);
-                        push_ascii(out, &cell);
+                if !lines.ascii && lines.layout.is_plain() {
+                    push_json_object(out, names.zip(&views), row, &json);
+                } else {
+                    cell.clear();
+                    push_json_object(&mut cell, names.zip(&views), row, &json);
+                    if !lines.layout.is_plain() {
+                        let compact = std::mem::take(&mut cell);
+                        lines.layout.push(&mut cell, &compact);
+                    }
+                    match lines.ascii {
+                        true => push_ascii(out, &cell),
+                        false => out.push_str(&cell),
                     }
                 }
             }
@@ -298,7 +326,11 @@ fn push_rows(
                         out.push(csv.separator);
                     }
                     if view.is_null(row) {
-                        out.push_str(&csv.null_value);
+                        push_marker(out, &csv.null_value, csv);
+                    } else if csv.quote_all {
+                        cell.clear();
+                        view.push_text(&mut cell, row, &style);
+                        push_cell(out, &cell, csv);
                     } else if view.is_free_text() {
                         cell.clear();
                         view.push_text(&mut cell, row, &style);
@@ -316,25 +348,50 @@ fn push_rows(
     Ok(())
 }
 
+/// Appends what stands for a value that is not there, which may be two quotes.
+fn push_marker(out: &mut String, marker: &str, style: &CsvStyle) {
+    match marker.chars().eq([style.quote, style.quote]) {
+        true => out.push_str(marker),
+        false => push_whole(out, marker, style),
+    }
+}
+
 /// Appends a cell, in quotes if its text needs them. Blanks around it are left out, as Spark does when it writes.
 fn push_cell(out: &mut String, text: &str, style: &CsvStyle) {
-    let text = match style.trim {
-        true => text.trim_matches(|c: char| c <= ' '),
-        false => text,
-    };
+    let is_blank = |c: char| c <= ' ';
+    let mut text = text;
+    if style.trim_start {
+        text = text.trim_start_matches(is_blank);
+    }
+    if style.trim_end {
+        text = text.trim_end_matches(is_blank);
+    }
     if text.is_empty() {
-        out.push_str(&style.empty_value);
-        return;
+        return push_marker(out, &style.empty_value, style);
     }
-    let special = |c: char| c == style.separator || c == style.quote || c == '\n' || c == '\r';
-    if !text.contains(special) {
-        out.push_str(text);
-        return;
+    push_whole(out, text, style);
+}
+
+fn push_whole(out: &mut String, text: &str, style: &CsvStyle) {
+    let special = |c: char| c == style.separator || c == '\n' || c == '\r';
+    // What begins with a quote would be taken for a quoted cell.
+    let quotes = match style.escape_quotes {
+        true => text.contains(style.quote),
+        false => text.starts_with(style.quote),
+    };
+    match style.quote_all || quotes || text.contains(special) {
+        true => push_quoted(out, text, style),
+        false => out.push_str(text),
     }
+}
+
+fn push_quoted(out: &mut String, text: &str, style: &CsvStyle) {
     out.push(style.quote);
     for c in text.chars() {
-        if c == style.quote || c == style.escape {
+        if c == style.quote {
             out.push(style.escape);
+        } else if c == style.escape {
+            out.push(style.escape_of_escape);
         }
         out.push(c);
     }

@@ -106,6 +106,19 @@ pub enum FileSinkError {
         /// The newest epoch that is committed.
         committed: u64,
     },
+    /// The log of the output lost what the checkpoint knows of.
+    #[error(
+        "commit log \"{path}\" is missing: the checkpoint says that rows of epoch {epoch} were committed, and the log {ends}; \
+         restore it from a copy, or start over with an empty output directory and an empty checkpoint directory"
+    )]
+    Forgotten {
+        /// The file of the log that is missing, or the first of them.
+        path: String,
+        /// The last epoch with rows that was committed.
+        epoch: u64,
+        /// Where the log ends.
+        ends: String,
+    },
     /// A batch is not to be added to what is there.
     #[error(
         "path \"{path}\" already exists; .mode(SaveMode::Append) adds to it, Overwrite replaces it, Ignore leaves it"

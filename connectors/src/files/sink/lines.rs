@@ -3,6 +3,8 @@
 use highwater_engine::options::{OptionError, Options};
 use highwater_engine::text::TimePattern;
 
+use super::encoding::OutEncoding;
+use super::layout::Layout;
 use crate::lines::line_separator;
 use crate::options::{flag, flag_or, invalid};
 use crate::view::TimePatterns;
@@ -17,16 +19,14 @@ pub(super) struct LineStyle {
     pub(super) null_fields: bool,
     /// JSON in ASCII, with escapes for what is not.
     pub(super) ascii: bool,
+    /// JSON over several lines, and its fields in the order of their names.
+    pub(super) layout: Layout,
+    pub(super) encoding: OutEncoding,
 }
 
 /// Options of which the value that says what is done anyway is taken, and others are refused.
 const FIXED: &[(&str, &str, &[&str])] = &[
-    ("json", "pretty", &["false"]),
-    ("json", "sortKeys", &["false"]),
-    ("csv", "quoteAll", &["false"]),
-    ("csv", "escapeQuotes", &["true"]),
-    ("text json csv", "encoding", &["utf-8", "utf8"]),
-    ("json csv", "charset", &["utf-8", "utf8"]),
+    ("text", "encoding", &["utf-8", "utf8"]),
     ("json csv", "locale", &["en-us", "en_us"]),
 ];
 
@@ -44,9 +44,14 @@ impl LineStyle {
     /// The names of its options.
     pub(super) fn known(format: &str) -> Vec<&'static str> {
         let own: &[&str] = match format {
-            "text" | "csv" => &["lineSep"],
+            "text" => &["lineSep"],
+            "csv" => &["lineSep", "encoding", "charset"],
             "json" => &[
                 "lineSep",
+                "encoding",
+                "charset",
+                "pretty",
+                "sortKeys",
                 "ignoreNullFields",
                 "writeNonAsciiCharacterAsCodePoint",
             ],
@@ -92,6 +97,14 @@ impl LineStyle {
             },
             null_fields: !flag_or(options, owner, "ignoreNullFields", true)?,
             ascii: flag(options, owner, "writeNonAsciiCharacterAsCodePoint")?,
+            layout: Layout {
+                pretty: flag(options, owner, "pretty")?,
+                sorted: flag(options, owner, "sortKeys")?,
+            },
+            encoding: match format {
+                "text" => OutEncoding::Utf8,
+                _ => OutEncoding::parse(owner, options)?,
+            },
         })
     }
 }

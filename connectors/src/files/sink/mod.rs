@@ -12,7 +12,9 @@ mod crash_tests;
 #[cfg(test)]
 mod directory_tests;
 mod encode;
+mod encoding;
 mod error;
+mod layout;
 mod lines;
 mod spill;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use highwater_engine::source::FormatError;
 use orc_rust::compression::CompressionType as OrcCompression;
 use parquet::basic::Compression;
 
+use encoding::OutEncoding;
 pub use error::FileSinkError;
 use lines::LineStyle;
 
@@ -71,7 +74,25 @@ struct CsvStyle {
     escape: char,
     null_value: String,
     empty_value: String,
-    trim: bool,
+    trim_start: bool,
+    trim_end: bool,
+    /// All cells are in quotes.
+    quote_all: bool,
+    /// Cells that have quotes are in quotes.
+    escape_quotes: bool,
+    /// Stands before an escape within quotes.
+    escape_of_escape: char,
+}
+
+impl OutFormat {
+    fn encoding(&self) -> OutEncoding {
+        match self {
+            OutFormat::Json { lines, .. }
+            | OutFormat::Text { lines, .. }
+            | OutFormat::Csv { lines, .. } => lines.encoding,
+            OutFormat::Parquet(_) | OutFormat::Orc(_) => OutEncoding::Utf8,
+        }
+    }
 }
 
 /// A sink of files, understood.
@@ -119,14 +140,13 @@ const CSV_KNOWN: &[&str] = &[
     "emptyValue",
     "ignoreLeadingWhiteSpace",
     "ignoreTrailingWhiteSpace",
-];
-
-const NOT_BUILT: &[&str] = &[
+    "quoteAll",
+    "escapeQuotes",
     "charToEscapeQuoteEscaping",
     "extension",
-    "mergeSchema",
-    "datetimeRebaseMode",
 ];
+
+const NOT_BUILT: &[&str] = &["mergeSchema", "datetimeRebaseMode"];
 
 fn refuse<T>(message: String) -> Result<T, FormatError> {
     Err(FormatError::Invalid {
@@ -200,13 +220,13 @@ impl FileFormat {
             Some(codec) => return Err(refused(codec, "it is gzip or none").into()),
         };
         let (format, ending) = match self.name {
-            "json" => (OutFormat::Json { gzip, lines }, ".json"),
+            "json" => (OutFormat::Json { gzip, lines }, ".json".into()),
             "csv" => {
                 let style = CsvStyle::parse(owner, options)?;
                 let csv = OutFormat::Csv { gzip, lines, style };
-                (csv, ".csv")
+                (csv, format!(".{}", extension(owner, options)?))
             }
-            _ => (OutFormat::Text { gzip, lines }, ".txt"),
+            _ => (OutFormat::Text { gzip, lines }, ".txt".into()),
         };
         Ok((format, format!("{ending}{}", if gzip { ".gz" } else { "" })))
     }
@@ -253,21 +273,49 @@ impl FileFormat {
     }
 }
 
+/// How names of CSV files end.
+fn extension<'a>(owner: &str, options: &'a Options) -> Result<&'a str, OptionError> {
+    let name = "extension";
+    let Some(value) = options.get(name) else {
+        return Ok("csv");
+    };
+    let letters = value.chars().all(char::is_alphabetic);
+    let fits = (letters || value.chars().count() == 3) && !value.contains(['/', '\\', '\0']);
+    match fits {
+        true => Ok(value),
+        false => Err(invalid(
+            owner,
+            name,
+            value,
+            "it is letters only, or three characters",
+        )),
+    }
+}
+
 impl CsvStyle {
     fn parse(owner: &str, options: &Options) -> Result<Self, OptionError> {
         let one = |name: &str, default: char| {
             let byte = character(options, owner, name)?;
             Ok::<_, OptionError>(byte.flatten().map_or(default, char::from))
         };
+        // None is the character of number zero.
+        let or_zero = |name: &str, default: char| {
+            let byte = character(options, owner, name)?;
+            Ok::<_, OptionError>(byte.map_or(default, |byte| byte.map_or('\0', char::from)))
+        };
+        let escape = or_zero("escape", '\\')?;
         Ok(CsvStyle {
             header: flag(options, owner, "header")?,
             separator: char::from(separator(options, owner)?),
-            quote: one("quote", '"')?,
-            escape: one("escape", '\\')?,
+            quote: or_zero("quote", '"')?,
+            escape,
+            escape_of_escape: one("charToEscapeQuoteEscaping", escape)?,
+            quote_all: flag(options, owner, "quoteAll")?,
+            escape_quotes: flag_or(options, owner, "escapeQuotes", true)?,
             null_value: options.get("nullValue").unwrap_or("").into(),
             empty_value: options.get("emptyValue").unwrap_or("\"\"").into(),
-            trim: flag_or(options, owner, "ignoreLeadingWhiteSpace", true)?
-                && flag_or(options, owner, "ignoreTrailingWhiteSpace", true)?,
+            trim_start: flag_or(options, owner, "ignoreLeadingWhiteSpace", true)?,
+            trim_end: flag_or(options, owner, "ignoreTrailingWhiteSpace", true)?,
         })
     }
 }

@@ -451,10 +451,10 @@ fn wrong_requests_are_told_at_once() {
     );
     let error = refusal("csv", request(dir.path(), &one, &[("lineSep", "abc")]));
     assert!(error.ends_with("it is one or two characters"), "{error}");
-    let error = refusal("csv", request(dir.path(), &one, &[("quoteAll", "true")]));
+    let error = refusal("csv", request(dir.path(), &one, &[("locale", "de-DE")]));
     assert_eq!(
         error,
-        "option \"quoteAll\" of the csv sink cannot be \"true\": only \"false\" is supported"
+        "option \"locale\" of the csv sink cannot be \"de-DE\": only \"en-us\" is supported"
     );
 }
 

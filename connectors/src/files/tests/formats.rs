@@ -229,6 +229,12 @@ fn limits_and_headers_of_csv_are_kept_to() {
         error.ends_with("is \"s, a\", the schema says \"a, s\""),
         "{error}"
     );
-    let error = refusal("csv", with(request(&[]), &[("columnPruning", "true")]));
+    let pruned = ("columnPruning", "true");
+    let dropping = request(&[pruned, ("mode", "DROPMALFORMED")]);
+    let error = refusal("csv", dropping);
     assert!(error.contains("columnPruning"), "{error}");
+    for value in ["true", "false"] {
+        let rows = read("csv", request(&[("columnPruning", value)])).unwrap();
+        assert_eq!(rows.num_rows(), 1);
+    }
 }

@@ -90,16 +90,19 @@ fn what_is_not_written_so_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let schema = schema(&[("s", DataType::Utf8)]);
     for (format, name, value) in [
-        ("json", "pretty", "true"),
-        ("json", "sortKeys", "true"),
-        ("json", "encoding", "UTF-16"),
+        ("json", "pretty", "maybe"),
+        ("json", "sortKeys", "1"),
+        ("json", "encoding", "windows-1252"),
+        ("json", "extension", "tsv"),
         ("json", "compression", "bzip2"),
         ("json", "ignoreNullFields", "maybe"),
-        ("csv", "quoteAll", "true"),
-        ("csv", "escapeQuotes", "false"),
+        ("csv", "quoteAll", "maybe"),
+        ("csv", "escapeQuotes", "maybe"),
+        ("csv", "charset", "GBK"),
         ("csv", "lineSep", "abc"),
-        ("csv", "extension", "tsv"),
-        ("csv", "charToEscapeQuoteEscaping", "x"),
+        ("csv", "extension", "csv2"),
+        ("csv", "extension", "x/y"),
+        ("csv", "charToEscapeQuoteEscaping", "xy"),
         ("csv", "dateFormat", "'open"),
         ("csv", "timestampFormat", "YYYY"),
         ("csv", "ignoreNullFields", "false"),
@@ -150,5 +153,168 @@ fn orc_refuses_types_that_its_encoder_lacks() {
             told.contains("the orc sink cannot write column \"odd\""),
             "{told}"
         );
+    }
+}
+
+/// What Spark 4.3 writes of the same rows with the same options.
+#[test]
+fn cells_are_quoted_as_asked() {
+    let schema = schema(&[
+        ("n", DataType::Int32),
+        ("s\"h", DataType::Utf8),
+        ("u", DataType::Utf8),
+    ]);
+    let rows = [
+        r#"{"n":1,"s\"h":"plain","u":"a\"b"}"#,
+        r#"{"n":2,"s\"h":"c,d","u":"e\\f"}"#,
+        r#"{"n":3,"s\"h":""}"#,
+        r#"{"n":4,"s\"h":" sp ","u":"x\ny"}"#,
+        r#"{"n":5,"s\"h":"\\\"","u":"\""}"#,
+        r#"{"n":6,"s\"h":"\\","u":"a\\\"b,"}"#,
+    ]
+    .join("\n");
+    let check = |options: &[(&str, &str)], expected: &str| {
+        assert_eq!(
+            text("csv", &schema, &rows, options),
+            expected,
+            "{options:?}"
+        );
+    };
+    let header = ("header", "true");
+    check(
+        &[header],
+        "n,\"s\\\"h\",u\n1,plain,\"a\\\"b\"\n2,\"c,d\",e\\f\n3,\"\",\n4,sp,\"x\ny\"\n5,\"\\\\\\\"\",\"\\\"\"\n6,\\,\"a\\\\\\\"b,\"\n",
+    );
+    check(
+        &[header, ("quoteAll", "true")],
+        "\"n\",\"s\\\"h\",\"u\"\n\"1\",\"plain\",\"a\\\"b\"\n\"2\",\"c,d\",\"e\\\\f\"\n\"3\",\"\",\"\"\n\"4\",\"sp\",\"x\ny\"\n\
+         \"5\",\"\\\\\\\"\",\"\\\"\"\n\"6\",\"\\\\\",\"a\\\\\\\"b,\"\n",
+    );
+    check(
+        &[header, ("escapeQuotes", "false")],
+        "n,s\"h,u\n1,plain,a\"b\n2,\"c,d\",e\\f\n3,\"\",\n4,sp,\"x\ny\"\n5,\\\",\"\\\"\"\n6,\\,\"a\\\\\\\"b,\"\n",
+    );
+    check(
+        &[("charToEscapeQuoteEscaping", "^")],
+        "1,plain,\"a\\\"b\"\n2,\"c,d\",e\\f\n3,\"\",\n4,sp,\"x\ny\"\n5,\"^\\\\\"\",\"\\\"\"\n6,\\,\"a^\\\\\"b,\"\n",
+    );
+    check(
+        &[("escape", "\""), ("charToEscapeQuoteEscaping", "^")],
+        "1,plain,\"a\"\"b\"\n2,\"c,d\",e\\f\n3,\"\",\n4,sp,\"x\ny\"\n5,\"\\\"\"\",\"\"\"\"\n6,\\,\"a\\\"\"b,\"\n",
+    );
+    check(
+        &[("quote", "")],
+        "1,plain,a\"b\n2,\0c,d\0,e\\f\n3,\"\",\n4,sp,\0x\ny\0\n5,\\\",\"\n6,\\,\0a\\\\\"b,\0\n",
+    );
+    check(
+        &[("escape", "")],
+        "1,plain,\"a\0\"b\"\n2,\"c,d\",e\\f\n3,\"\",\n4,sp,\"x\ny\"\n5,\"\\\0\"\",\"\0\"\"\n6,\\,\"a\\\0\"b,\"\n",
+    );
+    let some = |options: &[(&str, &str)], expected: [&str; 2]| {
+        let written = text("csv", &schema, &rows, options);
+        let lines: Vec<&str> = written.lines().skip(2).take(2).collect();
+        assert_eq!(lines, expected, "{options:?}");
+    };
+    some(
+        &[("ignoreLeadingWhiteSpace", "false")],
+        ["3,\"\",", "4, sp,\"x"],
+    );
+    some(
+        &[("ignoreTrailingWhiteSpace", "false")],
+        ["3,\"\",", "4,sp ,\"x"],
+    );
+    let markers = [("emptyValue", "a\"b"), ("nullValue", "n\"l")];
+    some(&markers, ["3,\"a\\\"b\",\"n\\\"l\"", "4,sp,\"x"]);
+    let all = [markers[0], markers[1], ("quoteAll", "true")];
+    some(&all, ["\"3\",\"a\\\"b\",\"n\\\"l\"", "\"4\",\"sp\",\"x"]);
+    some(
+        &[("quoteAll", "true"), ("quote", "")],
+        [
+            "\u{0}3\u{0},\u{0}\"\"\u{0},\u{0}\u{0}",
+            "\u{0}4\u{0},\u{0}sp\u{0},\u{0}x",
+        ],
+    );
+}
+
+/// The bytes of Spark 4.3.
+#[test]
+fn text_is_encoded_as_asked() {
+    let schema = schema(&[("s", DataType::Utf8), ("n", DataType::Int32)]);
+    let rows = r#"{"s":"é日😀","n":1}"#;
+    let check = |format, encoding: &str, expected: &[u8]| {
+        let (_dir, bytes) = write(format, &schema, rows, &[("encoding", encoding)]);
+        assert_eq!(bytes, expected, "{format} {encoding}");
+        let (_dir, bytes) = write(format, &schema, rows, &[("charset", encoding)]);
+        assert_eq!(bytes, expected, "{format} {encoding}");
+    };
+    let (csv, json) = ("é日😀,1\n", "{\"s\":\"é日😀\",\"n\":1}\n");
+    let wide = |text: &str| text.encode_utf16().collect::<Vec<u16>>();
+    for (format, text) in [("csv", csv), ("json", json)] {
+        let units = wide(text);
+        let high: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        let low: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let four: Vec<u8> = text
+            .chars()
+            .flat_map(|c| u32::from(c).to_be_bytes())
+            .collect();
+        check(format, "utf-8", text.as_bytes());
+        check(format, "UTF-16BE", &high);
+        check(format, "utf-16le", &low);
+        check(format, "UTF-16", &[&[0xfe, 0xff], high.as_slice()].concat());
+        check(format, "UTF-32", &four);
+    }
+    check("csv", "ISO-8859-1", b"\xe9??,1\n");
+    check("json", "US-ASCII", b"{\"s\":\"???\",\"n\":1}\n");
+    let header = [("header", "true"), ("encoding", "UTF-16LE")];
+    let (_dir, bytes) = write("csv", &schema, "{\"s\":\"a\",\"n\":1}", &header);
+    assert_eq!(bytes, b"s\0,\0n\0\n\0a\0,\01\0\n\0");
+}
+
+#[test]
+fn json_is_laid_out_as_asked() {
+    let schema = schema(&[("b", DataType::Utf8), ("a", DataType::Int32)]);
+    let rows = "{\"b\":\"é\",\"a\":1}\n{}";
+    let check = |options: &[(&str, &str)], expected: &str| {
+        assert_eq!(
+            text("json", &schema, rows, options),
+            expected,
+            "{options:?}"
+        );
+    };
+    let pretty = ("pretty", "true");
+    check(&[pretty], "{\n  \"b\" : \"é\",\n  \"a\" : 1\n}\n{ }\n");
+    check(
+        &[pretty, ("lineSep", "|")],
+        "{\n  \"b\" : \"é\",\n  \"a\" : 1\n}|{ }|",
+    );
+    check(&[("sortKeys", "true")], "{\"a\":1,\"b\":\"é\"}\n{}\n");
+    check(
+        &[
+            pretty,
+            ("sortKeys", "true"),
+            ("ignoreNullFields", "false"),
+            ("writeNonAsciiCharacterAsCodePoint", "true"),
+        ],
+        "{\n  \"a\" : 1,\n  \"b\" : \"\\u00E9\"\n}\n{\n  \"a\" : null,\n  \"b\" : null\n}\n",
+    );
+}
+
+#[test]
+fn names_of_csv_files_end_as_asked() {
+    let schema = schema(&[("s", DataType::Utf8)]);
+    for (options, ending) in [
+        (vec![("extension", "tsv")], ".tsv"),
+        (vec![("extension", "t1v")], ".t1v"),
+        (
+            vec![("extension", "text"), ("compression", "gzip")],
+            ".text.gz",
+        ),
+    ] {
+        let (dir, _) = write("csv", &schema, "{\"s\":\"a\"}", &options);
+        let entries = std::fs::read_dir(dir.path().join("out")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let parts: Vec<String> = names.filter(|name| name.starts_with("part-")).collect();
+        assert!(parts.len() == 1 && parts[0].ends_with(ending), "{parts:?}");
+        assert_eq!(count("csv", &dir.path().join("out"), &schema), 1);
     }
 }

@@ -76,7 +76,7 @@ impl TimePattern {
         let zone = Zone::named(zone).ok_or_else(|| format!("there is no time zone \"{zone}\""))?;
         match Pattern::parse(pattern, parsing) {
             Ok(pattern) => Ok(TimePattern { pattern, zone }),
-            Err(Bad::Row(_, what)) => Err(what),
+            Err(Bad::Row(class, what)) => Err(format!("[{class}] {what}")),
             Err(Bad::Unsupported(what)) => Err(format!("{what} is not supported")),
         }
     }
@@ -269,9 +269,14 @@ fn check(letter: char, count: usize, pattern: &str, parsing: bool) -> Result<(),
     };
     match letter {
         'Y' | 'W' | 'w' | 'c' | 'e' | 'A' | 'n' | 'N' | 'p' => crossing(),
-        'E' | 'D' | 'Q' | 'q' if parsing => Err(Bad::Unsupported(format!(
-            "reading times by the pattern '{pattern}'"
-        ))),
+        'E' | 'F' if parsing => crossing(),
+        'Q' | 'q' if parsing => Err(Bad::Row(
+            "INVALID_DATETIME_PATTERN.ILLEGAL_CHARACTER",
+            format!(
+                "Unrecognized datetime pattern: {pattern}. Illegal pattern character found in datetime pattern: {letter}. \
+                 Please provide legal character."
+            ),
+        )),
         'y' if count <= 6 => Ok(()),
         'M' | 'L' | 'E' | 'Q' | 'q' if count <= 4 => Ok(()),
         'd' | 'h' | 'H' | 'k' | 'K' | 'm' | 's' if count <= 2 => Ok(()),
@@ -305,6 +310,7 @@ struct Fields {
     year: Option<i64>,
     month: Option<i64>,
     day: Option<i64>,
+    day_of_year: Option<i64>,
     hour: Option<i64>,
     half: Option<i64>,
     half_hour: Option<i64>,
@@ -451,6 +457,7 @@ impl Fields {
             }
             'M' | 'L' => (&mut self.month, plain(2)),
             'd' => (&mut self.day, plain(2)),
+            'D' => (&mut self.day_of_year, number(count, 3)),
             'H' => (&mut self.hour, plain(2)),
             'k' => (
                 &mut self.hour,
@@ -477,11 +484,24 @@ impl Fields {
 
     /// What the clock showed.
     fn local(&self) -> Option<i64> {
-        let (year, month, day) = (
-            self.year.unwrap_or(1970),
-            self.month.unwrap_or(1),
-            self.day.unwrap_or(1),
-        );
+        let year = self.year.unwrap_or(1970);
+        let (month, day) = match self.day_of_year {
+            None => (self.month.unwrap_or(1), self.day.unwrap_or(1)),
+            Some(number) => {
+                let (mut month, mut day) = (1, number);
+                while month < 12 && day > calendar::month_length(year, month) {
+                    day -= calendar::month_length(year, month);
+                    month += 1;
+                }
+                // What else is said of the date must agree.
+                if self.month.is_some_and(|said| said != month)
+                    || self.day.is_some_and(|said| said != day)
+                {
+                    return None;
+                }
+                (month, day)
+            }
+        };
         if !(1..=12).contains(&month) || day < 1 || day > calendar::month_length(year, month) {
             return None;
         }
