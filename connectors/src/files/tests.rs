@@ -621,8 +621,11 @@ fn directories_of_two_layouts_are_refused() {
     let found = read("json", typed(batch(&dir), &[("n", DataType::Int32)])).unwrap();
     assert_eq!(found.schema().field(1).data_type(), &DataType::Int64);
     assert_eq!(show(&found), ["2|99999999999", "1|1"]);
-    fs::create_dir(dir.path().join("p=1.5")).unwrap();
-    write(&dir, "p=1.5/f.json", "{\"n\":3}\n", 1);
+    // At any depth below it; what is beside it tells no value, and is none of the table.
+    for below in ["p=1.5/x/y", "z"] {
+        fs::create_dir_all(dir.path().join(below)).unwrap();
+        write(&dir, &format!("{below}/f.json"), "{\"n\":3}\n", 1);
+    }
     let found = read("json", typed(batch(&dir), &[("n", DataType::Int32)])).unwrap();
     assert_eq!(show(&found), ["2|99999999999", "1|01", "3|1.5"]);
 }
