@@ -18,7 +18,102 @@ struct Setting {
     values: &'static str,
 }
 
-const SETTINGS: [Setting; 7] = [
+/// A setting of the model's that changes no answer, and nothing at all here: a program that gives it need not be changed.
+struct Inert {
+    key: &'static str,
+    default: &'static str,
+    fits: fn(&str) -> bool,
+    values: &'static str,
+    /// Why it has no effect.
+    because: &'static str,
+}
+
+const INERT: [Inert; 7] = [
+    Inert {
+        key: "spark.sql.adaptive.enabled",
+        default: "true",
+        fits: is_bool,
+        values: TRUE_OR_FALSE,
+        because: "plans of streams do not change while they run",
+    },
+    Inert {
+        key: "spark.sql.shuffle.partitions",
+        default: "200",
+        fits: |value| value.parse::<u32>().is_ok_and(|count| count > 0),
+        values: "a number of partitions, 1 or more",
+        because: "rows are spread over the workers",
+    },
+    Inert {
+        key: "spark.sql.streaming.schemaInference",
+        default: "false",
+        fits: |value| value.eq_ignore_ascii_case("false"),
+        values: "false",
+        because: "files that are read as a stream need a schema",
+    },
+    Inert {
+        key: "spark.sql.streaming.stateStore.providerClass",
+        default: "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider",
+        fits: |value| value.ends_with("StateStoreProvider"),
+        values: "the name of a class that ends with StateStoreProvider",
+        because: "state has one form",
+    },
+    Inert {
+        key: "spark.sql.streaming.statefulOperator.checkCorrectness.enabled",
+        default: "true",
+        fits: is_bool,
+        values: TRUE_OR_FALSE,
+        because: "chains of operators with state are answered, or refused if they cannot be",
+    },
+    Inert {
+        key: "spark.sql.streaming.stopTimeout",
+        default: "0",
+        fits: |value| milliseconds(value) == Some(0),
+        values: "0",
+        because: "stop() waits until the query has stopped",
+    },
+    Inert {
+        key: "spark.sql.streaming.unsupportedOperationCheck",
+        default: "true",
+        fits: is_bool,
+        values: TRUE_OR_FALSE,
+        because: "what has an answer is answered, and nothing else runs",
+    },
+];
+
+const TRUE_OR_FALSE: &str = "true or false";
+
+fn is_bool(value: &str) -> bool {
+    value.to_lowercase().parse::<bool>().is_ok()
+}
+
+impl Inert {
+    fn change(&self, conf: &mut Conf, value: &str) -> Result<(), Error> {
+        let value = value.trim();
+        if !(self.fits)(value) {
+            let values = format!("{} ({})", self.values, self.because);
+            return Err(impossible(self.key, value, &values));
+        }
+        conf.inert.insert(self.key, value.to_string());
+        Ok(())
+    }
+
+    fn get(&self, conf: &Conf) -> String {
+        let given = conf.inert.get(self.key).map(String::as_str);
+        given.unwrap_or(self.default).to_string()
+    }
+}
+
+const SETTINGS: [Setting; 8] = [
+    Setting {
+        key: "spark.sql.ansi.enabled",
+        get: |conf| conf.ansi.to_string(),
+        set: |conf, value| {
+            let parsed = value.to_lowercase().parse();
+            conf.ansi = parsed.clone().unwrap_or(conf.ansi);
+            parsed.is_ok()
+        },
+        values: TRUE_OR_FALSE,
+    },
     Setting {
         key: "highwater.streaming.idleTimeout",
         get: |conf| conf.idle_timeout_ms.to_string(),
@@ -37,7 +132,7 @@ const SETTINGS: [Setting; 7] = [
             conf.case_sensitive = parsed.clone().unwrap_or(conf.case_sensitive);
             parsed.is_ok()
         },
-        values: "true or false",
+        values: TRUE_OR_FALSE,
     },
     Setting {
         key: "spark.sql.session.timeZone",
@@ -95,7 +190,7 @@ const SETTINGS: [Setting; 7] = [
             conf.no_data_epochs = parsed.clone().unwrap_or(conf.no_data_epochs);
             parsed.is_ok()
         },
-        values: "true or false",
+        values: TRUE_OR_FALSE,
     },
 ];
 
@@ -103,26 +198,33 @@ impl Setting {
     fn change(&self, conf: &mut Conf, value: &str) -> Result<(), Error> {
         match (self.set)(conf, value) {
             true => Ok(()),
-            false => Err(Error::Refused {
-                class: None,
-                message: format!(
-                    "setting \"{}\" cannot be \"{value}\"; it is {}",
-                    self.key, self.values
-                ),
-            }),
+            false => Err(impossible(self.key, value, self.values)),
         }
+    }
+}
+
+fn impossible(key: &str, value: &str, values: &str) -> Error {
+    Error::Refused {
+        class: None,
+        message: format!("setting \"{key}\" cannot be \"{value}\"; it is {values}"),
     }
 }
 
 /// The names of all settings that may change while a session lives.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().map(|setting| setting.key)
+    let inert = INERT.iter().map(|setting| setting.key);
+    SETTINGS.iter().map(|setting| setting.key).chain(inert)
 }
 
 /// What a session begins with, out of `settings`.
 pub(crate) fn take_conf(settings: &mut Options) -> Result<Conf, Error> {
     let mut conf = Conf::default();
     for setting in &SETTINGS {
+        if let Some(value) = settings.take(setting.key) {
+            setting.change(&mut conf, &value)?;
+        }
+    }
+    for setting in &INERT {
         if let Some(value) = settings.take(setting.key) {
             setting.change(&mut conf, &value)?;
         }
@@ -151,14 +253,21 @@ impl Session {
     /// Changes a setting of the session. Queries that run already keep theirs.
     pub fn set_conf(&self, key: &str, value: &str) -> Result<(), Error> {
         let mut conf = read(&self.inner.conf).clone();
-        setting(key)?.change(&mut conf, value)?;
+        match inert(key) {
+            Some(inert) => inert.change(&mut conf, value)?,
+            None => setting(key)?.change(&mut conf, value)?,
+        }
         *write(&self.inner.conf) = conf;
         Ok(())
     }
 
     /// A setting of the session.
     pub fn conf(&self, key: &str) -> Result<String, Error> {
-        Ok((setting(key)?.get)(&read(&self.inner.conf)))
+        let conf = read(&self.inner.conf);
+        match inert(key) {
+            Some(inert) => Ok(inert.get(&conf)),
+            None => Ok((setting(key)?.get)(&conf)),
+        }
     }
 
     /// `SET`, in each of its forms.
@@ -172,12 +281,19 @@ impl Session {
             return Ok(Outcome::Done);
         }
         let keys: Vec<String> = match key {
-            Some(key) => vec![setting(&key)?.key.to_string()],
-            None => SETTINGS.iter().map(|s| s.key.to_string()).collect(),
+            Some(key) => match inert(&key) {
+                Some(inert) => vec![inert.key.to_string()],
+                None => vec![setting(&key)?.key.to_string()],
+            },
+            None => names().map(str::to_string).collect(),
         };
         let values: Result<Vec<String>, Error> = keys.iter().map(|key| self.conf(key)).collect();
         self.answer(&[("key", keys), ("value", values?)])
     }
+}
+
+fn inert(key: &str) -> Option<&'static Inert> {
+    INERT.iter().find(|s| s.key.eq_ignore_ascii_case(key))
 }
 
 fn setting(key: &str) -> Result<&'static Setting, Error> {

@@ -140,7 +140,7 @@ impl StreamWriter {
         if !self.frame.is_streaming() {
             return Err(Error::refused(
                 "WRITE_STREAM_NOT_ALLOWED",
-                "write_stream() can be called only on a frame that reads a stream; use write() for static rows",
+                "`writeStream` can be called only on streaming Dataset/DataFrame: this one reads no stream. Use write() for static rows",
             ));
         }
         if let Some(reason) = session.inner.generations.failure() {

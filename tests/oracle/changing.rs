@@ -6,7 +6,7 @@ use highwater::OutputMode;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::query::{Batch, Query, aggregates, any_relation, one};
+use crate::query::{Batch, Query, View, aggregates, any_relation, one};
 
 /// Files of at most so many rows: what a join makes of them grows with their square.
 const ROWS: usize = 9;
@@ -18,6 +18,7 @@ pub(crate) fn query(sql: String, mode: OutputMode, keys: usize) -> Query {
         keys,
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::Same,
     }
 }
@@ -293,4 +294,66 @@ pub(crate) fn orders(random: &mut StdRng) -> Query {
         batch: Batch::As(text(batch)),
         ..query(text(stream), mode, usize::from(!list.is_empty()))
     }
+}
+
+/// Sessions and first rows of rows that change.
+pub(crate) fn sessions_that_change(random: &mut StdRng) -> Query {
+    let depth = random.random_range(1..3);
+    let from = changing(random, depth);
+    let mode = either(random);
+    // In complete mode rows that come again with every epoch are duplicates of themselves, as in the model.
+    if mode == OutputMode::Changes && random.random_bool(0.5) {
+        let from = grouped(random, 1);
+        let (key, name) = one_key(random);
+        let rest = ["k", "g", "v", "x"].map(|column| format!("{column} NULLS FIRST"));
+        let first = format!(
+            "row_number() OVER (PARTITION BY {key} ORDER BY {})",
+            rest.join(", ")
+        );
+        return Query {
+            batch: Batch::As(format!(
+                "SELECT k, g, v, x FROM (SELECT k, g, v, x, {first} AS n FROM {from} AS q) AS f WHERE n = 1"
+            )),
+            views: vec![View {
+                name: "firsts".into(),
+                sql: format!("SELECT k, g, v, x FROM {from} AS q"),
+                keys: name,
+                within: false,
+            }],
+            ..query("SELECT k, g, v, x FROM firsts".into(), mode, 0)
+        };
+    }
+    let gap = random.random_range(1..6);
+    let window = format!("session_window(timestamp_seconds(v), '{gap} seconds') AS w");
+    let calls = one(
+        random,
+        &[
+            "count(*) AS n, sum(g) AS s",
+            "count(*) AS n, first(g) AS f, last(g) AS l",
+            "collect_list(g) AS n, max(x) AS m",
+        ],
+    );
+    let (list, by) = match random.random_range(0..3) {
+        0 => ("", "1"),
+        1 => ("k, ", "1, 2"),
+        _ => ("g, ", "1, 2"),
+    };
+    let text = format!("SELECT {window}, {list}{calls} FROM {from} AS q GROUP BY {by}");
+    let columns = calls
+        .split(" AS ")
+        .skip(1)
+        .map(|rest| rest.split(',').next().unwrap_or(rest));
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    query(
+        format!(
+            "SELECT unix_seconds(w.start) AS a, unix_seconds(w.end) AS b, {list}{columns} FROM ({text}) AS s"
+        ),
+        mode,
+        0,
+    )
+}
+
+fn one_key(random: &mut StdRng) -> (&'static str, Vec<&'static str>) {
+    [("k", vec!["k"]), ("k, g", vec!["k", "g"]), ("v", vec!["v"])][random.random_range(0..3)]
+        .clone()
 }

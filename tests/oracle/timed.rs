@@ -37,11 +37,12 @@ fn query(sql: String, flow: Boxed, mode: OutputMode, made: Made, latest: bool) -
         keys: usize::MAX,
         rows_max: ROWS,
         views: made.views,
+        few_values: false,
         batch: Batch::Model(Model::new(flow, latest)),
     }
 }
 
-fn map(from: Boxed, to: impl Fn(Line) -> Vec<Line> + 'static) -> Boxed {
+pub(crate) fn map(from: Boxed, to: impl Fn(Line) -> Vec<Line> + 'static) -> Boxed {
     let to = Box::new(to);
     Box::new(Map { from, to })
 }
@@ -238,9 +239,21 @@ pub(crate) fn timed_joins(random: &mut StdRng) -> Query {
         1 => OutputMode::Changes,
         _ => OutputMode::Append,
     };
-    let sql = format!("SELECT {columns} FROM {}", joined.sql);
+    let from = match kind {
+        Kind::Semi | Kind::Anti if random.random_bool(0.4) => asked(&joined.sql, word),
+        _ => joined.sql,
+    };
+    let sql = format!("SELECT {columns} FROM {from}");
     let latest = latest(random);
     query(sql, joined.flow, mode, Made::default(), latest)
+}
+
+/// A semi or anti join as a condition.
+fn asked(join: &str, word: &str) -> String {
+    let (left, rest) = join.split_once(&format!(" {word} JOIN ")).expect("a join");
+    let (right, on) = rest.split_once(" ON ").expect("a condition");
+    let not = if word == "LEFT ANTI" { "NOT " } else { "" };
+    format!("{left} WHERE {not}EXISTS (SELECT 1 FROM {right} WHERE {on})")
 }
 
 /// Gaps: text, and the gap of a row of k, g, v, ts.

@@ -123,3 +123,42 @@ fn idleness_is_told_as_often_as_is_set() {
     often.stop().expect("stopped");
     seldom.stop().expect("stopped");
 }
+
+#[test]
+fn settings_of_the_model_without_an_effect_are_checked_and_kept() {
+    let session = Session::with_workers(1).expect("a session");
+    for (key, default, other, wrong) in [
+        ("spark.sql.adaptive.enabled", "true", "false", "maybe"),
+        ("spark.sql.shuffle.partitions", "200", "5", "0"),
+        (
+            "spark.sql.streaming.schemaInference",
+            "false",
+            "FALSE",
+            "true",
+        ),
+        (
+            "spark.sql.streaming.statefulOperator.checkCorrectness.enabled",
+            "true",
+            "false",
+            "no",
+        ),
+        ("spark.sql.streaming.stopTimeout", "0", "0s", "30s"),
+        (
+            "spark.sql.streaming.unsupportedOperationCheck",
+            "true",
+            "False",
+            "",
+        ),
+        ("spark.sql.ansi.enabled", "true", "false", "strict"),
+    ] {
+        assert_eq!(session.conf(key).expect(key), default, "{key}");
+        session.set_conf(key, other).expect(key);
+        let kept = session.conf(key).expect(key);
+        assert!(kept.eq_ignore_ascii_case(other), "{key}: {kept}");
+        let error = session.set_conf(key, wrong).expect_err(key).to_string();
+        assert!(error.contains(key) && error.contains("it is"), "{error}");
+    }
+    let error = session.set_conf("spark.sql.shuffle", "5");
+    let error = error.expect_err("no setting").to_string();
+    assert!(error.contains("there is no setting"), "{error}");
+}

@@ -1,5 +1,6 @@
 //! Unresolved plans: the shape of a query as written, from SQL text or built by a program.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -137,6 +138,11 @@ pub enum Plan {
         kind: JoinKind,
         /// Which rows match.
         condition: JoinCondition,
+    },
+    /// As the right side of a join: a query that may name columns of the left one.
+    Lateral {
+        /// The query.
+        input: Box<Plan>,
     },
     /// The rows of all inputs.
     Union {
@@ -363,6 +369,9 @@ pub struct Conf {
     pub time_zone: String,
     /// Whether `A` and `a` are two columns.
     pub case_sensitive: bool,
+    /// Whether what has no answer stops a query: a number that its type cannot hold, a text that is no number. If not,
+    /// arithmetic goes on as in the model, and all else that could fail is refused.
+    pub ansi: bool,
     /// Whether an epoch without rows follows the last one with rows, if the watermark moved.
     pub no_data_epochs: bool,
     /// How the watermarks of several streams combine.
@@ -373,6 +382,8 @@ pub struct Conf {
     pub progress_reports: usize,
     /// How often a query with nothing to do tells its listeners, in milliseconds.
     pub idle_event_ms: u64,
+    /// Settings of the model's that change nothing here, as they were given.
+    pub inert: BTreeMap<&'static str, String>,
 }
 
 /// How the watermarks of several streams combine.
@@ -389,11 +400,13 @@ impl Default for Conf {
         Conf {
             time_zone: "UTC".to_string(),
             case_sensitive: false,
+            ansi: true,
             no_data_epochs: true,
             watermark_policy: WatermarkPolicy::Min,
             idle_timeout_ms: 0,
             progress_reports: 100,
             idle_event_ms: 10_000,
+            inert: BTreeMap::new(),
         }
     }
 }

@@ -54,6 +54,10 @@ fn has_sessions(plan: &LogicalPlan, index: usize) -> bool {
             .get(index)
             .is_some_and(|key| gives_sessions(key, &aggregate.input)),
         LogicalPlan::Union(union) => union.inputs.iter().all(|input| has_sessions(input, index)),
+        LogicalPlan::Unnest(unnest) => unnest
+            .dependency_indices
+            .get(index)
+            .is_some_and(|index| has_sessions(&unnest.input, *index)),
         LogicalPlan::Filter(_)
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Distinct(_)

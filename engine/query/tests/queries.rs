@@ -307,7 +307,7 @@ fn errors_say_what_and_where() {
     );
     fails(
         "SELECT nosuch(id) FROM t",
-        "[UNRESOLVED_ROUTINE] Cannot resolve routine `nosuch` on search path [`system`.`builtin`, `system`.`session`]. (line 1, column 8)",
+        "[UNRESOLVED_ROUTINE] Cannot resolve routine `nosuch` on search path [`system`.`builtin`, `system`.`session`, `spark_catalog`.`default`]. (line 1, column 8)",
     );
     fails(
         "SELECT sentences(g) FROM t",
@@ -343,7 +343,7 @@ fn errors_say_what_and_where() {
     );
     fails(
         "SELECT id FROM t TABLESAMPLE (10 ROWS)",
-        "[UNSUPPORTED_FEATURE] TABLESAMPLE is not supported yet",
+        "[_LEGACY_ERROR_TEMP_3102] Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE",
     );
     fails(
         "SELECT id FROM t CLUSTER BY id",
@@ -412,6 +412,75 @@ fn sums_fail_only_where_the_result_does_not_fit() {
         highwater_query::error_class_of(&error),
         Some("ARITHMETIC_OVERFLOW")
     );
+}
+
+#[test]
+fn without_ansi_arithmetic_goes_on_and_the_rest_that_could_fail_is_refused() {
+    let (functions, conf) = (
+        Functions::standard(),
+        Conf {
+            ansi: false,
+            ..Conf::default()
+        },
+    );
+    let resolve = |sql: &str| {
+        let plan = parse_query(sql).unwrap();
+        Resolver::new(&Tables, &functions, &conf).resolve(&plan)
+    };
+    for (sql, wanted) in [
+        (
+            "SELECT x + 1 FROM VALUES (2147483647) AS v(x)",
+            "-2147483648",
+        ),
+        (
+            "SELECT x * 2L FROM VALUES (9223372036854775807L) AS v(x)",
+            "-2",
+        ),
+        ("SELECT -128Y - x FROM VALUES (1Y) AS v(x)", "127"),
+        (
+            "SELECT (-9223372036854775807L - 1) DIV x FROM VALUES (-1L) AS v(x)",
+            "-9223372036854775808",
+        ),
+        ("SELECT 1 / x FROM VALUES (0) AS v(x)", "NULL"),
+        ("SELECT 7 % x FROM VALUES (0) AS v(x)", "NULL"),
+        ("SELECT 1.5 / x FROM VALUES (0.0) AS v(x)", "NULL"),
+        (
+            "SELECT x + x FROM VALUES (99999999999999999999999999999999999999) AS v(x)",
+            "NULL",
+        ),
+        (
+            "SELECT x FROM VALUES (1), (2) AS v(x) WHERE x > 1 AND x IN (2, 3)",
+            "2",
+        ),
+        ("SELECT try_cast('x' AS INT)", "NULL"),
+        ("SELECT explode(x) FROM VALUES (array(7)) AS v(x)", "7"),
+        (
+            "SELECT t + INTERVAL 1 SECOND > t FROM VALUES (TIMESTAMP '2024-01-01') AS v(t)",
+            "true",
+        ),
+    ] {
+        let plan = resolve(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(text(&run(plan).unwrap()), wanted, "{sql}");
+    }
+    for sql in [
+        "SELECT CAST(s AS INT) FROM VALUES ('x') AS v(s)",
+        "SELECT CAST(300 AS TINYINT)",
+        "SELECT '1' + 1",
+        "SELECT coalesce(1, '2')",
+        "SELECT 2 IN (1, '02')",
+        "SELECT -x FROM VALUES (1) AS v(x)",
+        "SELECT x[0] FROM VALUES (array(1)) AS v(x)",
+        "SELECT size(x) FROM VALUES (array(1)) AS v(x)",
+        "SELECT f + 1 FROM VALUES (CAST(1 AS FLOAT)) AS v(f)",
+        "SELECT to_date(s) FROM VALUES ('x') AS v(s)",
+        "SELECT sum(abs(x)) FROM VALUES (1) AS v(x)",
+    ] {
+        let refused = resolve(sql).map(|_| ()).expect_err(sql).to_string();
+        assert!(
+            refused.contains("spark.sql.ansi.enabled is false"),
+            "{sql}: {refused}"
+        );
+    }
 }
 
 #[test]

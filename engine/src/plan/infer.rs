@@ -67,6 +67,7 @@ pub(super) fn inferred(join: &Join, pairs: &[Expr], known: [&[Expr]; 2]) -> Resu
         }
         let mut said = constraints(sides[other])?;
         said.extend(known[other].iter().cloned());
+        said.extend(pairs.iter().filter(|part| !can_fail(part)).cloned());
         for condition in said {
             let mut columns = condition.column_refs().into_iter();
             let (Some(column), None) = (columns.next(), columns.next()) else {
@@ -100,18 +101,35 @@ fn in_place_of(condition: Expr, other: &Column, own: &Column) -> Result<Expr> {
 
 /// What is true of every row of `plan`, of one column each and in its columns.
 fn constraints(plan: &LogicalPlan) -> Result<Vec<Expr>> {
-    let passes = node_of::<Watermark>(plan).is_some()
-        || node_of::<TimeWindow>(plan).is_some()
-        || node_of::<Observe>(plan).is_some();
+    let passes = match plan {
+        LogicalPlan::Extension(_) => {
+            node_of::<Watermark>(plan).is_some()
+                || node_of::<TimeWindow>(plan).is_some()
+                || node_of::<Observe>(plan).is_some()
+        }
+        LogicalPlan::Distinct(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => true,
+        _ => false,
+    };
     match plan {
+        _ if passes => constraints(plan.inputs()[0]),
         LogicalPlan::Filter(filter) => {
             let mut all = constraints(&filter.input)?;
             let own = conjuncts(&filter.predicate).into_iter();
             all.extend(own.filter(|part| !can_fail(part) && part.column_refs().len() == 1));
             Ok(all)
         }
-        LogicalPlan::Extension(_) if passes => constraints(plan.inputs()[0]),
-        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) => {
+        LogicalPlan::Join(join) => {
+            use JoinType::{Inner, Left, LeftAnti, LeftSemi, Right};
+            let mut all = Vec::new();
+            if matches!(join.join_type, Inner | Left | LeftAnti | LeftSemi) {
+                all.extend(constraints(&join.left)?);
+            }
+            if matches!(join.join_type, Inner | Right) {
+                all.extend(constraints(&join.right)?);
+            }
+            Ok(all)
+        }
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) => {
             let input = plan.inputs()[0];
             let below = constraints(input)?;
             if below.is_empty() {
@@ -122,6 +140,12 @@ fn constraints(plan: &LogicalPlan) -> Result<Vec<Expr>> {
                 let above = Expr::Column(plan.schema().qualified_field(index).into());
                 let value = match plan {
                     LogicalPlan::Projection(projection) => projection.expr[index].clone().unalias(),
+                    LogicalPlan::Aggregate(aggregate) => {
+                        let Some(key) = aggregate.group_expr.get(index) else {
+                            break;
+                        };
+                        key.clone().unalias()
+                    }
                     _ => Expr::Column(input.schema().qualified_field(index).into()),
                 };
                 let Expr::Column(value) = value else { continue };

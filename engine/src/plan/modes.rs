@@ -46,7 +46,10 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     }
     by_place(plan, mode)?;
     if !aggregations.is_empty() || super::firsts::deduplicates(plan) {
-        watermarks(plan)?;
+        watermarks(
+            plan,
+            mode == OutputMode::Complete && aggregations.is_empty(),
+        )?;
     }
     if matches!(mode, OutputMode::Append | OutputMode::Update) {
         over_rows(plan, mode)?;
@@ -158,20 +161,26 @@ fn by_place(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a watermark over another one.
-fn watermarks(plan: &LogicalPlan) -> Result<(), Error> {
+/// Refuses a watermark over another one; in the model a query that has `no_table` to hand over whole is refused first.
+fn watermarks(plan: &LogicalPlan, no_table: bool) -> Result<(), Error> {
     let mut refused = None;
     let _ = plan.apply(|node| {
         if let Some(watermark) = node_of::<Watermark>(node) {
             let twice = super::event_time::has_watermark(&watermark.input);
             if twice {
-                refused = Some(Error::refused(
-                    "_LEGACY_ERROR_TEMP_3076",
-                    format!(
-                        "Redefining watermark is disallowed: the rows of \"{}\" have one already. Set one watermark per source",
-                        watermark.column
+                let why = format!(
+                    "Redefining watermark is disallowed: the rows of \"{}\" have one already. Set one watermark per source",
+                    watermark.column
+                );
+                refused = Some(match no_table {
+                    true => Error::refused(
+                        "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+                        format!(
+                            "This output mode is not supported for no streaming aggregations on streaming DataFrames/DataSets. {why}"
+                        ),
                     ),
-                ));
+                    false => Error::refused("_LEGACY_ERROR_TEMP_3076", why),
+                });
             }
         }
         Ok(TreeNodeRecursion::Continue)

@@ -4,19 +4,22 @@
 //! would close its windows at other moments. A condition on the event time stays above: rows that it leaves out have
 //! still been seen. Conditions on the keys of an aggregation move below it likewise.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::{Array, AsArray, RecordBatch, new_null_array};
+use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, JoinType, Result};
-use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::common::{Column, DFSchema, JoinType, Result};
 use datafusion::logical_expr::{Distinct, Expr, Extension, Filter, Join, LogicalPlan, Union};
 use highwater_query::{TimeWindow, Watermark, all_of, can_fail, conjuncts, node_of, session_key};
 
-use super::compile::is_streaming;
+use super::compile::{is_streaming, physical};
 use super::event_time::has_watermark;
 use super::infer::inferred;
 use super::join::is_over;
 use super::semi;
+use super::streams::strict_columns;
 
 /// The same plan with conditions as far down as its watermarks and aggregations are.
 pub(super) fn below_watermarks(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -47,11 +50,16 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
     if let Some(window) = node_of::<TimeWindow>(&plan) {
         let made = Column::new_unqualified(window.name.clone());
         let stay = |condition: &Expr| condition.column_refs().contains(&made);
+        let mut conditions = conditions;
+        // Rows without a time fall out, so those of a join that have none for a partner.
+        if window.input.exists(is_outer)? && !can_fail(&window.time) {
+            conditions.push(window.time.clone().is_not_null());
+        }
         return around(&plan, conditions, stay, Ok);
     }
     match &plan {
         LogicalPlan::Filter(filter) => {
-            let mut all = split_conjunction_owned(filter.predicate.clone());
+            let mut all = conjuncts(&filter.predicate);
             all.extend(conditions);
             push(filter.input.as_ref().clone(), all)
         }
@@ -68,7 +76,17 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
             let below = |condition| replaced(condition, &plan, &columns);
             around(&plan, conditions, |_| false, below)
         }
-        LogicalPlan::Join(join) => below_join(join, conditions),
+        LogicalPlan::Join(join) if join.null_aware => below_join(join, conditions),
+        LogicalPlan::Join(join) => {
+            let join_type = narrowed(join, &conditions);
+            below_join(
+                &Join {
+                    join_type,
+                    ..join.clone()
+                },
+                conditions,
+            )
+        }
         LogicalPlan::Union(union) => {
             let below = |input: &Arc<LogicalPlan>| {
                 let fields = 0..input.schema().fields().len();
@@ -85,6 +103,19 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
                 inputs,
                 schema: Arc::clone(&union.schema),
             }))
+        }
+        LogicalPlan::Unnest(unnest) => {
+            let lists = unnest.list_type_columns.iter();
+            let made: Vec<usize> = lists.map(|(index, _)| *index).collect();
+            // A condition that can fail is not asked of rows of which nothing is made.
+            let stay = |condition: &Expr| {
+                let columns = condition.column_refs();
+                let mut places = columns
+                    .into_iter()
+                    .map(|column| unnest.input.schema().maybe_index_of_column(column));
+                can_fail(condition) || places.any(|at| at.is_none_or(|at| made.contains(&at)))
+            };
+            around(&plan, conditions, stay, Ok)
         }
         // Rows that are distinct are groups by all columns.
         LogicalPlan::Distinct(Distinct::All(_)) => around(&plan, conditions, can_fail, Ok),
@@ -115,6 +146,60 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
             filtered(plan.data, conditions)
         }
     }
+}
+
+fn is_outer(plan: &LogicalPlan) -> Result<bool> {
+    use JoinType::{Full, Left, Right};
+    Ok(matches!(plan, LogicalPlan::Join(join) if matches!(join.join_type, Left | Right | Full)))
+}
+
+/// The kind of a join whose rows `conditions` are asked of: one that no row of nulls satisfies leaves none of the rows
+/// that have nulls for a partner.
+fn narrowed(join: &Join, conditions: &[Expr]) -> JoinType {
+    use JoinType::{Full, Inner, Left, Right};
+    let needs = |side: &LogicalPlan| conditions.iter().any(|asked| leaves_out_nulls(asked, side));
+    match join.join_type {
+        kind @ (Left | Right | Full) => {
+            let (left, right) = (needs(&join.left), needs(&join.right));
+            match (kind, left, right) {
+                (Full, true, true) | (Left, _, true) | (Right, true, _) => Inner,
+                (Full, true, false) => Left,
+                (Full, false, true) => Right,
+                _ => kind,
+            }
+        }
+        kind => kind,
+    }
+}
+
+/// True if no row that has nulls in all columns of `side` satisfies the condition.
+fn leaves_out_nulls(condition: &Expr, side: &LogicalPlan) -> bool {
+    if is_over(condition, side.schema()) && !condition.column_refs().is_empty() {
+        return matches!(of_nulls(condition, side.schema()), Some(None | Some(false)));
+    }
+    let mut strict = BTreeSet::new();
+    match condition {
+        Expr::IsNotNull(value) => strict_columns(value, &mut strict),
+        other => strict_columns(other, &mut strict),
+    }
+    strict.iter().any(|column| side.schema().has_column(column))
+}
+
+/// What a condition answers for a row of nulls, if it answers.
+fn of_nulls(condition: &Expr, schema: &DFSchema) -> Option<Option<bool>> {
+    let fields = schema.fields().iter();
+    let fields: Vec<Field> = fields
+        .map(|f| f.as_ref().clone().with_nullable(true))
+        .collect();
+    let columns = fields
+        .iter()
+        .map(|field| new_null_array(field.data_type(), 1));
+    let row =
+        RecordBatch::try_new(Arc::new(Schema::new(fields.clone())), columns.collect()).ok()?;
+    let condition = physical(std::slice::from_ref(condition), schema).ok()?;
+    let answer = condition.first()?.evaluate(&row).ok()?.into_array(1).ok()?;
+    let answer = answer.as_boolean_opt()?;
+    Some(answer.is_valid(0).then(|| answer.value(0)))
 }
 
 /// A join with the conditions that one side alone can answer asked there, and those of both asked of its pairs.
@@ -151,10 +236,8 @@ fn below_join(join: &Join, conditions: Vec<Expr>) -> Result<LogicalPlan> {
     let own = join.filter.iter().flat_map(conjuncts).collect();
     let mut pairs = part(own, from_pairs);
     if kind == Inner && !join.null_aware {
-        let fails = above.iter().position(can_fail).unwrap_or(above.len());
-        let rest = above.split_off(fails);
+        // Asked of the same pairs, in the same order.
         pairs.append(&mut above);
-        above = rest;
     }
     let [more_left, more_right] = inferred(join, &pairs, [&left, &right])?;
     left.extend(more_left);
@@ -195,6 +278,7 @@ fn around(
             let node = extension.node.with_exprs_and_inputs(exprs, vec![input])?;
             LogicalPlan::Extension(Extension { node })
         }
+        LogicalPlan::Unnest(_) => node.with_new_exprs(Vec::new(), vec![input])?,
         other => {
             let exprs = other.expressions();
             other.with_new_exprs(exprs, vec![input])?

@@ -17,7 +17,7 @@ use highwater_operators::aggregate::Emit;
 use highwater_operators::order::Order;
 use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
-use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
@@ -89,7 +89,7 @@ impl Compiler<'_> {
         };
         let event_time = {
             let plan = LogicalPlan::Aggregate(aggregate.clone());
-            event_time::event_keys(&plan).first() == Some(&0)
+            self.by_event_time(&plan, want)
         };
         // The keys first, then what the calls use. By that the rows of a group are sorted, and it is the order that the
         // first, the last or all of them are asked in.
@@ -253,6 +253,30 @@ impl Compiler<'_> {
         let answer = format!("{first} after {skip} by {}", by.join(", "));
         let node = self.regrouped(node, "top", vec![answer], regroup);
         Ok(without(node, leading, &arrow_schema(input.schema())))
+    }
+
+    /// One row of each key, over `input`, which is what `plan` gives and may leave again: the first by what it holds.
+    pub(super) fn first_of_keys(
+        &mut self,
+        input: Node,
+        plan: &LogicalPlan,
+        keys: &[Expr],
+    ) -> Result<Node, Error> {
+        let (node, layout) = laid_out(input, physical(keys, plan.schema())?);
+        let regroup = Regroup {
+            name: String::new(),
+            keys: keys.len(),
+            sorts: Vec::new(),
+            answer: Arc::new(Top {
+                skip: 0,
+                fetch: Some(1),
+            }),
+            schema: layout,
+            emit: Emit::Signed,
+            event_time: false,
+        };
+        let node = self.regrouped(node, "firsts", vec!["the first row".into()], regroup);
+        Ok(without(node, keys.len(), &arrow_schema(plan.schema())))
     }
 
     pub(super) fn over(&mut self, window: &Window, want: Want) -> Result<Node, Error> {
@@ -470,7 +494,10 @@ fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
             let keys = &aggregate.group_expr;
             let fixed = keys.iter().all(|key| of(key, input, &below));
             let width = aggregate.schema.fields().len();
-            fixed.then(|| (0..width).map(|index| index < keys.len()).collect())
+            // A session that grows leaves for one with other bounds.
+            let session = session_key(aggregate);
+            let stays = |index: usize| index < keys.len() && Some(index) != session;
+            fixed.then(|| (0..width).map(stays).collect())
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let below = stable(input)?;

@@ -1,4 +1,5 @@
-//! Semi and anti joins with static rows below watermarks: like any other filter there, as in the model.
+//! Subqueries over static rows below watermarks: like any other filter there, as in the model. A semi or anti join that is
+//! written as one stays where it is.
 
 use std::sync::Arc;
 
@@ -10,10 +11,24 @@ use super::compile::is_streaming;
 use super::event_time::has_watermark;
 use super::pushdown::replaced;
 
+/// True for what was a subquery.
+fn was_subquery(plan: &LogicalPlan) -> bool {
+    match plan {
+        // The planner's name for one that it makes a join of.
+        LogicalPlan::SubqueryAlias(alias) => alias.alias.table().starts_with("__correlated_sq"),
+        LogicalPlan::Filter(_) | LogicalPlan::Projection(_) => was_subquery(plan.inputs()[0]),
+        _ => false,
+    }
+}
+
 /// The join, below the watermarks of its left side if it only says which rows of a stream come out.
 pub(super) fn below_watermark(join: Join) -> Result<LogicalPlan> {
     let filters = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
-    if !filters || is_streaming(&join.right) || !has_watermark(&join.left) {
+    if !filters
+        || !was_subquery(&join.right)
+        || is_streaming(&join.right)
+        || !has_watermark(&join.left)
+    {
         return Ok(LogicalPlan::Join(join));
     }
     let left = Arc::clone(&join.left);
@@ -34,7 +49,11 @@ pub(super) fn below_watermark(join: Join) -> Result<LogicalPlan> {
             let passes = node_of::<Watermark>(&left).is_some()
                 || node_of::<TimeWindow>(&left).is_some()
                 || node_of::<Observe>(&left).is_some();
-            if !passes {
+            let by_time = node_of::<Watermark>(&left).is_some_and(|watermark| {
+                let time = left.schema().maybe_index_of_column(&watermark.column);
+                used(&join).iter().any(|place| Some(*place) == time)
+            });
+            if !passes || by_time {
                 return Ok(LogicalPlan::Join(join));
             }
             let width = left.inputs()[0].schema().fields().len();

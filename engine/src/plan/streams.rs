@@ -351,6 +351,7 @@ pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
 
 /// Functions of ours that are null where an argument is.
 fn is_strict(name: &str) -> bool {
+    let name = name.strip_prefix("wrapping_").unwrap_or(name);
     ["add", "subtract", "multiply", "add_interval"].contains(&name)
 }
 

@@ -34,7 +34,7 @@ const RANKED: [&str; 8] = [
 ];
 
 /// Of DISTINCT values they make a set, which comes out sorted.
-const SETS: [&str; 3] = ["array_agg", "collect_list", "string_agg"];
+const SETS: [&str; 2] = ["array_agg", "collect_list"];
 
 /// True if the function needs its rows in source order. Such a call needs an ordered edge below the aggregation.
 pub fn needs_order(function: &AggregateFunctionExpr) -> bool {

@@ -42,6 +42,27 @@ fn division_by_zero(op: BinaryOp) -> DataFusionError {
     }
 }
 
+/// What becomes of a row whose answer its type cannot hold, or that divides by zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    /// It stops the query: ANSI.
+    Fails,
+    /// Its answer is NULL.
+    IsNull,
+    /// Whole numbers begin anew at their other end, all else is NULL: without ANSI.
+    Wraps,
+}
+
+impl Beyond {
+    fn prefix(self) -> &'static str {
+        match self {
+            Beyond::Fails => "",
+            Beyond::IsNull => "try_",
+            Beyond::Wraps => "wrapping_",
+        }
+    }
+}
+
 /// `left op right` as written.
 pub(crate) fn binary(
     op: BinaryOp,
@@ -53,16 +74,32 @@ pub(crate) fn binary(
     if let Some(result) = interval::arithmetic(op, &left, &right, conf)? {
         return Ok(result);
     }
-    numbers(op, left, right, text, false)
+    match conf.ansi {
+        true => numbers(op, left, right, text, Beyond::Fails),
+        // There a text is a double, whatever stands beside it.
+        false
+            if [&left, &right]
+                .iter()
+                .any(|side| side.data_type == DataType::Utf8) =>
+        {
+            Err(without_ansi(&format!("a text in \"{text}\"")))
+        }
+        false => numbers(op, left, right, text, Beyond::Wraps),
+    }
 }
 
-/// Operator name and whether it is `try_`.
+/// The error for what ANSI decides, and is not built without it.
+pub(crate) fn without_ansi(what: &str) -> QueryError {
+    QueryError::unsupported(format!("{what} where spark.sql.ansi.enabled is false"))
+}
+
+/// A checked operator over numbers.
 pub(crate) fn numbers(
     op: BinaryOp,
     left: Typed,
     right: Typed,
     text: &str,
-    attempt: bool,
+    beyond: Beyond,
 ) -> Result<Typed> {
     let (l, r) = (left.data_type.clone(), right.data_type.clone());
     let mismatch = |kind: &str, why: String| {
@@ -98,7 +135,7 @@ pub(crate) fn numbers(
     let (left, right) = (cast::implicit(left, &l)?, cast::implicit(right, &r)?);
     let decimal = is_decimal(&l) || is_decimal(&r);
     if decimal && !is_float(&l) && !is_float(&r) {
-        return decimals(op, left, right, attempt);
+        return decimals(op, left, right, beyond);
     }
     let common = match (decimal, coerce::tightest(&l, &r)) {
         (true, _) => DataType::Float64,
@@ -126,18 +163,24 @@ pub(crate) fn numbers(
     Ok(conditional::null_guarded(
         &l,
         &r,
-        primitive(op, left, right, common, attempt),
+        primitive(op, left, right, common, beyond),
     ))
 }
 
-fn primitive(op: BinaryOp, left: Typed, right: Typed, data_type: DataType, attempt: bool) -> Typed {
+fn primitive(
+    op: BinaryOp,
+    left: Typed,
+    right: Typed,
+    data_type: DataType,
+    beyond: Beyond,
+) -> Typed {
     let divides = matches!(
         op,
         BinaryOp::Divide | BinaryOp::Remainder | BinaryOp::IntegerDivide
     );
-    let total = attempt || is_float(&data_type) && !divides;
+    let total = beyond != Beyond::Fails || is_float(&data_type) && !divides;
     let can = if total { Can::NotFail } else { Can::Fail };
-    let name = format!("{}{}", if attempt { "try_" } else { "" }, name(op));
+    let name = format!("{}{}", beyond.prefix(), name(op));
     let inner = data_type.clone();
     Kernel::call(
         name,
@@ -146,16 +189,16 @@ fn primitive(op: BinaryOp, left: Typed, right: Typed, data_type: DataType, attem
         data_type,
         can,
         move |args, rows| {
-            let kernel: fn(BinaryOp, &Operand, &Operand, usize, bool) -> Run<ArrayRef> = match inner
-            {
-                DataType::Int8 => integers::<Int8Type>,
-                DataType::Int16 => integers::<Int16Type>,
-                DataType::Int32 => integers::<Int32Type>,
-                DataType::Int64 => integers::<Int64Type>,
-                DataType::Float32 => floats::<Float32Type>,
-                _ => floats::<Float64Type>,
-            };
-            over(args, rows, |l, r, rows| kernel(op, l, r, rows, attempt))
+            let kernel: fn(BinaryOp, &Operand, &Operand, usize, Beyond) -> Run<ArrayRef> =
+                match inner {
+                    DataType::Int8 => integers::<Int8Type>,
+                    DataType::Int16 => integers::<Int16Type>,
+                    DataType::Int32 => integers::<Int32Type>,
+                    DataType::Int64 => integers::<Int64Type>,
+                    DataType::Float32 => floats::<Float32Type>,
+                    _ => floats::<Float64Type>,
+                };
+            over(args, rows, |l, r, rows| kernel(op, l, r, rows, beyond))
         },
     )
 }
@@ -255,15 +298,19 @@ fn integers<T>(
     left: &Operand,
     right: &Operand,
     rows: usize,
-    attempt: bool,
+    beyond: Beyond,
 ) -> Run<ArrayRef>
 where
     T: ArrowPrimitiveType,
     T::Native: Checked,
 {
     // Arrow's kernels are vectorised and checked; division needs Spark's errors and wrapping.
-    if !attempt {
+    if beyond != Beyond::IsNull {
+        let wraps = beyond == Beyond::Wraps;
         let computed = match op {
+            BinaryOp::Add if wraps => Some(numeric::add_wrapping(left, right)),
+            BinaryOp::Subtract if wraps => Some(numeric::sub_wrapping(left, right)),
+            BinaryOp::Multiply if wraps => Some(numeric::mul_wrapping(left, right)),
             BinaryOp::Add => Some(numeric::add(left, right)),
             BinaryOp::Subtract => Some(numeric::sub(left, right)),
             BinaryOp::Multiply => Some(numeric::mul(left, right)),
@@ -284,15 +331,16 @@ where
     let divides = matches!(op, BinaryOp::Remainder | BinaryOp::IntegerDivide);
     each_row::<T>(left, right, rows, |l, r| {
         if divides && r == T::Native::default() {
-            return if attempt {
-                Ok(None)
-            } else {
-                Err(division_by_zero(op))
+            return match beyond {
+                Beyond::Fails => Err(division_by_zero(op)),
+                Beyond::IsNull | Beyond::Wraps => Ok(None),
             };
         }
-        match l.compute(op, r) {
-            None if !attempt => Err(overflow("Overflow in integral divide: long")),
-            computed => Ok(computed),
+        match (l.compute(op, r), beyond) {
+            (None, Beyond::Fails) => Err(overflow("Overflow in integral divide: long")),
+            // The smallest number has no counterpart, and divided by -1 is itself.
+            (None, Beyond::Wraps) => Ok(Some(l)),
+            (computed, _) => Ok(computed),
         }
     })
 }
@@ -322,7 +370,7 @@ fn floats<T>(
     left: &Operand,
     right: &Operand,
     rows: usize,
-    attempt: bool,
+    beyond: Beyond,
 ) -> Run<ArrayRef>
 where
     T: ArrowPrimitiveType,
@@ -340,7 +388,7 @@ where
                     NullBuffer::union(left.nulls(rows).as_ref(), right.nulls(rows).as_ref());
                 let known = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
                 let fails = |row: usize| divisors[row * step] == T::Native::default();
-                if !attempt && (0..rows).any(|row| known(row) && fails(row)) {
+                if beyond == Beyond::Fails && (0..rows).any(|row| known(row) && fails(row)) {
                     return Err(division_by_zero(op));
                 }
                 let computed = divide(op, left, right)?;
@@ -369,7 +417,7 @@ fn divide(
     }
 }
 
-fn decimals(op: BinaryOp, left: Typed, right: Typed, attempt: bool) -> Result<Typed> {
+fn decimals(op: BinaryOp, left: Typed, right: Typed, beyond: Beyond) -> Result<Typed> {
     let operand = |side: &Typed| match is_decimal(&side.data_type) {
         true => coerce::decimal_for(&side.data_type),
         false => coerce::decimal_for_operand(side),
@@ -396,8 +444,11 @@ fn decimals(op: BinaryOp, left: Typed, right: Typed, attempt: bool) -> Result<Ty
         BinaryOp::Remainder => adjusted((p1 - s1).min(p2 - s2) + scale, scale),
         _ => DataType::Int64,
     };
-    let name = format!("{}{}", if attempt { "try_" } else { "" }, name(op));
-    let can = if attempt { Can::NotFail } else { Can::Fail };
+    let name = format!("{}{}", beyond.prefix(), name(op));
+    let can = match beyond {
+        Beyond::Fails => Can::Fail,
+        Beyond::IsNull | Beyond::Wraps => Can::NotFail,
+    };
     let (to, s1, s2) = (result.clone(), l.1, r.1);
     Ok(Kernel::call(
         name,
@@ -407,7 +458,7 @@ fn decimals(op: BinaryOp, left: Typed, right: Typed, attempt: bool) -> Result<Ty
         can,
         move |args, rows| {
             over(args, rows, |l, r, rows| {
-                decimal_rows(op, (l, s1), (r, s2), &to, rows, attempt)
+                decimal_rows(op, (l, s1), (r, s2), &to, rows, beyond)
             })
         },
     ))
@@ -419,7 +470,7 @@ fn decimal_rows(
     right: (&Operand, i8),
     to: &DataType,
     rows: usize,
-    attempt: bool,
+    beyond: Beyond,
 ) -> Run<ArrayRef> {
     let (s1, s2) = (left.1, right.1);
     let ((l, l_step), (r, r_step)) = (
@@ -433,10 +484,9 @@ fn decimal_rows(
         }
         let (l, r) = (l[row * l_step], r[row * r_step]);
         if r == 0 && !matches!(op, BinaryOp::Add | BinaryOp::Subtract | BinaryOp::Multiply) {
-            return if attempt {
-                Ok(None)
-            } else {
-                Err(division_by_zero(op))
+            return match beyond {
+                Beyond::Fails => Err(division_by_zero(op)),
+                Beyond::IsNull | Beyond::Wraps => Ok(None),
             };
         }
         let computed = match to {
@@ -445,7 +495,7 @@ fn decimal_rows(
         };
         match (computed, to) {
             (Some(value), _) => Ok(Some(value)),
-            (None, _) if attempt => Ok(None),
+            (None, _) if beyond != Beyond::Fails => Ok(None),
             (None, DataType::Decimal128(p, s)) => Err(RunError::raise(
                 "NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION",
                 format!("The result of the arithmetic cannot be represented as Decimal({p}, {s})."),
@@ -654,26 +704,25 @@ fn unary(
 
 /// The functions of this family.
 pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
-    let two = |op, attempt| {
+    let two = |op, beyond| {
         let [left, right] = args.exactly()?;
         if let Some(result) = interval::arithmetic(op, &left, &right, args.conf)? {
-            return if attempt {
-                Err(QueryError::unsupported(format!(
+            return match beyond {
+                Beyond::Fails => Ok(result),
+                _ => Err(QueryError::unsupported(format!(
                     "{name} on dates and intervals"
-                )))
-            } else {
-                Ok(result)
+                ))),
             };
         }
-        numbers(op, left, right, name, attempt)
+        numbers(op, left, right, name, beyond)
     };
     Ok(Some(match name {
-        "mod" => two(BinaryOp::Remainder, false)?,
-        "try_add" => two(BinaryOp::Add, true)?,
-        "try_subtract" => two(BinaryOp::Subtract, true)?,
-        "try_multiply" => two(BinaryOp::Multiply, true)?,
-        "try_divide" => two(BinaryOp::Divide, true)?,
-        "try_mod" => two(BinaryOp::Remainder, true)?,
+        "mod" => two(BinaryOp::Remainder, Beyond::Fails)?,
+        "try_add" => two(BinaryOp::Add, Beyond::IsNull)?,
+        "try_subtract" => two(BinaryOp::Subtract, Beyond::IsNull)?,
+        "try_multiply" => two(BinaryOp::Multiply, Beyond::IsNull)?,
+        "try_divide" => two(BinaryOp::Divide, Beyond::IsNull)?,
+        "try_mod" => two(BinaryOp::Remainder, Beyond::IsNull)?,
         "negative" => negate(args.one()?)?,
         "positive" => plus(args.one()?)?,
         "abs" => abs(args.one()?)?,
@@ -696,14 +745,14 @@ mod tests {
     #[test]
     fn a_null_row_does_not_overflow() {
         let (l, r) = (int(vec![Some(i32::MAX), None]), int(vec![None, Some(1)]));
-        let sum = integers::<Int32Type>(BinaryOp::Add, &l, &r, 2, false).unwrap();
+        let sum = integers::<Int32Type>(BinaryOp::Add, &l, &r, 2, Beyond::Fails).unwrap();
         assert_eq!(sum.null_count(), 2);
     }
 
     #[test]
     fn the_least_integer_has_no_remainder_by_minus_one() {
         let (l, r) = (int(vec![Some(i32::MIN)]), int(vec![Some(-1)]));
-        let rest = integers::<Int32Type>(BinaryOp::Remainder, &l, &r, 1, false).unwrap();
+        let rest = integers::<Int32Type>(BinaryOp::Remainder, &l, &r, 1, Beyond::Fails).unwrap();
         assert_eq!(rest.as_primitive::<Int32Type>().value(0), 0);
     }
 

@@ -599,7 +599,13 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         "div" => {
             let [left, right] = args.exactly()?;
-            arithmetic::numbers(BinaryOp::IntegerDivide, left, right, name, false)?
+            arithmetic::numbers(
+                BinaryOp::IntegerDivide,
+                left,
+                right,
+                name,
+                arithmetic::Beyond::Fails,
+            )?
         }
         "bin" => {
             let value = coerce::argument(name, 0, args.one()?, &DataType::Int64)?;

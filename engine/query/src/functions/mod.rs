@@ -197,7 +197,7 @@ pub(crate) fn unknown(name: &str) -> QueryError {
         return QueryError::unsupported(format!("the function {name}"));
     }
     let message = format!(
-        "Cannot resolve routine `{name}` on search path [`system`.`builtin`, `system`.`session`]."
+        "Cannot resolve routine `{name}` on search path [`system`.`builtin`, `system`.`session`, `spark_catalog`.`default`]."
     );
     QueryError::new("UNRESOLVED_ROUTINE", message)
 }

@@ -445,7 +445,7 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         "concat" => concat(args)?,
         "concat_ws" => concat_ws(args)?,
         "substring" | "substr" => {
-            let mut values = args.at_least(2)?.into_iter();
+            let mut values = args.at_least(0)?.into_iter();
             match (values.next(), values.next(), values.next(), values.next()) {
                 (Some(value), Some(start), length, None) => {
                     substring_call(name, value, start, length)?

@@ -273,9 +273,16 @@ pub(crate) fn delay_ms(value: &Typed) -> Result<i64> {
     let months = i64::from(months).saturating_mul(MONTH);
     let delay = months.saturating_add(micros).div_euclid(1_000);
     if delay < 0 {
+        // As the model writes it: in the largest unit that it is a whole number of.
+        let units = [("DAY", 86_400_000), ("HOUR", 3_600_000), ("MINUTE", 60_000)];
+        let whole = units.into_iter().find(|(_, unit_ms)| delay % unit_ms == 0);
+        let (unit, unit_ms) = whole.unwrap_or(("SECOND", 1_000));
+        let (count, width) = (-delay / unit_ms, if unit == "DAY" { 1 } else { 2 });
         return Err(QueryError::new(
-            "java.lang.IllegalArgumentException",
-            format!("requirement failed: delay threshold ({delay} ms) should not be negative."),
+            "IllegalArgumentException",
+            format!(
+                "requirement failed: delay threshold (INTERVAL '-{count:0width$}' {unit}) should not be negative."
+            ),
         ));
     }
     Ok(delay)

@@ -502,6 +502,10 @@ impl<'r> Exprs<'r> {
                 ),
                 // Told within a sentence about the whole condition.
                 "INVALID_WHERE_CONDITION" => self.text(&Expr::Call(Box::new(call.clone()))),
+                "GROUP_BY_AGGREGATE" => format!(
+                    "Aggregate functions are not allowed in GROUP BY, but found {}.",
+                    self.text(&Expr::Call(Box::new(call.clone())))
+                ),
                 _ => format!("the aggregate function {name} is not allowed in {clause}"),
             };
             return Err(QueryError::new(class, message));

@@ -77,9 +77,10 @@ impl Sets {
         }
         // A row stands in each set on its own, but sessions are made of all rows of a set.
         let is_session = |expr: &Expr| matches!(expr, Expr::Call(call) if call.name.eq_ignore_ascii_case("session_window"));
-        if all.iter().any(|key| key.any(&is_session)) {
+        let has_one = |set: &Vec<usize>| set.iter().any(|place| all[*place].any(&is_session));
+        if sets.iter().any(has_one) && !sets.iter().all(has_one) {
             return Err(QueryError::unsupported(
-                "session_window in GROUPING SETS, ROLLUP or CUBE",
+                "session_window in some of GROUPING SETS, ROLLUP or CUBE and not in others",
             ));
         }
         Ok(Some(Sets { keys: all, sets }))

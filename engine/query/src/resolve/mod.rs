@@ -1,10 +1,12 @@
 //! Unresolved plans to DataFusion's, with Spark's types.
 
 mod aggregate;
+mod ansi;
 mod deduplicate;
 mod expression;
 mod grouping;
 mod join;
+mod lateral;
 mod name;
 mod observe;
 mod over;
@@ -72,7 +74,11 @@ impl<'a> Resolver<'a> {
                 format!("The timezone: {} is invalid.", conf.time_zone),
             )
         })?;
-        Ok(zone.during(|| env.relation(plan))?.plan)
+        let resolved = cast::by_ansi(conf.ansi, || zone.during(|| env.relation(plan)))?.plan;
+        if !conf.ansi {
+            ansi::check(&resolved)?;
+        }
+        Ok(resolved)
     }
 }
 
@@ -187,12 +193,15 @@ impl Env<'_> {
                 right,
                 kind,
                 condition,
-            } => self.join(
-                self.relation(left)?,
-                self.relation(right)?,
-                *kind,
-                condition,
-            ),
+            } => {
+                let left = self.relation(left)?;
+                match right.as_ref() {
+                    Plan::Lateral { input } => self.lateral(left, input, *kind, condition),
+                    right => self.join(left, self.relation(right)?, *kind, condition),
+                }
+            }
+            // Nothing stands before it.
+            Plan::Lateral { input } => self.relation(input),
             Plan::Observe {
                 input,
                 name,
@@ -310,7 +319,7 @@ impl Env<'_> {
         ))
     }
 
-    fn filter(&self, input: Relation, condition: &Expr) -> Result<Relation> {
+    pub(super) fn filter(&self, input: Relation, condition: &Expr) -> Result<Relation> {
         if subquery::has_subquery(condition) {
             return self.filter_by_subqueries(input, condition);
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::common::{Column, NullHandling, TableReference, UnnestOptions};
-use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan, LogicalPlanBuilder, Projection};
+use datafusion::logical_expr::{
+    Expr as DfExpr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, lit,
+};
 
 use super::Env;
 use super::expression::Exprs;
@@ -203,6 +205,10 @@ impl Env<'_> {
             .map(|a| exprs.resolve(a))
             .collect::<Result<Vec<_>>>()
             .map_err(|e| e.at(call.place))?;
+        let of_column = match args.as_slice() {
+            [arg] if matches!(arg.expr, DfExpr::Column(_)) => Some(arg.clone()),
+            _ => None,
+        };
         let made =
             generator::build(&call.name.to_lowercase(), args).map_err(|e| e.at(call.place))?;
         let outer = outer || made.outer;
@@ -213,6 +219,14 @@ impl Env<'_> {
                 names.join(",")
             );
             return Err(QueryError::new("UDTF_ALIAS_NUMBER_MISMATCH", message).at(call.place));
+        }
+        let mut plan = input.plan;
+        if let (false, Some(of)) = (outer, of_column)
+            && let Some(size) = functions::scalar("array_size", vec![of], self.conf)?
+        {
+            // A row of which nothing is made falls out here, below a watermark too, as in the model.
+            let some = size.expr.gt(lit(0i32));
+            plan = LogicalPlan::Filter(Filter::try_new(some, Arc::new(plan))?);
         }
         // Below the unnest: all columns as they are, and the lists side by side.
         let mut below: Vec<DfExpr> = input
@@ -226,7 +240,7 @@ impl Env<'_> {
             below.push(list.expr.alias(name.clone()));
             lists.push(Column::new_unqualified(name));
         }
-        let projected = LogicalPlan::Projection(Projection::try_new(below, Arc::new(input.plan))?);
+        let projected = LogicalPlan::Projection(Projection::try_new(below, Arc::new(plan))?);
         let null_handling = if outer {
             NullHandling::PreserveAndExpandEmpty
         } else {

@@ -412,7 +412,7 @@ pub(super) fn names_outer(expr: &DfExpr) -> bool {
 }
 
 /// Whether the plan names columns of the query around it.
-fn is_correlated(plan: &LogicalPlan) -> bool {
+pub(super) fn is_correlated(plan: &LogicalPlan) -> bool {
     let mut found = false;
     let _ = plan.apply(|node| {
         found |= node.expressions().iter().any(names_outer);

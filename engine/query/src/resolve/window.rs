@@ -139,6 +139,7 @@ impl Env<'_> {
         let text = exprs.text(time);
         let time = match exprs.resolve(time)? {
             time if is_timestamp(&time.data_type) => time,
+            time if is_window(&time.data_type) => window::time_of(time),
             time if coerce::accepts(&time.data_type, &timestamp()) => {
                 cast::implicit(time, &timestamp())?
             }

@@ -25,6 +25,17 @@ fn refuse(refused: bool, what: &str) -> Result<()> {
     }
 }
 
+/// TABLESAMPLE, whose rows would be others after a restart.
+fn refuse_sample(sampled: bool) -> Result<()> {
+    match sampled {
+        true => Err(QueryError::new(
+            "_LEGACY_ERROR_TEMP_3102",
+            "Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE",
+        )),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn statement(statement: ast::Statement) -> Result<Statement> {
     match statement {
         ast::Statement::Query(inner) => Ok(Statement::Query(query(*inner)?)),
@@ -486,7 +497,7 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
                     span,
                 ));
             }
-            refuse(sample.is_some(), "TABLESAMPLE")?;
+            refuse_sample(sample.is_some())?;
             refuse(version.is_some(), "a version of a table")?;
             let hints = !with_hints.is_empty() || !index_hints.is_empty() || json_path.is_some();
             refuse(
@@ -506,9 +517,14 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
             alias,
             sample,
         } => {
-            refuse(lateral, "a LATERAL subquery")?;
-            refuse(sample.is_some(), "TABLESAMPLE")?;
-            aliased(query(*subquery)?, alias)
+            refuse_sample(sample.is_some())?;
+            let rows = aliased(query(*subquery)?, alias)?;
+            Ok(match lateral {
+                true => Plan::Lateral {
+                    input: Box::new(rows),
+                },
+                false => rows,
+            })
         }
         ast::TableFactor::NestedJoin {
             table_with_joins: inner,

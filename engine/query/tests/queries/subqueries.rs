@@ -148,6 +148,37 @@ fn more_than_one_row_is_no_value() {
 }
 
 #[test]
+fn what_is_found_may_be_grouped_before_it_is_looked_for() {
+    let often = format!("k IN (SELECT k FROM {D} GROUP BY k HAVING count(*) > 1)");
+    ids(&format!("{often} OR i = 4"), "2\n4");
+}
+
+#[test]
+fn lateral_names_what_stands_before_it() {
+    let check = |from: &str, rows: &str| {
+        let sql = format!("SELECT i, x FROM {L}{from} ORDER BY i, x");
+        check(&sql, "i INT, x INT", rows);
+    };
+    check(", LATERAL (SELECT i * 2 AS x)", "1 2\n2 4\n3 6\n4 8");
+    check(
+        ", LATERAL (SELECT w + i AS x FROM (VALUES ('a', 10), ('b', 20), ('b', 30)) AS d(k, w) WHERE d.k = l.k)",
+        "1 11\n2 22\n2 32",
+    );
+    check(
+        " JOIN LATERAL (SELECT i + 1 AS x) AS m ON m.x > 3, LATERAL (SELECT x - i AS y) AS n",
+        "3 4\n4 5",
+    );
+    check(", LATERAL (SELECT 7 AS x)", "1 7\n2 7\n3 7\n4 7");
+    for sql in [
+        format!("SELECT * FROM {L}, LATERAL (SELECT max(w) AS m FROM {D} WHERE d.k = l.k)"),
+        format!("SELECT * FROM {L} LEFT JOIN LATERAL (SELECT i AS x) ON true"),
+    ] {
+        let error = resolve(&parse_query(&sql).unwrap()).unwrap_err();
+        assert_eq!(error.class(), Some("UNSUPPORTED_FEATURE"), "{sql}: {error}");
+    }
+}
+
+#[test]
 fn what_no_join_can_be_made_of_is_refused() {
     fails(
         "SELECT (SELECT id, g FROM t)",

@@ -5,6 +5,7 @@ pub(crate) use numbers::divide_half_up;
 pub(crate) mod parse;
 mod texts;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array};
@@ -12,6 +13,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Cast, ColumnarValue, Expr as DfExpr};
 
+use super::arithmetic::without_ansi;
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use crate::coerce::{is_atomic, is_float, is_integral, is_numeric, is_time, is_timestamp};
 use crate::error::QueryError;
@@ -41,10 +43,34 @@ pub(crate) fn explicit(value: Typed, to: &DataType, attempt: bool, zone: &str) -
     convert(value, to, How { attempt, zone })
 }
 
+thread_local! {
+    static ANSI: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Resolves with the session's word on ANSI, which decides how types come together.
+pub(crate) fn by_ansi<T>(ansi: bool, resolve: impl FnOnce() -> T) -> T {
+    let before = ANSI.replace(ansi);
+    let result = resolve();
+    ANSI.set(before);
+    result
+}
+
 /// A cast that the resolver inserts.
 pub(crate) fn implicit(value: Typed, to: &DataType) -> Result<Typed> {
     if value.data_type == *to {
         return Ok(value);
+    }
+    // Without ANSI what a text meets may become a text, and what a FLOAT meets a FLOAT.
+    let parts = matches!(
+        (&value.data_type, to),
+        (DataType::Utf8, _) | (DataType::Float32, DataType::Float64)
+    );
+    if parts && !ANSI.get() {
+        return Err(without_ansi(&format!(
+            "a {} where a {} is wanted (write CAST or try_cast)",
+            type_sql(&value.data_type),
+            type_sql(to)
+        )));
     }
     if !allowed(&value.data_type, to) {
         return Err(refused(&value.data_type, to));

@@ -1,0 +1,142 @@
+//! LATERAL: a query in FROM that names columns of what stands before it.
+//!
+//! What it computes of them is computed above a join with the rest of it, and what it asks of them is asked of the join's
+//! pairs. So it becomes a join where all that names them is its select list and its conditions.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, NullEquality};
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{
+    Expr as DfExpr, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Projection,
+};
+
+use super::Env;
+use super::scope::{Relation, ScopeColumn};
+use super::subquery::is_correlated;
+use crate::error::QueryError;
+use crate::plan::{JoinCondition, JoinKind, Plan};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// A query without what names columns from outside.
+struct Taken {
+    plan: LogicalPlan,
+    /// What its columns were, over the columns of `plan` and those from outside.
+    columns: Vec<DfExpr>,
+    conditions: Vec<DfExpr>,
+}
+
+impl Env<'_> {
+    /// `left` and, for each of its rows, the rows of `plan`.
+    pub(super) fn lateral(
+        &self,
+        left: Relation,
+        plan: &Plan,
+        kind: JoinKind,
+        condition: &JoinCondition,
+    ) -> Result<Relation> {
+        let left = self.renamed(left)?;
+        self.outer.borrow_mut().push(left.columns.clone());
+        let right = self.relation(plan);
+        self.outer.borrow_mut().pop();
+        let right = right?;
+        if !is_correlated(&right.plan) {
+            return self.join(left, right, kind, condition);
+        }
+        if !matches!(kind, JoinKind::Inner | JoinKind::Cross) {
+            return Err(QueryError::unsupported(
+                "a LATERAL subquery in an outer join, which names columns from the left of it,",
+            ));
+        }
+        let right = self.renamed(right)?;
+        let taken = taken(&right.plan)?;
+        let mut plan = match &taken.plan {
+            LogicalPlan::EmptyRelation(one) if one.produce_one_row => left.plan.clone(),
+            rows => LogicalPlan::Join(Join::try_new(
+                Arc::new(left.plan.clone()),
+                Arc::new(rows.clone()),
+                vec![],
+                None,
+                JoinType::Inner,
+                JoinConstraint::On,
+                NullEquality::NullEqualsNothing,
+                false,
+            )?),
+        };
+        for condition in taken.conditions {
+            plan = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?);
+        }
+        let own = |column: &ScopeColumn| DfExpr::Column(column.column.clone());
+        let mut outputs: Vec<DfExpr> = left.columns.iter().map(own).collect();
+        // USING names a column twice.
+        outputs.sort_by_key(ToString::to_string);
+        outputs.dedup();
+        let fields = right.plan.schema().iter().zip(taken.columns);
+        outputs.extend(fields.map(|((qualifier, field), value)| {
+            value.alias_qualified(qualifier.cloned(), field.name().clone())
+        }));
+        let plan = LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(plan))?);
+        let columns = [left.columns, right.columns].concat();
+        let both = Relation { plan, columns };
+        match condition {
+            JoinCondition::None => Ok(both),
+            JoinCondition::On(condition) => self.filter(both, condition),
+            JoinCondition::Using(_) | JoinCondition::Natural => Err(QueryError::unsupported(
+                "USING with a LATERAL subquery that names columns from the left of it",
+            )),
+        }
+    }
+}
+
+fn taken(plan: &LogicalPlan) -> Result<Taken> {
+    if !is_correlated(plan) {
+        let columns = plan.schema().iter();
+        let columns =
+            columns.map(|(q, field)| DfExpr::Column(Column::new(q.cloned(), field.name())));
+        return Ok(Taken {
+            columns: columns.collect(),
+            plan: plan.clone(),
+            conditions: vec![],
+        });
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let below = taken(&projection.input)?;
+            let exprs = projection.expr.iter().cloned();
+            let columns = exprs.map(|expr| inside(expr, &projection.input, &below.columns));
+            Ok(Taken {
+                columns: columns.collect::<Result<_>>()?,
+                ..below
+            })
+        }
+        LogicalPlan::Filter(filter) => {
+            let mut below = taken(&filter.input)?;
+            for part in split_conjunction_owned(filter.predicate.clone()) {
+                let part = inside(part, &filter.input, &below.columns)?;
+                below.conditions.push(part);
+            }
+            Ok(below)
+        }
+        LogicalPlan::SubqueryAlias(alias) => taken(&alias.input),
+        _ => Err(QueryError::unsupported(
+            "a LATERAL subquery that names columns from the left of it other than in its select list and WHERE",
+        )),
+    }
+}
+
+/// The expression over `input` as one over what `columns` of it are made of, and over columns that were outside.
+fn inside(expr: DfExpr, input: &LogicalPlan, columns: &[DfExpr]) -> Result<DfExpr> {
+    let replaced = expr.unalias().transform(|expr| match &expr {
+        DfExpr::OuterReferenceColumn(_, column) => {
+            Ok(Transformed::yes(DfExpr::Column(column.clone())))
+        }
+        DfExpr::Column(column) => match input.schema().maybe_index_of_column(column) {
+            Some(index) => Ok(Transformed::yes(columns[index].clone())),
+            None => Ok(Transformed::no(expr)),
+        },
+        _ => Ok(Transformed::no(expr)),
+    });
+    Ok(replaced?.data)
+}

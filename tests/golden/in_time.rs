@@ -1,0 +1,258 @@
+//! Which rows of a scenario were in time, told from its text and its rows alone: the watermarks that it declares, and
+//! how far each step's rows move them.
+
+use std::collections::BTreeMap;
+
+use highwater::parse_schema;
+use serde_json::{Map, Value, json};
+
+use crate::play::Played;
+
+/// A watermark that a scenario declares for a stream.
+struct Mark {
+    stream: String,
+    column: String,
+    delay_us: i64,
+}
+
+/// Until when a row is in time: until its own time has passed, or until the window has that it is in.
+#[derive(Clone, Copy)]
+struct Until {
+    width_us: Option<i64>,
+}
+
+impl Until {
+    fn of(self, time_us: i64) -> i64 {
+        match self.width_us {
+            None => time_us,
+            Some(width) => time_us - time_us.rem_euclid(width) + width,
+        }
+    }
+}
+
+/// The scenario with only the rows that were in time, in each way in which they may be told; of what was played, as
+/// many as dropped late rows.
+pub(crate) fn in_time(scenario: &Value, played: &Played) -> Result<Vec<Value>, String> {
+    if played.steps.iter().all(|step| step.late == Some(0)) {
+        return Ok(vec![scenario.clone()]);
+    }
+    let marks = marks(scenario)?;
+    follows(scenario, played, &marks)?;
+    let widths = widths(&text_of(scenario)).into_iter().map(Some);
+    let ways = std::iter::once(None).chain(widths);
+    let ways = ways.map(|width_us| kept(scenario, played, &marks, Until { width_us }));
+    let ways: Vec<Value> = ways.flatten().collect();
+    match ways.is_empty() {
+        true => Err("late rows were dropped, and none of its rows is late".into()),
+        false => Ok(ways),
+    }
+}
+
+/// The same scenario and rows so late that everything before them is final.
+pub(crate) fn flushed(scenario: &Value) -> Value {
+    let mut add = Map::new();
+    let streams = scenario["streams"].as_object().into_iter().flatten();
+    for (number, (name, stream)) in streams.enumerate() {
+        let schema = stream["schema"].as_str().expect("a schema");
+        let schema = parse_schema(schema).expect("a schema");
+        let cell = |data_type: String| match data_type.as_str() {
+            "Utf8" => json!(format!("~{name}")),
+            text if text.starts_with("Timestamp") => json!("2100-01-01T00:00:00Z"),
+            text if text.starts_with("Int") => json!(111 + number),
+            _ => Value::Null,
+        };
+        let fields = schema.fields().iter();
+        let row: Map<String, Value> = fields
+            .map(|field| (field.name().clone(), cell(field.data_type().to_string())))
+            .collect();
+        add.insert(name.clone(), json!([row]));
+    }
+    let mut scenario = scenario.clone();
+    let steps = scenario["steps"].as_array_mut().expect("steps");
+    steps.push(json!({ "add": add }));
+    scenario
+}
+
+fn text_of(scenario: &Value) -> String {
+    let parts = ["views", "sql", "ops"].map(|part| scenario[part].to_string());
+    parts.join(" ")
+}
+
+/// The watermarks that SQL and operations declare, each over a stream itself.
+fn marks(scenario: &Value) -> Result<Vec<Mark>, String> {
+    let unknown = || "late rows were dropped by a watermark that is not over a stream".to_string();
+    let mut found = Vec::new();
+    let mut add = |stream: &str, column: &str, delay: &str| {
+        let stream = stream.trim_start_matches(|c: char| !c.is_alphanumeric());
+        let delay_us = span_us(delay).ok_or_else(unknown)?;
+        if scenario["streams"].get(stream).is_none() {
+            return Err(unknown());
+        }
+        found.push(Mark {
+            stream: stream.to_string(),
+            column: column.to_string(),
+            delay_us,
+        });
+        Ok(())
+    };
+    let text = text_of(scenario);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    for (at, _) in words
+        .iter()
+        .enumerate()
+        .filter(|(_, word)| word.eq_ignore_ascii_case("WATERMARK"))
+    {
+        // FROM stream WATERMARK column DELAY OF INTERVAL 10 SECONDS
+        let Some(clause) = words.get(at.wrapping_sub(1)..at + 7) else {
+            return Err(unknown());
+        };
+        if !clause[3].eq_ignore_ascii_case("DELAY") {
+            return Err(unknown());
+        }
+        let unit = clause[7].trim_end_matches(|c: char| !c.is_alphabetic());
+        add(clause[0], clause[2], &format!("{} {unit}", clause[6]))?;
+    }
+    let mut lists = vec![&scenario["views"], &scenario["ops"]];
+    while let Some(list) = lists.pop() {
+        let Some(list) = list.as_array() else {
+            continue;
+        };
+        lists.extend(list);
+        for pair in list.windows(2) {
+            if pair[1][0] == "withWatermark" {
+                let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
+                let stream = match pair[0][0] == "table" {
+                    true => word(&pair[0][1]),
+                    false => return Err(unknown()),
+                };
+                add(&stream, &word(&pair[1][1]), &word(&pair[1][2]))?;
+            }
+        }
+    }
+    match found.is_empty() {
+        true => Err(unknown()),
+        false => Ok(found),
+    }
+}
+
+/// `10 SECONDS`, in microseconds.
+pub(crate) fn span_us(text: &str) -> Option<i64> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let unit_us = match unit.trim().to_lowercase().trim_end_matches('s') {
+        "second" => 1_000_000,
+        "minute" => 60_000_000,
+        "hour" => 3_600_000_000,
+        "day" => 86_400_000_000,
+        _ => return None,
+    };
+    Some(number.trim().parse::<i64>().ok()? * unit_us)
+}
+
+/// How wide the windows are that do not overlap.
+fn widths(text: &str) -> Vec<i64> {
+    let calls = text.split("window(").skip(1);
+    let width = |call: &str| {
+        let arguments: Vec<&str> = call.split(')').next()?.split(',').collect();
+        match arguments.as_slice() {
+            [_, width] => span_us(width.trim().trim_matches('\'')),
+            _ => None,
+        }
+    };
+    let mut widths: Vec<i64> = calls.filter_map(width).collect();
+    widths.sort_unstable();
+    widths.dedup();
+    widths
+}
+
+/// Checks that the watermark of each step is what the rows before it, or with it, make it: all of them, or those that
+/// have no null, as rows without a key may have no partner.
+fn follows(scenario: &Value, played: &Played, marks: &[Mark]) -> Result<(), String> {
+    let told = |whole: bool| {
+        let told = watermarks(scenario, marks, whole);
+        let have = played.steps.iter().map(|step| time_us(&step.watermark));
+        have.zip(told.windows(2)).position(|(have, pair)| {
+            let [before, now] = [pair[0], pair[1]].map(Some);
+            have != before && have != now
+        })
+    };
+    match (told(false), told(true)) {
+        (None, _) | (_, None) => Ok(()),
+        (Some(number), _) => Err(format!(
+            "step {number}: the watermark is {}, which its rows do not tell",
+            played.steps[number].watermark
+        )),
+    }
+}
+
+/// The watermark at the start and after each step; by rows without nulls, if they have to be `whole`.
+fn watermarks(scenario: &Value, marks: &[Mark], whole: bool) -> Vec<i64> {
+    let policy = &scenario["options"]["spark.sql.streaming.multipleWatermarkPolicy"];
+    let mut latest: Vec<Option<i64>> = vec![None; marks.len()];
+    let mut found = vec![0];
+    for step in scenario["steps"].as_array().into_iter().flatten() {
+        for (mark, latest) in marks.iter().zip(&mut latest) {
+            let rows = step["add"][&mark.stream].as_array().into_iter().flatten();
+            let counts = |row: &&Value| {
+                !whole
+                    || row
+                        .as_object()
+                        .is_some_and(|row| row.values().all(|v| !v.is_null()))
+            };
+            let times = rows
+                .filter(counts)
+                .filter_map(|row| time_us(&row[&mark.column]));
+            *latest = times.max().max(*latest);
+        }
+        let moved = marks.iter().zip(&latest).map(|(mark, latest)| {
+            latest.map_or(0, |at| at.div_euclid(1_000) * 1_000 - mark.delay_us)
+        });
+        let next = match policy == "max" {
+            true => moved.max(),
+            false => moved.min(),
+        };
+        let before = found[found.len() - 1];
+        found.push(next.unwrap_or_default().max(before));
+    }
+    found
+}
+
+/// The scenario without late rows; `None` if that leaves a step without any that says it had some.
+fn kept(scenario: &Value, played: &Played, marks: &[Mark], until: Until) -> Option<Value> {
+    let mut kept = scenario.clone();
+    let columns: BTreeMap<&str, &str> = marks
+        .iter()
+        .map(|mark| (mark.stream.as_str(), mark.column.as_str()))
+        .collect();
+    let mut judges = Some(0);
+    for (number, have) in played.steps.iter().enumerate() {
+        let mut late = 0;
+        for (stream, column) in &columns {
+            let Some(rows) = kept["steps"][number]["add"][*stream].as_array_mut() else {
+                continue;
+            };
+            let before = rows.len();
+            rows.retain(|row| match (time_us(&row[*column]), judges) {
+                (Some(time), Some(judges)) => until.of(time) > judges,
+                _ => true,
+            });
+            late += before - rows.len();
+        }
+        if late == 0 && have.late != Some(0) {
+            return None;
+        }
+        judges = time_us(&have.watermark);
+    }
+    Some(kept)
+}
+
+/// `2024-01-01T00:00:05.25Z` in microseconds since 1970.
+pub(crate) fn time_us(value: &Value) -> Option<i64> {
+    use datafusion::arrow::array::{AsArray, StringArray};
+    use datafusion::arrow::compute::cast;
+    use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+    let text = StringArray::from(vec![value.as_str()?]);
+    let zone = Some("UTC".into());
+    let times = cast(&text, &DataType::Timestamp(TimeUnit::Microsecond, zone)).ok()?;
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    times.iter().next().flatten()
+}
