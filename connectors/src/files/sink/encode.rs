@@ -359,11 +359,7 @@ fn push_rows(
                     }
                     if view.is_null(row) {
                         push_marker(out, &csv.null_value, csv);
-                    } else if csv.quote_all {
-                        cell.clear();
-                        view.push_text(&mut cell, row, &style);
-                        push_cell(out, &cell, csv);
-                    } else if view.is_free_text() {
+                    } else if csv.quote_all || view.is_free_text() {
                         cell.clear();
                         view.push_text(&mut cell, row, &style);
                         push_cell(out, &cell, csv);

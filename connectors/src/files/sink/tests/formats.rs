@@ -281,7 +281,8 @@ fn text_is_encoded_as_asked() {
     check("json", "US-ASCII", b"{\"s\":\"???\",\"n\":1}\n");
     let header = [("header", "true"), ("encoding", "UTF-16LE")];
     let (_dir, bytes) = write("csv", &schema, "{\"s\":\"a\",\"n\":1}", &header);
-    assert_eq!(bytes, b"s\0,\0n\0\n\0a\0,\01\0\n\0");
+    let low = "s,n\na,1\n".encode_utf16().flat_map(u16::to_le_bytes);
+    assert_eq!(bytes, low.collect::<Vec<u8>>());
 }
 
 #[test]
