@@ -55,28 +55,36 @@ pub(crate) fn lines(batches: &[RecordBatch]) -> Vec<String> {
 /// What an output mode's rows add up to: complete and append as they are; of update, the last row of each key, where
 /// the key is the first `keys` columns.
 pub(crate) fn accumulated(batches: &[RecordBatch], mode: OutputMode, keys: usize) -> Vec<String> {
+    added_up(lines(batches).into_iter(), mode, keys)
+}
+
+/// The same of rows as text.
+pub(crate) fn added_up(
+    lines: impl Iterator<Item = String>,
+    mode: OutputMode,
+    keys: usize,
+) -> Vec<String> {
     if mode == OutputMode::Changes {
         let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-        for line in lines(batches) {
+        for line in lines {
             let (row, change) = line.rsplit_once('|').unwrap_or(("", &line));
             let change: i64 = change.parse().expect("a change is a number");
-            let count = counts.entry(row.to_string()).or_default();
-            *count += change;
-            assert!(*count >= 0, "a row left that was not there: {row}");
+            *counts.entry(row.to_string()).or_default() += change;
         }
+        // Within an epoch the order of rows means nothing.
+        let gone = counts.iter().find(|(_, count)| **count < 0);
+        assert_eq!(gone, None, "a row left that was not there");
         let times = |(row, count): (String, i64)| std::iter::repeat_n(row, count as usize);
         return counts.into_iter().flat_map(times).collect();
     }
     // Rows of update mode that have no key replace none.
-    if mode != OutputMode::Update || keys == usize::MAX {
-        return canonical(batches);
-    }
-    let mut last: BTreeMap<String, String> = BTreeMap::new();
-    for line in lines(batches) {
-        let key = line.split('|').take(keys).collect::<Vec<_>>().join("|");
-        last.insert(key, line);
-    }
-    let mut rows: Vec<String> = last.into_values().collect();
+    let mut rows: Vec<String> = if mode != OutputMode::Update || keys == usize::MAX {
+        lines.collect()
+    } else {
+        let key = |line: &str| line.split('|').take(keys).collect::<Vec<_>>().join("|");
+        let last: BTreeMap<String, String> = lines.map(|line| (key(&line), line)).collect();
+        last.into_values().collect()
+    };
     rows.sort();
     rows
 }

@@ -18,6 +18,7 @@ pub(crate) fn query(sql: String, mode: OutputMode, keys: usize) -> Query {
         keys,
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::Same,
     }
 }

@@ -53,7 +53,15 @@ pub(crate) struct Epoch<'a> {
     now_us: i64,
 }
 
-impl Epoch<'_> {
+impl<'a> Epoch<'a> {
+    pub(crate) fn new(rows: &'a [Vec<Row>; 2], judges_us: i64, now_us: i64) -> Self {
+        Epoch {
+            rows,
+            judges_us,
+            now_us,
+        }
+    }
+
     pub(crate) fn is_late(&self, time: &Cell, trail_us: i64) -> bool {
         time.int().is_some_and(|us| us <= self.judges_us - trail_us)
     }
@@ -96,6 +104,7 @@ pub(crate) struct Model {
     latest: bool,
     now_us: i64,
     out: Vec<Line>,
+    most: Option<usize>,
 }
 
 impl Model {
@@ -107,7 +116,18 @@ impl Model {
             latest,
             now_us,
             out,
+            most: None,
         }
+    }
+
+    /// Some of the rows are asked for.
+    pub(crate) fn limited(mut self, most: Option<usize>) -> Self {
+        self.most = most;
+        self
+    }
+
+    pub(crate) fn most(&self) -> Option<usize> {
+        self.most
     }
 
     pub(crate) fn reads(&self) -> BTreeSet<usize> {
@@ -146,10 +166,13 @@ impl Model {
     }
 
     /// Nothing more has come: an epoch without rows, if the watermark moves.
-    pub(crate) fn idle(&mut self, mode: OutputMode) {
-        if mode != OutputMode::Complete && self.root.waits() && self.next_us() > self.now_us {
+    pub(crate) fn idle(&mut self, mode: OutputMode) -> bool {
+        let moves =
+            mode != OutputMode::Complete && self.root.waits() && self.next_us() > self.now_us;
+        if moves {
             self.epoch(&[Vec::new(), Vec::new()], mode);
         }
+        moves
     }
 
     /// The answer so far, sorted.

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 
 use crate::changing;
 use crate::model::Model;
+use crate::pairs::{self, Prefix};
 use crate::reference::Grid;
 use crate::rows::{MINUTE, SECOND};
 use crate::sets;
@@ -24,9 +25,40 @@ pub(crate) struct Query {
     /// What it reads besides.
     pub(crate) views: Vec<View>,
     pub(crate) batch: Batch,
+    /// Rows with few values, of which many are equal.
+    pub(crate) few_values: bool,
+}
+
+impl Query {
+    /// Whether it reads `t`, and `u`.
+    pub(crate) fn reads(&self) -> [bool; 2] {
+        match &self.batch {
+            Batch::Model(model) => {
+                let found = model.reads();
+                return [0, 1].map(|stream| found.contains(&stream));
+            }
+            Batch::Prefix(prefix) => return prefix.reads(),
+            Batch::Same | Batch::As(_) | Batch::InTime(_) => {}
+        }
+        let of_word = |c: char| c.is_alphanumeric() || c == '_';
+        let texts = self.views.iter().map(|view| &view.sql).chain([&self.sql]);
+        let words = texts.flat_map(|text| text.split(|c| !of_word(c)));
+        let words: Vec<&str> = words.collect();
+        ["t", "u"].map(|stream| words.contains(&stream))
+    }
+
+    /// At most so many rows, of which it is not said which, if it asks for some.
+    pub(crate) fn most(&self) -> Option<usize> {
+        match &self.batch {
+            Batch::Model(model) => model.most(),
+            Batch::Prefix(prefix) => prefix.most,
+            Batch::Same | Batch::As(_) | Batch::InTime(_) => None,
+        }
+    }
 }
 
 /// The first row of each key of a query.
+#[derive(Clone)]
 pub(crate) struct View {
     pub(crate) name: String,
     pub(crate) sql: String,
@@ -46,6 +78,8 @@ pub(crate) enum Batch {
     InTime(InTime),
     /// What the model says, epoch by epoch.
     Model(Model),
+    /// The same text over the rows in time.
+    Prefix(Prefix),
 }
 
 /// The answer over a table `p` of the rows of `t` that were in time, cut to what is final.
@@ -93,6 +127,7 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("duplicates", timed::duplicates),
     ("timed chains", timed::timed_chains),
     ("joined windows", timed::joined_windows),
+    ("layers", pairs::layers),
 ];
 
 pub(crate) fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {
@@ -195,16 +230,18 @@ fn rows(random: &mut StdRng) -> Query {
     };
     let modes = [
         OutputMode::Append,
+        OutputMode::Update,
         OutputMode::Changes,
         OutputMode::Complete,
     ];
-    let mode = modes[random.random_range(0..3)];
+    let mode = modes[random.random_range(0..4)];
     Query {
         sql: format!("SELECT {} FROM {from} AS r{condition}", columns.join(", ")),
         mode,
-        keys: 0,
+        keys: usize::MAX,
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::Same,
     }
 }
@@ -245,6 +282,7 @@ fn groups(random: &mut StdRng) -> Query {
         keys: keys.len(),
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::Same,
     }
 }
@@ -258,6 +296,7 @@ fn distinct_rows(random: &mut StdRng) -> Query {
         keys: columns.len(),
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::Same,
     }
 }
@@ -296,6 +335,7 @@ fn groups_of_groups(random: &mut StdRng) -> Query {
         keys: 1,
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::Same,
     }
 }
@@ -331,6 +371,7 @@ fn first_rows(random: &mut StdRng) -> Query {
         keys: 0,
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::Same,
     }
 }
@@ -402,6 +443,7 @@ fn windows(random: &mut StdRng) -> Query {
         keys: 1 + keys.len(),
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::InTime(InTime {
             sql: format!(
                 "SELECT named_struct('start', ws, 'end', we) AS w{listed}{calls} FROM p WHERE {{final}} GROUP BY ws, we{listed}"
@@ -425,6 +467,7 @@ fn windows_of_windows(random: &mut StdRng) -> Query {
         keys: 1,
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::InTime(InTime {
             sql: "SELECT named_struct('start', vs, 'end', ve) AS w2, sum(n) AS n, max(s) AS m, count(*) AS c FROM \
                   (SELECT timestamp_seconds(floor(unix_seconds(ws) / 900) * 900) AS vs, \
@@ -454,6 +497,7 @@ fn event_times(random: &mut StdRng) -> Query {
         keys: key.split(',').count(),
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::InTime(InTime {
             sql: text("p WHERE {final}"),
             delay_us,
@@ -537,6 +581,7 @@ fn partitions_by_time(random: &mut StdRng) -> Query {
         keys: 0,
         rows_max: ROWS,
         views: Vec::new(),
+        few_values: false,
         batch: Batch::InTime(InTime {
             sql: batch,
             delay_us,

@@ -63,10 +63,12 @@ impl Clock {
         judges
     }
 
-    /// Nothing more has come: the epoch that closes what the last one's rows allow.
-    pub(crate) fn idle(&mut self) {
-        if self.closes_alone {
+    /// Nothing more has come: the epoch that closes what the last one's rows allow, if there is one.
+    pub(crate) fn idle(&mut self) -> bool {
+        let moves = self.closes_alone && self.next_us() > self.now_us;
+        if moves {
             self.now_us = self.next_us();
         }
+        moves
     }
 }

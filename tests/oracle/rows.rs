@@ -69,6 +69,27 @@ fn random_row(random: &mut StdRng, minute: i64) -> Row {
     }
 }
 
+/// The same with whole minutes and few values, so that rows of both streams are often equal.
+pub(crate) fn few_values(random: &mut StdRng, minute: i64, most: usize) -> Vec<Row> {
+    let count = random.random_range(0..=most.min(12));
+    let mut row = || {
+        let at = minute + random.random_range(-9..3);
+        let mut number = |share: f64, most: i64| {
+            let value = random.random_range(0..most);
+            random.random_bool(share).then_some(value)
+        };
+        Row {
+            k: number(0.95, 3).map(|key| format!("k{key}")),
+            g: number(0.95, 2),
+            v: number(0.95, 3),
+            x: None,
+            line: None,
+            ts: number(0.97, 1).map(|_| EPOCH_US + at * MINUTE),
+        }
+    };
+    (0..count).map(|_| row()).collect()
+}
+
 /// The rows as JSON lines, as a file source reads them.
 pub(crate) fn as_json(rows: &[Row]) -> String {
     let line = |row: &Row| {

@@ -37,11 +37,12 @@ fn query(sql: String, flow: Boxed, mode: OutputMode, made: Made, latest: bool) -
         keys: usize::MAX,
         rows_max: ROWS,
         views: made.views,
+        few_values: false,
         batch: Batch::Model(Model::new(flow, latest)),
     }
 }
 
-fn map(from: Boxed, to: impl Fn(Line) -> Vec<Line> + 'static) -> Boxed {
+pub(crate) fn map(from: Boxed, to: impl Fn(Line) -> Vec<Line> + 'static) -> Boxed {
     let to = Box::new(to);
     Box::new(Map { from, to })
 }

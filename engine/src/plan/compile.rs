@@ -95,6 +95,12 @@ fn compile_joins(
 ) -> Result<Compiled, Error> {
     modes::check(plan, mode)?;
     let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
+    let plan = &match mode {
+        OutputMode::Changes | OutputMode::Complete => {
+            event_time::not_by_place(plan.clone()).map_err(Error::run)?
+        }
+        _ => plan.clone(),
+    };
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
@@ -147,12 +153,10 @@ fn compile_joins(
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
-    let stateful = compiler.evicts || root.uses_watermark();
+    let waits = compiler.evicts && compiler.bounded || root.uses_watermark(mode);
     Ok(Compiled {
         root,
-        waits_for_watermark: stateful
-            && mode != OutputMode::Complete
-            && !compiler.watermarks.is_empty(),
+        waits_for_watermark: waits && !compiler.watermarks.is_empty(),
         sources: compiler.sources,
         watermarks: compiler.watermarks,
         statics: compiler.read,
@@ -441,7 +445,7 @@ impl Compiler<'_> {
                 let schema = arrow_schema(&aggregate.schema);
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
                 // By then the event time is the first key, if it is one.
-                aggregation.event_time = event_time::event_keys(plan).first() == Some(&0);
+                aggregation.event_time = self.by_event_time(plan, want);
                 aggregation.panes = event_time::panes(aggregate);
                 Ok(aggregated(input, aggregation))
             }
@@ -471,6 +475,13 @@ impl Compiler<'_> {
                 other.display()
             ))),
         }
+    }
+
+    /// True if the first key of an aggregation is event time, by which rows are late and groups are forgotten. In complete
+    /// mode they are not, below other operators either.
+    pub(super) fn by_event_time(&self, aggregate: &LogicalPlan, want: Want) -> bool {
+        let bounded = self.bounded || want == Want::All;
+        bounded && event_time::event_keys(aggregate).first() == Some(&0)
     }
 
     fn observe(&mut self, observe: &Observe, want: Want) -> Result<Node, Error> {

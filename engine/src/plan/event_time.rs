@@ -11,7 +11,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
-    Window,
+    Window, cast,
 };
 use highwater_operators::aggregate::Panes;
 use highwater_query::{
@@ -175,6 +175,36 @@ pub(super) fn several(what: &str) -> Error {
 pub(super) fn has_watermark(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(node_of::<Watermark>(node).is_some()))
         .unwrap_or(false)
+}
+
+/// The same plan where rows may leave again by their place among others: they leave whenever another comes before them,
+/// however long ago theirs was, so nothing above may call them late. What a LIMIT or an OVER gives has no event time,
+/// but where all rows of a partition have one.
+pub(super) fn not_by_place(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let hidden = plan.transform_up(|node| {
+        let by_place = match &node {
+            LogicalPlan::Limit(_) => true,
+            LogicalPlan::Window(window) => partition_time(window)?.is_none(),
+            _ => false,
+        };
+        let times = watermarked(&node);
+        if !by_place || !times.contains(&true) {
+            return Ok(Transformed::no(node));
+        }
+        let schema = Arc::clone(node.schema());
+        let columns = times.iter().enumerate().map(|(index, is_time)| {
+            let (qualifier, field) = schema.qualified_field(index);
+            let column = column(&node, index);
+            match is_time {
+                true => cast(column, field.data_type().clone())
+                    .alias_qualified(qualifier.cloned(), field.name()),
+                false => column,
+            }
+        });
+        let projection = Projection::try_new(columns.collect(), Arc::new(node.clone()))?;
+        Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+    });
+    Ok(hidden?.data)
 }
 
 /// The same plan with every aggregation by a window or an event time regrouped: the end of the window, or the time, is

@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use highwater_operators::dedup::{Deduplication, Forget};
 use highwater_query::{Deduplicate, Watermark, node_of, window_end};
 
-use super::compile::{Compiler, physical};
+use super::compile::{Compiler, is_streaming, physical};
 use super::want::Want;
 use super::{Node, event_time};
 use crate::error::Error;
@@ -78,6 +78,11 @@ pub(super) fn event_time_of(plan: &LogicalPlan) -> datafusion::common::Result<Op
     }
 }
 
+fn joins_streams(plan: &LogicalPlan) -> bool {
+    let is_join = |node: &LogicalPlan| matches!(node, LogicalPlan::Join(join) if is_streaming(&join.left) && is_streaming(&join.right));
+    plan.exists(|node| Ok(is_join(node))).unwrap_or(false)
+}
+
 /// The delay of the watermarks below, if they agree.
 fn delay_ms(plan: &LogicalPlan) -> Result<i64, Error> {
     let mut delays = Vec::new();
@@ -99,8 +104,10 @@ impl Compiler<'_> {
         // Rows that replace others, or come again in every epoch, are rows like others: that is the model's answer.
         let input = self.node(below, want)?;
         if input.edge().signed && node.within_watermark {
-            return Err(Error::not_yet(
-                "dropDuplicatesWithinWatermark over rows that may leave again",
+            return Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "dropDuplicatesWithinWatermark is not supported over rows that may leave again: it forgets the duplicates, so none could take the place of a row that leaves. \
+                 Use drop_duplicates, or append mode, where rows are final",
             ));
         }
         if input.edge().signed {
@@ -113,7 +120,20 @@ impl Compiler<'_> {
             return Err(event_time::several("dropping duplicates"));
         }
         let schema = below.schema();
-        let time = event_time_of(below).map_err(Error::run)?;
+        // The model judges duplicates by the watermark in complete mode too, where it has no joins of streams: what they give
+        // is as late as the later row.
+        let judges = self.bounded || !joins_streams(below);
+        if node.within_watermark && !judges {
+            return Err(Error::refused(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Join between two streaming DataFrames/Datasets below dropDuplicatesWithinWatermark is not supported in Complete output mode, only in \
+                 Append and Update output modes. Use drop_duplicates, or another output mode",
+            ));
+        }
+        let time = match judges {
+            true => event_time_of(below).map_err(Error::run)?,
+            false => None,
+        };
         let is_time = |key: &Column| schema.maybe_index_of_column(key) == times.first().copied();
         let mut keys: Vec<Expr> = node.keys.iter().cloned().map(Expr::Column).collect();
         let forget = match (&time, node.keys.iter().any(is_time)) {

@@ -47,6 +47,7 @@ pub(crate) use statics::StaticUse;
 
 use crate::checkpoint::OperatorShape;
 use crate::error::Error;
+use crate::sink::OutputMode;
 use crate::source::SourceFactory;
 
 /// What reads the static parts of a streaming query.
@@ -233,15 +234,18 @@ impl Node {
         }
     }
 
-    /// True if a watermark is below something that keeps groups or keys: an epoch without rows may follow for it.
-    pub(crate) fn uses_watermark(&self) -> bool {
-        let keeps = matches!(
-            self,
-            Node::Aggregate { .. } | Node::Sessions { .. } | Node::Deduplicate { .. }
-        );
+    /// True if a watermark is below something that keeps groups or keys: an epoch without rows may follow for it. In
+    /// complete mode only keys are forgotten.
+    pub(crate) fn uses_watermark(&self, mode: OutputMode) -> bool {
+        let keeps = match self {
+            Node::Deduplicate { .. } => true,
+            Node::Aggregate { .. } | Node::Sessions { .. } => mode != OutputMode::Complete,
+            _ => false,
+        };
         let mut below = false;
         self.for_each(&mut |node| below |= matches!(node, Node::Watermark { .. }));
-        keeps && below || self.inputs().into_iter().any(Node::uses_watermark)
+        let uses = |input: &Node| input.uses_watermark(mode);
+        keeps && below || self.inputs().into_iter().any(uses)
     }
 
     /// Visits this node and those below, from the top.

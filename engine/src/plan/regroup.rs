@@ -17,7 +17,7 @@ use highwater_operators::aggregate::Emit;
 use highwater_operators::order::Order;
 use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
-use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of};
+use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
 
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
@@ -89,7 +89,7 @@ impl Compiler<'_> {
         };
         let event_time = {
             let plan = LogicalPlan::Aggregate(aggregate.clone());
-            event_time::event_keys(&plan).first() == Some(&0)
+            self.by_event_time(&plan, want)
         };
         // The keys first, then what the calls use. By that the rows of a group are sorted, and it is the order that the
         // first, the last or all of them are asked in.
@@ -494,7 +494,10 @@ fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
             let keys = &aggregate.group_expr;
             let fixed = keys.iter().all(|key| of(key, input, &below));
             let width = aggregate.schema.fields().len();
-            fixed.then(|| (0..width).map(|index| index < keys.len()).collect())
+            // A session that grows leaves for one with other bounds.
+            let session = session_key(aggregate);
+            let stays = |index: usize| index < keys.len() && Some(index) != session;
+            fixed.then(|| (0..width).map(stays).collect())
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let below = stable(input)?;

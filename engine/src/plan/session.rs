@@ -60,7 +60,8 @@ impl Compiler<'_> {
         let columns = event_time::watermarked(&aggregate.input);
         let window = &aggregate.group_expr[place];
         let below = aggregate.input.schema();
-        let event_time = event_time::is_event_time(window, &aggregate.input, &columns);
+        let bounded = self.bounded || want == Want::All;
+        let event_time = bounded && event_time::is_event_time(window, &aggregate.input, &columns);
         let mut keys: Vec<Expr> = aggregate.group_expr.clone();
         keys.remove(place);
         let mut window = physical(std::slice::from_ref(window), below)?;

@@ -50,7 +50,7 @@ impl Compiler<'_> {
         // The number of rows is the last call.
         aggregation.gone = (count > 0).then(|| aggregation.calls.len() - 1);
         let plan = LogicalPlan::Aggregate(aggregate.clone());
-        aggregation.event_time = event_time::event_keys(&plan).first() == Some(&0);
+        aggregation.event_time = self.by_event_time(&plan, want);
         aggregation.panes = event_time::panes(aggregate);
         let node = aggregated(input, aggregation);
         // Without rows a count is 0, not unknown.

@@ -152,7 +152,7 @@ impl Join {
                 .iter()
                 .map(|row| delta.stored.key(*row as usize));
             let found = self.sides[side].arrangement.probe(keys)?;
-            for (place, _, diff) in standing(&found) {
+            for (place, _, diff) in standing(&found, false) {
                 counts[delta.order[place as usize] as usize] += diff;
             }
         }

@@ -74,16 +74,17 @@ pub(super) fn pairs(
         }
         Ok::<_, OperatorError>(())
     };
-    for (group, row, diff) in standing(&found) {
+    for (group, row, diff) in standing(&found, !other.layout.input.signed) {
         each(group, row, diff)?;
     }
     chunk.settle(delta, other, &found, asked, take)
 }
 
-/// The rows found, each once: the group that found it, its number, how often it counts.
-pub(super) fn standing(found: &Found) -> Vec<(u32, u32, i64)> {
+/// The rows found, each once: the group that found it, its number, how often it counts. `differ`: no two rows were stored
+/// under one key.
+pub(super) fn standing(found: &Found, differ: bool) -> Vec<(u32, u32, i64)> {
     let rows = found.keys.iter().zip(found.diffs()).enumerate();
-    if found.diffs().all(|diff| diff == 1) {
+    if differ && found.diffs().all(|diff| diff == 1) {
         // Where rows come once and never leave, nothing can cancel.
         return rows
             .map(|(row, (group, _))| (*group, row as u32, 1))

@@ -106,7 +106,7 @@ impl Pending {
         keys.sort_unstable();
         keys.dedup();
         let there = self.arrangement.probe(keys.iter().map(Vec::as_slice))?;
-        let rows = super::pairs::standing(&there);
+        let rows = super::pairs::standing(&there, true);
         let empty = RecordBatch::new_empty(Arc::clone(&self.layout.values));
         if rows.is_empty() {
             return Ok((Vec::new(), empty));
