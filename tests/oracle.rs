@@ -20,6 +20,8 @@ mod model;
 mod model_join;
 #[path = "oracle/pairs.rs"]
 mod pairs;
+#[path = "oracle/prefix.rs"]
+mod prefix;
 #[path = "oracle/program.rs"]
 mod program;
 #[path = "oracle/query.rs"]

@@ -12,7 +12,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::common::{lines, rows_of};
-use crate::pairs::{self, Asked, How, Pair};
+use crate::pairs::{self, Pair};
+use crate::prefix::{Asked, How};
 use crate::program;
 use crate::query::{ARMS, Batch, InTime, Query};
 use crate::reference::Clock;
