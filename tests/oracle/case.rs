@@ -350,7 +350,7 @@ impl Case {
             (Batch::Prefix(_), _) => None,
             (_, Some(clock)) => clock
                 .idle()
-                .then(|| Expected::InTime(self.in_time.len(), clock.now_us)),
+                .then_some(Expected::InTime(self.in_time.len(), clock.now_us)),
             _ => None,
         };
         self.expected.extend(idle);

@@ -9,9 +9,7 @@ use highwater::OutputMode;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::model::{
-    Boxed, Call, Cell, Epoch, First, Groups, Line, Model, Sessions, Source, Test, Union,
-};
+use crate::model::{Boxed, Call, Cell, First, Groups, Line, Model, Sessions, Source, Test, Union};
 use crate::model_join::{Join, Kind, TIME};
 use crate::prefix::{DELAY_SECONDS, How, Late, Prefix, Use};
 use crate::query::{Batch, Query, View};
