@@ -1,5 +1,6 @@
 //! WHERE rows come from and go: one folder per outside system; none knows another.
 
+mod calendar;
 pub mod conformance;
 pub mod console;
 pub mod files;

@@ -67,11 +67,17 @@ pub(crate) fn character(
 
 /// What separates cells: option `sep`, or else `delimiter`.
 pub(crate) fn separator(options: &Options, owner: &str) -> Result<u8, OptionError> {
-    let separator = match character(options, owner, "sep")? {
-        Some(separator) => separator,
-        None => character(options, owner, "delimiter")?.flatten(),
-    };
-    Ok(separator.unwrap_or(b','))
+    for name in ["sep", "delimiter"] {
+        match (character(options, owner, name)?, options.get(name)) {
+            (Some(Some(separator)), _) => return Ok(separator),
+            (_, Some("\0")) => return Ok(0),
+            (_, Some(value)) => {
+                return Err(invalid(owner, name, value, "it is one ASCII character"));
+            }
+            _ => {}
+        }
+    }
+    Ok(b',')
 }
 
 /// A length of time in microseconds: `5s`, `10 minutes`, `7d`, `100ms`.

@@ -126,7 +126,7 @@ fn number(digits: &[u8], least: usize, most: usize) -> Option<i64> {
 }
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     // Hinnant's algorithm: years start in March, so that the leap day is the last day.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

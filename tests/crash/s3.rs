@@ -298,11 +298,14 @@ fn a_checkpoint_on_s3_writes_what_changed_in_parts() {
     assert!(0 < new && new < whole / 100, "{new} bytes of {whole}");
 }
 
+/// A checkpoint, what the environment does not say, another endpoint, and what the error says.
+type Trouble<'a> = (&'a str, &'a [&'a str], Option<&'a str>, &'a [&'a str]);
+
 #[test]
 fn what_is_wrong_with_a_store_is_one_clear_error() {
     let Some(s3) = Emulated::start() else { return };
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    let cases: [(&str, &[&str], Option<&str>, &[&str]); 4] = [
+    let cases: [Trouble<'_>; 4] = [
         (
             "s3://elsewhere/ck",
             &[],

@@ -99,7 +99,7 @@ fn comes_out(scenario: &Value) -> Result<(), String> {
     };
     let (end, text) = (played.steps.len() - 1, last.watermark.as_str());
     // Where a filter leaves out the rows that should move it, it stays.
-    if !text.is_some_and(|at| at > "2099") {
+    if text.is_none_or(|at| at <= "2099") {
         return Ok(());
     }
     any_way(&longer, &played, |timely| {
@@ -125,6 +125,8 @@ struct Asked {
     whole: Value,
     /// How many of its rows.
     limit: Option<usize>,
+    /// How many rows are left out before.
+    skip: usize,
     /// One row for each value of these columns.
     keys: Option<Vec<String>>,
 }
@@ -134,19 +136,29 @@ impl Asked {
         let mut asked = Asked {
             whole: scenario.clone(),
             limit: None,
+            skip: 0,
             keys: None,
         };
         if scenario["ordered"] == true {
             return asked;
         }
         if let Some(sql) = scenario["sql"].as_str() {
-            let (head, count) = sql.trim().rsplit_once(' ').unwrap_or_default();
-            let head = head.trim_end();
-            let limits = head.to_uppercase().ends_with(" LIMIT");
-            if let (true, Ok(count)) = (limits, count.parse()) {
-                asked.whole["sql"] = json!(head[..head.len() - "LIMIT".len()].trim_end());
-                asked.limit = Some(count);
+            let last = |sql: &str, word: &str| -> Option<(String, usize)> {
+                let (head, count) = sql.trim().rsplit_once(' ')?;
+                let head = head.trim_end();
+                let before = head.len().checked_sub(word.len())?;
+                let is_word = head[before..].eq_ignore_ascii_case(word);
+                let count = count.parse().ok().filter(|_| is_word)?;
+                Some((head[..before].trim_end().to_string(), count))
+            };
+            let mut sql = sql.to_string();
+            if let Some((head, count)) = last(&sql, "OFFSET") {
+                (sql, asked.skip, asked.limit) = (head, count, Some(usize::MAX));
             }
+            if let Some((head, count)) = last(&sql, "LIMIT") {
+                (sql, asked.limit) = (head, Some(count));
+            }
+            asked.whole["sql"] = json!(sql);
         }
         let last = scenario["ops"].as_array().and_then(|ops| ops.last());
         let Some(last) = last else {
@@ -192,7 +204,7 @@ impl Asked {
             (None, None) if complete => same_rows(answer, rows, ordered),
             (None, None) => known,
             (Some(limit), _) => {
-                let most = limit.min(answer.len());
+                let most = limit.min(answer.len().saturating_sub(self.skip));
                 known && rows.len() <= most && (!complete || rows.len() == most)
             }
             (None, Some(_)) => {

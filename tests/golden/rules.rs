@@ -88,6 +88,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
     ),
     (
         "_LEGACY_ERROR_TEMP_3102",
+        "Sorting is not supported on streaming DataFrames/Datasets, unless",
+        "in complete mode the rows so far are known, and so is their order",
+    ),
+    (
+        "_LEGACY_ERROR_TEMP_3102",
         "Offset is not supported",
         "in complete and changes mode the rows before the others are known, and known again when they change",
     ),

@@ -96,6 +96,8 @@ pub(super) struct Blocks {
     to: usize,
     whole: usize,
     ended: bool,
+    /// What ended it, if that is no end: told behind the lines ahead of it.
+    failed: Option<FileError>,
 }
 
 /// Opens the file of a split; `None` if it is gone and that is fine.
@@ -185,6 +187,7 @@ impl Blocks {
             to: 0,
             whole: 0,
             ended: false,
+            failed: None,
         };
         if split.from == 0 {
             blocks.fill()?;
@@ -200,6 +203,11 @@ impl Blocks {
         while self.from >= self.whole && !self.ended {
             self.fill()?;
         }
+        if self.from >= self.whole
+            && let Some(error) = self.failed.take()
+        {
+            return Err(error);
+        }
         Ok(&self.buffer[self.from.min(self.whole)..self.whole])
     }
 
@@ -207,15 +215,16 @@ impl Blocks {
     pub(super) fn at_hand(&self) -> (&[u8], bool) {
         (
             &self.buffer[self.from.min(self.whole)..self.whole],
-            self.ended,
+            self.ended && self.failed.is_none(),
         )
     }
 
     /// Reads on, though there are lines left: they are not enough for a row.
     pub(super) fn more(&mut self) -> Result<(), FileError> {
-        match self.ended {
-            true => Ok(()),
-            false => self.fill(),
+        match (self.ended, self.failed.take()) {
+            (false, _) => self.fill(),
+            (true, None) => Ok(()),
+            (true, Some(error)) => Err(error),
         }
     }
 
@@ -252,18 +261,18 @@ impl Blocks {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
                     self.ended = true;
-                    self.whole = 0;
-                    return Err(match self.codec {
+                    self.failed = Some(match self.codec {
                         Some(codec) => damaged(&self.path, codec, source),
                         None => FileError::Read {
                             path: self.path.clone(),
                             source,
                         },
                     });
+                    break;
                 }
             }
         }
-        self.whole = match self.ended {
+        self.whole = match self.ended && self.failed.is_none() {
             true => self.to,
             false => match &self.shape {
                 Shape::Lines(end) => end.whole(&self.buffer[..self.to]),

@@ -154,9 +154,7 @@ pub enum FileError {
         source: JsonError,
     },
     /// A CSV file cannot be decoded.
-    #[error(
-        "file \"{path}\"{place}: line {line} is malformed: {reason}; mode PERMISSIVE would read it with nulls"
-    )]
+    #[error("file \"{path}\"{place}: line {line} is malformed: {reason}")]
     Csv {
         /// The file.
         path: String,
@@ -227,6 +225,14 @@ pub enum FileError {
         /// How it failed.
         #[source]
         source: AvroError,
+    },
+    /// A file was written in a time zone that is none.
+    #[error("file \"{path}\" was written in time zone \"{name}\", which is unknown")]
+    TimeZone {
+        /// The file.
+        path: String,
+        /// What it calls the time zone.
+        name: String,
     },
     /// A column of a file has a type that the schema's does not include.
     #[error("column \"{column}\" of file \"{path}\" is {found}, which cannot be read as {wanted}")]

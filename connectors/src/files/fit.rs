@@ -11,12 +11,13 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DataType, Decimal128Type, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit,
+    DataType, Date32Type, Decimal128Type, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit,
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 
 use super::FileError;
+use crate::calendar;
 use crate::time::Zone;
 
 /// How the columns of one file become those of the schema.
@@ -26,9 +27,61 @@ pub(super) struct Fit {
     /// Per output column: its place among `roots`, and its type in the file.
     columns: Vec<Option<(usize, DataType)>>,
     schema: SchemaRef,
-    /// Whose clock times without a zone show, where the format means such times by them.
-    zone: Option<Zone>,
+    times: Times,
     path: String,
+}
+
+/// What a file means by its times.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Times {
+    /// Whose clock times without a zone show, where the format means such times by them.
+    pub(super) zone: Option<Zone>,
+    /// Days are counted by the calendar of their time.
+    pub(super) hybrid_days: bool,
+    /// Timestamps are, by the clock of this zone.
+    pub(super) hybrid_clock: Option<Zone>,
+    /// A BIGINT may be a TIMESTAMP_NTZ.
+    pub(super) clocks_in_longs: bool,
+}
+
+/// Before this, clocks of regions showed the time of the place, which Java's old classes do not know.
+const ZONES_BEGIN_US: i64 = -2_208_988_800_000_000;
+
+impl Times {
+    /// Whether values may have to be changed that are of the right type.
+    fn changes(&self) -> bool {
+        self.hybrid_days || self.hybrid_clock.is_some()
+    }
+
+    fn days(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        let days = array.as_primitive::<Date32Type>();
+        let moved = days.try_unary::<_, Date32Type, _>(|days| {
+            i32::try_from(calendar::from_hybrid(days.into()))
+                .map_err(|_| ArrowError::ComputeError(format!("day {days} overflows")))
+        });
+        Ok(Arc::new(moved?))
+    }
+
+    /// The instant or clock time that is meant by `us`, which is counted by the clock of `zone`.
+    fn clock(us: i64, zone: &Zone) -> Result<i64, ArrowError> {
+        let told = |reason: &str| Err(ArrowError::ComputeError(format!("{us} us {reason}")));
+        let moved = match zone {
+            _ if us >= calendar::FIRST_US && *zone == Zone::UTC => return Ok(us),
+            Zone::Fixed(seconds) => {
+                let east = i64::from(*seconds) * 1_000_000;
+                let local = us.checked_add(east).and_then(calendar::from_hybrid_us);
+                local.and_then(|local| local.checked_sub(east))
+            }
+            Zone::Region(_) if us >= ZONES_BEGIN_US => Some(us),
+            Zone::Region(region) => {
+                return told(&format!(
+                    "is a time before 1900 that an old version of Spark wrote in time zone {region}, which is not \
+                     supported"
+                ));
+            }
+        };
+        moved.map_or_else(|| told("overflows"), Ok)
+    }
 }
 
 impl Fit {
@@ -37,7 +90,7 @@ impl Fit {
         in_file: &Schema,
         schema: &Schema,
         columns: &[usize],
-        zone: Option<Zone>,
+        times: Times,
         path: &str,
     ) -> Result<Fit, FileError> {
         let wanted = schema.project(columns).map_err(|source| FileError::Arrow {
@@ -49,7 +102,7 @@ impl Fit {
             let root = root_of(in_file.fields(), field.name());
             if let Some(root) = root {
                 let found = in_file.field(root).data_type();
-                if !widens(found, field.data_type()) {
+                if !widens_in(found, field.data_type(), times.clocks_in_longs) {
                     return Err(FileError::ColumnType {
                         path: path.into(),
                         column: field.name().clone(),
@@ -72,7 +125,7 @@ impl Fit {
             roots,
             columns,
             schema: Arc::new(wanted),
-            zone,
+            times,
             path: path.into(),
         })
     }
@@ -120,6 +173,7 @@ impl Fit {
         use DataType::*;
         match (found, wanted) {
             (Timestamp(_, zone), Timestamp(TimeUnit::Microsecond, wanted_zone)) => {
+                let is_decimal = matches!(array.data_type(), Decimal128(..));
                 let us = match array.as_primitive_opt::<Decimal128Type>() {
                     Some(seconds) => {
                         let us = |ns: i128| {
@@ -132,16 +186,26 @@ impl Fit {
                     None => strictly(array, wanted)?,
                 };
                 let us = us.as_primitive::<TimestampMicrosecondType>();
-                let us: TimestampMicrosecondArray = match (zone, wanted_zone, &self.zone) {
+                let us: TimestampMicrosecondArray = match &self.times.hybrid_clock {
+                    // Only ORC has clocks by another calendar.
+                    Some(hybrid) if zone.is_some() || is_decimal => {
+                        us.try_unary(|us| Times::clock(us, hybrid))?
+                    }
+                    _ => us.clone(),
+                };
+                let us: TimestampMicrosecondArray = match (zone, wanted_zone, &self.times.zone) {
                     (None, Some(_), Some(zone)) if *zone != Zone::UTC => us.try_unary(|us| {
                         zone.instant(us)
                             .ok_or_else(|| ArrowError::ComputeError(format!("{us} us overflow")))
                     })?,
-                    _ => us.clone(),
+                    _ => us,
                 };
                 Ok(Arc::new(us.with_timezone_opt(wanted_zone.clone())))
             }
-            _ if array.data_type() == wanted => Ok(Arc::clone(array)),
+            (Date32, _) if self.times.hybrid_days => strictly(&Times::days(array)?, wanted),
+            _ if array.data_type() == wanted && !(wanted.is_nested() && self.times.changes()) => {
+                Ok(Arc::clone(array))
+            }
             (Dictionary(_, values), _) => self.array(&strictly(array, values)?, values, wanted),
             (LargeList(item) | FixedSizeList(item, _), List(_)) => {
                 let list = List(FieldRef::clone(item));
@@ -224,6 +288,12 @@ pub(super) fn in_our_types(in_file: &Schema, format: &'static str) -> Result<Sch
         fields.push(Field::new(field.name(), data_type, true));
     }
     Ok(Schema::new(fields))
+}
+
+/// Whether Spark's files hold values of a type of this name as plain numbers or structs, as which they must not be read.
+pub(super) fn is_only_of_spark(name: &str) -> bool {
+    let kinds = ["interval", "time(", "variant", "geometry", "geography"];
+    kinds.iter().any(|kind| name.starts_with(kind))
 }
 
 /// The columns of `known`, and behind them those that only `found` has. Of two types of a column, the one that has the
@@ -335,7 +405,13 @@ fn ours(found: &DataType) -> Option<DataType> {
 
 /// Whether every value of `found` is a value of `wanted`.
 fn widens(found: &DataType, wanted: &DataType) -> bool {
+    widens_in(found, wanted, false)
+}
+
+/// The same, where a BIGINT may be microseconds on a clock.
+fn widens_in(found: &DataType, wanted: &DataType, clocks_in_longs: bool) -> bool {
     use DataType::*;
+    let widens = |found: &DataType, wanted: &DataType| widens_in(found, wanted, clocks_in_longs);
     let integer_digits = |data_type: &DataType| match data_type {
         Int8 => Some(3),
         Int16 => Some(5),
@@ -351,6 +427,7 @@ fn widens(found: &DataType, wanted: &DataType) -> bool {
         // Spark and others leave the zone out of old files; an instant is an instant.
         (Timestamp(_, _), Timestamp(TimeUnit::Microsecond, Some(_))) => true,
         (Timestamp(_, None) | Date32, Timestamp(TimeUnit::Microsecond, None)) => true,
+        (Int64, Timestamp(TimeUnit::Microsecond, None)) => clocks_in_longs,
         (Date64, Date32) => true,
         (Int8, Int16 | Int32 | Int64 | Float32 | Float64) => true,
         (Int16 | UInt8, Int32 | Int64 | Float32 | Float64) => true,

@@ -80,7 +80,7 @@ pub(super) type Known<'a> = &'a dyn Fn(&str, &str) -> bool;
 /// What is looked for in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
-    /// Files; and directories below, if they tell values or all depths were asked for.
+    /// Files; and directories below, if they or this one tell values, or all depths were asked for.
     Files,
     /// What matches this step of a pattern (its number), and further steps below.
     Step(usize, usize),
@@ -498,7 +498,9 @@ impl Visit<'_> {
                 continue;
             }
             let plain = deeper == Some(Rule::Files);
-            if plain && !self.options.recursive && !name.contains('=') {
+            // Below a directory that tells a value, files may lie at any depth.
+            let is_told = name.contains('=') || !node.directory.partition.is_empty();
+            if plain && !self.options.recursive && !is_told {
                 continue;
             }
             let below = before.remove(name).unwrap_or_else(|| {

@@ -290,7 +290,7 @@ impl SourceFormat for FileFormat {
         // Columns that directories tell come behind; a stream knows those that are there when it is described.
         let directories = lister.directories()?;
         let data_schema = schema;
-        let schema = partition::with_columns(&data_schema, &directories);
+        let schema = partition::with_columns(&data_schema, &directories)?;
         // Types that the format cannot hold are told now, not when the first file comes.
         let all: Vec<usize> = (0..data_schema.fields().len()).collect();
         let probe = FileSplit::probe(&path);

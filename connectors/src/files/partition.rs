@@ -3,12 +3,12 @@
 //! Only directories below the one that was asked for count. A value belongs to the split, so that reading one needs
 //! no other knowledge than its own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use highwater_engine::source::FormatError;
 
 use super::FileError;
 use super::csv::{Column, CsvOptions};
@@ -48,52 +48,227 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// `schema` and, behind its columns, those that only directories tell: of the narrowest type that fits all values.
-pub(super) fn with_columns(schema: &Schema, directories: &[Arc<Directory>]) -> SchemaRef {
-    let mut order: Vec<&str> = Vec::new();
-    let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, value) in directories.iter().flat_map(|found| &found.partition) {
-        if schema.index_of(name).is_ok() {
-            continue;
-        }
-        if !found.contains_key(name.as_str()) {
-            order.push(name);
-        }
-        found.entry(name).or_default().push(value);
-    }
-    let mut fields = schema.fields().to_vec();
-    for name in order {
-        let data_type = type_of(&found[name]);
-        fields.push(Arc::new(Field::new(name, data_type, true)));
-    }
-    Arc::new(Schema::new(fields))
+/// The values of one column, as directories spell them.
+struct Told<'a> {
+    name: &'a str,
+    spelled: Vec<&'a str>,
 }
 
-fn type_of(values: &[&str]) -> DataType {
-    let told: Vec<&[u8]> = values
+/// `schema` and, behind its columns, those that only directories tell: of the type that Spark gives them.
+pub(super) fn with_columns(
+    schema: &Schema,
+    directories: &[Arc<Directory>],
+) -> Result<SchemaRef, FormatError> {
+    let mut told: Vec<Told<'_>> = Vec::new();
+    let partitioned = directories
         .iter()
-        .filter(|value| **value != NULL_VALUE)
-        .map(|value| value.as_bytes())
-        .collect();
-    let all = |fits: &dyn Fn(&[u8]) -> bool| !told.is_empty() && told.iter().all(|text| fits(text));
-    let is_double = |text: &[u8]| {
-        let starts = text
-            .first()
-            .is_some_and(|b| b.is_ascii_digit() || b"+-.".contains(b));
-        starts && std::str::from_utf8(text).is_ok_and(|text| parse_f64(text).is_some())
+        .filter(|found| !found.partition.is_empty());
+    for (at, directory) in partitioned.enumerate() {
+        let columns = &directory.partition;
+        check(directory)?;
+        let agrees =
+            |(column, (name, _)): (&Told<'_>, &(String, String))| is_named(name, column.name);
+        if at == 0 {
+            told.extend(columns.iter().map(|(name, _)| Told {
+                name,
+                spelled: Vec::new(),
+            }));
+        } else if columns.len() != told.len() || !told.iter().zip(columns).all(agrees) {
+            let names = |names: Vec<&str>| names.join("\", \"");
+            return Err(FormatError::Invalid {
+                message: format!(
+                    "directories tell conflicting columns: \"{}\" has \"{}\", others have \"{}\"; read each layout by a path of \
+                     its own",
+                    directory.path,
+                    names(columns.iter().map(|(name, _)| name.as_str()).collect()),
+                    names(told.iter().map(|column| column.name).collect()),
+                ),
+                class: Some("CONFLICTING_PARTITION_COLUMN_NAMES"),
+            });
+        }
+        // As they are spelled in the path: what had to be escaped is no number.
+        let spelled = directory.path.rsplit('/').filter(|step| step.contains('='));
+        let spelled: Vec<&str> = spelled.take(columns.len()).collect();
+        for (column, step) in told.iter_mut().zip(spelled.iter().rev()) {
+            column
+                .spelled
+                .extend(step.split_once('=').map(|(_, value)| value));
+        }
+    }
+    let mut fields = schema.fields().to_vec();
+    for column in told {
+        if fields
+            .iter()
+            .any(|field| is_named(field.name(), column.name))
+        {
+            continue;
+        }
+        let data_type = type_of(&column.spelled).ok_or_else(|| FormatError::Invalid {
+            message: format!(
+                "directories tell column \"{}\" as TIME (\"{}\"), which is not supported; name it in the schema as a \
+                 STRING",
+                column.name, column.spelled[0]
+            ),
+            class: None,
+        })?;
+        fields.push(Arc::new(Field::new(column.name, data_type, true)));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Names of columns do not differ by their case.
+fn is_named(a: &str, b: &str) -> bool {
+    a.to_lowercase() == b.to_lowercase()
+}
+
+/// Refuses names of directories that tell no column.
+fn check(directory: &Directory) -> Result<(), FormatError> {
+    let refuse = |what: &str, class| {
+        let message = format!("directory \"{}\" {what}", directory.path);
+        Err(FormatError::Invalid {
+            message,
+            class: Some(class),
+        })
     };
-    if all(&|text| parse_i64(text).is_some_and(|value| i32::try_from(value).is_ok())) {
-        DataType::Int32
-    } else if all(&|text| parse_i64(text).is_some()) {
-        DataType::Int64
-    } else if all(&is_double) {
-        DataType::Float64
-    } else if all(&|text| text.len() == 10 && parse_date(text).is_some()) {
-        DataType::Date32
-    } else if all(&|text| text.len() > 10 && parse_timestamp(text, &Zone::UTC).is_some()) {
-        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+    for (at, (name, value)) in directory.partition.iter().enumerate() {
+        let mut before = directory.partition[..at].iter();
+        if name.is_empty() {
+            return refuse(
+                "tells a column without a name",
+                "EMPTY_PARTITION_COLUMN_NAME",
+            );
+        }
+        if value.is_empty() {
+            let what = format!("tells no value of column \"{name}\"");
+            return refuse(&what, "EMPTY_PARTITION_COLUMN_VALUE");
+        }
+        if before.any(|(other, _)| is_named(other, name)) {
+            let what = format!("tells column \"{name}\" twice");
+            return refuse(&what, "COLUMN_ALREADY_EXISTS");
+        }
+    }
+    Ok(())
+}
+
+/// What the values of a column are, as far as they are known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Null,
+    Int,
+    Long,
+    /// So many digits, none of them behind the point.
+    Decimal(u8),
+    Double,
+    Date,
+    Timestamp,
+    Time,
+    String,
+}
+
+/// The type that has all values of a column; `None` if that is TIME.
+fn type_of(spelled: &[&str]) -> Option<DataType> {
+    let kinds = spelled.iter().map(|text| kind_of(text));
+    Some(match kinds.reduce(wider).unwrap_or(Kind::Null) {
+        Kind::Int => DataType::Int32,
+        Kind::Long => DataType::Int64,
+        Kind::Decimal(digits) => DataType::Decimal128(digits, 0),
+        Kind::Double => DataType::Float64,
+        Kind::Date => DataType::Date32,
+        Kind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        Kind::Time => return None,
+        Kind::Null | Kind::String => DataType::Utf8,
+    })
+}
+
+/// The narrowest kind that a value has: tried in Spark's order.
+fn kind_of(spelled: &str) -> Kind {
+    if spelled == NULL_VALUE {
+        return Kind::Null;
+    }
+    let text = spelled.as_bytes();
+    if let Some(value) = parse_i64(text) {
+        return match i32::try_from(value) {
+            Ok(_) => Kind::Int,
+            Err(_) => Kind::Long,
+        };
+    }
+    if let Some(digits) = whole_digits(text) {
+        return Kind::Decimal(digits);
+    }
+    if parse_f64(spelled).is_some() {
+        return Kind::Double;
+    }
+    let has_form = |form: &str, text: &[u8]| {
+        let fits = |(byte, form): (&u8, u8)| match form {
+            b'0' => byte.is_ascii_digit(),
+            form => *byte == form,
+        };
+        text.len() == form.len() && text.iter().zip(form.bytes()).all(fits)
+    };
+    let plain = unescape(spelled);
+    let plain = plain.as_bytes();
+    let is_timestamp = ["0000-00-00 00:00:00", "0000-00-00 00:00:00.0"]
+        .iter()
+        .any(|form| has_form(form, plain));
+    let longest = "00:00:00.000000";
+    let is_time = |text: &[u8]| match text.len() {
+        8 | 10..=15 => has_form(&longest[..text.len()], text),
+        _ => false,
+    };
+    if is_timestamp && parse_timestamp(plain, &Zone::UTC).is_some() {
+        Kind::Timestamp
+    } else if has_form("0000-00-00", text) && parse_date(text).is_some() {
+        Kind::Date
+    } else if is_time(text)
+        && parse_timestamp(format!("1970-01-01 {spelled}").as_bytes(), &Zone::UTC).is_some()
+    {
+        Kind::Time
     } else {
-        DataType::Utf8
+        Kind::String
+    }
+}
+
+/// How many digits a number has that is whole however it is written (`1e3`, `5.`), if a decimal has room for them.
+fn whole_digits(text: &[u8]) -> Option<u8> {
+    let unsigned = match text {
+        [b'+' | b'-', unsigned @ ..] => unsigned,
+        unsigned => unsigned,
+    };
+    let (mantissa, power) = match unsigned.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(at) => (&unsigned[..at], parse_i64(&unsigned[at + 1..])?),
+        None => (unsigned, 0),
+    };
+    let point = memchr::memchr(b'.', mantissa);
+    let behind = point.map_or(0, |point| mantissa.len() - point - 1);
+    let digits = mantissa.iter().filter(|byte| **byte != b'.');
+    let digits: Vec<u8> = digits.copied().collect();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let more = power.checked_sub(behind as i64)?;
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    let count = match digits.len() - zeros {
+        0 => 1,
+        count => more.checked_add(count as i64)?,
+    };
+    let is_whole = more >= 0 && mantissa.len() <= digits.len() + 1 && count <= 38;
+    is_whole.then_some(count as u8)
+}
+
+/// The kind that has the values of both.
+fn wider(a: Kind, b: Kind) -> Kind {
+    use Kind::*;
+    match (a, b) {
+        _ if a == b => a,
+        (Null, other) | (other, Null) => other,
+        (Int, Long) | (Long, Int) => Long,
+        (Decimal(a), Decimal(b)) => Decimal(a.max(b)),
+        (Int, Decimal(digits)) | (Decimal(digits), Int) => Decimal(digits.max(10)),
+        (Long, Decimal(digits)) | (Decimal(digits), Long) => Decimal(digits.max(20)),
+        (Int, Double) | (Double, Int) => Double,
+        (Date, Timestamp) | (Timestamp, Date) => Timestamp,
+        // Digits of a larger number would be lost in a DOUBLE.
+        _ => String,
     }
 }
 
@@ -120,7 +295,7 @@ impl Together {
         };
         let value_of = |at: usize| {
             let name = schema.field(at).name();
-            let value = split.partition.iter().find(|(key, _)| key == name);
+            let value = split.partition.iter().find(|(key, _)| is_named(key, name));
             value.map(|(_, value)| value.as_str())
         };
         let in_file: Vec<usize> = (0..schema.fields().len())
@@ -196,13 +371,110 @@ mod tests {
         assert_eq!(value("plain"), None);
     }
 
+    /// What Spark finds, value by value.
     #[test]
-    fn types_are_the_narrowest_that_fit() {
-        assert_eq!(type_of(&["1", "-2", NULL_VALUE]), DataType::Int32);
-        assert_eq!(type_of(&["1", "3000000000"]), DataType::Int64);
-        assert_eq!(type_of(&["1", "2.5"]), DataType::Float64);
-        assert_eq!(type_of(&["2024-01-05"]), DataType::Date32);
-        assert_eq!(type_of(&["2024-01-05", "x"]), DataType::Utf8);
-        assert_eq!(type_of(&[NULL_VALUE]), DataType::Utf8);
+    fn types_of_values_are_those_of_spark() {
+        let decimal = |digits| DataType::Decimal128(digits, 0);
+        let (int, long, double) = (DataType::Int32, DataType::Int64, DataType::Float64);
+        let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let nines = "9".repeat(38);
+        for (text, expected) in [
+            ("1", &int),
+            ("01", &int),
+            ("-0", &int),
+            ("+5", &int),
+            ("20240105", &int),
+            ("99999999999", &long),
+            ("99999999999999999999", &decimal(20)),
+            (&nines, &decimal(38)),
+            (&format!("{nines}9"), &double),
+            ("1e3", &decimal(4)),
+            ("12e30", &decimal(32)),
+            ("5.", &decimal(1)),
+            ("1e40", &double),
+            ("1e1000000000", &double),
+            ("1e-2", &double),
+            ("1.0", &double),
+            (".5", &double),
+            ("NaN", &double),
+            ("-Infinity", &double),
+            ("1d", &double),
+            (" 1", &double),
+            ("2024-01-05", &DataType::Date32),
+            ("2024-01-05 10%3A00%3A00", &timestamp),
+            ("2024-01-05 10%3A00%3A00.5", &timestamp),
+        ] {
+            assert_eq!(type_of(&[text]).as_ref(), Some(expected), "{text}");
+        }
+        for text in [
+            "inf",
+            "1L",
+            "0x10",
+            "true",
+            "1_000",
+            "1.2.",
+            "2024-1-5",
+            "2024-01",
+            "2024-02-30",
+            "10000-01-01",
+            "2024-01-05 10%3A00",
+            "2024-01-05 10%3A00%3A00.12",
+            "2024-01-05T10%3A00%3A00",
+            "2024-01-05 10%3A00%3A00Z",
+            "%31",
+            "2024%2D01%2D05",
+            "1:00:00",
+            "10:00:61",
+            NULL_VALUE,
+        ] {
+            assert_eq!(type_of(&[text]), Some(DataType::Utf8), "{text}");
+        }
+        assert_eq!(type_of(&["10:00:00"]), None);
+        assert_eq!(type_of(&["10:00:00", "x"]), Some(DataType::Utf8));
+    }
+
+    /// What Spark finds for each pair, in either order.
+    #[test]
+    fn types_of_columns_are_those_of_spark() {
+        let texts = [
+            "01",
+            "99999999999",
+            "99999999999999999999",
+            "1e21",
+            "1.5",
+            "2024-01-05",
+            "2024-01-05 10%3A00%3A00",
+            "x",
+        ];
+        let expected = [
+            "i l 20 22 d s s s",
+            "l l 20 22 s s s s",
+            "20 20 20 22 s s s s",
+            "22 22 22 22 s s s s",
+            "d s s s d s s s",
+            "s s s s s D T s",
+            "s s s s s T T s",
+            "s s s s s s s s",
+        ];
+        let short = |data_type: DataType| match data_type {
+            DataType::Int32 => "i".to_string(),
+            DataType::Int64 => "l".into(),
+            DataType::Float64 => "d".into(),
+            DataType::Date32 => "D".into(),
+            DataType::Timestamp(..) => "T".into(),
+            DataType::Decimal128(digits, 0) => digits.to_string(),
+            DataType::Utf8 => "s".into(),
+            other => other.to_string(),
+        };
+        for (a, expected) in texts.iter().zip(expected) {
+            let found = texts.iter().map(|b| {
+                let found = type_of(&[a, NULL_VALUE, b]).unwrap();
+                assert_eq!(type_of(&[b, a]).as_ref(), Some(&found), "{a} {b}");
+                short(found)
+            });
+            assert_eq!(found.collect::<Vec<_>>().join(" "), expected, "{a}");
+        }
+        assert_eq!(type_of(&["1", "1.5", "99999999999"]), Some(DataType::Utf8));
+        assert_eq!(type_of(&["5.", "1"]), Some(DataType::Decimal128(10, 0)));
     }
 }

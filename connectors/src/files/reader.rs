@@ -82,7 +82,7 @@ impl FileReader {
                 return Ok(Box::new(std::iter::empty()));
             }
             Format::Parquet => {
-                return Ok(self.columnar(split, open_parquet(file, split, schema, columns)?));
+                return Ok(self.columnar(split, open_parquet(file, split, schema, columns, zone)?));
             }
             Format::Orc => {
                 return Ok(self.columnar(split, open_orc(file, split, schema, columns, zone)?));
@@ -99,8 +99,10 @@ impl FileReader {
             decoder,
             bad: self.bad_records(split),
             config: Arc::clone(&self.config),
+            // Compressed, even nothing has some bytes.
             waits: matches!(self.config.format, Format::Text)
-                && self.config.rules.shape == Shape::Whole,
+                && self.config.rules.shape == Shape::Whole
+                && split.size > 0,
             ended: false,
             rest: None,
         }))

@@ -571,6 +571,66 @@ fn directories_tell_values_of_columns() {
 }
 
 #[test]
+fn directories_of_two_layouts_are_refused() {
+    let told = |paths: &[&str], request: fn(&TempDir) -> SourceRequest| {
+        let dir = tempfile::tempdir().unwrap();
+        for path in paths {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+            write(&dir, &format!("{path}/f.json"), "{\"n\":1}\n", 1);
+        }
+        // A directory without files says nothing.
+        fs::create_dir(dir.path().join("other=1")).unwrap();
+        let fields = [("n", DataType::Int32)];
+        factory("json", typed(request(&dir), &fields)).map(|found| found.schema())
+    };
+    for request in [batch as fn(&TempDir) -> SourceRequest, stream] {
+        for paths in [["p=1", "q=1"], ["p=1", "p=1/q=1"], ["p=1/q=1", "q=1/p=1"]] {
+            match told(&paths, request) {
+                Err(FormatError::Invalid { message, class }) => {
+                    assert_eq!(class, Some("CONFLICTING_PARTITION_COLUMN_NAMES"));
+                    assert!(message.contains("conflicting columns"), "{message}");
+                }
+                other => panic!("{paths:?}: {:?}", other.is_ok()),
+            }
+        }
+        for (path, expected) in [
+            ("=1", "EMPTY_PARTITION_COLUMN_NAME"),
+            ("p=", "EMPTY_PARTITION_COLUMN_VALUE"),
+            ("p=1/P=2", "COLUMN_ALREADY_EXISTS"),
+        ] {
+            match told(&[path], request) {
+                Err(FormatError::Invalid { class, .. }) => assert_eq!(class, Some(expected)),
+                other => panic!("{path}: {:?}", other.is_ok()),
+            }
+        }
+        let found = told(&["N=7", "n=8"], request).unwrap();
+        assert_eq!(found.fields().len(), 1);
+        let error = told(&["p=10:00:00"], request).err().unwrap().to_string();
+        assert!(error.contains("as TIME (\"10:00:00\")"), "{error}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (path, n) in [("p=01", 1), ("P=99999999999", 2)] {
+        fs::create_dir(dir.path().join(path)).unwrap();
+        write(
+            &dir,
+            &format!("{path}/f.json"),
+            format!("{{\"n\":{n}}}\n"),
+            1,
+        );
+    }
+    let found = read("json", typed(batch(&dir), &[("n", DataType::Int32)])).unwrap();
+    assert_eq!(found.schema().field(1).data_type(), &DataType::Int64);
+    assert_eq!(show(&found), ["2|99999999999", "1|1"]);
+    // At any depth below it; what is beside it tells no value, and is none of the table.
+    for below in ["p=1.5/x/y", "z"] {
+        fs::create_dir_all(dir.path().join(below)).unwrap();
+        write(&dir, &format!("{below}/f.json"), "{\"n\":3}\n", 1);
+    }
+    let found = read("json", typed(batch(&dir), &[("n", DataType::Int32)])).unwrap();
+    assert_eq!(show(&found), ["2|99999999999", "1|01", "3|1.5"]);
+}
+
+#[test]
 fn a_batch_of_json_finds_its_schema() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir, "a", "{\"n\":1,\"a\":\"x\"}\n", 1);

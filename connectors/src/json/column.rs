@@ -328,7 +328,10 @@ impl Column {
             },
             Values::Float32(values) => match float(cursor, start, context, depth)? {
                 Some(Float::Number(number)) => {
-                    let text = ascii(cursor, number);
+                    let text = match is_zero(number) {
+                        true => "0",
+                        false => ascii(cursor, number),
+                    };
                     values.push(text.parse().expect("the scan checked the number"));
                     true
                 }
@@ -637,6 +640,12 @@ fn ascii<'a>(cursor: &Cursor<'a>, number: Number) -> &'a str {
     std::str::from_utf8(&cursor.text[number.start..number.end]).expect("numbers are ASCII")
 }
 
+/// An integer has no negative zero: `-0` is 0, and `-0.0` is not.
+#[inline(always)]
+fn is_zero(number: Number) -> bool {
+    number.integer && number.mantissa == 0 && number.digits == 0
+}
+
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
@@ -655,7 +664,11 @@ fn number_to_f64(cursor: &Cursor<'_>, number: Number) -> f64 {
         true => mantissa / POWERS[power],
         false => mantissa * POWERS[power],
     };
-    if number.negative { -value } else { value }
+    if number.negative && !is_zero(number) {
+        -value
+    } else {
+        value
+    }
 }
 
 /// Reads an array. An item of the wrong type spoils all of it.

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
 use super::escape::unescape;
 use super::scan::{Cursor, Malformed, Scan, Start};
-use super::{JsonError, JsonOptions};
+use super::{JsonError, JsonOptions, check_text};
 use crate::lines::Lines;
 use crate::mode::ParseMode;
 use crate::sample;
@@ -67,7 +67,7 @@ impl JsonInference {
             None => Ok(row),
             Some(limits) => limits.check(text).map(|()| row),
         });
-        match row {
+        match row.and_then(|row| check_text(&text[..cursor.pos]).map(|()| row)) {
             Ok(row) => merge_fields(&mut self.row, row),
             Err(_) if self.options.mode == ParseMode::DropMalformed => {}
             Err(_) if self.options.mode == ParseMode::Permissive => self.corrupt = true,

@@ -188,6 +188,7 @@ impl JsonDecoder {
         let before = self.begin();
         let mut cursor = Cursor::new(text, self.options.dialect(true));
         let outcome = self.read_rows(&mut cursor);
+        let outcome = outcome.and_then(|()| check_text(&text[..cursor.pos]));
         self.end(text, 0..text.len(), before, outcome)
     }
 
@@ -197,10 +198,18 @@ impl JsonDecoder {
     /// Reading a row finds the end of its line, so it is not looked for before: no value can go over it.
     pub fn decode_lines(&mut self, text: &[u8], rows_max: usize) -> Result<usize, JsonError> {
         let mut cursor = Cursor::new(text, self.options.dialect(false));
+        // Whether it is UTF-8, and up to where it was looked at for that.
+        let (mut sound, mut checked) = (true, 0);
         while cursor.pos < text.len() && self.root.rows < rows_max && self.bytes < BATCH_BYTES {
             let start = cursor.pos;
+            if start >= checked {
+                (sound, checked) = check_lines(text, start);
+            }
             let before = self.begin();
-            let outcome = self.read_rows(&mut cursor);
+            let mut outcome = self.read_rows(&mut cursor);
+            if !sound {
+                outcome = outcome.and_then(|()| check_text(&text[start..cursor.pos]));
+            }
             if text.get(cursor.pos) == Some(&b'\n') {
                 self.end(text, start..cursor.pos, before, outcome)?;
                 cursor.pos += 1;
@@ -370,6 +379,26 @@ impl JsonDecoder {
             }
             _ => Err(Malformed("it is no object")),
         }
+    }
+}
+
+/// So many bytes are looked at together to know whether they are UTF-8: they are read next, and are at hand then.
+const CHECKED_BYTES: usize = 16 << 10;
+
+/// Whether the lines from `start` on are UTF-8, and up to where that was looked at: the end of a line.
+#[inline(never)]
+fn check_lines(text: &[u8], start: usize) -> (bool, usize) {
+    let least = text.len().min(start + CHECKED_BYTES);
+    let end = memchr::memchr(b'\n', &text[least..]).map_or(text.len(), |end| least + end + 1);
+    (simdutf8::basic::from_utf8(&text[start..end]).is_ok(), end)
+}
+
+/// A row that is no text is malformed, whatever is read of it; what is behind it does not count.
+#[inline(never)]
+fn check_text(text: &[u8]) -> Result<(), Malformed> {
+    match simdutf8::basic::from_utf8(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Malformed("it is no UTF-8")),
     }
 }
 

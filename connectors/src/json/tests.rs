@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Field, TimeUnit};
+use arrow::datatypes::{Field, Float32Type, Float64Type, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use highwater_engine::options::Options;
 use rand::rngs::StdRng;
@@ -458,22 +458,67 @@ fn every_line_end_ends_a_line() {
 }
 
 #[test]
-fn bad_utf8_in_strings_is_replaced_and_elsewhere_malformed() {
+fn a_row_that_is_no_utf8_is_malformed() {
     let schema = schema();
-    let mut decoder = JsonDecoder::new(&schema, &[0, 6, 10, 11], JsonOptions::default()).unwrap();
-    let text = b"{\"a\":1}\n{\"a\":2,\"s\":\"\xff\xe3\"}\n{\"s\":\"\xa9\",\"p\":{\"\xc3\":1}}\n{\"a\":\xff}\n{\"a\":3}\n";
-    decoder.decode_lines(text, usize::MAX).unwrap();
-    let batch = decoder.flush().unwrap();
-    let expected = [
-        "a=1",
-        "a=2 s=\u{fffd}\u{fffd}",
-        "s=\u{fffd} p={\u{fffd}: 1}",
-        "!",
-        "a=3",
+    let columns = [0, 6, 10, 11];
+    let mut decoder = JsonDecoder::new(&schema, &columns, JsonOptions::default()).unwrap();
+    let bad: [&[u8]; 6] = [
+        b"{\"a\":2,\"s\":\"\xff\xe3\"}",
+        b"{\"s\":\"\xa9\",\"p\":{\"\xc3\":1}}",
+        b"{\"a\":\xff}",
+        // Whatever is read of it.
+        b"{\"a\":1,\"unknown\":[\"\xed\xa0\x80\"]}",
+        b"{\"a\":1,\"\xff\":2}",
+        b"[{\"a\":1},{\"a\":2,\"s\":\"\x80\"}]",
     ];
-    assert_eq!(show(&batch), expected);
-    let corrupt = batch.column(3).as_string::<i32>();
-    assert_eq!(corrupt.value(3), "{\"a\":\u{fffd}}");
+    for bad in bad {
+        // Behind many lines too, and ahead of many, which are looked at together.
+        for around in [1, 5000] {
+            let good = b"{\"a\":1,\"s\":\"\xc3\xa9\"}\n".repeat(around);
+            let text = [&good, bad, b"\n", &good[..]].concat();
+            decoder.decode_lines(&text, usize::MAX).unwrap();
+            let batch = decoder.flush().unwrap();
+            assert_eq!(batch.num_rows(), 2 * around + 1);
+            let rows = show(&batch);
+            assert_eq!(rows[around - 1..around + 2], ["a=1 s=é", "!", "a=1 s=é"]);
+            let corrupt = batch.column(3).as_string::<i32>();
+            assert_eq!(corrupt.value(around), String::from_utf8_lossy(bad));
+            assert_eq!(corrupt.null_count(), 2 * around);
+        }
+        decoder.decode_line(bad).unwrap();
+        assert_eq!(show(&decoder.flush().unwrap()), ["!"]);
+    }
+    // What is behind a row does not count.
+    decoder.decode_lines(b"{\"a\":1} \xff\n", 9).unwrap();
+    decoder.decode_line(b"{\"a\":2} \xff").unwrap();
+    assert_eq!(show(&decoder.flush().unwrap()), ["a=1", "a=2"]);
+}
+
+#[test]
+fn integers_have_no_negative_zero() {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    let fields = vec![field("d", DataType::Float64), field("f", DataType::Float32)];
+    let schema = Schema::new(fields);
+    let options = JsonOptions {
+        allow_numeric_leading_zeros: true,
+        ..JsonOptions::default()
+    };
+    let mut decoder = JsonDecoder::new(&schema, &[0, 1], options).unwrap();
+    for (text, negative) in [
+        ("-0", false),
+        ("-00", false),
+        ("-0.0", true),
+        ("-0e0", true),
+    ] {
+        let line = format!("{{\"d\":{text},\"f\":{text}}}");
+        decoder.decode_line(line.as_bytes()).unwrap();
+        let batch = decoder.flush().unwrap();
+        let double = batch.column(0).as_primitive::<Float64Type>().value(0);
+        let float = batch.column(1).as_primitive::<Float32Type>().value(0);
+        assert_eq!(double.is_sign_negative(), negative, "{text}");
+        assert_eq!(float.is_sign_negative(), negative, "{text}");
+        assert!(double == 0.0 && float == 0.0);
+    }
 }
 
 #[test]

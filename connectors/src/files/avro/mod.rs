@@ -15,7 +15,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::FileError;
-use super::fit::{Fit, in_our_types};
+use super::fit::{Fit, Times, in_our_types};
 use super::reader::BATCH_ROWS;
 use super::split::FileSplit;
 use column::{Column, Cursor, skip};
@@ -107,7 +107,7 @@ pub(super) fn open_avro(
     let error = |source| failed(&split.path, source);
     let container = Container::open(file, split.size).map_err(error)?;
     let (fields, in_file) = record(&container).map_err(error)?;
-    let fit = Fit::new(&in_file, schema, columns, None, &split.path)?;
+    let fit = Fit::new(&in_file, schema, columns, Times::default(), &split.path)?;
     let read = in_file
         .project(fit.roots())
         .expect("the roots are its columns");

@@ -234,6 +234,11 @@ impl Cells {
                 self.push_quoted(line, (copied, end), changed.then_some(scratch));
                 return behind;
             }
+            // Of quotes in a row the last one may close the cell; the others are text.
+            if line.get(end + 1) == Some(&quote) {
+                from = end + 1;
+                continue;
+            }
             match dialect.stray {
                 StrayQuote::StopAtClosingQuote => from = end + 1,
                 StrayQuote::BackToDelimiter if behind == end + 1 => {
@@ -449,6 +454,35 @@ mod tests {
         check_as(&back, r#""a,b"c,d"#, &["a", "bc,d"]);
         check_as(&back, r#""a,b"c,d",e"#, &["a", "bc,d", "e"]);
         check_as(&back, r#""a,b" c,d"#, &[r#""a,b" c"#, "d"]);
+    }
+
+    #[test]
+    fn of_quotes_in_a_row_the_last_may_close_the_cell() {
+        use StrayQuote::*;
+        for (line, cell) in [
+            (r#""a""",c"#, r#"a"""#),
+            (r#""""",c"#, r#""""#),
+            (r#"""",c"#, r#"""#),
+            (r#""b"",c"#, r#"b""#),
+        ] {
+            for stray in [
+                StopAtClosingQuote,
+                BackToDelimiter,
+                StopAtDelimiter,
+                SkipValue,
+                RaiseError,
+            ] {
+                check_as(&Dialect { stray, ..spark() }, line, &[cell, "c"]);
+            }
+        }
+        let back = Dialect {
+            stray: BackToDelimiter,
+            ..spark()
+        };
+        check_as(&back, r#""he said ""hi""",x"#, &[r#"he said "hi"""#, "x"]);
+        check_as(&back, r#""""a""",c"#, &[r#""a"""#, "c"]);
+        check_as(&back, r#""a""b""c",d"#, &[r#"a"b"c"#, "d"]);
+        check(r#""""a""",c"#, &[r#""""a""""#, "c"]);
     }
 
     #[test]

@@ -111,7 +111,12 @@ impl CsvDecoder {
             return Ok(());
         }
         if std::mem::take(&mut self.header_ahead) {
-            return self.options.check_header(line, &self.names, &self.path);
+            self.cells.cut(line, &self.options.dialect);
+            if let Some(reason) = self.options.over_limit(&self.cells, line) {
+                return Err(self.malformed(reason));
+            }
+            let (cells, names) = (&self.cells, &self.names);
+            return self.options.check_header(cells, line, names, &self.path);
         }
         self.bytes += line.len();
         self.row(line)
@@ -133,26 +138,16 @@ impl CsvDecoder {
             true => None,
             false => Some(format!("it has {found} cells, not {wanted}")),
         };
-        let (most, longest) = (self.options.max_columns, self.options.max_cell_chars);
         let mut found = found;
-        if found > most {
-            bad = Some(format!("it has more cells than maxColumns, {most}"));
-            found = 0;
-        } else if let Some(longest) = longest
-            && (0..found).any(|at| {
-                let cell = self.cells.get(line, at).0;
-                cell.len() > longest && String::from_utf8_lossy(cell).chars().count() > longest
-            })
-        {
-            bad = Some(format!(
-                "a cell is longer than maxCharsPerColumn, {longest}"
-            ));
-            found = 0;
+        // What no mode looks over.
+        let mut fatal = false;
+        if let Some(reason) = self.options.over_limit(&self.cells, line) {
+            (bad, fatal, found) = (Some(reason), true, 0);
         }
-        let stray = self.cells.has_stray_quote();
-        if stray {
+        if self.cells.has_stray_quote() {
             let text = "a quote that is not escaped is in a quoted cell, which option";
             bad = Some(format!("{text} \"unescapedQuoteHandling\" makes an error"));
+            fatal = true;
         }
         for (at, column) in self.columns.iter_mut().enumerate() {
             let Some(column) = column else { continue };
@@ -195,17 +190,21 @@ impl CsvDecoder {
             });
         }
         match bad {
-            Some(reason)
-                if self.options.mode == ParseMode::FailFast || stray && !self.options.keep_bad =>
-            {
-                Err(FileError::Csv {
-                    path: self.path.clone(),
-                    place: self.place.clone(),
-                    line: self.lines,
-                    reason,
-                })
+            Some(reason) if fatal && !self.options.keep_bad => Err(self.malformed(reason)),
+            Some(reason) if self.options.mode == ParseMode::FailFast => {
+                Err(self.malformed(reason + "; mode PERMISSIVE would read it with nulls"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The error of the row at hand.
+    fn malformed(&self, reason: String) -> FileError {
+        FileError::Csv {
+            path: self.path.clone(),
+            place: self.place.clone(),
+            line: self.lines,
+            reason,
         }
     }
 }

@@ -149,9 +149,25 @@ impl CsvOptions {
         self
     }
 
+    /// What limit the line goes beyond that `cells` were cut of.
+    pub(super) fn over_limit(&self, cells: &Cells, line: &[u8]) -> Option<String> {
+        let (most, longest) = (self.max_columns, self.max_cell_chars);
+        if cells.len() > most {
+            return Some(format!("it has more cells than maxColumns, {most}"));
+        }
+        let longest = longest.filter(|longest| line.len() > *longest)?;
+        let is_longer = |at| {
+            let cell = cells.get(line, at).0;
+            cell.len() > longest && String::from_utf8_lossy(cell).chars().count() > longest
+        };
+        let found = (0..cells.len()).any(is_longer);
+        found.then(|| format!("a cell is longer than maxCharsPerColumn, {longest}"))
+    }
+
     /// Whether a header agrees with the schema, if it is asked to.
     pub(super) fn check_header(
         &self,
+        cells: &Cells,
         line: &[u8],
         names: &[String],
         path: &str,
@@ -159,8 +175,6 @@ impl CsvOptions {
         if self.enforce_schema {
             return Ok(());
         }
-        let mut cells = Cells::default();
-        cells.cut(line, &self.dialect);
         let found: Vec<String> = (0..cells.len())
             .map(|at| String::from_utf8_lossy(cells.get(line, at).0).into_owned())
             .collect();

@@ -1,7 +1,7 @@
 //! Rows of ORC files, in the types of the schema: see `fit` for what may differ.
 //!
 //! A `timestamp` of ORC is what a clock showed; as a TIMESTAMP it is taken for the clock of the session's time zone,
-//! as Spark takes it. A `timestamp with local time zone` is an instant.
+//! as Spark takes it. A `timestamp with local time zone` is an instant. Spark's TIMESTAMP_NTZ is a `bigint` that says so.
 
 mod tail;
 
@@ -13,13 +13,15 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 use orc_rust::projection::ProjectionMask;
+use orc_rust::schema::DataType as OrcType;
 use orc_rust::{ArrowReader, ArrowReaderBuilder, ArrowSchemaOptions, TimestampPrecision};
 
 use super::FileError;
-use super::fit::{Fit, in_our_types};
+use super::fit::{Fit, Times, in_our_types, is_only_of_spark};
 use super::reader::BATCH_ROWS;
 use super::split::FileSplit;
 use crate::time::Zone;
+use tail::Tail;
 
 /// The batches of one file.
 pub(super) struct OrcBatches {
@@ -64,10 +66,17 @@ pub(super) fn open_orc(
 ) -> Result<OrcBatches, FileError> {
     let path = &split.path;
     guarded(path, || {
-        tail::check(&mut file).map_err(|reason| damaged(path, reason))?;
+        let tail = tail::check(&mut file).map_err(|reason| damaged(path, reason))?;
         let builder = ArrowReaderBuilder::try_new(file).map_err(|e| damaged(path, e))?;
         let in_file = columns_of(&builder);
-        let fit = Fit::new(&in_file, schema, columns, Some(zone), path)?;
+        let times = Times {
+            zone: Some(zone),
+            hybrid_days: tail.hybrid,
+            // Clocks are read as they stand.
+            hybrid_clock: tail.hybrid.then_some(Zone::UTC),
+            clocks_in_longs: true,
+        };
+        let fit = Fit::new(&in_file, schema, columns, times, path)?;
         let read = fit.roots().iter().map(|root| in_file.field(*root).clone());
         let read = Schema::new(read.map(|field| exact(&field)).collect::<Vec<_>>());
         let root = builder.file_metadata().root_data_type();
@@ -149,25 +158,53 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 /// The schema that a file gives a batch read: its columns in our types.
 pub(super) fn schema_of(mut file: File, path: &str) -> Result<Schema, FileError> {
-    let in_file = guarded(path, || {
-        tail::check(&mut file).map_err(|reason| damaged(path, reason))?;
+    let (tail, builder) = guarded(path, || {
+        let tail = tail::check(&mut file).map_err(|reason| damaged(path, reason))?;
         let builder = ArrowReaderBuilder::try_new(file).map_err(|e| damaged(path, e))?;
-        Ok(columns_of(&builder))
+        Ok((tail, builder))
+    })?;
+    let in_file = guarded(path, || Ok(columns_of(&builder)))?;
+    let schema = in_our_types(&in_file, "ORC")?;
+    let columns = builder.file_metadata().root_data_type().children();
+    let fields = schema.fields().iter().zip(columns).map(|(field, column)| {
+        let meant = as_meant(field, column.data_type(), &tail);
+        meant.map_err(|data_type| FileError::Type {
+            column: field.name().clone(),
+            data_type,
+            format: "ORC",
+        })
     });
-    let schema = in_our_types(&in_file?, "ORC")?;
-    // Spark's TIMESTAMP is ORC's `timestamp`.
-    let fields = schema.fields().iter().map(|field| instants(field));
-    Ok(Schema::new(fields.collect::<Vec<_>>()))
+    Ok(Schema::new(fields.collect::<Result<Vec<_>, _>>()?))
 }
 
-fn instants(field: &Field) -> Field {
-    let within = |field: &FieldRef| Arc::new(instants(field));
-    let data_type = match field.data_type() {
-        DataType::Timestamp(unit, None) => DataType::Timestamp(*unit, Some("UTC".into())),
-        DataType::List(item) => DataType::List(within(item)),
-        DataType::Map(entries, sorted) => DataType::Map(within(entries), *sorted),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(within).collect::<Fields>()),
-        other => other.clone(),
+/// `field` as Spark means it, or the type that it means and we do not have.
+fn as_meant(field: &FieldRef, in_file: &OrcType, tail: &Tail) -> Result<FieldRef, String> {
+    let within = |field: &FieldRef, part: &OrcType| as_meant(field, part, tail);
+    let data_type = match (field.data_type(), in_file) {
+        (DataType::List(item), OrcType::List { child, .. }) => DataType::List(within(item, child)?),
+        (DataType::Map(entries, sorted), OrcType::Map { key, value, .. }) => {
+            let DataType::Struct(pair) = entries.data_type() else {
+                unreachable!("the entries of a map are a struct");
+            };
+            let pair = [within(&pair[0], key)?, within(&pair[1], value)?];
+            let pair = DataType::Struct(Fields::from_iter(pair));
+            let entries = entries.as_ref().clone().with_data_type(pair);
+            DataType::Map(Arc::new(entries), *sorted)
+        }
+        (DataType::Struct(fields), OrcType::Struct { children, .. }) => {
+            let fields = fields.iter().zip(children);
+            let fields = fields.map(|(field, child)| within(field, child.data_type()));
+            DataType::Struct(fields.collect::<Result<_, _>>()?)
+        }
+        (other, _) => match tail.meant.get(&in_file.column_index()).map(String::as_str) {
+            Some("timestamp_ntz") => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Some(meant) if is_only_of_spark(meant) => return Err(meant.to_ascii_uppercase()),
+            // Spark's TIMESTAMP is ORC's `timestamp`.
+            _ => match other {
+                DataType::Timestamp(unit, None) => DataType::Timestamp(*unit, Some("UTC".into())),
+                other => other.clone(),
+            },
+        },
     };
-    field.clone().with_data_type(data_type)
+    Ok(Arc::new(field.as_ref().clone().with_data_type(data_type)))
 }

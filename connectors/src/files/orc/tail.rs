@@ -3,19 +3,29 @@
 //! The decoder follows types down to their parts and would follow a damaged file in circles until the stack ends,
 //! which no thread survives.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use flate2::read::DeflateDecoder;
 use orc_rust::proto::r#type::Kind;
-use orc_rust::proto::{CompressionKind, Footer, PostScript, Type};
+use orc_rust::proto::{CalendarKind, CompressionKind, Footer, PostScript, Type};
 use prost::Message;
 
 /// Deeper types are refused.
 const DEPTH_MAX: usize = 64;
 
-/// Says what is wrong with the end of a file.
-pub(super) fn check(file: &mut File) -> Result<(), String> {
+/// What the decoder does not tell of a file.
+pub(super) struct Tail {
+    /// Times are counted by the calendar of their time. Files that do not say so, do too: so Spark has it, and all
+    /// writers of Java.
+    pub(super) hybrid: bool,
+    /// What Spark calls a type, by the number of the type, where ORC has none like it.
+    pub(super) meant: BTreeMap<usize, String>,
+}
+
+/// Says what is wrong with the end of a file, or else what is in it.
+pub(super) fn check(file: &mut File) -> Result<Tail, String> {
     let failed = |error: std::io::Error| error.to_string();
     let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
     let mut read = |from: u64, to: u64| {
@@ -55,7 +65,16 @@ pub(super) fn check(file: &mut File) -> Result<(), String> {
             return Err(within("stripe"));
         }
     }
-    types(&footer.types)
+    types(&footer.types)?;
+    let meant = footer.types.iter().enumerate().filter_map(|(at, part)| {
+        let mut attributes = part.attributes.iter();
+        let meant = attributes.find(|pair| pair.key() == "spark.sql.catalyst.type")?;
+        Some((at, meant.value().to_string()))
+    });
+    Ok(Tail {
+        hybrid: footer.calendar() != CalendarKind::ProlepticGregorian,
+        meant: meant.collect(),
+    })
 }
 
 /// Compressed parts are chunks: three bytes tell the length of one, and in the lowest bit whether it is as it was.

@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use flate2::write::GzEncoder;
 use orc_rust::compression::CompressionType as OrcCompression;
 use orc_rust::{ArrowWriter as OrcWriter, ArrowWriterBuilder as OrcWriterBuilder};
@@ -18,6 +20,7 @@ use super::encoding::OutEncoding;
 use super::error::FileSinkError;
 use super::lines::push_ascii;
 use super::{CsvStyle, OutFormat};
+use crate::calendar;
 use crate::time::Zone;
 use crate::view::{JsonStyle, TextStyle, View, push_json_object};
 
@@ -144,7 +147,10 @@ impl Encoder {
                     false => Ok(()),
                 }
             }
-            Encoder::Orc(writer, _) => writer.write(rows).map_err(|source| encode(path, source)),
+            Encoder::Orc(writer, _) => {
+                let rows = in_hybrid(rows).map_err(|source| encode(path, source))?;
+                writer.write(&rows).map_err(|source| encode(path, source))
+            }
             Encoder::Lines(lines) => {
                 let text = &mut lines.text;
                 text.clear();
@@ -249,6 +255,32 @@ pub(super) fn orc_writes(data_type: &DataType) -> bool {
     }
 }
 
+/// Rows with their times counted by the calendar of their time: readers take that for granted of a file that does not
+/// tell its calendar, which the writer cannot.
+fn in_hybrid(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let overflows = || ArrowError::ComputeError("a time is too long ago for ORC".into());
+    let columns = rows.columns().iter().map(|column| {
+        Ok(match column.data_type() {
+            DataType::Date32 => {
+                let days = column.as_primitive::<Date32Type>();
+                let moved = days.try_unary::<_, Date32Type, _>(|days| {
+                    i32::try_from(calendar::to_hybrid(days.into())).map_err(|_| overflows())
+                });
+                Arc::new(moved?) as ArrayRef
+            }
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                let us = column.as_primitive::<TimestampMicrosecondType>();
+                let moved = us.try_unary::<_, TimestampMicrosecondType, _>(|us| {
+                    calendar::to_hybrid_us(us).ok_or_else(overflows)
+                });
+                Arc::new(moved?.with_data_type(column.data_type().clone()))
+            }
+            _ => Arc::clone(column),
+        })
+    });
+    RecordBatch::try_new(rows.schema(), columns.collect::<Result<_, ArrowError>>()?)
+}
+
 fn orc_writer(
     path: &Path,
     file: File,
@@ -327,11 +359,7 @@ fn push_rows(
                     }
                     if view.is_null(row) {
                         push_marker(out, &csv.null_value, csv);
-                    } else if csv.quote_all {
-                        cell.clear();
-                        view.push_text(&mut cell, row, &style);
-                        push_cell(out, &cell, csv);
-                    } else if view.is_free_text() {
+                    } else if csv.quote_all || view.is_free_text() {
                         cell.clear();
                         view.push_text(&mut cell, row, &style);
                         push_cell(out, &cell, csv);

@@ -18,9 +18,77 @@ fn a_whole_file_can_be_a_row() {
     write(&dir, "b", "", 2);
     write(&dir, "c", "three", 1);
     let request = || with(stream(&dir), &[("wholetext", "true")]);
-    check("text", request(), &["one\ntwo\n", "", "three"]);
+    check("text", request(), &["one\ntwo\n", "three"]);
     let error = refusal("text", with(request(), &[("lineSep", "x")]));
     assert!(error.contains("rows are not lines"), "{error}");
+}
+
+#[test]
+fn a_file_of_no_bytes_is_no_row() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "a", "", 3);
+    write(&dir, "b", "x\n", 2);
+    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    write(&dir, "c.gz", gz.finish().unwrap(), 1);
+    check(
+        "text",
+        with(batch(&dir), &[("wholetext", "true")]),
+        &["x\n", ""],
+    );
+}
+
+#[test]
+fn rows_ahead_of_damage_are_kept_where_it_is_looked_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // Longer than a block, and of no two lines alike.
+    let lines = (0..400_000u64).map(|n| format!("{}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    let lines: Vec<String> = lines.collect();
+    gz.write_all(lines.concat().as_bytes()).unwrap();
+    let gz = gz.finish().unwrap();
+    for (len, least, most) in [
+        (gz.len() - 4, lines.len(), lines.len()),
+        (
+            gz.len() / 2,
+            lines.len() / 2 - 10_000,
+            lines.len() / 2 + 10_000,
+        ),
+        (9, 0, 0),
+    ] {
+        write(&dir, "a.gz", &gz[..len], 1);
+        for format in ["text", "csv"] {
+            let fields = [("value", DataType::Utf8)];
+            let request = || typed(batch(&dir), &fields);
+            let error = read(format, request()).unwrap_err();
+            assert!(error.contains("gzip"), "{error}");
+            let rows = read(format, with(request(), &[("ignoreCorruptFiles", "true")])).unwrap();
+            let count = rows.num_rows();
+            assert!((least..=most).contains(&count), "{format} {len}: {count}");
+            let found = show(&rows);
+            assert!(found.iter().zip(&lines).all(|(a, b)| a == b.trim_end()));
+        }
+        // A row of a whole file is there whole or not at all.
+        let whole = [("ignoreCorruptFiles", "true"), ("wholetext", "true")];
+        assert_eq!(
+            read("text", with(batch(&dir), &whole)).unwrap().num_rows(),
+            0
+        );
+    }
+}
+
+#[test]
+fn one_character_separates_cells() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "a", "1\0x\n", 1);
+    let fields = [("a", DataType::Int32), ("s", DataType::Utf8)];
+    let request = |name, value| with(typed(batch(&dir), &fields), &[(name, value)]);
+    assert_eq!(show(&read("csv", request("sep", "\0")).unwrap()), ["1|x"]);
+    for name in ["sep", "delimiter"] {
+        for value in ["", "||", "é"] {
+            let error = refusal("csv", request(name, value));
+            assert!(error.contains("it is one ASCII character"), "{error}");
+        }
+    }
 }
 
 #[test]
@@ -216,10 +284,26 @@ fn limits_and_headers_of_csv_are_kept_to() {
         let options = [&[("header", "true")], more].concat();
         with(typed(batch(&dir), &fields()), &options)
     };
-    let rows = read("csv", request(&[("maxCharsPerColumn", "3")])).unwrap();
-    assert_eq!(show(&rows), ["1|xyz", "null|null"]);
-    let rows = read("csv", request(&[("maxColumns", "1")])).unwrap();
-    assert_eq!(show(&rows), ["null|null", "null|null"]);
+    // No mode looks over what is beyond a limit.
+    for mode in ["PERMISSIVE", "DROPMALFORMED", "FAILFAST"] {
+        let told = |limit| read("csv", request(&[limit, ("mode", mode)])).unwrap_err();
+        let error = told(("maxCharsPerColumn", "3"));
+        assert!(
+            error.ends_with("line 3 is malformed: a cell is longer than maxCharsPerColumn, 3"),
+            "{error}"
+        );
+        let error = told(("maxColumns", "1"));
+        assert!(
+            error.ends_with("line 1 is malformed: it has more cells than maxColumns, 1"),
+            "{error}"
+        );
+    }
+    let rows = read(
+        "csv",
+        request(&[("maxCharsPerColumn", "4"), ("maxColumns", "2")]),
+    )
+    .unwrap();
+    assert_eq!(show(&rows), ["1|xyz", "2|wxyz"]);
     let exact = [("enforceSchema", "false")];
     assert_eq!(read("csv", request(&exact)).unwrap().num_rows(), 2);
     write(&dir, "a", "s,a\n1,x\n", 1);

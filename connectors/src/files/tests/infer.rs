@@ -141,7 +141,12 @@ fn stray_quotes_that_are_errors_end_the_query_or_are_kept() {
 }
 
 /// A file of one row of numbers, in Parquet or ORC.
-fn write_columns(dir: &TempDir, format: &str, name: &str, columns: Vec<(&str, ArrayRef)>) {
+pub(super) fn write_columns(
+    dir: &TempDir,
+    format: &str,
+    name: &str,
+    columns: Vec<(&str, ArrayRef)>,
+) {
     let rows = RecordBatch::try_from_iter(columns).unwrap();
     let file = fs::File::create(dir.path().join(name)).unwrap();
     if format == "orc" {

@@ -308,8 +308,13 @@ fn nested(operator: Operator, left: Typed, right: Typed) -> Typed {
 pub(crate) fn is_in(value: Typed, list: Vec<Typed>, text: &str) -> Result<Typed> {
     let types = std::iter::once(&value.data_type).chain(list.iter().map(|v| &v.data_type));
     let Some(target) = coerce::wider_of_all(types) else {
+        let all = std::iter::once(&value).chain(&list);
+        let all: Vec<String> = all
+            .map(|v| format!("\"{}\"", type_sql(&v.data_type)))
+            .collect();
         let message = format!(
-            "Cannot resolve \"{text}\" due to data type mismatch: input to `in` should all be the same type."
+            "Cannot resolve \"{text}\" due to data type mismatch: Input to `in` should all be the same type, but it's [{}].",
+            all.join(", ")
         );
         return Err(QueryError::mismatch("DATA_DIFF_TYPES", message));
     };

@@ -193,6 +193,13 @@ pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Opti
 
 /// The error for a name that nothing is built for.
 pub(crate) fn unknown(name: &str) -> QueryError {
+    if name == "monotonically_increasing_id" {
+        // The number of a row would depend on where and when it is read.
+        return QueryError::new(
+            "_LEGACY_ERROR_TEMP_3102",
+            "Expression(s): monotonically_increasing_id() is not supported with streaming DataFrames/Datasets, and not yet with others",
+        );
+    }
     if known::is_known(name) {
         return QueryError::unsupported(format!("the function {name}"));
     }

@@ -240,7 +240,13 @@ impl Call<'_> {
         match &value.data_type {
             t if is_numeric(t) => Ok(value),
             DataType::Utf8 | DataType::Null => cast::implicit(value, &DataType::Float64),
-            _ => Err(coerce::unexpected(self.name, 0, &value, "NUMERIC")),
+            _ => {
+                let wanted = match self.name {
+                    "sum" | "avg" | "mean" => "NUMERIC\" or \"ANSI INTERVAL",
+                    _ => "NUMERIC",
+                };
+                Err(coerce::unexpected(self.name, 0, &value, wanted))
+            }
         }
     }
 

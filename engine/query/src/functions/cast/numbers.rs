@@ -58,9 +58,16 @@ fn each<F: ArrowPrimitiveType, T: ArrowPrimitiveType>(
 }
 
 fn overflow(value: impl std::fmt::Display, from: &DataType, to: &DataType) -> DataFusionError {
+    // As a literal of its type is written.
+    let suffix = match from {
+        DataType::Int8 => "Y",
+        DataType::Int16 => "S",
+        DataType::Int64 => "L",
+        _ => "",
+    };
     let (from, to) = (type_sql(from), type_sql(to));
     let message = format!(
-        "The value {value} of the type \"{from}\" cannot be cast to \"{to}\" due to an overflow. Use `try_cast` to tolerate overflow and return NULL instead."
+        "The value {value}{suffix} of the type \"{from}\" cannot be cast to \"{to}\" due to an overflow. Use `try_cast` to tolerate overflow and return NULL instead."
     );
     RunError::raise("CAST_OVERFLOW", message)
 }

@@ -320,6 +320,17 @@ struct Fields {
     zone: Option<Zone>,
 }
 
+/// Whether numbers side by side, of which `parts` are all but the first, go on into a fraction. A year before them
+/// takes the digits of the fraction too, as Java reads it, and so is none.
+fn ends_in_fraction(parts: &[Part]) -> bool {
+    let numbers = parts.iter().map_while(|part| match part {
+        Part::Field('M' | 'L', 3..) => None,
+        Part::Field(letter, _) if "MLdHhkKmsS".contains(*letter) => Some(*letter),
+        _ => None,
+    });
+    numbers.into_iter().any(|letter| letter == 'S')
+}
+
 impl Fields {
     fn read<'t>(&mut self, parts: &[Part], text: &'t str) -> Option<&'t str> {
         let mut rest = text;
@@ -347,6 +358,9 @@ impl Fields {
                 }
                 Part::OptionalEnd => {}
                 Part::Field(letter, count) => {
+                    if matches!(letter, 'y' | 'u') && ends_in_fraction(&parts[i + 1..]) {
+                        return None;
+                    }
                     // Numbers that stand side by side have just the width they are written with.
                     let followed = matches!(parts.get(i + 1), Some(Part::Field(next, _)) if next.is_ascii_lowercase() || matches!(next, 'M' | 'H' | 'S'));
                     rest = self.field(*letter, *count, followed, rest)?;
@@ -426,13 +440,15 @@ impl Fields {
                 return Some(&text[2..]);
             }
             'S' => {
-                let (value, rest) = number(count, count)?;
-                self.micro = Some(if count <= 6 {
-                    value * 10i64.pow(6 - count as u32)
-                } else {
-                    value / 10i64.pow(count as u32 - 6)
-                });
-                return Some(rest);
+                // The text may have fewer digits: `.5` is half a second.
+                let (value, rest) = number(1, count)?;
+                let digits = (text.len() - rest.len()) as u32;
+                let micro = match digits <= 6 {
+                    true => value * 10i64.pow(6 - digits),
+                    false => value / 10i64.pow(digits - 6),
+                };
+                let before = self.micro.replace(micro);
+                return before.is_none_or(|before| before == micro).then_some(rest);
             }
             'X' | 'x' | 'V' => {
                 let end = text
@@ -617,5 +633,44 @@ mod tests {
         assert_eq!(read("yyyy-MM-dd", "2024-02-08 "), None);
         assert_eq!(read("yyyy-M-d", "2024-2-8"), Some(19_761 * DAY));
         assert_eq!(read("yyyy[-MM]", "2024"), Some(19_723 * DAY));
+    }
+
+    #[test]
+    fn fractions_may_be_shorter_than_their_pattern() {
+        let read = |pattern: &str, text: &str| {
+            Pattern::parse(pattern, true)
+                .ok()
+                .and_then(|p| p.read(text, UTC))
+        };
+        let at = |us: i64| Some(1_704_449_472_000_000 + us);
+        let seconds = "yyyy-MM-dd HH:mm:ss";
+        let check = |fraction: &str, text: &str, expected| {
+            let text = format!("2024-01-05 10:11:12{text}");
+            let found = read(&format!("{seconds}{fraction}"), &text);
+            assert_eq!(found, expected, "{fraction} {text}");
+        };
+        check(".SSS", ".5", at(500_000));
+        check(".SSSSSS", ".567", at(567_000));
+        check("[.SSS]", ".5", at(500_000));
+        check("[.SSS]", "", at(0));
+        check(".SSSSSSS", ".1234567", at(123_456));
+        check(".SSSSSSSSS", ".12345678", at(123_456));
+        check(".SSSXXX", ".567+02:00", at(567_000 - 7_200_000_000));
+        check(".SSS 'SS'", ".567 SS", at(567_000));
+        check(".SSS", ".", None);
+        check(".S", "", None);
+        check(".SSS", ".1234", None);
+        check(".SSS S", ".567 5", None);
+        assert_eq!(
+            read("SSS yyyy-MM-dd HH:mm:ss", "5 2024-01-05 10:11:12"),
+            at(500_000)
+        );
+        // As Java has it, the year takes what a fraction of no fixed length leaves.
+        assert_eq!(read("yyyyMMddHHmmssSSS", "20240105101112567"), None);
+        assert_eq!(
+            read("yyyyMMddHHmmss.SSS", "20240105101112.567"),
+            at(567_000)
+        );
+        assert_eq!(read("HHmmssSSS", "00000156"), Some(1_560_000));
     }
 }
