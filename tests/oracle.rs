@@ -20,6 +20,8 @@ mod model;
 mod model_join;
 #[path = "oracle/pairs.rs"]
 mod pairs;
+#[path = "oracle/prefix.rs"]
+mod prefix;
 #[path = "oracle/program.rs"]
 mod program;
 #[path = "oracle/query.rs"]
@@ -376,8 +378,11 @@ fn answers_equal_the_batch_answer_after_every_epoch() {
     });
 }
 
-/// Pairs that were wrong once.
+/// Pairs that were wrong once, and some that see a watermark which judges a microsecond too early.
 const FOUND: &[&str] = &[
+    "aggregate over window, marked, changes",
+    "aggregate over window, marked, update",
+    "top over window, marked, changes",
     "full join over right join, marked, changes",
     "left join over over, marked, changes",
     "window over limit, marked, changes",

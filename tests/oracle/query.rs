@@ -8,7 +8,8 @@ use rand::rngs::StdRng;
 
 use crate::changing;
 use crate::model::Model;
-use crate::pairs::{self, Prefix};
+use crate::pairs;
+use crate::prefix::Prefix;
 use crate::reference::Grid;
 use crate::rows::{MINUTE, SECOND};
 use crate::sets;
