@@ -87,8 +87,8 @@ pub(crate) trait Flow {
     /// True if some operator does something when the watermark moves.
     fn waits(&self) -> bool;
 
-    /// Rows without a value in `column` can do nothing above: they are gone before the watermark sees them.
-    fn require(&mut self, _column: usize) {}
+    /// Rows of which `_holds` is false can do nothing above: they are gone before the watermark sees them.
+    fn require(&mut self, _holds: Test) {}
 
     /// Rows that would come out if all that is not final were.
     fn standing(&self) -> Vec<Line> {
@@ -218,9 +218,8 @@ impl Flow for Source {
         lines
     }
 
-    fn require(&mut self, column: usize) {
-        self.tests
-            .push(Box::new(move |line| line[column] != Cell::Null));
+    fn require(&mut self, holds: Test) {
+        self.tests.push(holds);
     }
 
     fn trail_us(&self) -> i64 {

@@ -173,12 +173,21 @@ fn join(
     let (mut left, mut right) = (left, right);
     let [left_alone, right_alone] = comes_alone(kind);
     for column in used {
+        let known = move |line: &Line| line[column] != Cell::Null;
         if !left_alone {
-            left.flow.require(column);
+            left.flow.require(Box::new(known));
         }
         if !right_alone {
-            right.flow.require(column);
+            right.flow.require(Box::new(known));
         }
+    }
+    // A condition on rows that come out alone where it does not hold. Where it is on a key, the partners must satisfy it.
+    let one = |line: &Line| line[1] == Cell::Int(1);
+    let some = random.random_bool(0.2);
+    match kind {
+        Kind::Left | Kind::Anti if some && on.contains(&1) => right.flow.require(Box::new(one)),
+        Kind::Right if some && on.contains(&1) => left.flow.require(Box::new(one)),
+        _ => {}
     }
     let pair = move |l: &Line, r: &Line| {
         let (Some(at), Some(to)) = (l[TIME].int(), r[TIME].int()) else {
@@ -192,9 +201,7 @@ fn join(
     if less {
         sql.push_str(" AND l.v < r.v");
     }
-    // A condition on rows that come out alone where it does not hold.
-    if random.random_bool(0.2) {
-        let one = |line: &Line| line[1] == Cell::Int(1);
+    if some {
         match kind {
             Kind::Left | Kind::Anti | Kind::Full => {
                 sql.push_str(" AND l.g = 1");
