@@ -328,7 +328,7 @@ fn run(
         RUNNING.set(None);
         drop(code);
         done(answer);
-        drop(session);
+        session.map_or((), Session::let_go);
     }
 }
 

@@ -276,6 +276,13 @@ impl Session {
         std::thread::spawn(move || inner.close());
     }
 
+    /// Drops this handle where nothing may wait: the last one ends the session, and so waits for its queries.
+    pub(crate) fn let_go(self) {
+        if let Some(inner) = Arc::into_inner(self.inner) {
+            std::thread::spawn(move || drop(inner));
+        }
+    }
+
     pub(crate) fn frame(&self, plan: &Plan) -> Result<DataFrame, Error> {
         Ok(DataFrame::new(self.clone(), self.resolve(plan)?))
     }

@@ -520,3 +520,47 @@ fn a_memory_table_is_not_recovered_unless_it_is_replaced() {
     }
     start(OutputMode::Complete).expect("a table that is replaced goes on");
 }
+
+#[test]
+fn a_session_dropped_while_epochs_wait_for_code_ends_its_query() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let input = dir.path().join("in");
+    std::fs::create_dir(&input).expect("made");
+    for file in 0..20 {
+        std::fs::write(input.join(format!("{file}")), "row\n").expect("written");
+    }
+    let start = |session: &Session, code: Box<dyn Fn() + Send>| {
+        let lines = session.read_stream().format("text");
+        let lines = lines.option("maxFilesPerTrigger", 1).path(&input);
+        let writer = lines.load().expect("a stream").write_stream();
+        writer
+            .option("checkpointLocation", dir.path().join("ck").display())
+            .for_each_batch(move |_: DataFrame, _| {
+                code();
+                Ok::<_, Error>(())
+            })
+            .start()
+    };
+    let session = Session::with_workers(2).expect("a session");
+    let (began, begins) = mpsc::channel();
+    let slow = Box::new(move || {
+        let _ = began.send(());
+        std::thread::sleep(Duration::from_millis(50));
+    });
+    let query = start(&session, slow).expect("started");
+    begins.recv().expect("an epoch");
+    drop((query, session));
+    let session = Session::with_workers(1).expect("a session");
+    let begun = std::time::Instant::now();
+    // The lock of the checkpoint is free when the query before has ended.
+    let again = loop {
+        match start(&session, Box::new(|| ())) {
+            Ok(query) => break query,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    std::fs::write(input.join("later"), "row\n").expect("written");
+    again.process_all_available().expect("processed");
+    again.stop().expect("stopped");
+}
