@@ -328,7 +328,9 @@ fn run(
         RUNNING.set(None);
         drop(code);
         done(answer);
-        session.map_or((), Session::let_go);
+        if let Some(session) = session {
+            session.let_go();
+        }
     }
 }
 
