@@ -21,7 +21,10 @@ pub(crate) struct Edges {
     /// By how much its watermarks are behind.
     delays_us: Vec<i64>,
     recent: Vec<Row>,
-    latest_us: Option<i64>,
+    /// The latest time of each stream that it reads, and that before the files which land together.
+    latest_us: [Option<i64>; 2],
+    before_us: [Option<i64>; 2],
+    reads: [bool; 2],
 }
 
 impl Edges {
@@ -40,30 +43,41 @@ impl Edges {
         Edges {
             spans_us,
             delays_us,
+            reads: query.reads(),
             ..Edges::default()
         }
     }
 
-    /// Moves some of the rows of a file to edges, and remembers all.
+    /// More files land together: by those before them it is judged what is late.
+    pub(crate) fn land(&mut self) {
+        self.before_us = self.latest_us;
+    }
+
+    /// Moves some of the rows of a file of a stream to edges, and remembers all.
     pub(crate) fn sharpen(
         &mut self,
         random: &mut StdRng,
-        rows: &mut [Row],
+        (stream, rows): (usize, &mut [Row]),
         minute: i64,
         share: f64,
     ) {
         let knows = !self.spans_us.is_empty() || !self.delays_us.is_empty();
-        // What is late goes by the rows of files before.
-        let before_us = self.latest_us;
+        if !knows || !self.reads[stream] {
+            return;
+        }
+        let known = (0..2).filter_map(|stream| self.before_us[stream]);
+        let known: Vec<i64> = known.collect();
         for row in rows {
-            if knows && random.random_bool(share) {
+            if random.random_bool(share) {
+                let before_us = (!known.is_empty()).then(|| one(random, &known));
                 self.sharpen_row(random, row, minute, before_us);
             }
             if self.recent.len() == RECENT {
                 self.recent.remove(0);
             }
             self.recent.push(row.clone());
-            self.latest_us = self.latest_us.max(row.ts);
+            let latest_us = &mut self.latest_us[stream];
+            *latest_us = (*latest_us).max(row.ts);
         }
     }
 
