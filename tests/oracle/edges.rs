@@ -12,89 +12,144 @@ const RECENT: usize = 60;
 
 /// How far event times may be behind and ahead of those of their file, as elsewhere.
 const BEHIND: i64 = 14 * MINUTE;
-const AHEAD: i64 = 3 * MINUTE;
+const AHEAD: i64 = 6 * MINUTE;
 
 #[derive(Default)]
 pub(crate) struct Edges {
-    /// The spans of time that the query names.
+    /// The spans of time that the query names, but none that are nothing.
     spans_us: Vec<i64>,
+    /// By how much its watermarks are behind.
+    delays_us: Vec<i64>,
     recent: Vec<Row>,
-    latest_us: Option<i64>,
+    /// The latest time of each stream that it reads, and that before the files which land together.
+    latest_us: [Option<i64>; 2],
+    before_us: [Option<i64>; 2],
+    reads: [bool; 2],
 }
 
 impl Edges {
     pub(crate) fn of(query: &Query) -> Self {
         let views = query.views.iter().map(|view| &view.sql);
-        let texts = views.chain([&query.sql]);
-        let mut spans_us: Vec<i64> = texts.flat_map(|text| spans(text)).collect();
-        spans_us.sort_unstable();
-        spans_us.dedup();
+        let (mut spans_us, mut delays_us) = (Vec::new(), Vec::new());
+        for text in views.chain([&query.sql]) {
+            spans_us.extend(spans(text).into_iter().filter(|us| *us > 0));
+            let delays = text.split("DELAY OF ").skip(1);
+            delays_us.extend(delays.filter_map(|delay| spans(delay).first().copied()));
+        }
+        for list in [&mut spans_us, &mut delays_us] {
+            list.sort_unstable();
+            list.dedup();
+        }
         Edges {
             spans_us,
+            delays_us,
+            reads: query.reads(),
             ..Edges::default()
         }
     }
 
-    /// Moves some of the rows of a file to edges, and remembers all.
+    /// More files land together: by those before them it is judged what is late.
+    pub(crate) fn land(&mut self) {
+        self.before_us = self.latest_us;
+    }
+
+    /// Moves some of the rows of a file of a stream to edges, and remembers all.
     pub(crate) fn sharpen(
         &mut self,
         random: &mut StdRng,
-        rows: &mut [Row],
+        (stream, rows): (usize, &mut [Row]),
         minute: i64,
         share: f64,
     ) {
+        let knows = !self.spans_us.is_empty() || !self.delays_us.is_empty();
+        if !knows || !self.reads[stream] {
+            return;
+        }
+        let known = (0..2).filter_map(|stream| self.before_us[stream]);
+        let known: Vec<i64> = known.collect();
         for row in rows {
-            if !self.spans_us.is_empty() && random.random_bool(share) {
-                self.sharpen_row(random, row, minute);
+            if random.random_bool(share) {
+                let before_us = (!known.is_empty()).then(|| one(random, &known));
+                self.sharpen_row(random, row, minute, before_us);
             }
             if self.recent.len() == RECENT {
                 self.recent.remove(0);
             }
             self.recent.push(row.clone());
-            self.latest_us = self.latest_us.max(row.ts);
+            let latest_us = &mut self.latest_us[stream];
+            *latest_us = (*latest_us).max(row.ts);
         }
     }
 
-    fn sharpen_row(&self, random: &mut StdRng, row: &mut Row, minute: i64) {
-        let now_us = minute_us(minute);
-        let (mut at, mut like) = (row.ts.unwrap_or(now_us), None);
-        match random.random_range(0..5) {
-            // The grid of windows.
-            0 => at -= at.rem_euclid(self.span(random)),
-            // What the watermark is made of.
-            1 | 2 => at = self.latest_us.unwrap_or(at),
-            _ => {
-                like = match self.recent.len() {
-                    0 => None,
-                    rows => Some(&self.recent[random.random_range(0..rows)]),
-                };
-                at = like.and_then(|row| row.ts).unwrap_or(at);
+    fn sharpen_row(&self, random: &mut StdRng, row: &mut Row, minute: i64, before_us: Option<i64>) {
+        let due_us = minute_us(minute);
+        let own = row.ts.unwrap_or(due_us);
+        let delay = one(random, &self.delays_us);
+        let mut near = None;
+        let mut at = match (random.random_range(0..8), before_us) {
+            // At the watermark, or so far from it.
+            (0..3, Some(before)) => {
+                let further = random.random_bool(0.3);
+                let further = if further { self.span(random) } else { 0 };
+                before.div_euclid(1_000) * 1_000 - delay + further
             }
-        }
-        for _ in 0..random.random_range(0..3) {
-            let way = [-1, -1, 1][random.random_range(0..3)];
-            at += way * self.span(random);
-        }
+            // Brings the watermark to the end of something: of what a row is waited for, or of a window.
+            (3..6, Some(before)) => match self.one_of_recent(random) {
+                Some(Row { ts: Some(time), .. }) if random.random_bool(0.6) => {
+                    time + self.span(random).abs() + delay
+                }
+                _ => {
+                    let grid = one(random, &self.spans_us).max(MINUTE);
+                    (before - delay).div_euclid(grid) * grid + grid + delay
+                }
+            },
+            _ => {
+                near = self.one_of_recent(random);
+                let spans = random.random_range(0..3);
+                let away: i64 = (0..spans).map(|_| self.span(random)).sum();
+                near.and_then(|row| row.ts).unwrap_or(own) + away
+            }
+        };
         // A watermark is in milliseconds.
-        at += [0, 0, 0, 0, -1, 1, -1, 1, -1_000, 1_000][random.random_range(0..10)];
-        if at < now_us - BEHIND || at > now_us + AHEAD {
+        at += [0, 0, 0, 0, 0, -1, 1, -1, 1, -1_000, 1_000][random.random_range(0..11)];
+        if at < due_us - BEHIND || at > due_us + AHEAD {
             return;
         }
         row.ts = Some(at);
-        if let Some(like) = like
+        if let Some(near) = near
             && random.random_bool(0.8)
         {
-            row.k.clone_from(&like.k);
-            row.g = like.g;
+            row.k.clone_from(&near.k);
+            row.g = near.g;
         }
     }
 
+    /// Rather one whose time is not in whole milliseconds, as watermarks are.
+    fn one_of_recent(&self, random: &mut StdRng) -> Option<&Row> {
+        let odd = |row: &&Row| row.ts.is_some_and(|us| us % 1_000 != 0);
+        let odd: Vec<&Row> = self.recent.iter().filter(odd).collect();
+        match (odd.len(), self.recent.len()) {
+            (_, 0) => None,
+            (1.., _) if random.random_bool(0.5) => Some(odd[random.random_range(0..odd.len())]),
+            (_, rows) => Some(&self.recent[random.random_range(0..rows)]),
+        }
+    }
+
+    /// A span of the query, to either side.
     fn span(&self, random: &mut StdRng) -> i64 {
-        self.spans_us[random.random_range(0..self.spans_us.len())]
+        let way = [-1, 1][random.random_range(0..2)];
+        way * one(random, &self.spans_us)
     }
 }
 
-/// The spans of time in a text that are not nothing: `INTERVAL 90 SECONDS`, `'5 minutes'`.
+fn one(random: &mut StdRng, of: &[i64]) -> i64 {
+    match of.len() {
+        0 => 0,
+        count => of[random.random_range(0..count)],
+    }
+}
+
+/// The spans of time in a text: `INTERVAL 90 SECONDS`, `'5 minutes'`.
 fn spans(text: &str) -> Vec<i64> {
     let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
     let span = |pair: &[&str]| {
@@ -104,7 +159,7 @@ fn spans(text: &str) -> Vec<i64> {
             _ => return None,
         };
         let count: i64 = pair[0].parse().ok()?;
-        (count > 0).then_some(count * unit)
+        Some(count * unit)
     };
     words.windows(2).filter_map(span).collect()
 }
@@ -112,5 +167,5 @@ fn spans(text: &str) -> Vec<i64> {
 #[test]
 fn spans_are_found_in_a_query() {
     let text = "window(ts, '5 minutes', '30 seconds') t WATERMARK ts DELAY OF INTERVAL 0 SECONDS + INTERVAL 9 MINUTES";
-    assert_eq!(spans(text), [5 * MINUTE, 30 * SECOND, 9 * MINUTE]);
+    assert_eq!(spans(text), [5 * MINUTE, 30 * SECOND, 0, 9 * MINUTE]);
 }

@@ -33,6 +33,7 @@ impl Case {
     /// Some files for each stream, and what they mean for the answer.
     pub(crate) fn land(&mut self, dir: &Path, first: bool, minute: &mut i64) {
         let before = [self.files[0].len(), self.files[1].len()];
+        self.edges.land();
         for (index, stream) in ["t", "u"].into_iter().enumerate() {
             let count = self.random.random_range(0..3).max(usize::from(first));
             for _ in 0..count {
@@ -43,8 +44,8 @@ impl Case {
                 };
                 let mut rows = make(&mut self.random, *minute, self.query.rows_max);
                 let share = if self.query.few_values { 0.2 } else { 0.35 };
-                self.edges
-                    .sharpen(&mut self.random, &mut rows, *minute, share);
+                let file = (index, rows.as_mut_slice());
+                self.edges.sharpen(&mut self.random, file, *minute, share);
                 let number = self.files[index].len();
                 let hidden = dir.join(stream).join(format!(".{number}"));
                 fs::write(&hidden, as_json(&rows)).expect("written");
