@@ -199,18 +199,24 @@ impl Source for OpenMemory {
         let state = lock(&self.log.state);
         let (from, to) = (position(from), position(to));
         let mut bytes = 0;
-        let mut end = from;
-        while end < to && (end == from || bytes < bytes_max) {
-            bytes += state
-                .batches
-                .get((end - state.first) as usize)
-                .map_or(0, |rows| rows.get_array_memory_size() as u64);
-            end += 1;
+        let mut splits = Vec::new();
+        // One split a batch: they spread over the workers.
+        for at in from..to {
+            if at > from && bytes >= bytes_max {
+                break;
+            }
+            let rows = state.batches.get((at - state.first) as usize);
+            let size = rows.map_or(0, |rows| rows.get_array_memory_size() as u64);
+            bytes += size;
+            splits.push(Split {
+                descriptor: at.to_string(),
+                bytes: size.max(1),
+                process: Some(0),
+            });
         }
-        drop(state);
-        Ok((end > from).then(|| Admitted {
-            end: offset(end),
-            splits: splits(from, end),
+        Ok((!splits.is_empty()).then(|| Admitted {
+            end: offset(from + splits.len() as u64),
+            splits,
         }))
     }
 
@@ -226,17 +232,6 @@ impl Source for OpenMemory {
             log: Arc::clone(&self.log),
         })
     }
-}
-
-/// One split a batch: they spread over the workers.
-fn splits(from: u64, to: u64) -> Vec<Split> {
-    (from..to)
-        .map(|at| Split {
-            descriptor: at.to_string(),
-            bytes: 1,
-            process: Some(0),
-        })
-        .collect()
 }
 
 struct MemoryReader {

@@ -155,7 +155,7 @@ fn rewrite_list<O: OffsetSizeTrait>(
 }
 
 /// About how many bytes `rows` take on the wire or in a run.
-pub(crate) fn size_of(rows: &RecordBatch) -> usize {
+pub fn size_of(rows: &RecordBatch) -> usize {
     rows.columns()
         .iter()
         .map(|column| column_size(column.as_ref()))

@@ -165,6 +165,8 @@ pub struct SocketSource {
     schema: SchemaRef,
     address: String,
     partitions: u64,
+    /// The number behind the last line that is in an epoch.
+    admitted: u64,
     /// To end the receiving thread.
     stream: TcpStream,
     thread: Option<JoinHandle<()>>,
@@ -197,6 +199,7 @@ impl SocketSource {
             schema,
             address,
             partitions: options.partitions,
+            admitted: 0,
             stream,
             thread: Some(thread),
         })
@@ -299,6 +302,7 @@ impl Source for SocketSource {
         let mut state = self.shared.lock();
         state.start += end;
         state.end += end;
+        self.admitted = end;
         Ok(())
     }
 
@@ -308,10 +312,13 @@ impl Source for SocketSource {
 
     fn latest(&mut self) -> Result<Offset, SourceError> {
         let mut state = self.shared.lock();
-        match state.broke.take() {
-            Some(broke) => Err(broke.into()),
-            None => Ok(offset(state.end)),
+        // What arrived before it broke comes first.
+        if self.admitted == state.end
+            && let Some(broke) = state.broke.take()
+        {
+            return Err(broke.into());
         }
+        Ok(offset(state.end))
     }
 
     fn admit(
@@ -334,6 +341,7 @@ impl Source for SocketSource {
             bytes = more;
             end += 1;
         }
+        self.admitted = end;
         Ok(Some(Admitted {
             end: offset(end),
             splits: splits(from, end, bytes, self.partitions),

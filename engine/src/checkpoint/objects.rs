@@ -115,10 +115,19 @@ impl Outgoing {
             self.send()?;
         }
         self.arrived(0)?;
-        match self.upload.take() {
-            Some(mut upload) => wait(async move { upload.complete().await }).map(|_| ()),
-            None => Ok(()),
+        let Some(mut upload) = self.upload.take() else {
+            return Ok(());
+        };
+        let (upload, done) = wait(async move {
+            let done = upload.complete().await;
+            Ok((upload, done))
+        })?;
+        if let Err(error) = done {
+            // Its parts are still to be given back.
+            self.upload = Some(upload);
+            return Err(error.into());
         }
+        Ok(())
     }
 
     /// Leaves no parts behind that somebody pays for.

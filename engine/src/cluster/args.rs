@@ -28,7 +28,7 @@ pub struct ClusterConfig {
     pub restarts: u32,
     /// The pause before the first restart; each further one doubles it.
     pub restart_pause: Duration,
-    /// The pause does not grow beyond it.
+    /// The pause does not grow beyond it, nor beyond half the time that the others wait.
     pub restart_pause_max: Duration,
     /// A process that is not heard of for so long counts as dead.
     pub heartbeat_timeout: Duration,
@@ -116,6 +116,19 @@ impl ClusterConfig {
         if self.workers == 0 || self.processes == 0 {
             return wrong("there must be at least one worker and one process".into());
         }
+        if self.restart_pause > self.restart_pause_max {
+            return wrong(format!(
+                "the pause before a restart ({:?}) is longer than the longest one ({:?}): raise --restart-pause-max",
+                self.restart_pause, self.restart_pause_max
+            ));
+        }
+        if self.restart_pause >= self.rejoin_timeout {
+            return wrong(format!(
+                "a pause of {:?} before a restart is longer than the others wait ({:?}): lower --restart-pause, or raise \
+                 --rejoin-timeout",
+                self.restart_pause, self.rejoin_timeout
+            ));
+        }
         if self.workers.saturating_mul(self.processes) > 4096 {
             return wrong(format!(
                 "{} workers in {} processes are too many (4096 in all)",
@@ -200,6 +213,11 @@ mod tests {
             ("-n 2 -p 2", "process 2 does not exist"),
             ("--heartbeat-timeout 0", "a number of seconds above 0"),
             ("--restarts many", "\"--restarts\" needs a number"),
+            ("--restart-pause 9", "longer than the longest one"),
+            (
+                "--restart-pause=61 --restart-pause-max=61",
+                "longer than the others wait (60s)",
+            ),
             ("--frobnicate", "unknown flag \"--frobnicate\""),
             (
                 "--hostfile /nonexistent/hosts -n 2 -p 0",

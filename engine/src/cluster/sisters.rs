@@ -124,8 +124,9 @@ impl Sisters {
             }
             if let Some(status) = sister.ended() {
                 let how = describe(status);
-                // It says no to the program itself, and would again; a signal comes from elsewhere.
-                if self.first_meeting && status.signal().is_none() {
+                // It says no to the program itself, and would again; a signal comes from elsewhere, also one that ends a
+                // program well.
+                if self.first_meeting && status.code().is_some_and(|code| code != 0) {
                     return Err(ClusterError::Ended { index, how });
                 }
                 let pause = self.restarts.next(now);
@@ -212,7 +213,7 @@ impl Restarts {
         Restarts {
             limit: config.restarts,
             pause: config.restart_pause,
-            pause_max: config.restart_pause_max,
+            pause_max: config.restart_pause_max.min(config.rejoin_timeout / 2),
             used: 0,
             last: None,
         }

@@ -14,6 +14,10 @@ impl Coordinator {
         if self.hands_over && self.runs.waiting() >= EPOCHS_IN_FLIGHT {
             return false;
         }
+        // Nor those that nobody may write yet: the log of what is planned is slow.
+        if self.runs.bytes_kept() >= BYTES_IN_FLIGHT {
+            return false;
+        }
         let bytes: u64 = self.in_flight.values().sum();
         if !self.in_flight.is_empty()
             && (self.in_flight.len() >= EPOCHS_IN_FLIGHT || bytes >= BYTES_IN_FLIGHT)

@@ -239,10 +239,23 @@ impl Coordinator {
         loop {
             while self.may_open() {
                 let begun = now();
-                if !self.open_next()? {
-                    self.maybe_more = false;
-                    self.looking = begun.elapsed();
+                match self.open_next() {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.maybe_more = false;
+                        self.looking = begun.elapsed();
+                    }
+                    // What was planned before can still be committed.
+                    Err(text) => {
+                        self.fail(self.next_epoch, text);
+                        self.advance()?;
+                    }
                 }
+            }
+            if self.runs.is_empty()
+                && let Some((_, text)) = self.failure.take()
+            {
+                return Err(text);
             }
             if self.failure.is_none() && self.in_flight.is_empty() && self.rest()? {
                 return Ok(());
@@ -264,11 +277,6 @@ impl Coordinator {
             }
             self.end_old_run();
             self.advance()?;
-            if self.runs.is_empty()
-                && let Some((_, text)) = self.failure.take()
-            {
-                return Err(text);
-            }
         }
     }
 
@@ -328,7 +336,14 @@ impl Coordinator {
                 receipt,
             }) => match receipt {
                 Ok(receipt) => self.runs.staged(last, sink, receipt),
-                Err(text) => self.fail(self.runs.first_of(last), text),
+                Err(text) => {
+                    let first = self.runs.first_of(last);
+                    match self.failure {
+                        // What failed first says why; the run may have had rows of that epoch.
+                        Some(_) => self.runs.abandon(first),
+                        None => self.fail(first, text),
+                    }
+                }
             },
             Event::Uploaded(uploaded) => self.uploaded(uploaded)?,
             Event::Planned(epoch) => {
@@ -419,13 +434,20 @@ impl Coordinator {
     }
 
     fn stage_orders(&self, first: u64, last: u64) -> Vec<Order> {
-        let order = |(sink, worker): &(usize, usize)| Order::Stage {
-            worker: *worker,
-            sink: *sink,
+        self.writer_orders(|worker, sink| Order::Stage {
+            worker,
+            sink,
             first,
             last,
-        };
-        self.writers.iter().map(order).collect()
+        })
+    }
+
+    /// One for each writer.
+    fn writer_orders(&self, order: impl Fn(usize, usize) -> Order) -> Vec<Order> {
+        let writers = self.writers.iter();
+        writers
+            .map(|(sink, worker)| order(*worker, *sink))
+            .collect()
     }
 
     /// Commits what can be committed, and publishes a checkpoint that is whole.

@@ -57,10 +57,21 @@ impl Coordinator {
         }
         if self.runs.open(epoch, bytes, started, replayed) {
             orders.extend(self.stage_orders(epoch, epoch));
+        } else if self.runs.begins(epoch) {
+            orders.extend(self.writer_orders(|worker, sink| Order::Begin {
+                worker,
+                sink,
+                first: epoch,
+            }));
         }
         if self.unwritten >= KEPT_BYTES {
             self.unwritten = 0;
-            orders.extend(self.write_orders());
+            let before = self.runs.writable();
+            orders.extend(self.writer_orders(|worker, sink| Order::Write {
+                worker,
+                sink,
+                before,
+            }));
         }
         let idle = self.ledger.as_ref().is_some_and(|l| l.pending.is_none());
         if idle && self.checkpoint_is_due() {
@@ -120,17 +131,6 @@ impl Coordinator {
             sources,
             statics: self.statics.clone(),
         }))
-    }
-
-    /// Lets writers write what they keep, a little at a time.
-    fn write_orders(&self) -> Vec<Order> {
-        let before = self.runs.writable();
-        let order = |(sink, worker): &(usize, usize)| Order::Write {
-            worker: *worker,
-            sink: *sink,
-            before,
-        };
-        self.writers.iter().map(order).collect()
     }
 
     fn idle_orders(&self, watermarks: &[u32]) -> Vec<Order> {

@@ -36,6 +36,8 @@ impl Grouping {
 pub(super) struct Run {
     pub(super) first: u64,
     pub(super) last: u64,
+    /// Of the input.
+    bytes: u64,
     /// With the sink that each is for.
     pub(super) receipts: Vec<(usize, Receipt)>,
     /// Its writers were told to stage it.
@@ -108,7 +110,7 @@ impl Runs {
         let Grouping { age_max, bytes_max } = self.grouping;
         if replayed || age_max.is_zero() || bytes >= bytes_max.min(ALONE_BYTES) {
             self.end();
-            self.last = Some(epoch);
+            (self.last, self.bytes) = (Some(epoch), bytes);
             self.end();
             let run = self.ended.back_mut().expect("it has just ended");
             run.told = !self.hands_over;
@@ -138,6 +140,7 @@ impl Runs {
         self.ended.push_back(Run {
             first: self.first,
             last,
+            bytes: self.bytes,
             receipts: Vec::new(),
             told: false,
         });
@@ -187,6 +190,17 @@ impl Runs {
     pub(super) fn writable(&self) -> u64 {
         let waiting = self.ended.iter().find(|run| !run.told);
         waiting.map_or(self.completed, |run| self.completed.min(run.last + 1))
+    }
+
+    /// Input bytes of runs that have ended and that no writer has been told of: it keeps their rows.
+    pub(super) fn bytes_kept(&self) -> u64 {
+        let kept = self.ended.iter().filter(|run| !run.told);
+        kept.map(|run| run.bytes).sum()
+    }
+
+    /// True if `epoch` is the first of the open run.
+    pub(super) fn begins(&self, epoch: u64) -> bool {
+        self.last == Some(epoch) && self.first == epoch
     }
 
     /// How many runs wait to be committed.
@@ -264,14 +278,17 @@ mod tests {
         assert!(!runs.open(6, 1, start + Duration::from_secs(2), false));
         runs.planned = 7;
         runs.completed = 4;
-        assert_eq!((runs.due(), runs.writable()), (None, 4));
+        assert_eq!(
+            (runs.due(), runs.writable(), runs.bytes_kept()),
+            (None, 4, 102)
+        );
         runs.completed = 7;
         assert_eq!(runs.writable(), 5, "what comes behind is another run");
         assert_eq!(
             [runs.due(), runs.due(), runs.due()],
             [Some((3, 4)), Some((5, 6)), None]
         );
-        assert_eq!(runs.writable(), 7);
+        assert_eq!((runs.writable(), runs.bytes_kept()), (7, 0));
         runs.staged(4, 0, receipt(1));
         assert!(runs.ready().is_none(), "one writer is missing");
         runs.staged(4, 0, receipt(0));

@@ -58,6 +58,15 @@ pub(crate) enum Order {
         /// Its last epoch.
         last: u64,
     },
+    /// A run begins that other epochs may join. Comes with the rows of its first epoch.
+    Begin {
+        /// Whose writer keeps its rows.
+        worker: usize,
+        /// Of which of the query's sinks.
+        sink: usize,
+        /// Its first epoch.
+        first: u64,
+    },
     /// The epochs before `before` are over, and what came of them belongs to the next run. Comes with the rows of a later
     /// epoch.
     Write {
@@ -91,6 +100,7 @@ impl Order {
             | Order::Enter { worker }
             | Order::Checkpoint { worker, .. }
             | Order::Stage { worker, .. }
+            | Order::Begin { worker, .. }
             | Order::Write { worker, .. }
             | Order::Idle { worker, .. }
             | Order::End { worker, .. } => *worker,

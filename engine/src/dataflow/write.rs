@@ -2,12 +2,14 @@
 //!
 //! The coordinator decides which epochs the sink commits together, once they are over on all workers: an epoch that
 //! fails on one of them is in no run. So a writer takes no row of an epoch before an order says that it may: those of an
-//! epoch that is a run alone as they come, all others are kept until then.
+//! epoch that is a run alone as they come, all others are kept until then. If they are too many to keep, they are written
+//! early: should an epoch of theirs fail, those before it can no more be told from it, and a restart brings them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use highwater_operators::memory::size_of;
 use highwater_operators::metrics::{Meters, WorkerMetrics};
 use highwater_operators::watermark::Account;
 use highwater_operators::{Batch, Failure, OperatorError, Rows};
@@ -23,6 +25,9 @@ use super::orders::Order;
 use crate::coordinator::Event;
 use crate::error::{error_chain, plain};
 use crate::sink::{HandedOver, Receipt, SinkWriter};
+
+/// A writer keeps so many bytes of rows that it may not write yet.
+const KEPT_BYTES_MAX: usize = 64 << 20;
 
 /// What one worker says of one epoch.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -102,6 +107,9 @@ pub(crate) fn write<'s>(
                     worker: begin.worker,
                     sink: begin.sink,
                     told: BTreeMap::new(),
+                    begun: BTreeSet::new(),
+                    early: None,
+                    kept_bytes: 0,
                     run_first: begin.first_written.max(begin.first_epoch),
                     writable: 0,
                     kept: BTreeMap::new(),
@@ -110,7 +118,7 @@ pub(crate) fn write<'s>(
                     counter: begin.hands_over.then(|| Counter::new(bell)),
                 };
                 let mut held = Some(capability);
-                let mut pending: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
+                let mut pending: BTreeMap<u64, (Vec<Batch>, usize)> = BTreeMap::new();
                 move |(input, frontier), (orders, orders_frontier), output| {
                     orders.for_each(|_, orders| {
                         for order in orders.drain(..) {
@@ -129,6 +137,13 @@ pub(crate) fn write<'s>(
                                     sink,
                                     before,
                                 } if (worker, sink) == place => desk.writable = before,
+                                Order::Begin {
+                                    worker,
+                                    sink,
+                                    first,
+                                } if (worker, sink) == place => {
+                                    desk.begun.insert(first);
+                                }
                                 _ => {}
                             }
                         }
@@ -146,14 +161,17 @@ pub(crate) fn write<'s>(
                             return;
                         }
                         let batch = std::mem::take(batch);
-                        let batches = pending.entry(epoch).or_default();
+                        let (batches, bytes) = pending.entry(epoch).or_default();
                         // Rows that are written now leave in this call; others wait, on memory of their own.
                         if Some(epoch) == current && known(epoch) && desk.is_next(epoch) {
                             batches.push(batch);
                             return;
                         }
                         match batch.into_owned_rows(&schema) {
-                            Ok(rows) => batches.push(rows.into()),
+                            Ok(rows) => {
+                                *bytes += size_of(&rows);
+                                batches.push(rows.into());
+                            }
                             Err(error) => failure.set(epoch, error),
                         }
                     });
@@ -167,8 +185,9 @@ pub(crate) fn write<'s>(
                         }
                         let over = !frontier.less_equal(&epoch);
                         let next = desk.is_next(epoch);
-                        if (over || next)
-                            && let Some(batches) = pending.remove(&epoch)
+                        let bytes = pending.get(&epoch).map_or(0, |(_, bytes)| *bytes);
+                        if (over || next || desk.kept_bytes + bytes > KEPT_BYTES_MAX)
+                            && let Some((batches, bytes)) = pending.remove(&epoch)
                         {
                             if let Some(meters) = &meters {
                                 let rows = batches.iter().map(Accountable::record_count);
@@ -176,7 +195,7 @@ pub(crate) fn write<'s>(
                             }
                             match next {
                                 true => desk.write(epoch, batches),
-                                false => drop(desk.kept.insert(epoch, batches)),
+                                false => desk.keep(epoch, batches, bytes),
                             }
                         }
                         if !over {
@@ -208,12 +227,18 @@ struct Desk {
     sink: usize,
     /// The runs to stage: the last epoch of each, and its first.
     told: BTreeMap<u64, u64>,
+    /// The first epochs of runs that others may join.
+    begun: BTreeSet<u64>,
+    /// The last epoch whose rows were written before an order said so.
+    early: Option<u64>,
     /// The first epoch that is in no run that was staged.
     run_first: u64,
     /// Kept rows of epochs before it can be written.
     writable: u64,
     /// Rows of epochs that are over here, until it is known that they are in the next run.
-    kept: BTreeMap<u64, Vec<Batch>>,
+    kept: BTreeMap<u64, (Vec<Batch>, usize)>,
+    /// What they take of the memory.
+    kept_bytes: usize,
     schema: SchemaRef,
     failure: Failure,
     /// If the sink takes runs when they are handed over.
@@ -272,10 +297,27 @@ impl Desk {
         }
     }
 
+    /// Keeps rows of an epoch; writes those of the next run early if they are too many.
+    fn keep(&mut self, epoch: u64, batches: Vec<Batch>, bytes: usize) {
+        let kept = self.kept.entry(epoch).or_default();
+        kept.0.extend(batches);
+        kept.1 += bytes;
+        self.kept_bytes += bytes;
+        let behind = self.run_first + 1;
+        let begun = self.begun.range(behind..).next();
+        let told = self.told.values().find(|first| **first >= behind);
+        let ends = begun.into_iter().chain(told).min();
+        if self.kept_bytes > KEPT_BYTES_MAX && ends.is_none_or(|ends| epoch < *ends) {
+            self.early = Some(epoch);
+            self.write_before(epoch + 1);
+        }
+    }
+
     /// Writes kept rows of epochs before `before`.
     fn write_before(&mut self, before: u64) {
         while let Some(kept) = self.kept.first_entry().filter(|kept| *kept.key() < before) {
-            let (epoch, batches) = kept.remove_entry();
+            let (epoch, (batches, bytes)) = kept.remove_entry();
+            self.kept_bytes -= bytes;
             self.write(epoch, batches);
         }
     }
@@ -310,12 +352,16 @@ impl Desk {
                 return done;
             }
             run.remove();
+            self.begun = self.begun.split_off(&(last + 1));
             self.write_before(last + 1);
             let Some(writer) = &mut self.writer else {
                 continue;
             };
             let receipt = match self.failure.text().filter(|_| self.failure.covers(last)) {
                 Some((_, text)) => Err(plain(&text)),
+                None if self.early.is_some_and(|early| early > last) => {
+                    Err(format!("epochs up to {last} were written with later ones"))
+                }
                 // The sink has the run already, while another sink of the query has not.
                 None if last < self.run_first => Ok(Receipt {
                     worker: self.worker,
@@ -404,4 +450,115 @@ pub(crate) fn collect<'s>(
         )
         .probe_with(&probe);
     probe
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeInclusive;
+    use std::sync::{Arc, Mutex};
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::sink::SinkError;
+
+    /// Notes which epochs it gets rows of.
+    struct Noted(Arc<Mutex<Vec<u64>>>);
+
+    impl SinkWriter for Noted {
+        fn write(&mut self, epoch: u64, _: &RecordBatch) -> Result<(), SinkError> {
+            self.0.lock().expect("not poisoned").push(epoch);
+            Ok(())
+        }
+
+        fn stage(&mut self, _: RangeInclusive<u64>) -> Result<Receipt, SinkError> {
+            Ok(Receipt {
+                worker: 0,
+                rows: 0,
+                body: String::new(),
+            })
+        }
+    }
+
+    /// A desk whose first runs begin with epochs 0 and 3, and what its writer notes.
+    fn desk() -> (Desk, Arc<Mutex<Vec<u64>>>) {
+        let noted = Arc::new(Mutex::new(Vec::new()));
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let desk = Desk {
+            writer: Some(Box::new(Noted(Arc::clone(&noted)))),
+            worker: 0,
+            sink: 0,
+            told: BTreeMap::new(),
+            begun: BTreeSet::from([0, 3]),
+            early: None,
+            run_first: 0,
+            writable: 0,
+            kept: BTreeMap::new(),
+            kept_bytes: 0,
+            schema,
+            failure: Failure::default(),
+            counter: None,
+        };
+        (desk, noted)
+    }
+
+    fn keep(desk: &mut Desk, epoch: u64, bytes: usize) {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![0]));
+        let rows = RecordBatch::try_new(Arc::clone(&desk.schema), vec![column]).expect("a column");
+        desk.keep(epoch, vec![rows.into()], bytes);
+    }
+
+    fn receipts(desk: &mut Desk, epoch: u64) -> Vec<(u64, bool)> {
+        let staged = desk.stage_before(epoch).into_iter();
+        staged
+            .map(|staged| (staged.last, staged.receipt.is_ok()))
+            .collect()
+    }
+
+    #[test]
+    fn rows_are_kept_until_their_run_is_known() {
+        let (mut desk, noted) = desk();
+        for epoch in 0..5 {
+            keep(&mut desk, epoch, 8);
+        }
+        assert!(receipts(&mut desk, 5).is_empty() && noted.lock().expect("noted").is_empty());
+        desk.writable = 2;
+        assert!(receipts(&mut desk, 5).is_empty());
+        assert_eq!(*noted.lock().expect("noted"), [0, 1]);
+        desk.told.insert(2, 0);
+        assert_eq!(receipts(&mut desk, 5), [(2, true)]);
+        assert_eq!(*noted.lock().expect("noted"), [0, 1, 2]);
+        // Epoch 4 failed: the run ends before it.
+        desk.told.insert(3, 3);
+        assert_eq!(receipts(&mut desk, 5), [(3, true)]);
+        assert_eq!((desk.kept.len(), desk.kept_bytes), (1, 8));
+    }
+
+    #[test]
+    fn too_many_rows_are_written_early_and_cannot_be_parted_again() {
+        let (mut desk, noted) = desk();
+        keep(&mut desk, 0, 8);
+        keep(&mut desk, 1, KEPT_BYTES_MAX);
+        assert_eq!(*noted.lock().expect("noted"), [0, 1]);
+        keep(&mut desk, 3, KEPT_BYTES_MAX + 1);
+        assert_eq!(noted.lock().expect("noted").len(), 2, "it is another run");
+        desk.told.insert(0, 0);
+        assert_eq!(receipts(&mut desk, 4), [(0, false)]);
+        let (mut desk, _) = self::desk();
+        keep(&mut desk, 1, KEPT_BYTES_MAX + 1);
+        desk.told.insert(2, 0);
+        assert_eq!(receipts(&mut desk, 4), [(2, true)]);
+    }
+
+    #[test]
+    fn an_epoch_that_is_a_run_alone_is_written_as_it_comes() {
+        let (mut desk, _) = desk();
+        desk.told.insert(3, 3);
+        assert!(!desk.is_next(3), "a run before it is not staged");
+        desk.told.insert(2, 0);
+        assert_eq!(receipts(&mut desk, 3), [(2, true)]);
+        assert!(desk.is_next(3) && !desk.is_next(4));
+        assert_eq!(receipts(&mut desk, 4), [(3, true)]);
+    }
 }

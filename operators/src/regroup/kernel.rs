@@ -335,42 +335,43 @@ impl Owner {
             return self.give(&members, out);
         }
         let mut scan = self.arrangement().scan(&[], bound)?;
-        // The rows of the group that goes on in the next reading.
-        let mut rest: Vec<(Vec<u8>, i64)> = Vec::new();
+        // Rows that were read, where their groups start, and the key of the last group, which may go on.
+        let mut read: Vec<(Vec<u8>, i64)> = Vec::new();
+        let mut starts: Vec<usize> = Vec::new();
+        let mut open: Option<Vec<u8>> = None;
         loop {
             let chunk = scan.next_chunk(OUTPUT_ROWS)?;
             let last = chunk.is_none();
             if let Some(chunk) = chunk {
-                let rows = chunk.keys().enumerate();
-                rest.extend(rows.map(|(row, key)| (key.to_vec(), chunk.diff(row))));
-            }
-            let columns = self
-                .codecs()
-                .row
-                .decode(rest.iter().map(|(key, _)| key.as_slice()))?;
-            let keys = &columns[..self.regroup.keys];
-            let group = self.codecs().group.encode(keys, rest.len())?;
-            let mut rows: Vec<(u32, &[u8], i64)> = Vec::with_capacity(rest.len());
-            let (mut groups, mut open) = (0, 0);
-            for (row, (key, count)) in rest.iter().enumerate() {
-                if row > 0 && group.key(row) != group.key(row - 1) {
-                    groups += 1;
-                    open = row;
+                let columns = self.codecs().row.decode(chunk.keys())?;
+                let keys = &columns[..self.regroup.keys];
+                let groups = self.codecs().group.encode(keys, chunk.keys().len())?;
+                for (row, key) in chunk.keys().enumerate() {
+                    let group = groups.key(row);
+                    if open.as_deref() != Some(group) {
+                        starts.push(read.len());
+                        open = Some(group.to_vec());
+                    }
+                    read.push((key.to_vec(), chunk.diff(row)));
                 }
-                rows.push((groups, key, *count));
             }
-            if !last {
-                rows.truncate(open);
-            } else if !rest.is_empty() {
-                groups += 1;
-            }
-            if groups > 0 {
-                self.give(&self.members(&rows, groups as usize)?, out)?;
+            let whole = starts.len() - usize::from(!last && !starts.is_empty());
+            if whole > 0 {
+                let end = starts.get(whole).copied().unwrap_or(read.len());
+                let mut rows: Vec<(u32, &[u8], i64)> = Vec::with_capacity(end);
+                for (number, start) in starts[..whole].iter().enumerate() {
+                    let stop = starts.get(number + 1).copied().unwrap_or(read.len());
+                    let group = read[*start..stop].iter();
+                    rows.extend(group.map(|(key, count)| (number as u32, key.as_slice(), *count)));
+                }
+                self.give(&self.members(&rows, whole)?, out)?;
+                read.drain(..end);
+                starts.drain(..whole);
+                starts.iter_mut().for_each(|start| *start -= end);
             }
             if last {
                 return Ok(());
             }
-            rest.drain(..open);
         }
     }
 
