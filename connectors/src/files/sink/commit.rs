@@ -254,8 +254,9 @@ impl SinkConfig {
                 continue;
             };
             if other > self.generation {
-                let path = staged.display().to_string();
-                return Err(FileSinkError::TakenOver { path });
+                let newer = self.staged_of_query().join(&name);
+                let path = newer.display().to_string();
+                return Err(FileSinkError::Newer { path });
             }
             if other < self.generation {
                 let from = self.staged_of_query().join(&name);

@@ -164,7 +164,11 @@ fn a_newer_run_goes_on_where_one_that_is_still_alive_was() {
     says(older.commit(1..=1, &[staged]).unwrap_err());
     says(its_writer.write(2, &rows(2, 3)).unwrap_err());
     says(its_writer.stage(2..=2).unwrap_err());
-    says(factory.open(1).err().unwrap());
+    let error = told(&factory.open(1).err().unwrap());
+    assert!(
+        error.contains("1f-2e/2\" belongs to a newer run of this query"),
+        "{error}"
+    );
     drop((older, its_writer));
     let receipt = writer.stage(1..=1).unwrap();
     newer.commit(1..=1, &[receipt]).unwrap();

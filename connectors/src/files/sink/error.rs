@@ -101,6 +101,16 @@ pub enum FileSinkError {
         /// The directory of what this run staged.
         path: String,
     },
+    /// A directory of a newer run is there already.
+    #[error(
+        "[CONCURRENT_STREAM_LOG_UPDATE] \"{path}\" belongs to a newer run of this query, so this one does not begin; if none \
+         is running, the checkpoint directory is older than the output: restore both from one copy, or remove \"{path}\" \
+         and start again"
+    )]
+    Newer {
+        /// The directory of what the newer run staged.
+        path: String,
+    },
     /// A run was cut elsewhere than the one that is committed.
     #[error(
         "output directory \"{path}\" has the epochs up to {committed} of this query, so epochs {first} to {last} cannot be \
