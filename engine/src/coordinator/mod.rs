@@ -45,6 +45,8 @@ const EPOCH_BYTES: u64 = 128 << 20;
 const EPOCHS_IN_FLIGHT: usize = 4;
 /// Input bytes of all epochs in flight.
 const BYTES_IN_FLIGHT: u64 = 256 << 20;
+/// Writers keep the rows of so many input bytes, before they are let write them, unless their run ends.
+const KEPT_BYTES: u64 = 4 << 20;
 /// How often an idle source that cannot ring is asked.
 const POLL_IDLE: Duration = Duration::from_millis(100);
 /// Sources that cannot ring are asked at least this often, however long they take.
@@ -185,6 +187,8 @@ struct Coordinator {
     recorded: u64,
     /// Epochs that are not over, with their input bytes.
     in_flight: BTreeMap<u64, u64>,
+    /// Input bytes of epochs that are over and whose rows the writers may still keep.
+    unwritten: u64,
     /// False while the sources have said that there is nothing more.
     maybe_more: bool,
     paused: bool,
@@ -275,9 +279,7 @@ impl Coordinator {
             || self.sources.iter().all(|position| position.source.ended());
         let over = self.stopping || (dry && finished);
         if over || (dry && !self.waiting.is_empty()) {
-            if let Some(last) = self.runs.end() {
-                self.stage(last);
-            }
+            self.runs.end();
             self.advance()?;
         }
         // Stopped within a replay, the sink is ahead of us.
@@ -326,7 +328,7 @@ impl Coordinator {
                 receipt,
             }) => match receipt {
                 Ok(receipt) => self.runs.staged(last, sink, receipt),
-                Err(text) => self.fail(last, text),
+                Err(text) => self.fail(self.runs.first_of(last), text),
             },
             Event::Uploaded(uploaded) => self.uploaded(uploaded)?,
             Event::Planned(epoch) => {
@@ -379,7 +381,7 @@ impl Coordinator {
         let Standing { idle, heard_us } = self.idleness.over(epoch);
         let watermark_ms = (!marks_ms.is_empty()).then(|| self.watermark_ms(&idle));
         self.meter.counted(epoch, counted, watermark_ms);
-        self.in_flight.remove(&epoch);
+        self.unwritten += self.in_flight.remove(&epoch).unwrap_or(0);
         if !marks_ms.is_empty() {
             let marks = MarksRecord {
                 before_ms: self.watermark_ms(&idle),
@@ -411,21 +413,16 @@ impl Coordinator {
 
     /// Ends the open run if it is old enough.
     fn end_old_run(&mut self) {
-        if self.runs.patience(now()).is_some_and(|left| left.is_zero())
-            && let Some(last) = self.runs.end()
-        {
-            self.stage(last);
+        if self.runs.patience(now()).is_some_and(|left| left.is_zero()) {
+            self.runs.end();
         }
     }
 
-    fn stage(&self, last: u64) {
-        self.feed.note(self.stage_orders(last));
-    }
-
-    fn stage_orders(&self, last: u64) -> Vec<Order> {
+    fn stage_orders(&self, first: u64, last: u64) -> Vec<Order> {
         let order = |(sink, worker): &(usize, usize)| Order::Stage {
             worker: *worker,
             sink: *sink,
+            first,
             last,
         };
         self.writers.iter().map(order).collect()
@@ -467,11 +464,11 @@ impl Coordinator {
                 None => self.recorded(run.last)?,
             }
         }
-        if self.hands_over
-            && let Some(last) = self.runs.due()
-        {
-            self.handed_over_us = Some(stopwatch_us());
-            self.stage(last);
+        while let Some((first, last)) = self.runs.due() {
+            if self.hands_over {
+                self.handed_over_us = Some(stopwatch_us());
+            }
+            self.feed.note(self.stage_orders(first, last));
         }
         self.publish()
     }

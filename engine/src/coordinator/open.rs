@@ -2,7 +2,7 @@
 
 use super::assign::assign;
 use super::retry::retried;
-use super::{Coordinator, EPOCH_BYTES, now, now_us};
+use super::{Coordinator, EPOCH_BYTES, KEPT_BYTES, now, now_us};
 use crate::checkpoint::EpochRecord;
 use crate::dataflow::Order;
 use crate::progress::Phase;
@@ -55,8 +55,12 @@ impl Coordinator {
         if epoch == 0 {
             orders.push(Order::Enter { worker: 0 });
         }
-        if self.runs.open(epoch, bytes, started, replayed) && !self.hands_over {
-            orders.extend(self.stage_orders(epoch));
+        if self.runs.open(epoch, bytes, started, replayed) {
+            orders.extend(self.stage_orders(epoch, epoch));
+        }
+        if self.unwritten >= KEPT_BYTES {
+            self.unwritten = 0;
+            orders.extend(self.write_orders());
         }
         let idle = self.ledger.as_ref().is_some_and(|l| l.pending.is_none());
         if idle && self.checkpoint_is_due() {
@@ -116,6 +120,17 @@ impl Coordinator {
             sources,
             statics: self.statics.clone(),
         }))
+    }
+
+    /// Lets writers write what they keep, a little at a time.
+    fn write_orders(&self) -> Vec<Order> {
+        let before = self.runs.writable();
+        let order = |(sink, worker): &(usize, usize)| Order::Write {
+            worker: *worker,
+            sink: *sink,
+            before,
+        };
+        self.writers.iter().map(order).collect()
     }
 
     fn idle_orders(&self, watermarks: &[u32]) -> Vec<Order> {
