@@ -514,6 +514,13 @@ pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
             Some(all)
         }
         LogicalPlan::SubqueryAlias(alias) => stable(&alias.input),
+        LogicalPlan::Unnest(unnest) => {
+            let below = stable(&unnest.input)?;
+            let lists = unnest.list_type_columns.iter();
+            let fixed = lists.map(|(list, _)| *list).all(|list| below[list]);
+            let columns = unnest.dependency_indices.iter();
+            fixed.then(|| columns.map(|index| below[*index]).collect())
+        }
         LogicalPlan::Join(join) => {
             let side = |plan: &LogicalPlan| match is_streaming(plan) {
                 true => stable(plan),
@@ -522,6 +529,14 @@ pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
             match join.join_type {
                 JoinType::Inner if stays_together(join) => {
                     Some([side(&join.left)?, side(&join.right)?].concat())
+                }
+                // A row that has a partner keeps one; what it has of static rows does not change.
+                JoinType::LeftSemi if stays_together(join) => {
+                    side(&join.right)?;
+                    side(&join.left)
+                }
+                JoinType::LeftAnti if stays_together(join) && !is_streaming(&join.right) => {
+                    side(&join.left)
                 }
                 // With another partner, or with none.
                 JoinType::Left => {
