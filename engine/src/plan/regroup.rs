@@ -530,6 +530,9 @@ pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
                 JoinType::Inner if stays_together(join) => {
                     Some([side(&join.left)?, side(&join.right)?].concat())
                 }
+                JoinType::Left if stays_together(join) && !is_streaming(&join.right) => {
+                    Some([side(&join.left)?, side(&join.right)?].concat())
+                }
                 // A row that has a partner keeps one; what it has of static rows does not change.
                 JoinType::LeftSemi if stays_together(join) => {
                     side(&join.right)?;
