@@ -28,9 +28,7 @@ pub use expr::{
     Quantifier, UnaryOp, Window, col, expr, lit,
 };
 pub use functions::Functions;
-pub use functions::{
-    Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum, written,
-};
+pub use functions::{Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum, written};
 pub use nodes::{
     Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,
     window_end, window_of_end, window_width, without_event_time,

@@ -68,14 +68,14 @@ pub(super) fn key(plan: &LogicalPlan) -> Option<BTreeSet<usize>> {
             stable(plan).filter(|_| session_key(aggregate).is_none())?;
             Some((0..aggregate.group_expr.len()).collect())
         }
-        LogicalPlan::Distinct(Distinct::All(_)) => {
-            Some((0..stable(plan)?.len()).collect())
-        }
+        LogicalPlan::Distinct(Distinct::All(_)) => Some((0..stable(plan)?.len()).collect()),
         LogicalPlan::SubqueryAlias(alias) => key(&alias.input),
         LogicalPlan::Filter(filter) => {
             let fixed = fixed(&filter.input)?;
             let columns = filter.predicate.column_refs();
-            let is_fixed = columns.iter().all(|column| is_among(&filter.input, column, &fixed));
+            let is_fixed = columns
+                .iter()
+                .all(|column| is_among(&filter.input, column, &fixed));
             key(&filter.input).filter(|_| is_fixed)
         }
         LogicalPlan::Projection(projection) => {
@@ -158,11 +158,15 @@ fn has_one_partner(join: &Join) -> bool {
     };
     let of_left = |expr: &Expr| {
         let columns = expr.column_refs();
-        columns.iter().all(|column| join.left.schema().has_column(column))
+        columns
+            .iter()
+            .all(|column| join.left.schema().has_column(column))
     };
     let compared = |index: usize| {
         let own = Expr::Column(Column::from(join.right.schema().qualified_field(index)));
-        equal.iter().any(|(a, b)| *b == own && of_left(a) || *a == own && of_left(b))
+        equal
+            .iter()
+            .any(|(a, b)| *b == own && of_left(a) || *a == own && of_left(b))
     };
     key.into_iter().all(compared)
 }

@@ -57,11 +57,7 @@ pub(super) fn as_joins(plan: &LogicalPlan) -> Result<LogicalPlan, Error> {
         Arc::new(ScalarSubqueryToJoin::new()),
     ]);
     let joined = optimizer
-        .optimize(
-            plan,
-            &context.with_skip_failing_rules(false),
-            |_, _| {},
-        )
+        .optimize(plan, &context.with_skip_failing_rules(false), |_, _| {})
         .map_err(Error::run)?;
     let mut left = false;
     each(&joined, &mut |_| left = true)?;

@@ -33,8 +33,8 @@ mod written;
 
 pub use aggregate::weighed_sum;
 pub use builders::*;
-pub use conditional::{all_of, can_fail, conjuncts};
 pub(crate) use compare::{needs_normalizing, normalized};
+pub use conditional::{all_of, can_fail, conjuncts};
 pub use linear::{Apart, apart, equality};
 pub use written::written;
 

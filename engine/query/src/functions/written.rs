@@ -29,7 +29,12 @@ fn part(expr: &Expr) -> String {
 fn plainly(expr: &Expr) -> String {
     match expr {
         Expr::BinaryExpr(binary) => {
-            format!("{} {} {}", part(&binary.left), binary.op, part(&binary.right))
+            format!(
+                "{} {} {}",
+                part(&binary.left),
+                binary.op,
+                part(&binary.right)
+            )
         }
         Expr::ScalarFunction(call) if call.func.name() == "add_interval" => {
             let kernel = call.func.inner().downcast_ref::<Kernel>();
@@ -52,8 +57,9 @@ fn plainly(expr: &Expr) -> String {
                 (micros, "MICROSECONDS"),
             ];
             let amounts = amounts.iter().filter(|(amount, _)| *amount != 0);
-            let amounts: Vec<String> =
-                amounts.map(|(amount, unit)| format!("{amount} {unit}")).collect();
+            let amounts: Vec<String> = amounts
+                .map(|(amount, unit)| format!("{amount} {unit}"))
+                .collect();
             match amounts.is_empty() {
                 true => "INTERVAL 0 SECONDS".into(),
                 false => format!("INTERVAL {}", amounts.join(" ")),

@@ -120,7 +120,15 @@ impl Env<'_> {
         keys: &[Expr],
         outputs: &[Expr],
     ) -> Result<Vec<Expr>> {
-        let all = |key: &Expr| matches!(key, Expr::Groupings { kind: Groupings::All, .. });
+        let all = |key: &Expr| {
+            matches!(
+                key,
+                Expr::Groupings {
+                    kind: Groupings::All,
+                    ..
+                }
+            )
+        };
         if !keys.iter().any(all) {
             return Ok(keys.to_vec());
         }

@@ -87,7 +87,10 @@ impl Env<'_> {
         having: Option<&Expr>,
     ) -> Result<Relation> {
         let outputs = self.named_outputs(&input, outputs)?;
-        let keys: Vec<Expr> = keys.iter().map(|key| self.key_of(&input, key, &outputs)).collect();
+        let keys: Vec<Expr> = keys
+            .iter()
+            .map(|key| self.key_of(&input, key, &outputs))
+            .collect();
         let having = having.map(|having| self.spelled(having, &outputs));
         let is_aggregate = |e: &Expr| matches!(e, Expr::Call(call) if call.over.is_none() && self.functions.is_aggregate(&call.name.to_lowercase()));
         let above = outputs.iter().chain(&having);
@@ -160,7 +163,10 @@ impl Env<'_> {
         for (place, key) in all_keys.iter().enumerate() {
             let column = groups.columns[place].clone();
             let written = known[place].as_ref().and_then(|value| {
-                input.columns.iter().find(|column| column.typed().expr == value.expr)
+                input
+                    .columns
+                    .iter()
+                    .find(|column| column.typed().expr == value.expr)
             });
             match (written, key) {
                 (Some(written), _) => groups.columns.push(ScopeColumn {
@@ -203,10 +209,14 @@ impl Env<'_> {
     /// The key that is meant by a position or a name of the select list.
     fn key_of(&self, input: &Relation, key: &Expr, outputs: &[Expr]) -> Expr {
         let output = match key {
-            Expr::Literal(Literal::Int(nth)) => {
-                usize::try_from(*nth - 1).ok().and_then(|nth| outputs.get(nth))
-            }
-            Expr::Column { name, .. } if Exprs::over(self, &input.columns, "GROUP BY").resolve(key).is_err() => {
+            Expr::Literal(Literal::Int(nth)) => usize::try_from(*nth - 1)
+                .ok()
+                .and_then(|nth| outputs.get(nth)),
+            Expr::Column { name, .. }
+                if Exprs::over(self, &input.columns, "GROUP BY")
+                    .resolve(key)
+                    .is_err() =>
+            {
                 self.output_called(name, outputs)
             }
             _ => None,

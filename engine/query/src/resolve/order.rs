@@ -124,7 +124,9 @@ impl Env<'_> {
         };
         // A column of that name is meant before all of them.
         let one = of.visible().find(|column| self.same(&column.name, "all"));
-        let columns = of.visible().filter(|c| one.is_none_or(|one| one.column == c.column));
+        let columns = of
+            .visible()
+            .filter(|c| one.is_none_or(|one| one.column == c.column));
         columns
             .map(|column| by(Expr::Resolved(Box::new(column.typed().expr))))
             .collect()

@@ -23,8 +23,8 @@ use crate::functions::kernel::Typed;
 use crate::functions::{aggregate, cast, compare, conditional};
 use crate::plan::Plan;
 use crate::types::type_sql;
-use crate::unnest::{can_be_flat, is_correlated, joinable};
 pub(super) use crate::unnest::names_outer;
+use crate::unnest::{can_be_flat, is_correlated, joinable};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -139,7 +139,10 @@ impl Exprs<'_> {
     fn in_join(&self, value: &Expr, plan: &Plan, negated: bool) -> Result<Option<DfExpr>> {
         let inner = self.inner(plan)?;
         let (values, columns) = self.sides(value, &inner)?;
-        if values.iter().all(|value| value.expr.column_refs().is_empty()) {
+        if values
+            .iter()
+            .all(|value| value.expr.column_refs().is_empty())
+        {
             // A constant is no key of a join.
             return Ok(None);
         }
@@ -258,7 +261,8 @@ impl Exprs<'_> {
 
     /// `NOT expr`, where `expr` holds a subquery: it goes down to IN, which is not just the other way round.
     pub(super) fn not(&self, expr: &Expr) -> Result<Typed> {
-        let both = |left: &Expr, right: &Expr| Ok::<_, QueryError>((self.not(left)?, self.not(right)?));
+        let both =
+            |left: &Expr, right: &Expr| Ok::<_, QueryError>((self.not(left)?, self.not(right)?));
         match expr {
             Expr::Binary {
                 left,

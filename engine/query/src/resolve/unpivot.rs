@@ -66,7 +66,9 @@ impl Env<'_> {
             let of_row = || rows.iter().map(|(_, row)| &row[place].data_type);
             // Nothing becomes text, and no text anything else.
             let some = || of_row().filter(|data_type| **data_type != DataType::Null);
-            let texts = some().filter(|data_type| **data_type == DataType::Utf8).count();
+            let texts = some()
+                .filter(|data_type| **data_type == DataType::Utf8)
+                .count();
             let alike = texts == 0 || texts == some().count();
             let found = coerce::wider_of_all(of_row()).filter(|_| alike);
             found.ok_or_else(|| mismatch(&rows, place))
@@ -91,14 +93,21 @@ impl Env<'_> {
             ..Call::default()
         };
         let (mut rows, made) = self.generate(input, &call, false, &[])?;
-        let some = made.iter().skip(1).map(|value| value.typed().expr.is_not_null());
+        let some = made
+            .iter()
+            .skip(1)
+            .map(|value| value.typed().expr.is_not_null());
         if !nulls && let Some(some) = some.reduce(DfExpr::or) {
             rows.plan = LogicalPlan::Filter(Filter::try_new(some, rows.plan.into())?);
         }
         let mut outputs: Vec<(String, Typed)> =
             kept.iter().map(|c| (c.name.clone(), c.typed())).collect();
         let names = std::iter::once(name).chain(values.iter().map(String::as_str));
-        outputs.extend(names.zip(&made).map(|(name, value)| (name.to_string(), value.typed())));
+        outputs.extend(
+            names
+                .zip(&made)
+                .map(|(name, value)| (name.to_string(), value.typed())),
+        );
         let mut relation = self.projection(rows.plan, outputs)?;
         for (column, before) in relation.columns.iter_mut().zip(kept) {
             column.qualifier = before.qualifier;
@@ -113,7 +122,9 @@ fn mismatch(rows: &[(String, Vec<Typed>)], place: usize) -> QueryError {
         let found = types.entry(type_sql(&row[place].data_type)).or_default();
         found.push(format!("`{name}`"));
     }
-    let types = types.iter().map(|(found, names)| format!("\"{found}\" ({})", names.join(", ")));
+    let types = types
+        .iter()
+        .map(|(found, names)| format!("\"{found}\" ({})", names.join(", ")));
     QueryError::new(
         "UNPIVOT_VALUE_DATA_TYPE_MISMATCH",
         format!(

@@ -581,9 +581,11 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
                 _ => Err(unsupported("UNPIVOT into anything but a name", span)),
             };
             let values = several(value)?.into_iter().map(named);
-            let columns = columns.into_iter().map(|ast::ExprWithAlias { expr, alias }| {
-                Ok((several(expr)?, alias.map(|alias| alias.value)))
-            });
+            let columns = columns
+                .into_iter()
+                .map(|ast::ExprWithAlias { expr, alias }| {
+                    Ok((several(expr)?, alias.map(|alias| alias.value)))
+                });
             let unpivot = Plan::Unpivot {
                 input: Box::new(table_factor(*table)?),
                 values: values.collect::<Result<_>>()?,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, Result, ScalarValue, not_impl_err};
+use datafusion::common::{
+    Column, ExprSchema, JoinType, NullEquality, Result, ScalarValue, not_impl_err,
+};
 use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
@@ -16,7 +18,7 @@ use datafusion::logical_expr::{
     lit, when,
 };
 
-use super::{Names, OUTER, joined, is_correlated, is_key_type, own_columns};
+use super::{Names, OUTER, is_correlated, is_key_type, joined, own_columns};
 use crate::functions::kernel::Typed;
 use crate::functions::normalized;
 use crate::nodes::{TimeWindow, node_of};
@@ -187,11 +189,13 @@ pub(crate) fn flat(plan: &LogicalPlan, domain: &Domain, names: &Names) -> Result
             let below = flat(&alias.input, domain, names)?;
             let mut outputs = below.outer();
             let columns = own_columns(alias.input.schema()).into_iter();
-            outputs.extend(columns.zip(alias.schema.iter()).map(
-                |(column, (qualifier, field))| {
-                    column.alias_qualified(qualifier.cloned(), field.name().clone())
-                },
-            ));
+            outputs.extend(
+                columns
+                    .zip(alias.schema.iter())
+                    .map(|(column, (qualifier, field))| {
+                        column.alias_qualified(qualifier.cloned(), field.name().clone())
+                    }),
+            );
             let above = Projection::try_new(outputs, Arc::new(below.plan.clone()))?;
             Ok(below.over(LogicalPlan::Projection(above)))
         }
@@ -268,7 +272,10 @@ pub(crate) fn flat(plan: &LogicalPlan, domain: &Domain, names: &Names) -> Result
             let above = plan.with_new_exprs(exprs, vec![below.plan.clone()])?;
             Ok(below.over(above))
         }
-        other => not_impl_err!("a subquery that names columns of the query around it below {}", other.display()),
+        other => not_impl_err!(
+            "a subquery that names columns of the query around it below {}",
+            other.display()
+        ),
     }
 }
 
@@ -317,17 +324,19 @@ fn groups(aggregate: &Aggregate, domain: &Domain, names: &Names) -> Result<Flat>
     let mut calls = vec![];
     for call in &aggregate.aggr_expr {
         let name = call.schema_name().to_string();
-        let of_rows = domain.inside(call.clone(), &all)?.transform(|part| match part {
-            Expr::AggregateFunction(mut function) => {
-                let filter = match function.params.filter.take() {
-                    Some(filter) => is_row.clone().and(*filter),
-                    None => is_row.clone(),
-                };
-                function.params.filter = Some(Box::new(filter));
-                Ok(Transformed::yes(Expr::AggregateFunction(function)))
-            }
-            other => Ok(Transformed::no(other)),
-        })?;
+        let of_rows = domain
+            .inside(call.clone(), &all)?
+            .transform(|part| match part {
+                Expr::AggregateFunction(mut function) => {
+                    let filter = match function.params.filter.take() {
+                        Some(filter) => is_row.clone().and(*filter),
+                        None => is_row.clone(),
+                    };
+                    function.params.filter = Some(Box::new(filter));
+                    Ok(Transformed::yes(Expr::AggregateFunction(function)))
+                }
+                other => Ok(Transformed::no(other)),
+            })?;
         calls.push(of_rows.data.alias_if_changed(name)?);
     }
     let above = Aggregate::try_new(Arc::new(all.plan.clone()), all.outer(), calls)?;
@@ -347,7 +356,9 @@ fn sides(join: &Join, domain: &Domain, names: &Names) -> Result<Flat> {
     use JoinType::{Inner, Right};
     let kind = join.join_type;
     if !joins_by_value(join) {
-        return not_impl_err!("a subquery that names columns of the query around it below a {kind} join");
+        return not_impl_err!(
+            "a subquery that names columns of the query around it below a {kind} join"
+        );
     }
     let named = |plan: &LogicalPlan| is_correlated(plan);
     let of_left = named(&join.left) || !matches!(kind, Inner | Right);
@@ -412,7 +423,8 @@ fn first_rows(limit: &Limit, domain: &Domain, names: &Names) -> Result<Flat> {
             input: Arc::clone(input),
             ..limit.clone()
         };
-        let above = columns.with_new_exprs(columns.expressions(), vec![LogicalPlan::Limit(below)])?;
+        let above =
+            columns.with_new_exprs(columns.expressions(), vec![LogicalPlan::Limit(below)])?;
         return flat(&above, domain, names);
     }
     let (SkipType::Literal(skip), FetchType::Literal(fetch)) =
@@ -445,7 +457,10 @@ fn first_rows(limit: &Limit, domain: &Domain, names: &Names) -> Result<Flat> {
             distinct: false,
         },
     });
-    let numbered = Window::try_new(vec![number.alias(name.clone())], Arc::new(below.plan.clone()))?;
+    let numbered = Window::try_new(
+        vec![number.alias(name.clone())],
+        Arc::new(below.plan.clone()),
+    )?;
     let number = Expr::Column(Column::new_unqualified(name));
     let mut wanted = number.clone().gt(lit(skip as u64));
     if let Some(fetch) = fetch {

@@ -96,8 +96,8 @@ fn lifted(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>> 
     if found.is_empty() {
         return Ok(Transformed::no(node));
     }
-    let (LogicalPlan::Filter(Filter { input, .. }) | LogicalPlan::Projection(Projection { input, .. })) =
-        &node
+    let (LogicalPlan::Filter(Filter { input, .. })
+    | LogicalPlan::Projection(Projection { input, .. })) = &node
     else {
         return datafusion::common::not_impl_err!("a subquery in {}", node.display());
     };
@@ -166,7 +166,9 @@ fn is_left(expr: &Expr) -> bool {
 enum Value {
     Itself,
     /// A number of rows, of which there are some, or none.
-    Some { negated: bool },
+    Some {
+        negated: bool,
+    },
 }
 
 impl Value {
@@ -182,13 +184,12 @@ impl Value {
 /// A subquery of the rows of `input` as one that has one row and one column.
 fn value_of(subquery: &Expr, input: &LogicalPlan) -> Result<(LogicalPlan, Value)> {
     let counted = |plan: LogicalPlan, negated: bool| {
-        let rows = Aggregate::try_new(Arc::new(plan), vec![], vec![count(lit(1i64)).alias("rows")])?;
+        let rows =
+            Aggregate::try_new(Arc::new(plan), vec![], vec![count(lit(1i64)).alias("rows")])?;
         Ok((LogicalPlan::Aggregate(rows), Value::Some { negated }))
     };
     match subquery {
-        Expr::ScalarSubquery(subquery) => {
-            Ok((subquery.subquery.as_ref().clone(), Value::Itself))
-        }
+        Expr::ScalarSubquery(subquery) => Ok((subquery.subquery.as_ref().clone(), Value::Itself)),
         Expr::Exists(Exists { subquery, negated }) => {
             counted(subquery.subquery.as_ref().clone(), *negated)
         }
@@ -216,7 +217,8 @@ fn value_of(subquery: &Expr, input: &LogicalPlan) -> Result<(LogicalPlan, Value)
 }
 
 fn own_columns(schema: &datafusion::common::DFSchema) -> Vec<Expr> {
-    let columns = (0..schema.fields().len()).map(|at| Expr::Column(schema.qualified_field(at).into()));
+    let columns =
+        (0..schema.fields().len()).map(|at| Expr::Column(schema.qualified_field(at).into()));
     columns.collect()
 }
 

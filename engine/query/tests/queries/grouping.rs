@@ -126,10 +126,26 @@ fn all_are_the_keys_that_are_no_aggregates() {
         "u STRING, n BIGINT, no BOOLEAN, s BIGINT",
         "A 2 false 5\nB 1 true 3",
     );
-    check("SELECT count(*) AS n FROM t WHERE id > 9 GROUP BY ALL", "n BIGINT", "0");
-    check("SELECT 1 AS one, count(*) AS n FROM t WHERE id > 9 GROUP BY ALL", "one INT, n BIGINT", "");
-    check("SELECT g FROM t GROUP BY ALL ORDER BY ALL DESC", "g STRING", "b\na");
-    check("SELECT *, count(*) AS n FROM u GROUP BY ALL ORDER BY ALL LIMIT 1 + 0", "id INT, name STRING, n BIGINT", "1 one 1");
+    check(
+        "SELECT count(*) AS n FROM t WHERE id > 9 GROUP BY ALL",
+        "n BIGINT",
+        "0",
+    );
+    check(
+        "SELECT 1 AS one, count(*) AS n FROM t WHERE id > 9 GROUP BY ALL",
+        "one INT, n BIGINT",
+        "",
+    );
+    check(
+        "SELECT g FROM t GROUP BY ALL ORDER BY ALL DESC",
+        "g STRING",
+        "b\na",
+    );
+    check(
+        "SELECT *, count(*) AS n FROM u GROUP BY ALL ORDER BY ALL LIMIT 1 + 0",
+        "id INT, name STRING, n BIGINT",
+        "1 one 1",
+    );
     fails(
         "SELECT g, id + count(*) AS n FROM t GROUP BY ALL",
         "[MISSING_AGGREGATION] The non-aggregating expression \"id\" is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use \"any_value(id)\" if you do not care which of the values within a group is returned (in \"n\").",
@@ -139,7 +155,11 @@ fn all_are_the_keys_that_are_no_aggregates() {
 #[test]
 fn a_limit_is_a_constant() {
     let limited = |count: &str, rows: &str| {
-        check(&format!("SELECT id FROM t ORDER BY id {count}"), "id INT", rows);
+        check(
+            &format!("SELECT id FROM t ORDER BY id {count}"),
+            "id INT",
+            rows,
+        );
     };
     limited("LIMIT 1 + 1", "1\n2");
     limited("LIMIT length('ab') OFFSET 2 * 1", "3");
@@ -168,7 +188,9 @@ fn columns_become_rows() {
         "1 x a 2",
     );
     check(
-        &format!("SELECT t.id, nm, p, q FROM {rows} UNPIVOT INCLUDE NULLS ((p, q) FOR nm IN ((a, c), (b, c) AS y)) AS t ORDER BY 1, 2"),
+        &format!(
+            "SELECT t.id, nm, p, q FROM {rows} UNPIVOT INCLUDE NULLS ((p, q) FOR nm IN ((a, c), (b, c) AS y)) AS t ORDER BY 1, 2"
+        ),
         "id INT, nm STRING, p BIGINT, q STRING",
         "1 a_c 2 x\n1 y NULL x\n2 a_c NULL y\n2 y NULL y",
     );

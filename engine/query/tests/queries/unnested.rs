@@ -3,7 +3,8 @@
 
 use super::{check, parse_query, resolve, run, text};
 
-const L: &str = "(VALUES (1, 'a'), (2, 'b'), (2, 'b'), (3, NULL), (4, 'n'), (NULL, 'b')) AS l(i, k)";
+const L: &str =
+    "(VALUES (1, 'a'), (2, 'b'), (2, 'b'), (3, NULL), (4, 'n'), (NULL, 'b')) AS l(i, k)";
 const D: &str = "(VALUES ('a', 10, 1), ('b', 20, 2), ('b', 30, 1), ('b', 30, 5), (NULL, 40, 3), ('c', 0, NULL)) AS d(k, w, g)";
 const ROWS: [(&str, &str); 6] = [
     ("1", "'a'"),
@@ -99,12 +100,18 @@ fn conditions_hold_for_the_rows_they_hold_for() {
     for condition in conditions {
         let each = ROWS.iter().flat_map(|(i, k)| {
             let asked = with(condition, i, k);
-            answers(&format!("SELECT {i} AS i, {k} AS k FROM (SELECT 1) WHERE {asked}"))
+            answers(&format!(
+                "SELECT {i} AS i, {k} AS k FROM (SELECT 1) WHERE {asked}"
+            ))
         });
         let mut each: Vec<String> = each.collect();
         each.sort();
         let asked = with(condition, "l.i", "l.k");
-        assert_eq!(answers(&format!("SELECT i, k FROM {L} WHERE {asked}")), each, "{condition}");
+        assert_eq!(
+            answers(&format!("SELECT i, k FROM {L} WHERE {asked}")),
+            each,
+            "{condition}"
+        );
     }
 }
 
@@ -121,7 +128,10 @@ fn lateral_gives_each_row_what_it_would_be_told() {
     for query in queries {
         for left in [false, true] {
             let each = ROWS.iter().flat_map(|(i, k)| {
-                let found = answers(&format!("SELECT {i} AS i, x FROM ({}) t", with(query, i, k)));
+                let found = answers(&format!(
+                    "SELECT {i} AS i, x FROM ({}) t",
+                    with(query, i, k)
+                ));
                 match found.is_empty() && left {
                     true => answers(&format!("SELECT {i} AS i, CAST(NULL AS INT) AS x")),
                     false => found,
@@ -151,22 +161,30 @@ fn subqueries_stand_in_keys_aggregates_and_above_groups() {
         "false 3\ntrue 3",
     );
     check(
-        &format!("SELECT k, sum((SELECT count(*) FROM {D} WHERE d.k = l.k)) AS n, max(i - (SELECT min(g) FROM {D})) AS m FROM {L} GROUP BY k ORDER BY k"),
+        &format!(
+            "SELECT k, sum((SELECT count(*) FROM {D} WHERE d.k = l.k)) AS n, max(i - (SELECT min(g) FROM {D})) AS m FROM {L} GROUP BY k ORDER BY k"
+        ),
         "k STRING, n BIGINT, m INT",
         "NULL 0 2\na 1 0\nb 9 1\nn 0 3",
     );
     check(
-        &format!("SELECT k, count(*) AS n FROM {L} GROUP BY k HAVING count(*) > (SELECT count(*) FROM {D} WHERE d.k = l.k) ORDER BY k"),
+        &format!(
+            "SELECT k, count(*) AS n FROM {L} GROUP BY k HAVING count(*) > (SELECT count(*) FROM {D} WHERE d.k = l.k) ORDER BY k"
+        ),
         "k STRING, n BIGINT",
         "NULL 1\nn 1",
     );
     check(
-        &format!("SELECT upper(l.k) AS u, count(*), (SELECT max(w) FROM {D}) AS m FROM {L} GROUP BY upper(k) HAVING count(*) IN (SELECT g FROM {D}) AND EXISTS (SELECT 1 FROM {D} WHERE g = 5) ORDER BY u"),
+        &format!(
+            "SELECT upper(l.k) AS u, count(*), (SELECT max(w) FROM {D}) AS m FROM {L} GROUP BY upper(k) HAVING count(*) IN (SELECT g FROM {D}) AND EXISTS (SELECT 1 FROM {D} WHERE g = 5) ORDER BY u"
+        ),
         "u STRING, `count(1)` BIGINT, m INT",
         "NULL 1 40\nA 1 40\nB 3 40\nN 1 40",
     );
     check(
-        &format!("SELECT k, count(*) AS n, sum(count(*)) OVER () AS t FROM {L} GROUP BY k HAVING n > (SELECT min(g) FROM {D}) ORDER BY k"),
+        &format!(
+            "SELECT k, count(*) AS n, sum(count(*)) OVER () AS t FROM {L} GROUP BY k HAVING n > (SELECT min(g) FROM {D}) ORDER BY k"
+        ),
         "k STRING, n BIGINT, t BIGINT",
         "b 3 3",
     );
@@ -175,13 +193,27 @@ fn subqueries_stand_in_keys_aggregates_and_above_groups() {
 #[test]
 fn conditions_of_joins_have_subqueries() {
     let pairs = |join: &str, condition: &str, rows: &str| {
-        let sql = format!("SELECT l.i, d.w FROM {L} {join} JOIN {D} ON l.k = d.k AND {condition} ORDER BY l.i, d.w");
+        let sql = format!(
+            "SELECT l.i, d.w FROM {L} {join} JOIN {D} ON l.k = d.k AND {condition} ORDER BY l.i, d.w"
+        );
         check(&sql, "i INT, w INT", rows);
     };
     let e = D.replace("AS d(", "AS e(");
     let exists = format!("EXISTS (SELECT 1 FROM {e} WHERE e.g = l.i AND e.w > d.w)");
     pairs("", &exists, "1 10");
-    pairs("LEFT", "d.w IN (SELECT 30)", "NULL 30\nNULL 30\n1 NULL\n2 30\n2 30\n2 30\n2 30\n3 NULL\n4 NULL");
-    pairs("LEFT", "l.i < (SELECT 2)", "NULL NULL\n1 10\n2 NULL\n2 NULL\n3 NULL\n4 NULL");
-    pairs("LEFT", "d.w > (SELECT max(v) FROM (VALUES (1, 25), (2, 5)) AS e(g, v) WHERE e.g <= d.g)", "NULL 30\nNULL 30\n1 NULL\n2 30\n2 30\n2 30\n2 30\n3 NULL\n4 NULL");
+    pairs(
+        "LEFT",
+        "d.w IN (SELECT 30)",
+        "NULL 30\nNULL 30\n1 NULL\n2 30\n2 30\n2 30\n2 30\n3 NULL\n4 NULL",
+    );
+    pairs(
+        "LEFT",
+        "l.i < (SELECT 2)",
+        "NULL NULL\n1 10\n2 NULL\n2 NULL\n3 NULL\n4 NULL",
+    );
+    pairs(
+        "LEFT",
+        "d.w > (SELECT max(v) FROM (VALUES (1, 25), (2, 5)) AS e(g, v) WHERE e.g <= d.g)",
+        "NULL 30\nNULL 30\n1 NULL\n2 30\n2 30\n2 30\n2 30\n3 NULL\n4 NULL",
+    );
 }

@@ -20,12 +20,16 @@ fn rows_get_the_window_they_are_in() {
 #[test]
 fn rows_are_found_by_their_windows() {
     check(
-        &format!("SELECT id FROM {EVENTS} WHERE window(at, '1 minute').start >= timestamp_seconds(0) AND id <> 2"),
+        &format!(
+            "SELECT id FROM {EVENTS} WHERE window(at, '1 minute').start >= timestamp_seconds(0) AND id <> 2"
+        ),
         "id INT",
         "1\n3",
     );
     check(
-        &format!("SELECT id, count(*) AS n FROM {EVENTS} WHERE window(at, '1 minute', '30 seconds').start >= timestamp_seconds(0) GROUP BY id ORDER BY id"),
+        &format!(
+            "SELECT id, count(*) AS n FROM {EVENTS} WHERE window(at, '1 minute', '30 seconds').start >= timestamp_seconds(0) GROUP BY id ORDER BY id"
+        ),
         "id INT, n BIGINT",
         "1 1\n2 2\n3 2",
     );
