@@ -5,6 +5,7 @@
 //! epoch that is a run alone as they come, all others are kept until then.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -105,7 +106,7 @@ pub(crate) fn write<'s>(
                     run_first: begin.first_written.max(begin.first_epoch),
                     writable: 0,
                     kept: BTreeMap::new(),
-                    schema: schema.clone(),
+                    schema: Arc::clone(&schema),
                     failure: failure.clone(),
                     counter: begin.hands_over.then(|| Counter::new(bell)),
                 };
