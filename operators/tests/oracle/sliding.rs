@@ -296,17 +296,10 @@ fn panes(width: i64, slide: i64, pane: i64) -> Panes {
 #[test]
 fn windows_of_panes_are_windows_of_rows() {
     for (index, cluster) in CLUSTERS.into_iter().enumerate() {
-        for (nth, panes) in [
-            panes(20, 1, 1),
-            panes(7, 3, 1),
-            panes(5, 2, 1),
-            panes(2, 1, 1),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            check(panes, false, cluster, (index * 10 + nth) as u64);
-        }
-        check(panes(20, 1, 1), true, cluster, 100 + index as u64);
+        check(panes(20, 1, 1), false, cluster, 20 + index as u64);
     }
+    check(panes(7, 3, 1), false, CLUSTERS[0], 1);
+    check(panes(5, 2, 1), false, CLUSTERS[1], 2);
+    check(panes(2, 1, 1), false, CLUSTERS[2], 3);
+    check(panes(20, 1, 1), true, CLUSTERS[3], 4);
 }
