@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench durable -- state --dir DIR [-w WORKERS] [--keys MILLIONS]` and `-- epochs --dir DIR [--count N]`
 //! print what they measure; `-- idle --dir DIR` keeps a file query and a socket query installed for half a minute; `-- day`
-//! runs a day of windows; `-- spill --dir DIR [--keys MILLIONS]` compares a state in memory with one four times its limit.
+//! runs a day of windows; `-- spill --dir DIR [--keys MILLIONS] [--rows A_FILE]` compares a state in memory with one four times
+//! its limit.
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
@@ -330,15 +331,15 @@ fn day(dir: &Path, workers: usize, rows_a_minute: i64) -> highwater::Result<()> 
 }
 
 /// A state in memory, then the same with a quarter of its size allowed: each in a process of its own, which has a peak.
-fn spill(dir: &Path, workers: usize, millions: u64) -> highwater::Result<()> {
+fn spill(dir: &Path, workers: usize, millions: u64, rows: u64) -> highwater::Result<()> {
     let input = dir.join("in");
+    let keys = millions * 1_000_000;
     fs::create_dir_all(&input).expect("made");
     // Every key three times, in three orders.
     for (turn, step) in [1, 7_919, 15_485_863].into_iter().enumerate() {
-        for file in 0..millions {
-            let name = format!("{turn}{file:03}");
-            let keys = millions * 1_000_000;
-            keys_file(&input, &name, file * 1_000_000, 1_000_000, step, keys);
+        for (file, first) in (0..keys).step_by(rows as usize).enumerate() {
+            let name = format!("{turn}{file:05}");
+            keys_file(&input, &name, first, rows.min(keys - first), step, keys);
         }
     }
     let run = |memory: &str| {
@@ -455,7 +456,12 @@ fn main() -> highwater::Result<()> {
         Some("state") => state(dir, workers, number("--keys", 10)),
         Some("epochs") => epochs(dir, workers, number("--count", 100_000)),
         Some("idle") => idle(dir, workers),
-        Some("spill") => spill(dir, workers, number("--keys", 10)),
+        Some("spill") => spill(
+            dir,
+            workers,
+            number("--keys", 10),
+            number("--rows", 1_000_000),
+        ),
         Some("spill-one") => {
             let memory = value("--memory").unwrap_or_else(|| "40%".into());
             spill_one(dir, workers, number("--keys", 10), &memory)
@@ -463,7 +469,7 @@ fn main() -> highwater::Result<()> {
         Some("day") => day(dir, workers, number("--rows", 10_000) as i64),
         _ => {
             println!(
-                "durable state|epochs|idle|spill|day --dir DIR [-w WORKERS] [--keys MILLIONS] [--count EPOCHS] [--rows A_MINUTE]"
+                "durable state|epochs|idle|spill|day --dir DIR [-w WORKERS] [--keys MILLIONS] [--count EPOCHS] [--rows A_FILE_OR_MINUTE]"
             );
             Ok(())
         }

@@ -7,7 +7,6 @@
 //! State: one row for each key seen. It is forgotten by range if event time is the first key; by a deadline, its first
 //! event time plus the delay, if duplicates only count for so long; never otherwise.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, UInt32Array};
@@ -22,6 +21,7 @@ use crate::arrangement::{Arrangement, Changes, Ownership, Shared, Snapshots};
 use crate::deadlines::{Deadlines, no_values, values};
 use crate::epoch::{Input, Kernel, Travel, run_inputs};
 use crate::exchange::{self, evaluate_keys, take_rows};
+use crate::intake::Intake;
 use crate::keys::{Codec, Encoded};
 use crate::metrics::OperatorMeter;
 use crate::places::{Places, RowOrder};
@@ -221,7 +221,7 @@ impl Plan {
 /// The owner of a key.
 struct Firsts {
     plan: Plan,
-    open: BTreeMap<u64, Vec<RecordBatch>>,
+    intake: Intake,
     arrangement: Arrangement,
     deadlines: Option<Deadlines>,
     snapshots: Snapshots,
@@ -260,8 +260,8 @@ impl Firsts {
             Err(error) => (0, Err(error)),
         };
         let firsts = Firsts {
+            intake: Intake::new(plan.input.physical()),
             plan,
-            open: BTreeMap::new(),
             arrangement,
             deadlines,
             snapshots: state.snapshots.clone(),
@@ -275,9 +275,7 @@ impl Firsts {
 
 impl Kernel for Firsts {
     fn absorb(&mut self, epoch: u64, _: usize, batch: Batch) -> Result<(), OperatorError> {
-        let rows = batch.into_owned_rows(&self.plan.input.physical())?;
-        self.open.entry(epoch).or_default().push(rows);
-        Ok(())
+        self.intake.absorb(epoch, batch)
     }
 
     fn run(
@@ -288,7 +286,7 @@ impl Kernel for Firsts {
     ) -> Result<(), OperatorError> {
         let now_us = marks.now.saturating_mul(1_000);
         let before_us = marks.before.saturating_mul(1_000);
-        let batches = self.open.remove(&epoch).unwrap_or_default();
+        let batches = self.intake.take(epoch);
         let meter = self.meter.clone();
         let (done, update_us) = meter.timed(|| {
             let (rows, late) = self.plan.on_time(&batches, before_us)?;

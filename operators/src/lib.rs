@@ -14,6 +14,7 @@ pub mod epoch;
 pub mod exact;
 pub mod exchange;
 pub mod failure;
+mod intake;
 pub mod join;
 pub mod keys;
 pub mod late;

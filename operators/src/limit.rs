@@ -5,7 +5,6 @@
 //!
 //! State: how many rows have come out, one row.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
@@ -18,6 +17,7 @@ use crate::aggregate::{State, refuse};
 use crate::arrangement::{Arrangement, Changes, Ownership, Shared, Snapshots};
 use crate::epoch::{Input, Kernel, Travel, run_inputs};
 use crate::exchange::{gather, take_rows};
+use crate::intake::Intake;
 use crate::keys::Codec;
 use crate::metrics::OperatorMeter;
 use crate::places::RowOrder;
@@ -87,7 +87,7 @@ struct Counter {
     /// How many rows have come out.
     passed: u64,
     codec: Codec,
-    open: BTreeMap<u64, Vec<RecordBatch>>,
+    intake: Intake,
     arrangement: Arrangement,
     snapshots: Snapshots,
     meter: OperatorMeter,
@@ -117,12 +117,12 @@ impl Counter {
         };
         let (arrangement, restored) = state.arrange(&values(), &ownership, info);
         let mut counter = Counter {
+            intake: Intake::new(input.physical()),
             input,
             order,
             limit,
             passed: 0,
             codec,
-            open: BTreeMap::new(),
             arrangement,
             snapshots: state.snapshots.clone(),
             meter: state.meter.clone(),
@@ -173,8 +173,7 @@ impl Counter {
 impl Kernel for Counter {
     fn absorb(&mut self, epoch: u64, _: usize, batch: Batch) -> Result<(), OperatorError> {
         if self.passed < self.limit {
-            let rows = batch.into_owned_rows(&self.input.physical())?;
-            self.open.entry(epoch).or_default().push(rows);
+            self.intake.absorb(epoch, batch)?;
         }
         Ok(())
     }
@@ -185,7 +184,7 @@ impl Kernel for Counter {
         _: Marks,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
-        let batches = self.open.remove(&epoch).unwrap_or_default();
+        let batches = self.intake.take(epoch);
         let before = self.passed;
         self.take(epoch, &batches, out)?;
         let live = u64::from(self.passed > 0);

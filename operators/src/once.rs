@@ -15,6 +15,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::epoch::{Kernel, run_epochs};
 use crate::exchange::take_rows;
+use crate::intake::Intake;
 use crate::keys::Codec;
 use crate::watermark::Marks;
 use crate::{Batch, Edge, Failure, OperatorError, Rows, wire};
@@ -36,7 +37,10 @@ pub fn once<'s>(inputs: Vec<Rows<'s>>, edge: Edge, start: u64, failure: &Failure
     let kernel = Once {
         codec: codec.ok(),
         schema: edge.physical(),
-        open: BTreeMap::new(),
+        intakes: inputs
+            .iter()
+            .map(|_| Intake::new(edge.physical()))
+            .collect(),
     };
     run_epochs("Once", inputs, None, start, edge, failure, |_| kernel)
 }
@@ -45,16 +49,13 @@ struct Once {
     /// None for types that cannot be compared.
     codec: Option<Codec>,
     schema: SchemaRef,
-    /// What has come of each epoch, by input.
-    open: BTreeMap<u64, BTreeMap<usize, Vec<RecordBatch>>>,
+    /// One for each input.
+    intakes: Vec<Intake>,
 }
 
 impl Kernel for Once {
     fn absorb(&mut self, epoch: u64, input: usize, batch: Batch) -> Result<(), OperatorError> {
-        let rows = batch.into_owned_rows(&self.schema)?;
-        let inputs = self.open.entry(epoch).or_default();
-        inputs.entry(input).or_default().push(rows);
-        Ok(())
+        self.intakes[input].absorb(epoch, batch)
     }
 
     fn run(
@@ -63,12 +64,15 @@ impl Kernel for Once {
         _: Marks,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
-        let inputs = self.open.remove(&epoch).unwrap_or_default();
+        let batches: Vec<_> = (self.intakes.iter_mut())
+            .map(|intake| intake.take(epoch))
+            .collect();
         let Some(codec) = &self.codec else {
             return Ok(());
         };
-        let batches = inputs.into_values();
-        let all = batches.map(|batches| concat_batches(&self.schema, &batches));
+        let all = batches
+            .iter()
+            .map(|batches| concat_batches(&self.schema, batches));
         let all = all.collect::<Result<Vec<_>, _>>()?;
         new_rows(codec, &all)?.into_iter().for_each(out);
         Ok(())

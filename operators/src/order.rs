@@ -1,6 +1,5 @@
 //! The rows of each epoch in order: ORDER BY and LIMIT over an answer that comes whole with every epoch.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
@@ -11,6 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::epoch::{Input, Kernel, Travel, run_inputs};
 use crate::exchange::take_rows;
+use crate::intake::Intake;
 use crate::keys::Codec;
 use crate::watermark::Marks;
 use crate::{Batch, Edge, Failure, OperatorError, Rows, exchange, wire};
@@ -36,8 +36,8 @@ pub fn order<'s>(rows: Rows<'s>, order: Order, start: u64, failure: &Failure) ->
     let edge = Edge::plain(Arc::clone(&rows.edge.rows));
     let sorter = Sorter {
         order,
+        intake: Intake::new(rows.edge.physical()),
         input: rows.edge,
-        open: BTreeMap::new(),
     };
     let input = Input {
         stream: rows.stream,
@@ -50,14 +50,12 @@ pub fn order<'s>(rows: Rows<'s>, order: Order, start: u64, failure: &Failure) ->
 struct Sorter {
     order: Order,
     input: Edge,
-    open: BTreeMap<u64, Vec<RecordBatch>>,
+    intake: Intake,
 }
 
 impl Kernel for Sorter {
     fn absorb(&mut self, epoch: u64, _: usize, batch: Batch) -> Result<(), OperatorError> {
-        let rows = batch.into_owned_rows(&self.input.physical())?;
-        self.open.entry(epoch).or_default().push(rows);
-        Ok(())
+        self.intake.absorb(epoch, batch)
     }
 
     fn run(
@@ -66,9 +64,10 @@ impl Kernel for Sorter {
         _: Marks,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
-        let Some(batches) = self.open.remove(&epoch) else {
+        let batches = self.intake.take(epoch);
+        if batches.is_empty() {
             return Ok(());
-        };
+        }
         let rows = concat_batches(&self.input.physical(), &batches)?;
         let visible = self.input.rows.fields().len();
         let mut columns: Vec<ArrayRef> = Vec::new();

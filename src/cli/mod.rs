@@ -51,8 +51,11 @@ enum Command {
     },
     /// Runs statements as they are typed; or, if standard input is no terminal, all of it like a file.
     Sql {
+        /// Worker threads.
+        #[arg(short = 'w', long, default_value_t = 1)]
+        workers: usize,
         #[command(flatten)]
-        workers: Workers,
+        settings: Settings,
     },
     /// Looks into checkpoint directories.
     #[command(subcommand)]
@@ -68,7 +71,7 @@ enum CheckpointCommand {
     },
 }
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 struct Settings {
     /// A setting of the session, as NAME=VALUE; may be given again for others. highwater.state.memoryMax is how much
     /// state each process keeps in memory (2g, 40%), highwater.spill.directory where the rest goes; besides there are
@@ -114,6 +117,12 @@ struct Workers {
     /// count anew.
     #[arg(long, default_value_t = 10)]
     restarts: u32,
+    /// Seconds before the first restart; each further one waits twice as long.
+    #[arg(long, default_value_t = 0.1)]
+    restart_pause: f64,
+    /// Seconds before a restart at most.
+    #[arg(long, default_value_t = 5.0)]
+    restart_pause_max: f64,
     /// Seconds after which a process that is not heard of counts as dead.
     #[arg(long, default_value_t = 10.0)]
     heartbeat_timeout: f64,
@@ -132,6 +141,8 @@ impl Workers {
             "-n".into(),
             self.processes.to_string(),
             format!("--restarts={}", self.restarts),
+            format!("--restart-pause={}", self.restart_pause),
+            format!("--restart-pause-max={}", self.restart_pause_max),
             format!("--heartbeat-timeout={}", self.heartbeat_timeout),
             format!("--rejoin-timeout={}", self.rejoin_timeout),
         ];
@@ -142,6 +153,11 @@ impl Workers {
             flags.extend(["--hostfile".into(), hostfile.display().to_string()]);
         }
         Ok(ClusterConfig::from_args(flags)?.0)
+    }
+
+    /// A session of so many workers and processes.
+    fn session(&self) -> Result<SessionBuilder, highwater::Error> {
+        Ok(self.settings.builder().cluster(self.cluster()?))
     }
 }
 
@@ -161,13 +177,9 @@ pub(crate) fn main() -> ExitCode {
         return ExitCode::from(failure as u8);
     }
     let ended = match args.command {
-        Command::Run { file, workers } => run::run(&file, &workers),
+        Command::Run { file, workers } => run::run(&file, workers.session()),
         Command::Explain { file, settings } => explain::explain(&file, &settings),
-        Command::Sql { workers } if workers.processes > 1 => {
-            say("highwater sql runs in one process; give more with -w, or use highwater run");
-            Err(Failure::Wrong)
-        }
-        Command::Sql { workers } => prompt::prompt(&workers),
+        Command::Sql { workers, settings } => prompt::prompt(settings.builder().workers(workers)),
         Command::Checkpoint(CheckpointCommand::Show { dir }) => checkpoint::show(&dir),
     };
     match ended {

@@ -3,37 +3,35 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use highwater::{Error, Outcome, Session, split_statements};
+use highwater::{Error, Outcome, Session, SessionBuilder, split_statements};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::file::SqlFile;
 use super::run::{self, answer};
-use super::signals::{Stopping, stop_all, unheard};
-use super::{Failure, Workers, print, say};
+use super::signals::{Stopping, stop_all};
+use super::{Failure, print, say};
 
 const GREETING: &str = "\
 Statements end with a semicolon. SHOW QUERIES lists what runs, STOP QUERY name stops it; Ctrl-D stops all and leaves.";
 
 /// Reads statements from a terminal, or all of standard input.
-pub(super) fn prompt(workers: &Workers) -> Result<(), Failure> {
+pub(super) fn prompt(builder: SessionBuilder) -> Result<(), Failure> {
+    let stopping = Stopping::listen()?;
     if !std::io::stdin().is_terminal() {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).map_err(|error| {
             say(&format!("could not read standard input: {error}"));
             Failure::Wrong
         })?;
-        return run::run_file(
-            &SqlFile::parse(std::path::Path::new("<stdin>"), bytes)?,
-            workers,
-        );
+        let file = SqlFile::parse(std::path::Path::new("<stdin>"), bytes)?;
+        return run::run_file(&file, builder, &stopping);
     }
-    let session = run::session(workers)?;
-    let stopping = Stopping::listen(&session).map_err(|error| {
-        unheard(&error);
-        Failure::Query
-    })?;
+    let session = run::session(builder, &stopping)?;
+    let failed = Arc::new(AtomicBool::new(false));
     let mut editor = DefaultEditor::new().map_err(|error| {
         say(&format!("could not use the terminal: {error}"));
         Failure::Query
@@ -68,7 +66,7 @@ pub(super) fn prompt(workers: &Workers) -> Result<(), Failure> {
         }
         let statements = std::mem::take(&mut text);
         let _ = editor.add_history_entry(statements.trim());
-        statements_of(&statements, &session, &stopping);
+        statements_of(&statements, &session, &stopping, &failed);
     }
     if let Some(path) = &history
         && let Err(error) = editor.save_history(path)
@@ -80,7 +78,10 @@ pub(super) fn prompt(workers: &Workers) -> Result<(), Failure> {
     }
     stop_all(&session);
     session.close();
-    Ok(())
+    match failed.load(Ordering::SeqCst) {
+        true => Err(Failure::Query),
+        false => Ok(()),
+    }
 }
 
 /// True if a text can be run: its last statement has its semicolon, or it cannot be read at all.
@@ -96,14 +97,14 @@ fn is_whole(text: &str) -> bool {
 }
 
 /// Runs what was typed, up to the first error.
-fn statements_of(text: &str, session: &Session, stopping: &Stopping) {
+fn statements_of(text: &str, session: &Session, stopping: &Stopping, failed: &Arc<AtomicBool>) {
     let Ok(file) = SqlFile::parse(std::path::Path::new("input"), text.as_bytes().to_vec()) else {
         return;
     };
     for (statement, _) in &file.statements {
         let done = session
             .execute(&statement.text)
-            .and_then(|outcome| outcome_of(outcome, session, stopping));
+            .and_then(|outcome| outcome_of(outcome, session, stopping, failed));
         if let Err(error) = done {
             file.failed(statement, &error);
             return;
@@ -111,7 +112,13 @@ fn statements_of(text: &str, session: &Session, stopping: &Stopping) {
     }
 }
 
-fn outcome_of(outcome: Outcome, session: &Session, stopping: &Stopping) -> Result<(), Error> {
+/// Tells what came of a statement; `failed` is set when a query that it started fails.
+fn outcome_of(
+    outcome: Outcome,
+    session: &Session,
+    stopping: &Stopping,
+    failed: &Arc<AtomicBool>,
+) -> Result<(), Error> {
     match outcome {
         Outcome::Rows(frame) => stopping.while_answering(|| answer(session, &frame)),
         Outcome::Started(query) => {
@@ -119,8 +126,10 @@ fn outcome_of(outcome: Outcome, session: &Session, stopping: &Stopping) -> Resul
                 "query \"{}\" runs",
                 query.name().unwrap_or(query.id())
             ));
+            let failed = Arc::clone(failed);
             std::thread::spawn(move || {
                 if let Err(error) = query.await_termination() {
+                    failed.store(true, Ordering::SeqCst);
                     say(&format!("{error:?}"));
                 }
             });

@@ -7,13 +7,13 @@
 use std::path::Path;
 
 use crossbeam_channel::{Sender, unbounded};
-use highwater::{DataFrame, Error, Outcome, Session, StreamingQuery};
+use highwater::{DataFrame, Error, Outcome, Session, SessionBuilder, StreamingQuery};
 use highwater_query::Statement;
 
 use super::file::SqlFile;
 use super::log::Watch;
-use super::signals::{Stopping, stop_all, unheard};
-use super::{Failure, Workers, print, say};
+use super::signals::{Stopping, stop_all};
+use super::{Failure, print, say};
 
 /// How many rows of a plain SELECT are printed.
 const ROWS_MAX: usize = 1_000;
@@ -22,28 +22,28 @@ const ROWS_MAX: usize = 1_000;
 type Ended = Result<(), Error>;
 
 /// Runs a file.
-pub(super) fn run(path: &Path, workers: &Workers) -> Result<(), Failure> {
-    run_file(&SqlFile::read(path)?, workers)
+pub(super) fn run(path: &Path, builder: Result<SessionBuilder, Error>) -> Result<(), Failure> {
+    let stopping = Stopping::listen()?;
+    let builder = builder.map_err(|error| told(&error, Failure::Wrong))?;
+    run_file(&SqlFile::read(path)?, builder, &stopping)
 }
 
 /// The session that the flags ask for.
-pub(super) fn session(workers: &Workers) -> Result<Session, Failure> {
-    let cluster = workers
-        .cluster()
-        .map_err(|error| told(&error, Failure::Wrong))?;
-    let builder = workers.settings.builder().cluster(cluster);
-    Session::start(builder).map_err(|error| told(&error, failure_of(&error)))
+pub(super) fn session(builder: SessionBuilder, stopping: &Stopping) -> Result<Session, Failure> {
+    let session = Session::start(builder).map_err(|error| told(&error, failure_of(&error)))?;
+    stopping.begun(&session);
+    Ok(session)
 }
 
 /// Runs the statements of a file.
-pub(super) fn run_file(file: &SqlFile, workers: &Workers) -> Result<(), Failure> {
-    let session = session(workers)?;
-    let stopping = Stopping::listen(&session).map_err(|error| {
-        unheard(&error);
-        Failure::Query
-    })?;
+pub(super) fn run_file(
+    file: &SqlFile,
+    builder: SessionBuilder,
+    stopping: &Stopping,
+) -> Result<(), Failure> {
+    let session = session(builder, stopping)?;
     let watch = Watch::start(&session, writes_to_console(file));
-    let ended = statements_and_queries(file, &session, &stopping);
+    let ended = statements_and_queries(file, &session, stopping);
     drop(watch);
     session.close();
     ended

@@ -3,28 +3,36 @@
 //! The first process decides: its queries' end reaches the others through the dataflow. A Ctrl-C on a terminal reaches all
 //! processes at once, so another process only makes a note of its first signal.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use highwater::Session;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::say;
+use super::{Failure, say};
 
 /// What signals and statements tell each other.
 #[derive(Clone, Default)]
 pub(super) struct Stopping {
     asked: Arc<AtomicBool>,
     answering: Arc<AtomicBool>,
+    session: Arc<OnceLock<Session>>,
 }
 
 impl Stopping {
-    /// Listens from now on.
-    pub(super) fn listen(session: &Session) -> std::io::Result<Stopping> {
+    /// Listens from now on; what cannot be done is told.
+    pub(super) fn listen() -> Result<Stopping, Failure> {
+        Stopping::try_listen().map_err(|error| {
+            say(&format!("could not listen for signals: {error}"));
+            Failure::Query
+        })
+    }
+
+    fn try_listen() -> std::io::Result<Stopping> {
         let stopping = Stopping::default();
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
-        let (session, heard) = (session.clone(), stopping.clone());
+        let heard = stopping.clone();
         std::thread::Builder::new()
             .name("highwater:signals".into())
             .spawn(move || {
@@ -34,10 +42,19 @@ impl Stopping {
                         std::process::exit(128 + signal);
                     }
                     first = false;
-                    heard.first(signal, &session);
+                    match heard.session.get() {
+                        Some(session) => heard.first(signal, session),
+                        // Nothing runs yet, so nothing is in flight.
+                        None => std::process::exit(0),
+                    }
                 }
             })?;
         Ok(stopping)
+    }
+
+    /// The session whose queries a signal stops.
+    pub(super) fn begun(&self, session: &Session) {
+        let _ = self.session.set(session.clone());
     }
 
     /// True from the first signal on.
@@ -81,9 +98,4 @@ pub(super) fn stop_all(session: &Session) {
             scope.spawn(move || query.stop());
         }
     });
-}
-
-/// Says why there are no signals.
-pub(super) fn unheard(error: &std::io::Error) {
-    say(&format!("could not listen for signals: {error}"));
 }

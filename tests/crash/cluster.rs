@@ -181,6 +181,22 @@ fn sisters_that_are_killed_are_replaced() {
 }
 
 #[test]
+fn a_sister_that_is_killed_before_it_joins_is_replaced() {
+    let mut live = Live::new();
+    for pause_ms in [0, 5, 20, 40, 80, 160] {
+        let mut first = Running(live.job.start(&["-n", "2"], None));
+        live.wait_until(|_| !sisters(first.0.id()).is_empty());
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        signal("KILL", sisters(first.0.id())[0]);
+        live.next_file();
+        let running = first.0.try_wait().expect("waited").is_none();
+        assert!(running, "after {pause_ms} ms: {}", live.job.stderr());
+    }
+    let first = Running(live.job.start(&["-n", "2"], None));
+    live.finish(first);
+}
+
+#[test]
 fn a_program_that_is_stopped_while_its_processes_meet_again_ends_in_order() {
     let mut live = Live::new();
     let first = Running(live.job.start(&["-w", "2", "-n", "2"], None));

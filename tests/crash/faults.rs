@@ -48,10 +48,23 @@ fn copy_query(
     out: &Path,
     checkpoint: &Path,
 ) -> highwater::Result<StreamingQuery> {
-    session
-        .read_stream()
-        .format(format)
-        .schema("v BIGINT")?
+    copy_grouped(session, format, input, out, checkpoint, "0 seconds")
+}
+
+fn copy_grouped(
+    session: &Session,
+    format: &str,
+    input: &Path,
+    out: &Path,
+    checkpoint: &Path,
+    commit_interval: &str,
+) -> highwater::Result<StreamingQuery> {
+    let reader = session.read_stream().format(format).schema("v BIGINT")?;
+    let reader = match format {
+        "json" => reader.option("mode", "FAILFAST"),
+        _ => reader,
+    };
+    reader
         .option("maxFilesPerTrigger", 1)
         .path(input)
         .load()?
@@ -60,7 +73,7 @@ fn copy_query(
         .path(out)
         .option("checkpointLocation", checkpoint.display())
         .option("checkpointInterval", "0 seconds")
-        .option("commitInterval", "0 seconds")
+        .option("commitInterval", commit_interval)
         .start()
 }
 
@@ -260,4 +273,72 @@ fn a_truncated_parquet_file_is_named_and_read_when_it_is_whole() {
     query.process_all_available().expect("processed");
     assert_eq!(written(&session, &out), ["200|200|0|199"]);
     query.stop().expect("stopped");
+}
+
+/// Runs over ten files of a hundred rows, of which that number `wrong` cannot be read; the rows written, and then with the
+/// file mended.
+fn files_before_one_that_fails(workers: usize, wrong: u32) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [input, out, checkpoint] = ["in", "out", "ck"].map(|name| dir.path().join(name));
+    fs::create_dir(&input).expect("made");
+    for file in 0..10 {
+        let name = format!("{file}.json");
+        put(&input, &name, file * 100..(file + 1) * 100);
+        // Oldest first.
+        let file = fs::File::open(input.join(&name)).expect("opened");
+        let at = std::time::UNIX_EPOCH
+            + Duration::from_secs(1_700_000_000 + u64::from(name.as_bytes()[0]));
+        file.set_modified(at).expect("set");
+    }
+    let name = input.join(format!("{wrong}.json"));
+    let (right, modified) = (
+        fs::read_to_string(&name).expect("read"),
+        fs::metadata(&name)
+            .and_then(|file| file.modified())
+            .expect("told"),
+    );
+    let replace = |text: &str| {
+        fs::write(&name, text).expect("written");
+        let file = fs::File::open(&name).expect("opened");
+        file.set_modified(modified).expect("set");
+    };
+    // Of the same length, and wrong in its last row.
+    let broken = format!(
+        "{}x}}\n",
+        right
+            .trim_end()
+            .trim_end_matches('}')
+            .trim_end_matches(|c: char| c.is_ascii_digit())
+    );
+    replace(&format!("{broken:\n<width$}", width = right.len()));
+    let session = Session::with_workers(workers).expect("a session");
+    let query =
+        copy_grouped(&session, "json", &input, &out, &checkpoint, "1 hour").expect("started");
+    let text = failure(&query);
+    assert!(text.contains(&format!("{wrong}.json")), "{text}");
+    let rows = wrong * 100;
+    let expected = match rows {
+        0 => "0|0|NULL|NULL".to_string(),
+        rows => format!("{rows}|{rows}|0|{}", rows - 1),
+    };
+    assert_eq!(
+        written(&session, &out),
+        [expected],
+        "{workers} workers, file {wrong}"
+    );
+    replace(&right);
+    let query =
+        copy_grouped(&session, "json", &input, &out, &checkpoint, "1 hour").expect("started again");
+    query.process_all_available().expect("processed");
+    assert_eq!(written(&session, &out), ["1000|1000|0|999"]);
+    query.stop().expect("stopped");
+}
+
+#[test]
+fn epochs_before_one_that_fails_are_committed_whatever_they_would_have_been_committed_with() {
+    for workers in [1, 2] {
+        for wrong in [0, 1, 6, 9] {
+            files_before_one_that_fails(workers, wrong);
+        }
+    }
 }

@@ -153,10 +153,11 @@ fn a_kill_at_any_moment_changes_nothing_with_checkpoints_on_s3() {
             let ended = child.try_wait().expect("waited").is_some();
             let _ = child.kill();
             let _ = child.wait();
-            if ended {
+            kills += usize::from(!ended);
+            // On a busy machine a run may never come to its end in time.
+            if ended || kills >= 12 {
                 break;
             }
-            kills += 1;
         }
         assert!(job.run(&flags, None));
         assert_eq!(job.answer(&session), expected, "{kills} kills");

@@ -6,21 +6,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use datafusion::arrow::record_batch::RecordBatch;
 use highwater::{DataFrame, Error, OutputMode, Session, StreamingQuery};
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::common::{lines, rows_of};
+use crate::common::lines;
+use crate::edges::Edges;
+use crate::expected::Expected;
 use crate::pairs::{self, Pair};
-use crate::prefix::{Asked, How};
 use crate::program;
-use crate::query::{ARMS, Batch, InTime, Query};
+use crate::query::{ARMS, Batch, Query};
 use crate::reference::Clock;
-use crate::rows::{Row, SCHEMA, as_batch, as_json, few_values, random_rows, text_of, with_windows};
+use crate::rows::{Row, SCHEMA};
 use crate::store::Mount;
-use crate::taken::{TOLD, Taken, in_order};
+use crate::taken::{TOLD, Taken};
 
 /// How a case ended that did not panic.
 #[derive(Debug, Clone)]
@@ -43,22 +43,6 @@ enum Place {
     Objects(Arc<InMemory>),
     /// In a directory, and the query in a program that is killed.
     Program,
-}
-
-/// What the answer after an epoch is made of.
-enum Expected {
-    /// So many files of each stream.
-    Files([usize; 2]),
-    /// So many rows in time, and the watermark.
-    InTime(usize, i64),
-    Prefix(Asked),
-    Lines(Vec<String>),
-}
-
-/// What is expected of a query over rows in time, and what joins the rows that were seen.
-struct Prefixed {
-    expected: Vec<String>,
-    new: Vec<String>,
 }
 
 pub(crate) struct Running {
@@ -88,32 +72,35 @@ impl Running {
 }
 
 pub(crate) struct Case {
-    seed: u64,
+    pub(crate) seed: u64,
     /// What is asked and of which rows: the same in every run.
-    random: StdRng,
+    pub(crate) random: StdRng,
     /// What happens on the way, and how often depends on the moment of a crash.
-    fate: StdRng,
+    pub(crate) fate: StdRng,
     pub(crate) arm: &'static str,
-    query: Query,
+    pub(crate) query: Query,
     /// Every file is an epoch of its own.
-    one_by_one: bool,
+    pub(crate) one_by_one: bool,
     place: Place,
     /// What was mounted last.
-    mount: Option<Arc<Mount>>,
+    pub(crate) mount: Option<Arc<Mount>>,
     /// Bytes of state that stay in memory.
-    memory: &'static str,
+    pub(crate) memory: &'static str,
     /// Crashes so far.
     pub(crate) crashes: u32,
     /// All files so far: of `t`, and of `u`.
-    files: [Vec<Vec<Row>>; 2],
+    pub(crate) files: [Vec<Vec<Row>>; 2],
     /// Rows in time, with their windows if the query has some.
-    in_time: Vec<(Row, i64, i64)>,
-    clock: Option<Clock>,
-    expected: Vec<Expected>,
-    judged: usize,
+    pub(crate) in_time: Vec<(Row, i64, i64)>,
+    pub(crate) clock: Option<Clock>,
+    pub(crate) expected: Vec<Expected>,
+    pub(crate) edges: Edges,
+    /// How much was late in each epoch of which that is known.
+    pub(crate) late: BTreeMap<u64, u64>,
+    pub(crate) judged: usize,
     /// Rows that earlier answers had.
-    seen: BTreeSet<String>,
-    taken: Arc<Mutex<Taken>>,
+    pub(crate) seen: BTreeSet<String>,
+    pub(crate) taken: Arc<Mutex<Taken>>,
 }
 
 /// How a start is refused while another session has the checkpoint.
@@ -158,6 +145,8 @@ impl Case {
         };
         Case {
             seed,
+            edges: Edges::of(&query),
+            late: BTreeMap::new(),
             one_by_one: random.random_bool(0.4),
             memory: ["40%", "40%", "40%", "20k"][random.random_range(0..4)],
             random,
@@ -209,6 +198,7 @@ impl Case {
             match outcome {
                 Ok((left, crashes)) => {
                     running = left;
+                    running.iter().for_each(|now| self.note_late(now));
                     self.crashes += crashes;
                 }
                 Err(error) if is_refused(&error) && step == 0 => {
@@ -223,6 +213,15 @@ impl Case {
             running.stop();
         }
         Outcome::Right
+    }
+
+    /// How much was late, as the epochs that ended told. Of one that a crash cut short nothing is known.
+    fn note_late(&mut self, running: &Running) {
+        for progress in running.query.recent_progress() {
+            let operators = progress.state_operators.iter();
+            let late = operators.map(|operator| operator.num_rows_dropped_by_watermark);
+            self.late.insert(progress.batch_id, late.sum());
+        }
     }
 
     /// What may happen to a query while nothing else does.
@@ -295,118 +294,6 @@ impl Case {
                 }
             }
         }
-    }
-
-    /// Some files for each stream, and what they mean for the answer.
-    fn land(&mut self, dir: &Path, first: bool, minute: &mut i64) {
-        let before = [self.files[0].len(), self.files[1].len()];
-        for (index, stream) in ["t", "u"].into_iter().enumerate() {
-            let count = self.random.random_range(0..3).max(usize::from(first));
-            for _ in 0..count {
-                *minute += self.random.random_range(0..4);
-                let make = match self.query.few_values {
-                    true => few_values,
-                    false => random_rows,
-                };
-                let rows = make(&mut self.random, *minute, self.query.rows_max);
-                let number = self.files[index].len();
-                let hidden = dir.join(stream).join(format!(".{number}"));
-                fs::write(&hidden, as_json(&rows)).expect("written");
-                let name = dir.join(stream).join(format!("{number:04}.json"));
-                fs::rename(&hidden, name).expect("renamed");
-                self.files[index].push(rows);
-            }
-        }
-        self.expect(before);
-    }
-
-    /// The epochs over the files after the first `before` of each stream: what the answer is after each.
-    fn expect(&mut self, before: [usize; 2]) {
-        let (mode, reads) = (self.query.mode, self.query.reads());
-        let new = [0, 1].map(|stream| match reads[stream] {
-            true => self.files[stream].len() - before[stream],
-            false => 0,
-        });
-        let files = new[0].max(new[1]);
-        let epochs = if self.one_by_one { files } else { files.min(1) };
-        for epoch in 0..epochs {
-            let range = [0, 1].map(|stream| {
-                let (first, most) = (before[stream], before[stream] + new[stream]);
-                match self.one_by_one {
-                    true => (first + epoch).min(most)..(first + epoch + 1).min(most),
-                    false => first..most,
-                }
-            });
-            let rows = [0, 1].map(|stream| self.files[stream][range[stream].clone()].concat());
-            let expected = match &mut self.query.batch {
-                Batch::Same | Batch::As(_) => Expected::Files([range[0].end, range[1].end]),
-                Batch::InTime(_) => self.in_time(&rows[0]),
-                Batch::Model(model) => {
-                    model.epoch(&rows, mode);
-                    Expected::Lines(model.answer(mode))
-                }
-                Batch::Prefix(prefix) => Expected::Prefix(prefix.epoch(&rows, mode)),
-            };
-            self.expected.push(expected);
-        }
-        if epochs == 0 {
-            return;
-        }
-        // An epoch without rows, if the watermark moves.
-        let idle = match (&mut self.query.batch, &mut self.clock) {
-            (Batch::Model(model), _) => model
-                .idle(mode)
-                .then(|| Expected::Lines(model.answer(mode))),
-            // Looked at when it has run.
-            (Batch::Prefix(_), _) => None,
-            (_, Some(clock)) => clock
-                .idle()
-                .then_some(Expected::InTime(self.in_time.len(), clock.now_us)),
-            _ => None,
-        };
-        self.expected.extend(idle);
-    }
-
-    /// An epoch without rows that ran, if the watermark has moved.
-    fn idled(&mut self) {
-        let ran = self.taken.lock().expect("no panic").epochs.len();
-        if let Batch::Prefix(prefix) = &mut self.query.batch
-            && ran > self.expected.len()
-        {
-            let idle = prefix.idle(self.query.mode);
-            self.expected.extend(idle.map(Expected::Prefix));
-        }
-    }
-
-    /// An epoch over `rows`, as the reference sees it.
-    fn in_time(&mut self, rows: &[Row]) -> Expected {
-        let (Some(clock), Batch::InTime(rule)) = (&mut self.clock, &self.query.batch) else {
-            unreachable!("it has a watermark");
-        };
-        let fits = |row: &&Row| {
-            rule.above
-                .is_none_or(|least| row.v.is_some_and(|v| v > least))
-        };
-        let rows: Vec<Row> = rows.iter().filter(fits).cloned().collect();
-        let judges = clock.epoch(&rows);
-        // In complete mode nothing is late.
-        let in_time = |end: i64| self.query.mode == OutputMode::Complete || end > judges;
-        for row in rows {
-            match (rule.grid, row.ts) {
-                (Some(_), None) => {}
-                (Some(grid), Some(ts)) => {
-                    let windows = grid
-                        .windows(ts)
-                        .into_iter()
-                        .filter(|(_, end)| in_time(*end));
-                    self.in_time
-                        .extend(windows.map(|(start, end)| (row.clone(), start, end)));
-                }
-                (None, ts) if ts.is_none_or(in_time) => self.in_time.push((row, 0, 0)),
-                (None, _) => {}
-            }
-        }
-        Expected::InTime(self.in_time.len(), clock.now_us)
     }
 
     fn start(&mut self, dir: &Path) -> Result<Running, Error> {
@@ -492,146 +379,11 @@ impl Case {
         });
         writer.start()
     }
-
-    /// What was emitted up to each epoch since the last judgement adds up to the answer after it.
-    fn judge(&mut self, reference: &Session, step: usize) {
-        let shared = Arc::clone(&self.taken);
-        let taken = shared.lock().expect("no panic");
-        let epochs: Vec<u64> = taken.epochs.keys().copied().collect();
-        let dense: Vec<u64> = (0..self.expected.len() as u64).collect();
-        for epoch in self.judged..self.expected.len().min(epochs.len()) {
-            let expected = match &self.expected[epoch] {
-                Expected::Files(files) => self.batch_answer(reference, *files),
-                Expected::InTime(rows, now_us) => self.in_time_answer(reference, *rows, *now_us),
-                Expected::Prefix(asked) => {
-                    let answer = self.prefix_answer(reference, asked);
-                    self.seen.extend(answer.new);
-                    answer.expected
-                }
-                Expected::Lines(lines) => lines.clone(),
-            };
-            let answer = taken.answer(&self.query, epoch + 1);
-            if matches!(&self.query.batch, Batch::Prefix(prefix) if prefix.how == How::Replaced) {
-                let came = expected.iter().all(|row| answer.contains(row));
-                let known = answer.iter().all(|row| self.seen.contains(row));
-                assert!(
-                    came && known,
-                    "epoch {epoch}, step {step}: {answer:?} of {expected:?}"
-                );
-                continue;
-            }
-            if let Some(most) = self.query.most() {
-                assert_eq!(
-                    answer.len(),
-                    expected.len().min(most),
-                    "epoch {epoch}, step {step}"
-                );
-                let (all, these) = (count(&expected), count(&answer));
-                let some = these.iter().all(|(row, times)| all.get(row) >= Some(times));
-                assert!(
-                    some,
-                    "epoch {epoch}, step {step}: {answer:?} of {expected:?}"
-                );
-                continue;
-            }
-            assert_eq!(answer, expected, "epoch {epoch}, step {step}");
-        }
-        assert_eq!(epochs, dense, "the epochs after step {step}");
-        drop(taken);
-        self.judged = self.expected.len();
-    }
-
-    /// The answer over the first files of both streams.
-    fn batch_answer(&self, reference: &Session, files: [usize; 2]) -> Vec<String> {
-        for (stream, name) in ["t", "u"].into_iter().enumerate() {
-            let rows = self.files[stream][..files[stream]].concat();
-            view(reference, name, as_batch(&rows));
-        }
-        let sql = match &self.query.batch {
-            Batch::As(sql) => sql,
-            _ => &self.query.sql,
-        };
-        let rows = lines(&rows_of(reference, sql));
-        match self.query.mode {
-            OutputMode::Complete => in_order(&self.query, rows),
-            _ => sorted(rows),
-        }
-    }
-
-    fn prefix_answer(&self, reference: &Session, (rows, judges_us): &Asked) -> Prefixed {
-        let Batch::Prefix(prefix) = &self.query.batch else {
-            unreachable!("it has uses of streams");
-        };
-        for (name, rows) in prefix.names().zip(rows) {
-            view(reference, name, as_batch(rows));
-        }
-        for view in &prefix.views {
-            let frame = reference.sql(&view.sql).expect("a static query");
-            let firsts = frame.drop_duplicates(&view.keys).expect("first rows");
-            let made = firsts.create_or_replace_temp_view(&view.name);
-            made.expect("a view");
-        }
-        let answer = sorted(lines(&rows_of(reference, &prefix.sql)));
-        match prefix.how {
-            How::AddUp => Prefixed {
-                expected: answer,
-                new: Vec::new(),
-            },
-            How::Replaced => Prefixed {
-                expected: answer.clone(),
-                new: answer,
-            },
-            How::Unseen => {
-                let new = answer
-                    .into_iter()
-                    .filter(|row| !self.seen.contains(row) && !prefix.is_late(row, *judges_us));
-                let new: Vec<String> = new.collect();
-                let all = self.seen.iter().chain(&new).cloned().collect();
-                let complete = self.query.mode == OutputMode::Complete;
-                let expected = if complete { new.clone() } else { sorted(all) };
-                Prefixed { expected, new }
-            }
-        }
-    }
-
-    fn in_time_answer(&self, reference: &Session, rows: usize, now_us: i64) -> Vec<String> {
-        let Batch::InTime(InTime { sql, ends, .. }) = &self.query.batch else {
-            unreachable!("it has a watermark");
-        };
-        view(reference, "p", with_windows(&self.in_time[..rows]));
-        let cut = match self.query.mode {
-            OutputMode::Append => {
-                let now = text_of(now_us, "%Y-%m-%d %H:%M:%S%.6f");
-                format!("{ends} <= TIMESTAMP '{now}'")
-            }
-            _ => "true".to_string(),
-        };
-        sorted(lines(&rows_of(reference, &sql.replace("{final}", &cut))))
-    }
-}
-
-fn count(rows: &[String]) -> BTreeMap<&String, usize> {
-    let mut counts = BTreeMap::new();
-    for row in rows {
-        *counts.entry(row).or_default() += 1;
-    }
-    counts
-}
-
-fn sorted(mut rows: Vec<String>) -> Vec<String> {
-    rows.sort();
-    rows
 }
 
 fn dim(session: &Session) {
     let frame = session.sql(DIM).expect("a static query");
     frame.create_or_replace_temp_view("dim").expect("a view");
-}
-
-fn view(session: &Session, name: &str, batch: RecordBatch) {
-    let frame = session.create_dataframe(batch.schema(), vec![batch]);
-    let made = frame.and_then(|frame| frame.create_or_replace_temp_view(name));
-    made.expect("a view");
 }
 
 fn is_refused(error: &Error) -> bool {

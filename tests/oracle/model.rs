@@ -1,7 +1,7 @@
 //! Event time told simply: operators that keep every row they might need in lists and look at all of them in every epoch.
 //! Independent of the engine; the sole answer is which rows have come out, and in the end none is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use highwater::OutputMode;
@@ -51,15 +51,31 @@ pub(crate) struct Epoch<'a> {
     judges_us: i64,
     /// The watermark by which rows are final.
     now_us: i64,
+    /// How much was late.
+    late: &'a Number,
 }
 
+/// A number that operators add to.
+pub(crate) type Number = std::cell::Cell<u64>;
+
 impl<'a> Epoch<'a> {
-    pub(crate) fn new(rows: &'a [Vec<Row>; 2], judges_us: i64, now_us: i64) -> Self {
+    pub(crate) fn new(
+        rows: &'a [Vec<Row>; 2],
+        judges_us: i64,
+        now_us: i64,
+        late: &'a Number,
+    ) -> Self {
         Epoch {
             rows,
             judges_us,
             now_us,
+            late,
         }
+    }
+
+    /// So many rows or groups were late.
+    pub(crate) fn drop_late(&self, count: usize) {
+        self.late.set(self.late.get() + count as u64);
     }
 
     pub(crate) fn is_late(&self, time: &Cell, trail_us: i64) -> bool {
@@ -87,8 +103,9 @@ pub(crate) trait Flow {
     /// True if some operator does something when the watermark moves.
     fn waits(&self) -> bool;
 
-    /// Rows of which `_holds` is false can do nothing above: they are gone before the watermark sees them.
-    fn require(&mut self, _holds: Test) {}
+    /// Rows whose column `_column` is null, or is not the number given, can do nothing above: they are gone before the
+    /// watermark sees them, if they can be told that far below.
+    fn ask(&mut self, _column: usize, _is: Option<i64>) {}
 
     /// Rows that would come out if all that is not final were.
     fn standing(&self) -> Vec<Line> {
@@ -105,6 +122,8 @@ pub(crate) struct Model {
     now_us: i64,
     out: Vec<Line>,
     most: Option<usize>,
+    /// How much was late in the last epoch.
+    pub(crate) late: u64,
 }
 
 impl Model {
@@ -117,6 +136,7 @@ impl Model {
             now_us,
             out,
             most: None,
+            late: 0,
         }
     }
 
@@ -153,16 +173,14 @@ impl Model {
     pub(crate) fn epoch(&mut self, rows: &[Vec<Row>; 2], mode: OutputMode) {
         let judges_us = self.now_us;
         self.now_us = self.next_us();
-        let mut epoch = Epoch {
-            rows,
-            judges_us,
-            now_us: self.now_us,
-        };
+        let late = Number::default();
+        let mut epoch = Epoch::new(rows, judges_us, self.now_us, &late);
         if mode == OutputMode::Complete {
             // Nothing is late and nothing is forgotten.
             (epoch.judges_us, epoch.now_us) = (i64::MIN / 2, i64::MIN / 2);
         }
         self.out.extend(self.root.epoch(epoch));
+        self.late = late.get();
     }
 
     /// Nothing more has come: an epoch without rows, if the watermark moves.
@@ -218,8 +236,11 @@ impl Flow for Source {
         lines
     }
 
-    fn require(&mut self, holds: Test) {
-        self.tests.push(holds);
+    fn ask(&mut self, column: usize, is: Option<i64>) {
+        self.tests.push(Box::new(move |line| match is {
+            None => line[column] != Cell::Null,
+            Some(number) => line[column] == Cell::Int(number),
+        }));
     }
 
     fn trail_us(&self) -> i64 {
@@ -243,6 +264,7 @@ impl Flow for Source {
 }
 
 /// What an operator over one input passes on of it.
+#[macro_export]
 macro_rules! over {
     ($waits:expr) => {
         fn trail_us(&self) -> i64 {
@@ -283,6 +305,36 @@ impl Flow for Map {
     over!(false);
 }
 
+/// Some columns of each row.
+pub(crate) struct Pick {
+    pub(crate) from: Boxed,
+    pub(crate) columns: Vec<usize>,
+}
+
+impl Pick {
+    fn of(&self, lines: Vec<Line>) -> Vec<Line> {
+        let pick = |line: Line| self.columns.iter().map(|at| line[*at].clone()).collect();
+        lines.into_iter().map(pick).collect()
+    }
+}
+
+impl Flow for Pick {
+    fn epoch(&mut self, epoch: Epoch<'_>) -> Vec<Line> {
+        let lines = self.from.epoch(epoch);
+        self.of(lines)
+    }
+
+    fn standing(&self) -> Vec<Line> {
+        self.of(self.from.standing())
+    }
+
+    fn ask(&mut self, column: usize, is: Option<i64>) {
+        self.from.ask(self.columns[column], is);
+    }
+
+    over!(false);
+}
+
 /// The rows of both.
 pub(crate) struct Union {
     pub(crate) inputs: [Boxed; 2],
@@ -293,6 +345,12 @@ impl Flow for Union {
         let mut all = self.inputs[0].epoch(epoch);
         all.extend(self.inputs[1].epoch(epoch));
         all
+    }
+
+    fn ask(&mut self, column: usize, is: Option<i64>) {
+        self.inputs
+            .iter_mut()
+            .for_each(|input| input.ask(column, is));
     }
 
     fn trail_us(&self) -> i64 {
@@ -310,174 +368,6 @@ impl Flow for Union {
     fn waits(&self) -> bool {
         self.inputs.iter().any(|input| input.waits())
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Call {
-    Count,
-    Sum(usize),
-    Max(usize),
-}
-
-impl Call {
-    fn of(self, rows: &[Line]) -> Cell {
-        let values = |column: usize| rows.iter().map(move |row| &row[column]);
-        let known = |column: usize| values(column).filter(|cell| **cell != Cell::Null);
-        match self {
-            Call::Count => Cell::Int(rows.len() as i64),
-            Call::Sum(column) => {
-                let some = known(column).next().is_some();
-                let sum: i64 = known(column).filter_map(Cell::int).sum();
-                some.then_some(sum).into()
-            }
-            Call::Max(column) => known(column).max().cloned().unwrap_or(Cell::Null),
-        }
-    }
-}
-
-/// Groups by the first columns, of which the very first is event time, until when a group is open.
-pub(crate) struct Groups {
-    pub(crate) from: Boxed,
-    pub(crate) keys: usize,
-    pub(crate) calls: Vec<Call>,
-    pub(crate) open: BTreeMap<Line, Vec<Line>>,
-}
-
-impl Groups {
-    fn answer(&self, key: &Line, rows: &[Line]) -> Line {
-        let calls = self.calls.iter().map(|call| call.of(rows));
-        key.iter().cloned().chain(calls).collect()
-    }
-}
-
-impl Flow for Groups {
-    fn epoch(&mut self, epoch: Epoch<'_>) -> Vec<Line> {
-        let trail_us = self.trail_us();
-        for line in self.from.epoch(epoch) {
-            if !epoch.is_late(&line[0], trail_us) {
-                self.open
-                    .entry(line[..self.keys].to_vec())
-                    .or_default()
-                    .push(line);
-            }
-        }
-        let past = |key: &&Line| key[0].int().is_some_and(|us| epoch.is_past(us, trail_us));
-        let past: Vec<Line> = self.open.keys().filter(past).cloned().collect();
-        let mut out = Vec::new();
-        for key in past {
-            let rows = self.open.remove(&key).unwrap_or_default();
-            out.push(self.answer(&key, &rows));
-        }
-        out
-    }
-
-    fn standing(&self) -> Vec<Line> {
-        self.open
-            .iter()
-            .map(|(key, rows)| self.answer(key, rows))
-            .collect()
-    }
-
-    over!(true);
-}
-
-/// Sessions of rows with the same first column; the second and third say where the session of a row alone is.
-pub(crate) struct Sessions {
-    pub(crate) from: Boxed,
-    pub(crate) calls: Vec<Call>,
-    pub(crate) open: Vec<(Cell, i64, i64, Vec<Line>)>,
-}
-
-impl Sessions {
-    fn answer(&self, (key, start, end, rows): &(Cell, i64, i64, Vec<Line>)) -> Line {
-        let own = [key.clone(), Cell::Int(*start), Cell::Int(*end)];
-        let calls = self.calls.iter().map(|call| call.of(rows));
-        own.into_iter().chain(calls).collect()
-    }
-}
-
-impl Flow for Sessions {
-    fn epoch(&mut self, epoch: Epoch<'_>) -> Vec<Line> {
-        let trail_us = self.trail_us();
-        for line in self.from.epoch(epoch) {
-            let (Some(start), Some(end)) = (line[1].int(), line[2].int()) else {
-                continue;
-            };
-            if end <= start || epoch.is_late(&line[2], trail_us) {
-                continue;
-            }
-            let mut own = (line[0].clone(), start, end, vec![line]);
-            loop {
-                let touches = |other: &(Cell, i64, i64, Vec<Line>)| {
-                    other.0 == own.0 && other.1 <= own.2 && own.1 <= other.2
-                };
-                let Some(place) = self.open.iter().position(touches) else {
-                    break;
-                };
-                let other = self.open.swap_remove(place);
-                own = (
-                    own.0,
-                    own.1.min(other.1),
-                    own.2.max(other.2),
-                    [own.3, other.3].concat(),
-                );
-            }
-            self.open.push(own);
-        }
-        let (past, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open)
-            .into_iter()
-            .partition(|session| epoch.is_past(session.2, trail_us));
-        self.open = open;
-        past.iter().map(|session| self.answer(session)).collect()
-    }
-
-    fn standing(&self) -> Vec<Line> {
-        self.open
-            .iter()
-            .map(|session| self.answer(session))
-            .collect()
-    }
-
-    over!(true);
-}
-
-/// The first row of each key.
-pub(crate) struct First {
-    pub(crate) from: Boxed,
-    pub(crate) keys: Vec<usize>,
-    /// The column that is event time.
-    pub(crate) time: Option<usize>,
-    /// How long after the first row of a key another one is a duplicate of it; for ever if `None`.
-    pub(crate) within_us: Option<i64>,
-    pub(crate) seen: BTreeMap<Line, Option<i64>>,
-}
-
-impl Flow for First {
-    fn epoch(&mut self, epoch: Epoch<'_>) -> Vec<Line> {
-        let trail_us = self.trail_us();
-        let mut out = Vec::new();
-        for line in self.from.epoch(epoch) {
-            if self
-                .time
-                .is_some_and(|time| epoch.is_late(&line[time], trail_us))
-            {
-                continue;
-            }
-            let key: Line = self.keys.iter().map(|key| line[*key].clone()).collect();
-            if self.seen.contains_key(&key) {
-                continue;
-            }
-            let at = self.time.and_then(|time| line[time].int());
-            let due = at.zip(self.within_us).map(|(at, within)| at + within);
-            self.seen.insert(key, due);
-            out.push(line);
-        }
-        self.seen
-            .retain(|_, due| due.is_none_or(|due| !epoch.is_past(due, trail_us)));
-        out
-    }
-
-    over!(true);
 }
 
 /// So many rows ever.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Boxed, Cell, Epoch, Flow, Line, Test};
+use crate::model::{Boxed, Cell, Epoch, Flow, Line};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -20,35 +20,85 @@ struct Waiting {
     matched: bool,
 }
 
-/// Whether two rows are a pair.
-pub(crate) type Pair = Box<dyn Fn(&Line, &Line) -> bool>;
+/// Whether two rows are near enough, by their times.
+pub(crate) type Near = Box<dyn Fn(i64, i64) -> bool>;
 
 /// Rows of both sides have the columns k, g, v, ts.
 pub(crate) struct Join {
     pub(crate) kind: Kind,
     inputs: [Boxed; 2],
-    /// Whether a pair is one; what a row alone must satisfy.
-    pub(crate) pair: Pair,
-    pub(crate) able: [Test; 2],
+    /// Which columns the rows of a pair are equal in.
+    on: Vec<usize>,
+    near: Near,
+    /// True if the left row's v is the smaller one.
+    pub(crate) less: bool,
+    /// The side whose g must be 1, if one must.
+    pub(crate) one: Option<usize>,
     /// The last moment of a row's partners is so long after its own time.
-    pub(crate) more_us: [i64; 2],
+    more_us: [i64; 2],
     waiting: [Vec<Waiting>; 2],
 }
 
 pub(crate) const TIME: usize = 3;
 
 impl Join {
-    pub(crate) fn new(kind: Kind, inputs: [Boxed; 2], pair: Pair, more_us: [i64; 2]) -> Self {
-        let able: [Test; 2] = [Box::new(|_| true), Box::new(|_| true)];
+    pub(crate) fn new(
+        kind: Kind,
+        inputs: [Boxed; 2],
+        on: Vec<usize>,
+        near: Near,
+        more_us: [i64; 2],
+    ) -> Self {
         let waiting = [Vec::new(), Vec::new()];
         Join {
             kind,
             inputs,
-            pair,
-            able,
+            on,
+            near,
+            less: false,
+            one: None,
             more_us,
             waiting,
         }
+    }
+
+    /// Asks of each side what a row without which no pair is must be, where a row without a partner does not come out.
+    pub(crate) fn asked(mut self) -> Self {
+        self.ask_sides();
+        self
+    }
+
+    fn ask_sides(&mut self) {
+        let more = self.less.then_some(2);
+        let known: Vec<usize> = self.on.iter().copied().chain(more).chain([TIME]).collect();
+        for side in 0..2 {
+            if self.keeps(side) {
+                continue;
+            }
+            for column in &known {
+                self.inputs[side].ask(*column, None);
+            }
+            // What one of two equal columns must be, the other must be too.
+            let one = |of: usize| of == side || self.on.contains(&1);
+            if self.one.is_some_and(one) {
+                self.inputs[side].ask(1, Some(1));
+            }
+        }
+    }
+
+    fn is_pair(&self, l: &Line, r: &Line) -> bool {
+        let (Some(at), Some(to)) = (l[TIME].int(), r[TIME].int()) else {
+            return false;
+        };
+        let equal = |column: &usize| l[*column] != Cell::Null && l[*column] == r[*column];
+        let less = || matches!((l[2].int(), r[2].int()), (Some(l), Some(r)) if l < r);
+        let able = self.is_able(0, l) && self.is_able(1, r);
+        able && self.on.iter().all(equal) && (!self.less || less()) && (self.near)(at, to)
+    }
+
+    /// False for a row that no row is a partner of.
+    fn is_able(&self, side: usize, line: &Line) -> bool {
+        self.one != Some(side) || line[1] == Cell::Int(1)
     }
 
     fn keeps(&self, side: usize) -> bool {
@@ -81,7 +131,9 @@ impl Flow for Join {
         let old = [self.waiting[0].len(), self.waiting[1].len()];
         for side in 0..2 {
             for line in self.inputs[side].epoch(epoch) {
-                if !epoch.is_late(&line[TIME], trail_us) {
+                if epoch.is_late(&line[TIME], trail_us) {
+                    epoch.drop_late(1);
+                } else {
                     self.waiting[side].push(Waiting {
                         line,
                         matched: false,
@@ -89,12 +141,11 @@ impl Flow for Join {
                 }
             }
         }
-        let [left, right] = &mut self.waiting;
+        let [mut left, mut right] = std::mem::take(&mut self.waiting);
         for (l, a) in left.iter_mut().enumerate() {
             for (r, b) in right.iter_mut().enumerate() {
                 let new = l >= old[0] || r >= old[1];
-                let able = self.able[0](&a.line) && self.able[1](&b.line);
-                if !new || !able || !(self.pair)(&a.line, &b.line) {
+                if !new || !self.is_pair(&a.line, &b.line) {
                     continue;
                 }
                 match self.kind {
@@ -105,16 +156,13 @@ impl Flow for Join {
                 (a.matched, b.matched) = (true, true);
             }
         }
-        for side in 0..2 {
-            let (more_us, able) = (self.more_us[side], &self.able[side]);
-            let keeps = self.keeps(side);
-            let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting[side])
-                .into_iter()
-                .partition(|row| {
-                    let time = row.line[TIME].int();
-                    let past = time.is_some_and(|us| epoch.is_past(us + more_us, trail_us));
-                    past || keeps && !able(&row.line)
-                });
+        for (side, rows) in [left, right].into_iter().enumerate() {
+            let (more_us, keeps) = (self.more_us[side], self.keeps(side));
+            let (gone, stay): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| {
+                let time = row.line[TIME].int();
+                let past = time.is_some_and(|us| epoch.is_past(us + more_us, trail_us));
+                past || keeps && !self.is_able(side, &row.line)
+            });
             self.waiting[side] = stay;
             if keeps {
                 let unmatched = gone.iter().filter(|row| !row.matched);
@@ -122,6 +170,26 @@ impl Flow for Join {
             }
         }
         out
+    }
+
+    /// A row that has nulls for a partner is left out above, if one of them is asked for: then the join is another one.
+    fn ask(&mut self, column: usize, is: Option<i64>) {
+        let (side, own) = (column / 4, column % 4);
+        let kind = match (self.kind, side) {
+            (Kind::Full, 0) => Kind::Left,
+            (Kind::Full, _) => Kind::Right,
+            (Kind::Left, 1) | (Kind::Right, 0) => Kind::Inner,
+            (kind, _) => kind,
+        };
+        if kind != self.kind {
+            self.kind = kind;
+            self.ask_sides();
+        }
+        // Now no row of this side is made of nulls.
+        self.inputs[side].ask(own, is);
+        if self.on.contains(&own) && !self.keeps(1 - side) {
+            self.inputs[1 - side].ask(own, is);
+        }
     }
 
     fn trail_us(&self) -> i64 {

@@ -2,7 +2,7 @@
 
 use highwater::OutputMode;
 
-use crate::model::{Boxed, Cell, Epoch, Line};
+use crate::model::{Boxed, Cell, Epoch, Line, Number};
 use crate::model_join::TIME;
 use crate::query::View;
 use crate::reference::Grid;
@@ -107,7 +107,8 @@ impl Prefix {
             in_time.extend(rows.filter(known).filter(in_its_time).cloned());
         }
         if let Some((flow, out)) = &mut self.made {
-            out.extend(flow.epoch(Epoch::new(rows, judges_us, self.now_us)));
+            let late = Number::default();
+            out.extend(flow.epoch(Epoch::new(rows, judges_us, self.now_us, &late)));
             let all = out.iter().cloned().chain(flow.standing());
             self.in_time[0] = all.map(row_of).collect();
         }

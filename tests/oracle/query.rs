@@ -11,9 +11,10 @@ use crate::model::Model;
 use crate::pairs;
 use crate::prefix::Prefix;
 use crate::reference::Grid;
-use crate::rows::{MINUTE, SECOND};
 use crate::sets;
 use crate::timed;
+use crate::timed_chains;
+use crate::windowed;
 
 /// A query over the streams `t` and `u` and the static table `dim`.
 pub(crate) struct Query {
@@ -91,6 +92,8 @@ pub(crate) struct InTime {
     pub(crate) delay_us: i64,
     /// Only rows with more in `v`; they alone move the watermark.
     pub(crate) above: Option<i64>,
+    /// Which of k and g are keys besides, where late rows are counted by groups.
+    pub(crate) keys: Option<[bool; 2]>,
     /// With windows, `p` has a row for each window that a row is in, with `ws` and `we`.
     pub(crate) grid: Option<Grid>,
     /// What must be at or before the watermark for a row to be final.
@@ -98,7 +101,7 @@ pub(crate) struct InTime {
 }
 
 /// Most rows of a file, where nothing says less.
-const ROWS: usize = 120;
+pub(crate) const ROWS: usize = 120;
 
 pub(crate) type Arm = fn(&mut StdRng) -> Query;
 
@@ -106,10 +109,10 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("rows", rows),
     ("groups", groups),
     ("distinct rows", distinct_rows),
-    ("windows", windows),
-    ("windows of windows", windows_of_windows),
-    ("event times", event_times),
-    ("partitions by time", partitions_by_time),
+    ("windows", windowed::windows),
+    ("windows of windows", windowed::windows_of_windows),
+    ("event times", windowed::event_times),
+    ("partitions by time", windowed::partitions_by_time),
     ("groups of groups", groups_of_groups),
     ("first rows", first_rows),
     ("joins", changing::joins),
@@ -126,8 +129,8 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("timed joins", timed::timed_joins),
     ("sessions", timed::sessions),
     ("duplicates", timed::duplicates),
-    ("timed chains", timed::timed_chains),
-    ("joined windows", timed::joined_windows),
+    ("timed chains", timed_chains::timed_chains),
+    ("joined windows", timed_chains::joined_windows),
     ("layers", pairs::layers),
 ];
 
@@ -374,221 +377,5 @@ fn first_rows(random: &mut StdRng) -> Query {
         views: Vec::new(),
         few_values: false,
         batch: Batch::Same,
-    }
-}
-
-fn grid(random: &mut StdRng) -> (Grid, String) {
-    let (width, slide) =
-        [(5, 5), (10, 10), (10, 5), (10, 4), (6, 2), (1, 1)][random.random_range(0..6)];
-    let start = [0, 0, 30, -20][random.random_range(0..4)];
-    let grid = Grid {
-        width: width * MINUTE,
-        slide: slide * MINUTE,
-        start: start * SECOND,
-    };
-    let text = format!("window(ts, '{width} minutes', '{slide} minutes', '{start} seconds')");
-    (grid, text)
-}
-
-/// `t` with a watermark, and only rows above some `v`, said below or above the clause.
-fn marked(random: &mut StdRng) -> (String, i64, Option<i64>) {
-    let seconds = [0, 10, 90, 600][random.random_range(0..4)];
-    let delay = format!("WATERMARK ts DELAY OF INTERVAL {seconds} SECONDS");
-    let least = random.random_range(-8..8);
-    let (text, above) = match random.random_range(0..4) {
-        0 => (
-            format!("(SELECT * FROM t WHERE v > {least}) {delay} AS r"),
-            Some(least),
-        ),
-        1 => (format!("t {delay} AS r WHERE v > {least}"), Some(least)),
-        _ => (format!("t {delay} AS r"), None),
-    };
-    (text, seconds * SECOND, above)
-}
-
-fn by_time(random: &mut StdRng) -> OutputMode {
-    let modes = [
-        OutputMode::Append,
-        OutputMode::Append,
-        OutputMode::Update,
-        OutputMode::Complete,
-        OutputMode::Changes,
-    ];
-    modes[random.random_range(0..modes.len())]
-}
-
-const BY_WINDOW: &[&str] = &[
-    "count(*)",
-    "sum(v)",
-    "min(v)",
-    "max(k)",
-    "avg(x)",
-    "sum(x)",
-    "count(DISTINCT g)",
-];
-
-fn windows(random: &mut StdRng) -> Query {
-    let ((grid, call), (from, delay_us, above)) = (grid(random), marked(random));
-    let keys = some(random, &["k", "g"], 0, 1);
-    let listed: String = keys.iter().map(|key| format!(", {key}")).collect();
-    let calls = some(random, BY_WINDOW, 1, 3);
-    let calls: String = calls
-        .iter()
-        .enumerate()
-        .map(|(i, c)| format!(", {c} AS a{i}"))
-        .collect();
-    let mode = by_time(random);
-    Query {
-        sql: format!("SELECT {call} AS w{listed}{calls} FROM {from} GROUP BY {call}{listed}"),
-        mode,
-        keys: 1 + keys.len(),
-        rows_max: ROWS,
-        views: Vec::new(),
-        few_values: false,
-        batch: Batch::InTime(InTime {
-            sql: format!(
-                "SELECT named_struct('start', ws, 'end', we) AS w{listed}{calls} FROM p WHERE {{final}} GROUP BY ws, we{listed}"
-            ),
-            delay_us,
-            above,
-            grid: Some(grid),
-            ends: "we",
-        }),
-    }
-}
-
-/// What a closed window holds goes on into a wider one.
-fn windows_of_windows(random: &mut StdRng) -> Query {
-    let (from, delay_us, above) = marked(random);
-    let inner = "SELECT window(ts, '5 minutes') AS w, k, count(*) AS n, sum(v) AS s";
-    let outer = "SELECT window(w, '15 minutes') AS w2, sum(n) AS n, max(s) AS m, count(*) AS c";
-    Query {
-        sql: format!("{outer} FROM ({inner} FROM {from} GROUP BY 1, 2) AS q GROUP BY 1"),
-        mode: OutputMode::Append,
-        keys: 1,
-        rows_max: ROWS,
-        views: Vec::new(),
-        few_values: false,
-        batch: Batch::InTime(InTime {
-            sql: "SELECT named_struct('start', vs, 'end', ve) AS w2, sum(n) AS n, max(s) AS m, count(*) AS c FROM \
-                  (SELECT timestamp_seconds(floor(unix_seconds(ws) / 900) * 900) AS vs, \
-                  timestamp_seconds(floor(unix_seconds(ws) / 900) * 900 + 900) AS ve, k, count(*) AS n, sum(v) AS s \
-                  FROM p GROUP BY ws, we, k) AS q WHERE {final} GROUP BY vs, ve"
-                .to_string(),
-            delay_us,
-            above,
-            grid: Some(Grid { width: 5 * MINUTE, slide: 5 * MINUTE, start: 0 }),
-            ends: "ve",
-        }),
-    }
-}
-
-/// The event time itself is a key.
-fn event_times(random: &mut StdRng) -> Query {
-    let (from, delay_us, above) = marked(random);
-    let key = one(random, &["ts", "ts, k", "ts, g"]);
-    let distinct = random.random_bool(0.4);
-    let text = |from: &str| match distinct {
-        true => format!("SELECT DISTINCT {key} FROM {from}"),
-        false => format!("SELECT {key}, count(*) AS n, sum(v) AS s FROM {from} GROUP BY {key}"),
-    };
-    Query {
-        sql: text(&from),
-        mode: by_time(random),
-        keys: key.split(',').count(),
-        rows_max: ROWS,
-        views: Vec::new(),
-        few_values: false,
-        batch: Batch::InTime(InTime {
-            sql: text("p WHERE {final}"),
-            delay_us,
-            above,
-            grid: None,
-            ends: "ts",
-        }),
-    }
-}
-
-/// Functions over all rows of a window, or of a moment: final when the watermark has passed it.
-fn partitions_by_time(random: &mut StdRng) -> Query {
-    let ((grid, call), (from, delay_us, above)) = (grid(random), marked(random));
-    let function = one(
-        random,
-        &[
-            "row_number()",
-            "rank()",
-            "dense_rank()",
-            "lag(v)",
-            "lead(v)",
-            "sum(v)",
-            "count(*)",
-            "first_value(v)",
-        ],
-    );
-    let by = one(random, &["", ", k"]);
-    let over = |time: &str| {
-        format!("{function} OVER (PARTITION BY {time}{by} ORDER BY v DESC, k, g, x) AS n")
-    };
-    let (stream, batch, grid, ends) = match random.random_range(0..4) {
-        0 => (
-            format!("SELECT k, v, {} FROM {from}", over("ts")),
-            format!("SELECT k, v, {} FROM p WHERE {{final}}", over("ts")),
-            None,
-            "ts",
-        ),
-        1 => (
-            format!(
-                "SELECT k, v, {} FROM (SELECT {call} AS w, k, g, v, x FROM {from}) AS q",
-                over("w")
-            ),
-            format!("SELECT k, v, {} FROM p WHERE {{final}}", over("ws")),
-            Some(grid),
-            "we",
-        ),
-        // The first rows of each window, of rows and of groups.
-        2 => {
-            let first = "row_number() OVER (PARTITION BY w ORDER BY v DESC, k, g, x) AS n";
-            let batch = first.replace("BY w ", "BY ws ");
-            (
-                format!(
-                    "SELECT k, v, n FROM (SELECT k, v, {first} FROM (SELECT {call} AS w, k, g, v, x FROM {from}) AS q) AS f WHERE n < 3"
-                ),
-                format!(
-                    "SELECT k, v, n FROM (SELECT k, v, {batch} FROM p WHERE {{final}}) AS f WHERE n < 3"
-                ),
-                Some(grid),
-                "we",
-            )
-        }
-        _ => {
-            let groups = "k, min(g) AS g, sum(v) AS v, count(*) AS x";
-            (
-                format!(
-                    "SELECT k, v, {} FROM (SELECT {call} AS w, {groups} FROM {from} GROUP BY {call}, k) AS q",
-                    over("w")
-                ),
-                format!(
-                    "SELECT k, v, {} FROM (SELECT ws, {groups} FROM p WHERE {{final}} GROUP BY ws, we, k) AS q",
-                    over("ws")
-                ),
-                Some(grid),
-                "we",
-            )
-        }
-    };
-    Query {
-        sql: stream,
-        mode: OutputMode::Append,
-        keys: 0,
-        rows_max: ROWS,
-        views: Vec::new(),
-        few_values: false,
-        batch: Batch::InTime(InTime {
-            sql: batch,
-            delay_us,
-            above,
-            grid,
-            ends,
-        }),
     }
 }

@@ -20,6 +20,11 @@ pub(crate) const MINUTE: i64 = 60 * SECOND;
 /// 2024-01-01, a multiple of every window in use.
 const EPOCH_US: i64 = 1_704_067_200 * SECOND;
 
+/// When a file of that minute is due.
+pub(crate) fn minute_us(minute: i64) -> i64 {
+    EPOCH_US + minute * MINUTE
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
     pub(crate) k: Option<String>,
@@ -46,8 +51,7 @@ fn random_row(random: &mut StdRng, minute: i64) -> Row {
     let words = ["tide", "mark", "river", "wall", "spring", ""];
     let line = (0..random.random_range(0..4)).map(|_| words[random.random_range(0..words.len())]);
     let line = line.collect::<Vec<_>>().join(" ");
-    let at = EPOCH_US
-        + minute * MINUTE
+    let at = minute_us(minute)
         + random.random_range(-600..120) * SECOND
         + [0, 0, 0, 250_000, 999_999][random.random_range(0..5)];
     let mut some = |share: f64| random.random_bool(share);
@@ -84,7 +88,7 @@ pub(crate) fn few_values(random: &mut StdRng, minute: i64, most: usize) -> Vec<R
             v: number(0.95, 3),
             x: None,
             line: None,
-            ts: number(0.97, 1).map(|_| EPOCH_US + at * MINUTE),
+            ts: number(0.97, 1).map(|_| minute_us(at)),
         }
     };
     (0..count).map(|_| row()).collect()

@@ -8,29 +8,27 @@ use highwater::OutputMode;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::model::{
-    Boxed, Call, Cell, First, Groups, Limit, Line, Map, Model, Sessions, Source, Test, Union,
-};
-use crate::model_join::{Join, Kind, TIME};
-use crate::query::{Batch, Query, View, one};
-use crate::reference::Grid;
+use crate::model::{Boxed, Cell, Limit, Line, Model, Source, Test};
+use crate::model_join::{Join, Kind, Near, TIME};
+use crate::model_time::{self, Call, First, groups, map};
+use crate::query::{Batch, Query, View};
 use crate::rows::{MINUTE, SECOND};
 
 const ROWS: usize = 30;
 
 /// A relation as SQL and as a model.
-struct Relation {
-    sql: String,
-    flow: Boxed,
+pub(crate) struct Relation {
+    pub(crate) sql: String,
+    pub(crate) flow: Boxed,
 }
 
 /// What the query needs besides its text.
 #[derive(Default)]
-struct Made {
+pub(crate) struct Made {
     views: Vec<View>,
 }
 
-fn query(sql: String, flow: Boxed, mode: OutputMode, made: Made, latest: bool) -> Query {
+pub(crate) fn query(sql: String, flow: Boxed, mode: OutputMode, made: Made, latest: bool) -> Query {
     Query {
         sql,
         mode,
@@ -40,11 +38,6 @@ fn query(sql: String, flow: Boxed, mode: OutputMode, made: Made, latest: bool) -
         few_values: false,
         batch: Batch::Model(Model::new(flow, latest)),
     }
-}
-
-pub(crate) fn map(from: Boxed, to: impl Fn(Line) -> Vec<Line> + 'static) -> Boxed {
-    let to = Box::new(to);
-    Box::new(Map { from, to })
 }
 
 /// The rows of a stream, with a clause that names them.
@@ -81,25 +74,19 @@ fn source(random: &mut StdRng, stream: usize, name: &str, keyed: bool) -> Relati
     Relation { sql, flow }
 }
 
-fn plain(random: &mut StdRng, name: &str) -> Relation {
+pub(crate) fn plain(random: &mut StdRng, name: &str) -> Relation {
     let stream = random.random_range(0..2);
     source(random, stream, name, false)
 }
 
 /// The rows of a stream that could have a partner: the query says itself what it would be asked below the watermark.
-fn keyed(random: &mut StdRng, name: &str) -> Relation {
+pub(crate) fn keyed(random: &mut StdRng, name: &str) -> Relation {
     let stream = random.random_range(0..2);
     source(random, stream, name, true)
 }
 
-fn equal(column: usize) -> impl Fn(&Line, &Line) -> bool {
-    move |a, b| a[column] != Cell::Null && a[column] == b[column]
-}
-
 /// When a pair is near enough in time: text, test, and for each side how long after a row its last partner may come.
-type Near = (String, Box<dyn Fn(i64, i64) -> bool>, [i64; 2]);
-
-fn near(random: &mut StdRng) -> Near {
+fn near(random: &mut StdRng) -> (String, Near, [i64; 2]) {
     const CLOSED: i64 = 1_000;
     let (a, b) = (random.random_range(0..4), random.random_range(1..9));
     let (low, high) = (-a * MINUTE, b * MINUTE);
@@ -135,7 +122,7 @@ fn near(random: &mut StdRng) -> Near {
     }
 }
 
-const KINDS: &[(&str, Kind)] = &[
+pub(crate) const KINDS: &[(&str, Kind)] = &[
     ("INNER", Kind::Inner),
     ("LEFT", Kind::Left),
     ("RIGHT", Kind::Right),
@@ -145,7 +132,7 @@ const KINDS: &[(&str, Kind)] = &[
 ];
 
 /// Whether a row without a partner comes out, by side.
-fn comes_alone(kind: Kind) -> [bool; 2] {
+pub(crate) fn comes_alone(kind: Kind) -> [bool; 2] {
     match kind {
         Kind::Inner | Kind::Semi => [false, false],
         Kind::Left | Kind::Anti => [true, false],
@@ -154,8 +141,17 @@ fn comes_alone(kind: Kind) -> [bool; 2] {
     }
 }
 
+/// k, g, v, ts of a pair: g is the other side's where that may be missing.
+pub(crate) fn picked(kind: Kind) -> (&'static str, Vec<usize>) {
+    match kind {
+        Kind::Semi | Kind::Anti => ("l.k, l.g, l.v, l.ts", vec![0, 1, 2, 3]),
+        Kind::Right => ("r.k, l.g, r.v, r.ts", vec![4, 1, 6, 7]),
+        _ => ("l.k, r.g, l.v, l.ts", vec![0, 5, 2, 3]),
+    }
+}
+
 /// A join of relations that are named l and r: its FROM clause, and the model.
-fn join(
+pub(crate) fn join(
     random: &mut StdRng,
     (word, kind): (&str, Kind),
     left: Relation,
@@ -168,55 +164,23 @@ fn join(
         _ => ("l.k = r.k AND ", vec![0]),
     };
     let less = random.random_bool(0.25);
-    let mut used = on.clone();
-    used.extend(less.then_some(2));
-    let (mut left, mut right) = (left, right);
-    let [left_alone, right_alone] = comes_alone(kind);
-    for column in used {
-        let known = move |line: &Line| line[column] != Cell::Null;
-        if !left_alone {
-            left.flow.require(Box::new(known));
-        }
-        if !right_alone {
-            right.flow.require(Box::new(known));
-        }
-    }
-    // A condition on rows that come out alone where it does not hold. Where it is on a key, the partners must satisfy it.
-    let one = |line: &Line| line[1] == Cell::Int(1);
     let some = random.random_bool(0.2);
-    match kind {
-        Kind::Left | Kind::Anti if some && on.contains(&1) => right.flow.require(Box::new(one)),
-        Kind::Right if some && on.contains(&1) => left.flow.require(Box::new(one)),
-        _ => {}
-    }
-    let pair = move |l: &Line, r: &Line| {
-        let (Some(at), Some(to)) = (l[TIME].int(), r[TIME].int()) else {
-            return false;
-        };
-        let less = !less || matches!((l[2].int(), r[2].int()), (Some(l), Some(r)) if l < r);
-        less && on.iter().all(|column| equal(*column)(l, r)) && near(at, to)
-    };
-    let mut model = Join::new(kind, [left.flow, right.flow], Box::new(pair), more_us);
     let mut sql = format!("{} {word} JOIN {} ON {key}{near_sql}", left.sql, right.sql);
     if less {
         sql.push_str(" AND l.v < r.v");
     }
-    if some {
-        match kind {
-            Kind::Left | Kind::Anti | Kind::Full => {
-                sql.push_str(" AND l.g = 1");
-                model.able[0] = Box::new(one);
-            }
-            Kind::Right => {
-                sql.push_str(" AND r.g = 1");
-                model.able[1] = Box::new(one);
-            }
-            Kind::Inner | Kind::Semi => {}
-        }
-    }
+    let one = match kind {
+        Kind::Left | Kind::Anti | Kind::Full if some => Some((0, " AND l.g = 1")),
+        Kind::Right if some => Some((1, " AND r.g = 1")),
+        _ => None,
+    };
+    sql.extend(one.map(|(_, text)| text));
+    let mut model = Join::new(kind, [left.flow, right.flow], on, near, more_us);
+    model.less = less;
+    model.one = one.map(|(side, _)| side);
     Relation {
         sql,
-        flow: Box::new(model),
+        flow: Box::new(model.asked()),
     }
 }
 
@@ -226,7 +190,7 @@ fn sides(random: &mut StdRng) -> [Relation; 2] {
     [source(random, l, "l", false), source(random, r, "r", false)]
 }
 
-fn latest(random: &mut StdRng) -> bool {
+pub(crate) fn latest(random: &mut StdRng) -> bool {
     random.random_bool(0.2)
 }
 
@@ -289,27 +253,14 @@ fn gap(random: &mut StdRng) -> Gap {
 }
 
 /// Sessions as k, start, end, n, s, m; the SQL as w, k, n, s, m.
-fn sessions_of(random: &mut StdRng, from: Relation) -> Relation {
+pub(crate) fn sessions_of(random: &mut StdRng, from: Relation) -> Relation {
     let (text, gap) = gap(random);
     let sql = format!(
         "SELECT session_window(ts, {text}) AS w, k, count(*) AS n, sum(v) AS s, max(g) AS m FROM {} GROUP BY 1, 2",
         from.sql
     );
-    let stretched = map(from.flow, move |line| {
-        let end = line[TIME].int().map(|at| at + gap(&line));
-        vec![vec![
-            line[0].clone(),
-            line[TIME].clone(),
-            end.into(),
-            line[1].clone(),
-            line[2].clone(),
-        ]]
-    });
-    let flow = Box::new(Sessions {
-        from: stretched,
-        calls: vec![Call::Count, Call::Sum(4), Call::Max(3)],
-        open: Vec::new(),
-    });
+    let calls = vec![Call::Count, Call::Sum(4), Call::Max(3)];
+    let flow = model_time::sessions(from.flow, gap, calls);
     Relation { sql, flow }
 }
 
@@ -333,7 +284,7 @@ pub(crate) fn sessions(random: &mut StdRng) -> Query {
 const NAMES: [&str; 4] = ["k", "g", "v", "ts"];
 
 /// First rows, as a view.
-fn firsts(
+pub(crate) fn firsts(
     random: &mut StdRng,
     from: Relation,
     made: &mut Made,
@@ -407,13 +358,8 @@ pub(crate) fn duplicates(random: &mut StdRng) -> Query {
             let keyed = map(found.flow, |line| {
                 vec![vec![line[3].clone(), line[0].clone()]]
             });
-            let flow = Groups {
-                from: keyed,
-                keys: 2,
-                calls: Vec::new(),
-                open: BTreeMap::new(),
-            };
-            query(sql, Box::new(flow), OutputMode::Append, made, false)
+            let flow = groups(keyed, 2, Vec::new());
+            query(sql, flow, OutputMode::Append, made, false)
         }
         1 => {
             let count = random.random_range(1..40);
@@ -456,244 +402,4 @@ fn unmarked(_: Boxed, stream: usize, made: &Made) -> Boxed {
         within_us: None,
         seen: BTreeMap::new(),
     })
-}
-
-/// Windows as end, k, n, s, m; the SQL as w, k, n, s, m.
-fn windows_of(random: &mut StdRng, from: Relation, time: &str) -> (Relation, Grid) {
-    let (width, slide) = [(5, 5), (10, 10), (10, 5), (2, 1)][random.random_range(0..4)];
-    let grid = Grid {
-        width: width * MINUTE,
-        slide: slide * MINUTE,
-        start: 0,
-    };
-    let sql = format!(
-        "SELECT window({time}, '{width} minutes', '{slide} minutes') AS w, k, count(*) AS n, sum(v) AS s, max(g) AS m FROM {} GROUP BY 1, 2",
-        from.sql
-    );
-    let spread = map(from.flow, move |line| {
-        let windows = line[TIME]
-            .int()
-            .map_or_else(Vec::new, |at| grid.windows(at));
-        let one = |(_, end)| {
-            vec![
-                Cell::Int(end),
-                line[0].clone(),
-                line[1].clone(),
-                line[2].clone(),
-            ]
-        };
-        windows.into_iter().map(one).collect()
-    });
-    let calls = vec![Call::Count, Call::Sum(3), Call::Max(2)];
-    let flow = Box::new(Groups {
-        from: spread,
-        keys: 2,
-        calls,
-        open: BTreeMap::new(),
-    });
-    (Relation { sql, flow }, grid)
-}
-
-/// A relation of relations, several deep.
-fn relation(random: &mut StdRng, depth: usize, made: &mut Made, name: &str) -> Relation {
-    if depth == 0 {
-        return keyed(random, name);
-    }
-    match random.random_range(0..6) {
-        0 => {
-            let from = relation(random, depth - 1, made, "r");
-            // What a join or a group gives has no place in a source: only whole rows are told apart.
-            let first = firsts(random, from, made, true, None);
-            Relation {
-                sql: format!("{} AS {name}", first.sql),
-                ..first
-            }
-        }
-        1 => {
-            let (a, b) = (
-                relation(random, depth - 1, made, "a"),
-                relation(random, depth - 1, made, "b"),
-            );
-            let sql = format!(
-                "(SELECT k, g, v, ts FROM {} UNION ALL SELECT k, g, v, ts FROM {}) AS {name}",
-                a.sql, b.sql
-            );
-            let flow = Box::new(Union {
-                inputs: [a.flow, b.flow],
-            });
-            Relation { sql, flow }
-        }
-        2 => {
-            let from = relation(random, depth - 1, made, "r");
-            let (windows, _) = windows_of(random, from, "ts");
-            let sql = format!(
-                "(SELECT k, m AS g, n + s AS v, window_time(w) AS ts FROM ({}) AS q) AS {name}",
-                windows.sql
-            );
-            let flow = map(windows.flow, |line| {
-                let sum = line[2].int().zip(line[3].int()).map(|(n, s)| n + s);
-                let at = line[0].int().map(|end| end - 1);
-                vec![vec![
-                    line[1].clone(),
-                    line[4].clone(),
-                    sum.into(),
-                    at.into(),
-                ]]
-            });
-            Relation { sql, flow }
-        }
-        _ => {
-            let (word, kind) = KINDS[random.random_range(0..KINDS.len())];
-            let (a, b) = (
-                relation(random, depth - 1, made, "l"),
-                relation(random, depth - 1, made, "r"),
-            );
-            let joined = join(random, (word, kind), a, b);
-            let (columns, right) = match kind {
-                Kind::Semi | Kind::Anti => ("l.k, l.g, l.v, l.ts", false),
-                Kind::Right => ("r.k, l.g, r.v, r.ts", true),
-                _ => ("l.k, r.g, l.v, l.ts", false),
-            };
-            let sql = format!("(SELECT {columns} FROM {}) AS {name}", joined.sql);
-            let flow = map(joined.flow, move |line| {
-                let cell = |index: usize| line[index].clone();
-                vec![match (line.len(), right) {
-                    (4, _) => line,
-                    (_, true) => vec![cell(4), cell(1), cell(6), cell(7)],
-                    (_, false) => vec![cell(0), cell(5), cell(2), cell(3)],
-                }]
-            });
-            Relation { sql, flow }
-        }
-    }
-}
-
-/// Operators over each other's final rows.
-pub(crate) fn timed_chains(random: &mut StdRng) -> Query {
-    let mut made = Made::default();
-    let depth = random.random_range(1..3);
-    let from = relation(random, depth, &mut made, "r");
-    let latest = latest(random);
-    let (sql, flow): (String, Boxed) = match random.random_range(0..5) {
-        0 => {
-            let sql = format!("SELECT k, g, v, unix_micros(ts) AS at FROM {}", from.sql);
-            (sql, from.flow)
-        }
-        1 => {
-            let found = sessions_of(random, from);
-            let sql = format!(
-                "SELECT k, unix_micros(w.start) AS a, unix_micros(w.end) AS b, n, s, m FROM ({}) AS q",
-                found.sql
-            );
-            (sql, found.flow)
-        }
-        // Sessions by the windows that they end in.
-        2 => {
-            let found = sessions_of(random, from);
-            let sql = format!(
-                "SELECT unix_micros(w2.end) AS b, n, c FROM (SELECT window(w, '15 minutes') AS w2, sum(n) AS n, count(*) AS c FROM ({}) AS q GROUP BY 1) AS z",
-                found.sql
-            );
-            let wide = Grid {
-                width: 15 * MINUTE,
-                slide: 15 * MINUTE,
-                start: 0,
-            };
-            let spread = map(found.flow, move |line| {
-                let last = line[2].int().map_or(0, |end| end - 1);
-                let one = |(_, end)| vec![Cell::Int(end), line[3].clone()];
-                wide.windows(last).into_iter().map(one).collect()
-            });
-            let calls = vec![Call::Sum(1), Call::Count];
-            (
-                sql,
-                Box::new(Groups {
-                    from: spread,
-                    keys: 1,
-                    calls,
-                    open: BTreeMap::new(),
-                }),
-            )
-        }
-        _ => {
-            let (found, _) = windows_of(random, from, "ts");
-            let sql = format!(
-                "SELECT unix_micros(w.end) AS b, k, n, s, m FROM ({}) AS q",
-                found.sql
-            );
-            (sql, found.flow)
-        }
-    };
-    query(sql, flow, OutputMode::Append, made, latest)
-}
-
-/// Windows of one stream joined with those of another.
-pub(crate) fn joined_windows(random: &mut StdRng) -> Query {
-    let (word, kind) = KINDS[random.random_range(0..5)];
-    let (width, minutes) = ([5, 10][random.random_range(0..2)], "minutes");
-    let grid = Grid {
-        width: width * MINUTE,
-        slide: width * MINUTE,
-        start: 0,
-    };
-    let [left_alone, right_alone] = comes_alone(kind);
-    let mut side = |name: &str, alone: bool| {
-        let from = match alone {
-            true => plain(random, "q"),
-            false => keyed(random, "q"),
-        };
-        let sql = format!(
-            "(SELECT window(ts, '{width} {minutes}') AS w, k, count(*) AS n FROM {} GROUP BY 1, 2) AS {name}",
-            from.sql
-        );
-        let spread = map(from.flow, move |line| {
-            let windows = line[TIME]
-                .int()
-                .map_or_else(Vec::new, |at| grid.windows(at));
-            let one = |(_, end)| vec![Cell::Int(end), line[0].clone()];
-            windows.into_iter().map(one).collect()
-        });
-        let calls = vec![Call::Count];
-        let groups = Box::new(Groups {
-            from: spread,
-            keys: 2,
-            calls,
-            open: BTreeMap::new(),
-        });
-        let flow = map(groups, |line| {
-            vec![vec![
-                line[1].clone(),
-                Cell::Null,
-                line[2].clone(),
-                line[0].clone(),
-            ]]
-        });
-        Relation { sql, flow }
-    };
-    let (left, right) = (side("l", left_alone), side("r", right_alone));
-    let pair = |l: &Line, r: &Line| equal(0)(l, r) && equal(TIME)(l, r);
-    let model = Join::new(kind, [left.flow, right.flow], Box::new(pair), [0, 0]);
-    let on = one(
-        random,
-        &["l.w = r.w AND l.k = r.k", "l.k = r.k AND l.w = r.w"],
-    );
-    let columns = match kind {
-        Kind::Semi | Kind::Anti => "l.k, unix_micros(l.w.end) AS le, l.n",
-        _ => {
-            "l.k, unix_micros(l.w.end) AS le, l.n, r.k AS rk, unix_micros(r.w.end) AS re, r.n AS rn"
-        }
-    };
-    let sql = format!(
-        "SELECT {columns} FROM {} {word} JOIN {} ON {on}",
-        left.sql, right.sql
-    );
-    let flow = map(Box::new(model), |line| {
-        let cell = |index: usize| line[index].clone();
-        vec![match line.len() {
-            4 => vec![cell(0), cell(3), cell(2)],
-            _ => vec![cell(0), cell(3), cell(2), cell(4), cell(7), cell(6)],
-        }]
-    });
-    let latest = latest(random);
-    query(sql, flow, OutputMode::Append, Made::default(), latest)
 }

@@ -38,4 +38,4 @@ pub use plan::{
 pub use resolve::Resolver;
 pub use session::{in_time_order, session_bounds, session_key, sessions_lowered};
 pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
-pub use types::{parse_schema, schema_text, type_text};
+pub use types::{parse_schema, schema_text, type_sql, type_text};

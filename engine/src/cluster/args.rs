@@ -26,6 +26,10 @@ pub struct ClusterConfig {
     /// How often, in all, processes that were started from here are started again when they die; a minute in which none
     /// dies starts the count anew.
     pub restarts: u32,
+    /// The pause before the first restart; each further one doubles it.
+    pub restart_pause: Duration,
+    /// The pause does not grow beyond it.
+    pub restart_pause_max: Duration,
     /// A process that is not heard of for so long counts as dead.
     pub heartbeat_timeout: Duration,
     /// How long the others wait for one that died to come back.
@@ -33,7 +37,7 @@ pub struct ClusterConfig {
 }
 
 impl Default for ClusterConfig {
-    /// One process with one worker. Ten restarts, ten seconds without a sign of life, a minute to come back.
+    /// One process with one worker. Ten restarts, a tenth of a second to five seconds before each, ten seconds without a sign of life, a minute to come back.
     fn default() -> Self {
         ClusterConfig {
             workers: 1,
@@ -41,6 +45,8 @@ impl Default for ClusterConfig {
             process: None,
             hosts: None,
             restarts: 10,
+            restart_pause: Duration::from_millis(100),
+            restart_pause_max: Duration::from_secs(5),
             heartbeat_timeout: Duration::from_secs(10),
             rejoin_timeout: Duration::from_secs(60),
         }
@@ -74,6 +80,8 @@ impl ClusterConfig {
                 "-n" | "--processes" => config.processes = number(&flag, &value()?)?,
                 "-p" | "--process" => config.process = Some(number(&flag, &value()?)?),
                 "--restarts" => config.restarts = number(&flag, &value()?)?,
+                "--restart-pause" => config.restart_pause = seconds(&flag, &value()?)?,
+                "--restart-pause-max" => config.restart_pause_max = seconds(&flag, &value()?)?,
                 "--heartbeat-timeout" => config.heartbeat_timeout = seconds(&flag, &value()?)?,
                 "--rejoin-timeout" => config.rejoin_timeout = seconds(&flag, &value()?)?,
                 "--hostfile" => hostfile = Some(PathBuf::from(value()?)),
@@ -176,8 +184,10 @@ mod tests {
             (3, 2, Some(1))
         );
         assert_eq!(rest, ["in.txt", "out"]);
-        let (config, _) = parse("--restarts 3 --heartbeat-timeout=0.5").expect("valid");
+        let (config, _) =
+            parse("--restarts 3 --restart-pause 0.2 --heartbeat-timeout=0.5").expect("valid");
         assert_eq!(config.restarts, 3);
+        assert_eq!(config.restart_pause, Duration::from_millis(200));
         assert_eq!(config.heartbeat_timeout, Duration::from_millis(500));
     }
 

@@ -32,7 +32,7 @@ pub enum ClusterError {
     /// The command line cannot be used.
     #[error(
         "{0}; usage: [-w WORKERS] [-n PROCESSES [-p INDEX] [--hostfile FILE]] \
-         [--restarts COUNT] [--heartbeat-timeout SECONDS] [--rejoin-timeout SECONDS]"
+         [--restarts COUNT] [--restart-pause SECONDS] [--restart-pause-max SECONDS] [--heartbeat-timeout SECONDS] [--rejoin-timeout SECONDS]"
     )]
     Arguments(String),
     /// The host file cannot be used.
@@ -63,7 +63,7 @@ pub enum ClusterError {
         #[source]
         source: std::io::Error,
     },
-    /// A sister process ended before it joined for the first time.
+    /// A sister process ended, by itself, before it joined for the first time.
     #[error("process {index} ended before it joined: {how}")]
     Ended {
         /// Its number.

@@ -12,9 +12,6 @@ use super::link::Lost;
 use super::mesh::Meeting;
 use super::{ClusterConfig, ClusterError, now};
 
-/// The pause before the first restart; each further one doubles it.
-const BACK_OFF: Duration = Duration::from_millis(100);
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// After so long without a restart the count begins anew.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -54,7 +51,7 @@ impl Sisters {
             sisters: Vec::new(),
             sockets,
             secret,
-            restarts: Restarts::new(config.restarts),
+            restarts: Restarts::new(config),
             patience: config.heartbeat_timeout.max(Duration::from_secs(2)),
             meeting_since: now(),
             first_meeting: true,
@@ -127,7 +124,8 @@ impl Sisters {
             }
             if let Some(status) = sister.ended() {
                 let how = describe(status);
-                if self.first_meeting {
+                // It says no to the program itself, and would again; a signal comes from elsewhere.
+                if self.first_meeting && status.signal().is_none() {
                     return Err(ClusterError::Ended { index, how });
                 }
                 let pause = self.restarts.next(now);
@@ -203,14 +201,18 @@ fn describe(status: ExitStatus) -> String {
 /// How often, and how soon, a process may be started again.
 struct Restarts {
     limit: u32,
+    pause: Duration,
+    pause_max: Duration,
     used: u32,
     last: Option<Instant>,
 }
 
 impl Restarts {
-    fn new(limit: u32) -> Self {
+    fn new(config: &ClusterConfig) -> Self {
         Restarts {
-            limit,
+            limit: config.restarts,
+            pause: config.restart_pause,
+            pause_max: config.restart_pause_max,
             used: 0,
             last: None,
         }
@@ -227,9 +229,8 @@ impl Restarts {
         if self.used == self.limit {
             return None;
         }
-        let pause = BACK_OFF
-            .saturating_mul(1 << self.used.min(16))
-            .min(BACK_OFF_MAX);
+        let pause = self.pause.saturating_mul(1 << self.used.min(16));
+        let pause = pause.min(self.pause_max);
         self.used += 1;
         self.last = Some(now);
         Some(pause)
@@ -275,7 +276,10 @@ mod tests {
 
     #[test]
     fn restarts_back_off_and_are_limited() {
-        let mut restarts = Restarts::new(8);
+        let mut restarts = Restarts::new(&ClusterConfig {
+            restarts: 8,
+            ..ClusterConfig::default()
+        });
         let begun = now();
         let pauses: Vec<_> = std::iter::from_fn(|| restarts.next(begun))
             .map(|pause| pause.as_millis())
@@ -283,6 +287,6 @@ mod tests {
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(restarts.next(begun + QUIET), None, "not quiet long enough");
         let later = begun + QUIET + Duration::from_millis(1);
-        assert_eq!(restarts.next(later), Some(BACK_OFF));
+        assert_eq!(restarts.next(later), Some(Duration::from_millis(100)));
     }
 }

@@ -7,8 +7,10 @@
 //! one sink for its answer and may have another for late rows: both get an epoch in one run, under one commit record.
 
 mod assign;
+mod due;
 mod idle;
 mod ledger;
+mod open;
 mod retry;
 mod runs;
 mod start;
@@ -20,7 +22,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use highwater_operators::watermark::Policy;
 
-use self::assign::assign;
 use self::idle::{Idleness, Standing};
 use self::ledger::Ledger;
 use self::retry::retried;
@@ -32,10 +33,10 @@ use crate::checkpoint::{Checkpoint, CommitRecord, EpochRecord, Recovered, Upload
 use crate::dataflow::{Feed, Order, Report, Staged};
 use crate::error::error_chain;
 use crate::plan::Observed;
-use crate::progress::{Meter, Phase, stopwatch_us};
+use crate::progress::{Meter, stopwatch_us};
 use crate::query::QueryShared;
 use crate::sink::Sink;
-use crate::source::{Offset, Planned, Source, Split};
+use crate::source::{Offset, Source};
 use crate::trigger::Trigger;
 
 /// Input bytes an epoch admits at most: more only adds latency.
@@ -44,6 +45,8 @@ const EPOCH_BYTES: u64 = 128 << 20;
 const EPOCHS_IN_FLIGHT: usize = 4;
 /// Input bytes of all epochs in flight.
 const BYTES_IN_FLIGHT: u64 = 256 << 20;
+/// Writers keep the rows of so many input bytes, before they are let write them, unless their run ends.
+const KEPT_BYTES: u64 = 4 << 20;
 /// How often an idle source that cannot ring is asked.
 const POLL_IDLE: Duration = Duration::from_millis(100);
 /// Sources that cannot ring are asked at least this often, however long they take.
@@ -184,6 +187,8 @@ struct Coordinator {
     recorded: u64,
     /// Epochs that are not over, with their input bytes.
     in_flight: BTreeMap<u64, u64>,
+    /// Input bytes of epochs that are over and whose rows the writers may still keep.
+    unwritten: u64,
     /// False while the sources have said that there is nothing more.
     maybe_more: bool,
     paused: bool,
@@ -274,9 +279,7 @@ impl Coordinator {
             || self.sources.iter().all(|position| position.source.ended());
         let over = self.stopping || (dry && finished);
         if over || (dry && !self.waiting.is_empty()) {
-            if let Some(last) = self.runs.end() {
-                self.stage(last);
-            }
+            self.runs.end();
             self.advance()?;
         }
         // Stopped within a replay, the sink is ahead of us.
@@ -325,7 +328,7 @@ impl Coordinator {
                 receipt,
             }) => match receipt {
                 Ok(receipt) => self.runs.staged(last, sink, receipt),
-                Err(text) => self.fail(last, text),
+                Err(text) => self.fail(self.runs.first_of(last), text),
             },
             Event::Uploaded(uploaded) => self.uploaded(uploaded)?,
             Event::Planned(epoch) => {
@@ -357,243 +360,6 @@ impl Coordinator {
         Ok(())
     }
 
-    fn may_open(&self) -> bool {
-        if self.stopping || self.paused || !self.maybe_more {
-            return false;
-        }
-        // Rows that nobody takes are not read.
-        if self.hands_over && self.runs.waiting() >= EPOCHS_IN_FLIGHT {
-            return false;
-        }
-        let bytes: u64 = self.in_flight.values().sum();
-        if !self.in_flight.is_empty()
-            && (self.in_flight.len() >= EPOCHS_IN_FLIGHT || bytes >= BYTES_IN_FLIGHT)
-        {
-            return false;
-        }
-        self.until_due().is_none()
-    }
-
-    /// How long the trigger asks us to wait.
-    fn until_due(&self) -> Option<Duration> {
-        let Trigger::Every(_) = self.trigger else {
-            return None;
-        };
-        if !self.replay.is_empty() {
-            return None;
-        }
-        if !self.in_flight.is_empty() || (self.hands_over && !self.runs.is_empty()) {
-            return Some(Duration::MAX); // an epoch that is slower than the interval is not overtaken
-        }
-        let left = self.due_us.saturating_sub(now_us());
-        (left > 0).then(|| Duration::from_micros(left as u64))
-    }
-
-    /// How long to wait for an event: for ever, unless the trigger, a run or a source that cannot ring says otherwise.
-    fn patience(&self) -> Option<Duration> {
-        let run = self.runs.patience(now());
-        let checkpoint = self.ledger.as_ref().filter(|ledger| {
-            let idle = self.in_flight.is_empty() && ledger.pending.is_none();
-            idle && ledger.shelf.newest() != self.next_epoch.checked_sub(1)
-        });
-        let checkpoint = checkpoint.map(|ledger| {
-            let left = ledger.interval.saturating_sub(ledger.last.elapsed());
-            left.max(Duration::from_millis(1))
-        });
-        let idle = self.meter.until_idle_event();
-        let silence = self.until_idleness_moves();
-        [run, checkpoint, self.until_asked(), silence, idle]
-            .into_iter()
-            .flatten()
-            .min()
-            .filter(|limit| *limit < Duration::MAX)
-    }
-
-    /// How long until the sources are asked again.
-    fn until_asked(&self) -> Option<Duration> {
-        if self.stopping || self.paused {
-            return None;
-        }
-        if let Some(left) = self.until_due() {
-            return Some(left);
-        }
-        let ends = matches!(self.trigger, Trigger::AvailableNow | Trigger::Once);
-        if self.maybe_more || ends {
-            return None; // an epoch in flight must complete first, and says so
-        }
-        let poll = self
-            .sources
-            .iter()
-            .filter_map(|position| position.poll)
-            .min()?;
-        // Looking may take a tenth of the time, where it takes long. Where rows have not come for a second, nobody
-        // minds a tenth of one: an idle query costs next to nothing.
-        let quiet = self.last_start.unwrap_or(self.begun).elapsed();
-        let slower = (quiet / 10)
-            .min(POLL_IDLE)
-            .max((self.looking * 10).min(POLL_MAX));
-        Some(poll.max(slower))
-    }
-
-    /// Opens one epoch if there is something to read.
-    fn open_next(&mut self) -> Result<bool, String> {
-        self.meter.begin();
-        let again = self.replay.pop_front();
-        let replayed = again.is_some();
-        let record = match again {
-            Some(record) => record,
-            None => {
-                self.trigger_fired();
-                match self.plan()? {
-                    Some(record) => record,
-                    None => return Ok(false),
-                }
-            }
-        };
-        let epoch = self.next_epoch;
-        assert!(
-            record.epoch == epoch,
-            "epochs are dense: {} is not {epoch}",
-            record.epoch
-        );
-        self.next_epoch += 1;
-        let started = now();
-        self.last_start = Some(started);
-        let splits = record.sources.iter().flat_map(|source| &source.splits);
-        let bytes = splits.map(|split: &Split| split.bytes).sum();
-        let ends: Vec<Offset> = record
-            .sources
-            .iter()
-            .map(|source| source.end.clone())
-            .collect();
-        for (position, end) in self.sources.iter_mut().zip(&ends) {
-            position.at = end.clone();
-        }
-        self.ends.insert(epoch, ends);
-        let mut orders = self.meter.time(Phase::GetBatch, || {
-            assign(&record.sources, self.workers, self.processes, epoch)
-        });
-        if !record.idle.is_empty() {
-            orders.extend(self.idle_orders(&record.idle));
-        }
-        self.idleness.opened(&record);
-        if epoch == 0 {
-            orders.push(Order::Enter { worker: 0 });
-        }
-        if self.runs.open(epoch, bytes, started, replayed) && !self.hands_over {
-            orders.extend(self.stage_orders(epoch));
-        }
-        let idle = self.ledger.as_ref().is_some_and(|l| l.pending.is_none());
-        if idle && self.checkpoint_is_due() {
-            orders.extend(self.checkpoint_orders(epoch, false));
-            self.begin_pending(epoch);
-        }
-        self.feed.open(orders);
-        self.meter.opened(epoch, record.clock_us, &record.sources);
-        self.in_flight.insert(epoch, bytes);
-        if !replayed && let Some(ledger) = &self.ledger {
-            ledger.log.plan(record);
-        }
-        Ok(true)
-    }
-
-    /// Under `Every`: the next moment is a multiple of the interval, so that nothing drifts, and those that were
-    /// missed are skipped.
-    fn trigger_fired(&mut self) {
-        if let Trigger::Every(interval) = self.trigger {
-            let interval = (interval.as_micros() as i64).max(1);
-            let now = now_us();
-            self.due_us = now - now.rem_euclid(interval) + interval;
-        }
-    }
-
-    /// Asks the sources what the next epoch reads.
-    fn plan(&mut self) -> Result<Option<EpochRecord>, String> {
-        let share = EPOCH_BYTES / self.sources.len().max(1) as u64;
-        let once = self.trigger == Trigger::Once;
-        let mut sources = Vec::new();
-        let mut found = false;
-        let meter = &mut self.meter;
-        for (index, position) in self.sources.iter_mut().enumerate() {
-            let start = position.at.clone();
-            let mut planned = Planned {
-                start: start.clone(),
-                end: start,
-                splits: Vec::new(),
-            };
-            loop {
-                let admitted = retried(|| {
-                    let to = match &position.end {
-                        Some(end) => end.clone(),
-                        None => meter.time(Phase::LatestOffset, || position.source.latest())?,
-                    };
-                    meter.latest(index, &to);
-                    meter.time(Phase::GetOffset, || {
-                        position.source.admit(&planned.end, &to, share)
-                    })
-                })?;
-                let Some(admitted) = admitted else { break };
-                found = true;
-                planned.end = admitted.end;
-                planned.splits.extend(admitted.splits);
-                if !once {
-                    break;
-                }
-            }
-            sources.push(planned);
-        }
-        let clock_us = now_us();
-        let due = found || self.no_data_is_due(clock_us);
-        Ok(due.then(|| EpochRecord {
-            epoch: self.next_epoch,
-            clock_us,
-            idle: self.idleness.at(clock_us, &sources),
-            sources,
-            statics: self.statics.clone(),
-        }))
-    }
-
-    fn idle_orders(&self, watermarks: &[u32]) -> Vec<Order> {
-        let order = |worker| Order::Idle {
-            worker,
-            watermarks: watermarks.to_vec(),
-        };
-        (0..self.workers * self.processes).map(order).collect()
-    }
-
-    /// The watermark that the epoch after the last one that is over runs with, if the streams named in `idle` are idle
-    /// in it.
-    fn watermark_ms(&self, idle: &[u32]) -> i64 {
-        self.marks.as_ref().map_or(0, |marks| {
-            let combined = self.event_time.policy.combine(&marks.streams_ms, idle);
-            combined.max(marks.before_ms)
-        })
-    }
-
-    /// How long until the watermark moves because a stream has been silent for its time: no event tells.
-    fn until_idleness_moves(&self) -> Option<Duration> {
-        let ends = matches!(self.trigger, Trigger::AvailableNow | Trigger::Once);
-        let busy = self.maybe_more || !self.in_flight.is_empty();
-        if busy || ends || self.stopping || self.paused || self.until_due().is_some() {
-            return None;
-        }
-        let now = now_us();
-        let times = self.idleness.deadlines_us().map(|at| at.max(now));
-        let at = times.filter(|at| self.no_data_is_due(*at)).min()?;
-        Some(Duration::from_micros((at - now) as u64))
-    }
-
-    /// Whether an epoch without rows is due at `clock_us`: all others are over, and the watermark has moved since the
-    /// last one ran.
-    fn no_data_is_due(&self, clock_us: i64) -> bool {
-        let moved = self.marks.as_ref().is_some_and(|marks| {
-            let idle = self.idleness.at(clock_us, &[]);
-            self.watermark_ms(&idle) > marks.before_ms
-        });
-        let once = self.trigger == Trigger::Once && self.last_start.is_some();
-        moved && self.event_time.no_data_epochs && self.in_flight.is_empty() && !once
-    }
-
     fn complete(
         &mut self,
         epoch: u64,
@@ -615,7 +381,7 @@ impl Coordinator {
         let Standing { idle, heard_us } = self.idleness.over(epoch);
         let watermark_ms = (!marks_ms.is_empty()).then(|| self.watermark_ms(&idle));
         self.meter.counted(epoch, counted, watermark_ms);
-        self.in_flight.remove(&epoch);
+        self.unwritten += self.in_flight.remove(&epoch).unwrap_or(0);
         if !marks_ms.is_empty() {
             let marks = MarksRecord {
                 before_ms: self.watermark_ms(&idle),
@@ -647,21 +413,16 @@ impl Coordinator {
 
     /// Ends the open run if it is old enough.
     fn end_old_run(&mut self) {
-        if self.runs.patience(now()).is_some_and(|left| left.is_zero())
-            && let Some(last) = self.runs.end()
-        {
-            self.stage(last);
+        if self.runs.patience(now()).is_some_and(|left| left.is_zero()) {
+            self.runs.end();
         }
     }
 
-    fn stage(&self, last: u64) {
-        self.feed.note(self.stage_orders(last));
-    }
-
-    fn stage_orders(&self, last: u64) -> Vec<Order> {
+    fn stage_orders(&self, first: u64, last: u64) -> Vec<Order> {
         let order = |(sink, worker): &(usize, usize)| Order::Stage {
             worker: *worker,
             sink: *sink,
+            first,
             last,
         };
         self.writers.iter().map(order).collect()
@@ -703,11 +464,11 @@ impl Coordinator {
                 None => self.recorded(run.last)?,
             }
         }
-        if self.hands_over
-            && let Some(last) = self.runs.due()
-        {
-            self.handed_over_us = Some(stopwatch_us());
-            self.stage(last);
+        while let Some((first, last)) = self.runs.due() {
+            if self.hands_over {
+                self.handed_over_us = Some(stopwatch_us());
+            }
+            self.feed.note(self.stage_orders(first, last));
         }
         self.publish()
     }

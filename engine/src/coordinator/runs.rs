@@ -1,13 +1,18 @@
 //! Runs of epochs on their way into the sink.
 //!
 //! A sink that groups gets short epochs together: a run ends when it is old or big enough, or when somebody waits for
-//! it. Any other sink gets every epoch as a run of its own, and so does any sink in a replay. A run is committed when all its epochs are over and
-//! planned for good, and every writer has staged its part; runs commit in order.
+//! it. Its writers are told to stage it once all its epochs are over, on all workers: when one fails, those before it are
+//! a run too. An epoch with many bytes is a run alone, as is every epoch of a sink that does not group, or of a replay; its
+//! writers know from the start. A run is committed when all its epochs are over and planned for good, and every writer has
+//! staged its part; runs commit in order.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::sink::Receipt;
+
+/// An epoch with so many input bytes is a run alone: the rows of others wait in memory until they are over.
+const ALONE_BYTES: u64 = 32 << 20;
 
 /// When a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +38,8 @@ pub(super) struct Run {
     pub(super) last: u64,
     /// With the sink that each is for.
     pub(super) receipts: Vec<(usize, Receipt)>,
-    /// Its writers were told to hand it over.
-    handed_over: bool,
+    /// Its writers were told to stage it.
+    told: bool,
 }
 
 impl Run {
@@ -54,6 +59,8 @@ impl Run {
 /// All runs that are not in the sink.
 pub(super) struct Runs {
     grouping: Grouping,
+    /// A run is staged when those before it are in the sink, not before.
+    hands_over: bool,
     /// How many writers stage each run.
     writers: usize,
     /// The first epoch of the open run.
@@ -71,9 +78,16 @@ pub(super) struct Runs {
 
 impl Runs {
     /// Runs from `first` on; epochs before it are in the sink.
-    pub(super) fn new(grouping: Grouping, writers: usize, first: u64, completed: u64) -> Self {
+    pub(super) fn new(
+        grouping: Grouping,
+        hands_over: bool,
+        writers: usize,
+        first: u64,
+        completed: u64,
+    ) -> Self {
         Runs {
             grouping,
+            hands_over,
             writers,
             first,
             last: None,
@@ -85,22 +99,28 @@ impl Runs {
         }
     }
 
-    /// An epoch is opened; true if it ends its run. One that is replayed does: the run may have failed on a later epoch,
-    /// and would again.
+    /// An epoch is opened; true if its writers are to be told at once that it is a run. One that is replayed is: what
+    /// failed will fail again.
     pub(super) fn open(&mut self, epoch: u64, bytes: u64, now: Instant, replayed: bool) -> bool {
         if epoch < self.first {
             return false;
         }
+        let Grouping { age_max, bytes_max } = self.grouping;
+        if replayed || age_max.is_zero() || bytes >= bytes_max.min(ALONE_BYTES) {
+            self.end();
+            self.last = Some(epoch);
+            self.end();
+            let run = self.ended.back_mut().expect("it has just ended");
+            run.told = !self.hands_over;
+            return run.told;
+        }
         self.last = Some(epoch);
         self.bytes += bytes;
         let since = *self.since.get_or_insert(now);
-        let ends = replayed
-            || self.bytes >= self.grouping.bytes_max
-            || now.duration_since(since) >= self.grouping.age_max;
-        if ends {
+        if self.bytes >= bytes_max || now.duration_since(since) >= age_max {
             self.end();
         }
-        ends
+        false
     }
 
     /// How long the open run may wait; none if there is no open run.
@@ -110,26 +130,35 @@ impl Runs {
         Some(self.grouping.age_max.saturating_sub(age))
     }
 
-    /// Ends the open run; its last epoch, if it has one.
-    pub(super) fn end(&mut self) -> Option<u64> {
-        let last = self.last.take()?;
+    /// Ends the open run, if there is one.
+    pub(super) fn end(&mut self) {
+        let Some(last) = self.last.take() else {
+            return;
+        };
         self.ended.push_back(Run {
             first: self.first,
             last,
             receipts: Vec::new(),
-            handed_over: false,
+            told: false,
         });
         self.first = last + 1;
         self.bytes = 0;
         self.since = None;
-        Some(last)
     }
 
-    /// Epoch `from` failed: only runs that ended before it can still be committed.
+    /// Epoch `from` failed: those before it can still be committed.
     pub(super) fn abandon(&mut self, from: u64) {
-        self.last = None;
-        self.since = None;
-        self.ended.retain(|run| run.last < from);
+        self.end();
+        self.ended.retain(|run| run.first < from);
+        if let Some(run) = self.ended.back_mut() {
+            run.last = run.last.min(from - 1);
+        }
+    }
+
+    /// The first epoch of the run that ends with `last`; `last` if there is none.
+    pub(super) fn first_of(&self, last: u64) -> u64 {
+        let run = self.ended.iter().find(|run| run.last == last);
+        run.map_or(last, |run| run.first)
     }
 
     /// A writer has staged its part of the run that ends with `last`.
@@ -139,15 +168,25 @@ impl Runs {
         }
     }
 
-    /// The last epoch of the next run, once it may be handed over; told once.
-    pub(super) fn due(&mut self) -> Option<u64> {
-        let (completed, planned) = (self.completed, self.planned);
-        let run = self.ended.front_mut()?;
-        if run.handed_over || run.last >= completed || run.last >= planned {
+    /// The next run that can be staged, from its first epoch to its last; told once.
+    pub(super) fn due(&mut self) -> Option<(u64, u64)> {
+        let over = self.completed.min(self.planned);
+        let mut next = self.ended.iter_mut();
+        let run = match self.hands_over {
+            true => next.next().filter(|run| !run.told)?,
+            false => next.find(|run| !run.told)?,
+        };
+        if run.last >= over {
             return None;
         }
-        run.handed_over = true;
-        Some(run.last)
+        run.told = true;
+        Some((run.first, run.last))
+    }
+
+    /// Rows of epochs before it belong to the next run that will be staged, and can be written.
+    pub(super) fn writable(&self) -> u64 {
+        let waiting = self.ended.iter().find(|run| !run.told);
+        waiting.map_or(self.completed, |run| self.completed.min(run.last + 1))
     }
 
     /// How many runs wait to be committed.
@@ -191,9 +230,16 @@ mod tests {
         }
     }
 
+    fn seconds(count: u64) -> Grouping {
+        Grouping {
+            age_max: Duration::from_secs(count),
+            bytes_max: 100,
+        }
+    }
+
     #[test]
     fn without_grouping_every_epoch_is_a_run() {
-        let mut runs = Runs::new(Grouping::NONE, 1, 0, 0);
+        let mut runs = Runs::new(Grouping::NONE, false, 1, 0, 0);
         assert!(runs.open(0, 0, now(), false) && runs.open(1, 0, now(), false));
         runs.completed = 2;
         runs.planned = 1;
@@ -207,21 +253,25 @@ mod tests {
     }
 
     #[test]
-    fn a_run_ends_by_age_and_by_size() {
-        let grouping = Grouping {
-            age_max: Duration::from_secs(1),
-            bytes_max: 100,
-        };
-        let mut runs = Runs::new(grouping, 2, 3, 3);
+    fn a_run_ends_by_age_and_by_size_and_is_staged_when_it_is_over() {
+        let mut runs = Runs::new(seconds(1), false, 2, 3, 3);
         let start = now();
         assert!(!runs.open(3, 40, start, false));
         assert_eq!(runs.patience(start), Some(Duration::from_secs(1)));
-        assert!(runs.open(4, 60, start, false));
-        assert_eq!(runs.patience(start), None);
+        assert!(!runs.open(4, 60, start, false));
+        assert_eq!(runs.patience(start), None, "it has ended by its size");
         assert!(!runs.open(5, 1, start, false));
-        assert!(runs.open(6, 1, start + Duration::from_secs(2), false));
-        runs.completed = 7;
+        assert!(!runs.open(6, 1, start + Duration::from_secs(2), false));
         runs.planned = 7;
+        runs.completed = 4;
+        assert_eq!((runs.due(), runs.writable()), (None, 4));
+        runs.completed = 7;
+        assert_eq!(runs.writable(), 5, "what comes behind is another run");
+        assert_eq!(
+            [runs.due(), runs.due(), runs.due()],
+            [Some((3, 4)), Some((5, 6)), None]
+        );
+        assert_eq!(runs.writable(), 7);
         runs.staged(4, 0, receipt(1));
         assert!(runs.ready().is_none(), "one writer is missing");
         runs.staged(4, 0, receipt(0));
@@ -232,35 +282,67 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_with_many_bytes_is_a_run_alone() {
+        let mut runs = Runs::new(seconds(1), false, 1, 0, 0);
+        assert!(!runs.open(0, 1, now(), false) && runs.open(1, 100, now(), false));
+        assert!(!runs.open(2, 1, now(), false));
+        (runs.completed, runs.planned) = (3, 3);
+        assert_eq!((runs.due(), runs.due()), (Some((0, 0)), None));
+        assert_eq!(
+            (runs.first_of(1), runs.patience(now()).is_some()),
+            (1, true)
+        );
+    }
+
+    #[test]
+    fn what_comes_before_an_epoch_that_fails_is_a_run() {
+        let left = |fails: u64, ended: bool| {
+            let mut runs = Runs::new(seconds(1), false, 1, 0, 0);
+            for epoch in 0..4 {
+                runs.open(epoch, 1, now(), false);
+            }
+            if ended {
+                runs.end();
+            }
+            (runs.completed, runs.planned) = (fails, 4);
+            runs.abandon(fails);
+            (runs.due(), runs.due())
+        };
+        for ended in [false, true] {
+            assert_eq!(left(3, ended), (Some((0, 2)), None));
+            assert_eq!(left(1, ended), (Some((0, 0)), None));
+            assert_eq!(left(0, ended), (None, None));
+        }
+    }
+
+    #[test]
     fn a_run_is_handed_over_once_and_after_those_before_it() {
-        let mut runs = Runs::new(Grouping::NONE, 1, 0, 0);
-        runs.open(0, 0, now(), false);
-        runs.open(1, 0, now(), false);
+        let mut runs = Runs::new(Grouping::NONE, true, 1, 0, 0);
+        assert!(!runs.open(0, 0, now(), false) && !runs.open(1, 0, now(), false));
         assert_eq!(runs.due(), None, "it is not over");
         runs.completed = 2;
         runs.planned = 0;
         assert_eq!(runs.due(), None, "its plan is not durable");
         runs.planned = 2;
-        assert_eq!((runs.due(), runs.due()), (Some(0), None));
+        assert_eq!((runs.due(), runs.due()), (Some((0, 0)), None));
         runs.staged(0, 0, receipt(0));
         assert!(runs.ready().is_some());
-        assert_eq!((runs.due(), runs.due(), runs.waiting()), (Some(1), None, 1));
+        assert_eq!(
+            (runs.due(), runs.due(), runs.waiting()),
+            (Some((1, 1)), None, 1)
+        );
     }
 
     #[test]
     fn a_replayed_epoch_is_a_run() {
-        let grouping = Grouping {
-            age_max: Duration::from_secs(1),
-            bytes_max: 100,
-        };
-        let mut runs = Runs::new(grouping, 1, 0, 0);
+        let mut runs = Runs::new(seconds(1), false, 1, 0, 0);
         assert!(runs.open(0, 1, now(), true) && runs.open(1, 1, now(), true));
         assert!(!runs.open(2, 1, now(), false));
     }
 
     #[test]
     fn epochs_the_sink_has_are_in_no_run() {
-        let mut runs = Runs::new(Grouping::NONE, 1, 5, 3);
+        let mut runs = Runs::new(Grouping::NONE, false, 1, 5, 3);
         assert!(!runs.open(3, 10, now(), false) && !runs.open(4, 10, now(), false));
         assert!(runs.is_empty());
         assert!(runs.open(5, 10, now(), false));

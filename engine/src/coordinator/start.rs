@@ -211,7 +211,13 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         });
     }
     let recorded = beginning.first_written.iter().min().copied().unwrap_or(0);
-    let mut runs = Runs::new(grouping, writers.len(), recorded, beginning.first_epoch);
+    let mut runs = Runs::new(
+        grouping,
+        hands_over,
+        writers.len(),
+        recorded,
+        beginning.first_epoch,
+    );
     runs.planned = match &ledger {
         Some(_) => beginning.first_epoch + replay.len() as u64,
         None => u64::MAX,
@@ -262,6 +268,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         next_epoch: beginning.first_epoch,
         recorded,
         in_flight: BTreeMap::new(),
+        unwritten: 0,
         maybe_more: true,
         paused: false,
         stopping: false,

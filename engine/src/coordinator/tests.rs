@@ -4,8 +4,7 @@ use super::*;
 use crate::dataflow::feed;
 use crate::query::About;
 use crate::sink::{Receipt, SinkError};
-use crate::source::{Admitted, Reader};
-use crate::source::{SourceError, Waker, Watch};
+use crate::source::{Admitted, Reader, SourceError, Split, Waker, Watch};
 
 /// Always has one more split of `bytes`.
 struct Endless {

@@ -46,15 +46,27 @@ pub(crate) enum Order {
         /// of the epoch.
         settled: bool,
     },
-    /// The run of epochs that ends with `last` goes to the sink. Comes with the rows of that epoch, or before any rows of
-    /// the next; where rows are handed over, when they may be.
+    /// A run of epochs goes to the sink. Comes with the rows of its first epoch if that is its only one, else when all
+    /// of them are over; where rows are handed over, when they may be.
     Stage {
         /// Whose writer stages it.
         worker: usize,
         /// Of which of the query's sinks.
         sink: usize,
+        /// Its first epoch.
+        first: u64,
         /// Its last epoch.
         last: u64,
+    },
+    /// The epochs before `before` are over, and what came of them belongs to the next run. Comes with the rows of a later
+    /// epoch.
+    Write {
+        /// Whose writer may write them.
+        worker: usize,
+        /// Of which of the query's sinks.
+        sink: usize,
+        /// The first epoch that is not meant.
+        before: u64,
     },
     /// These watermarks do not hold back that of the epoch: their streams are idle. Comes with the rows of the epoch.
     Idle {
@@ -79,6 +91,7 @@ impl Order {
             | Order::Enter { worker }
             | Order::Checkpoint { worker, .. }
             | Order::Stage { worker, .. }
+            | Order::Write { worker, .. }
             | Order::Idle { worker, .. }
             | Order::End { worker, .. } => *worker,
         }

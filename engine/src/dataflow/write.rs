@@ -1,17 +1,18 @@
 //! Hands each epoch's rows to the sink's writers, and what they staged to the coordinator.
 //!
-//! The coordinator decides which epochs the sink commits together, and may decide it after the last of them is over. So
-//! a writer takes no row of an epoch before it knows whether the epoch before ended a run: the orders say so, and their
-//! frontier says that all of them are here.
+//! The coordinator decides which epochs the sink commits together, once they are over on all workers: an epoch that
+//! fails on one of them is in no run. So a writer takes no row of an epoch before an order says that it may: those of an
+//! epoch that is a run alone as they come, all others are kept until then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use highwater_operators::metrics::{Meters, WorkerMetrics};
 use highwater_operators::watermark::Account;
 use highwater_operators::{Batch, Failure, OperatorError, Rows};
 use serde::{Deserialize, Serialize};
-use timely::container::CapacityContainerBuilder;
+use timely::container::{Accountable, CapacityContainerBuilder};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Operator, Probe};
@@ -100,8 +101,11 @@ pub(crate) fn write<'s>(
                     writer,
                     worker: begin.worker,
                     sink: begin.sink,
-                    ends: BTreeSet::new(),
+                    told: BTreeMap::new(),
                     run_first: begin.first_written.max(begin.first_epoch),
+                    writable: 0,
+                    kept: BTreeMap::new(),
+                    schema: schema.clone(),
                     failure: failure.clone(),
                     counter: begin.hands_over.then(|| Counter::new(bell)),
                 };
@@ -110,10 +114,22 @@ pub(crate) fn write<'s>(
                 move |(input, frontier), (orders, orders_frontier), output| {
                     orders.for_each(|_, orders| {
                         for order in orders.drain(..) {
-                            if let Order::Stage { worker, sink, last } = order
-                                && (worker, sink) == (begin.worker, begin.sink)
-                            {
-                                desk.ends.insert(last);
+                            let place = (begin.worker, begin.sink);
+                            match order {
+                                Order::Stage {
+                                    worker,
+                                    sink,
+                                    first,
+                                    last,
+                                } if (worker, sink) == place => {
+                                    desk.told.insert(last, first);
+                                }
+                                Order::Write {
+                                    worker,
+                                    sink,
+                                    before,
+                                } if (worker, sink) == place => desk.writable = before,
+                                _ => {}
                             }
                         }
                     });
@@ -130,14 +146,14 @@ pub(crate) fn write<'s>(
                             return;
                         }
                         let batch = std::mem::take(batch);
-                        // Rows of the epoch that is being written leave in this call; others wait, on memory of their own.
-                        let kept = if Some(epoch) == current && known(epoch) {
-                            Ok(batch)
-                        } else {
-                            batch.into_owned_rows(&schema).map(Batch::from)
-                        };
-                        match kept {
-                            Ok(batch) => pending.entry(epoch).or_default().push(batch),
+                        let batches = pending.entry(epoch).or_default();
+                        // Rows that are written now leave in this call; others wait, on memory of their own.
+                        if Some(epoch) == current && known(epoch) && desk.is_next(epoch) {
+                            batches.push(batch);
+                            return;
+                        }
+                        match batch.into_owned_rows(&schema) {
+                            Ok(rows) => batches.push(rows.into()),
                             Err(error) => failure.set(epoch, error),
                         }
                     });
@@ -149,18 +165,21 @@ pub(crate) fn write<'s>(
                         if !known(epoch) {
                             break;
                         }
-                        for batch in pending.remove(&epoch).unwrap_or_default() {
-                            let written = batch.into_rows(&schema).and_then(|rows| {
-                                if let Some(meters) = &meters {
-                                    meters.wrote(epoch, rows.num_rows() as u64);
-                                }
-                                desk.write(epoch, &rows)
-                            });
-                            if let Err(error) = written {
-                                failure.set(epoch, error);
+                        let over = !frontier.less_equal(&epoch);
+                        let next = desk.is_next(epoch);
+                        if (over || next)
+                            && let Some(batches) = pending.remove(&epoch)
+                        {
+                            if let Some(meters) = &meters {
+                                let rows = batches.iter().map(Accountable::record_count);
+                                meters.wrote(epoch, rows.sum::<i64>() as u64);
+                            }
+                            match next {
+                                true => desk.write(epoch, batches),
+                                false => drop(desk.kept.insert(epoch, batches)),
                             }
                         }
-                        if frontier.less_equal(&epoch) {
+                        if !over {
                             break;
                         }
                         if frontier.is_empty() && pending.is_empty() {
@@ -187,9 +206,15 @@ struct Desk {
     writer: Option<Box<dyn SinkWriter>>,
     worker: usize,
     sink: usize,
-    ends: BTreeSet<u64>,
-    /// The first epoch of the run that is open.
+    /// The runs to stage: the last epoch of each, and its first.
+    told: BTreeMap<u64, u64>,
+    /// The first epoch that is in no run that was staged.
     run_first: u64,
+    /// Kept rows of epochs before it can be written.
+    writable: u64,
+    /// Rows of epochs that are over here, until it is known that they are in the next run.
+    kept: BTreeMap<u64, Vec<Batch>>,
+    schema: SchemaRef,
     failure: Failure,
     /// If the sink takes runs when they are handed over.
     counter: Option<Counter>,
@@ -224,21 +249,35 @@ impl Counter {
 }
 
 impl Desk {
-    fn write(
-        &mut self,
-        epoch: u64,
-        rows: &arrow::record_batch::RecordBatch,
-    ) -> Result<(), OperatorError> {
+    /// True if `epoch` is the next run, and a run alone.
+    fn is_next(&self, epoch: u64) -> bool {
+        self.run_first == epoch && self.told.get(&epoch) == Some(&epoch)
+    }
+
+    fn write(&mut self, epoch: u64, batches: Vec<Batch>) {
         if self.failure.covers(epoch) {
-            return Ok(());
+            return;
         }
-        let Some(writer) = &mut self.writer else {
-            let text = "rows arrived at a worker without a writer";
-            return Err(OperatorError::Other(text.into()));
+        let mut write = |batch: Batch| {
+            let rows = batch.into_rows(&self.schema)?;
+            let Some(writer) = &mut self.writer else {
+                let text = "rows arrived at a worker without a writer";
+                return Err(OperatorError::Other(text.into()));
+            };
+            let written = writer.write(epoch, &rows);
+            written.map_err(|error| OperatorError::Other(error_chain(&error)))
         };
-        writer
-            .write(epoch, rows)
-            .map_err(|error| OperatorError::Other(error_chain(&error)))
+        if let Err(error) = batches.into_iter().try_for_each(&mut write) {
+            self.failure.set(epoch, error);
+        }
+    }
+
+    /// Writes kept rows of epochs before `before`.
+    fn write_before(&mut self, before: u64) {
+        while let Some(kept) = self.kept.first_entry().filter(|kept| *kept.key() < before) {
+            let (epoch, batches) = kept.remove_entry();
+            self.write(epoch, batches);
+        }
     }
 
     /// The runs that were handed over since the last time.
@@ -262,11 +301,16 @@ impl Desk {
         }
     }
 
-    /// Stages the runs that end before `epoch`, all of whose rows are written.
+    /// Stages the runs that end before `epoch`, whose rows are all here, and writes what it may of the one behind them.
     fn stage_before(&mut self, epoch: u64) -> Vec<Staged> {
         let mut done = Vec::new();
-        while let Some(last) = self.ends.first().copied().filter(|last| *last < epoch) {
-            self.ends.remove(&last);
+        while let Some(run) = self.told.first_entry() {
+            let (last, first) = (*run.key(), *run.get());
+            if last >= epoch || first > self.run_first {
+                return done;
+            }
+            run.remove();
+            self.write_before(last + 1);
             let Some(writer) = &mut self.writer else {
                 continue;
             };
@@ -292,6 +336,7 @@ impl Desk {
             self.run_first = self.run_first.max(last + 1);
             done.push(self.answer(last, receipt));
         }
+        self.write_before(self.writable);
         done
     }
 }

@@ -21,6 +21,7 @@ use super::keys::{Keyed, holds, key_types};
 use crate::aggregate::State;
 use crate::arrangement::{Arrangement, Changes, Kind, Limits, Ownership, Shape};
 use crate::exchange::take_rows;
+use crate::intake::Intake;
 use crate::keys::{Codec, Encoded};
 use crate::{Batch, Edge, OperatorError};
 
@@ -173,7 +174,7 @@ pub(super) struct Removed {
 pub(super) struct Side {
     pub(super) layout: Rc<Layout>,
     pub(super) arrangement: Arrangement,
-    open: BTreeMap<u64, Vec<RecordBatch>>,
+    intake: Intake,
     expiries: Expiries,
     /// Rows that are not past their last match.
     pub(super) live: u64,
@@ -201,9 +202,9 @@ impl Side {
             place,
         );
         let mut side = Side {
+            intake: Intake::new(layout.input.physical()),
             layout,
             arrangement,
-            open: BTreeMap::new(),
             expiries: Expiries::default(),
             live: 0,
             began: false,
@@ -232,9 +233,7 @@ impl Side {
     }
 
     pub(super) fn absorb(&mut self, epoch: u64, batch: Batch) -> Result<(), OperatorError> {
-        let rows = batch.into_owned_rows(&self.layout.input.physical())?;
-        self.open.entry(epoch).or_default().push(rows);
-        Ok(())
+        self.intake.absorb(epoch, batch)
     }
 
     /// The rows of `epoch` that are not late, and how many are.
@@ -248,7 +247,7 @@ impl Side {
             self.live = self.live.saturating_sub(self.expiries.take(before_us));
         }
         let layout = Rc::clone(&self.layout);
-        let batches = self.open.remove(&epoch).unwrap_or_default();
+        let batches = self.intake.take(epoch);
         let mut rows = match <[RecordBatch; 1]>::try_from(batches) {
             Ok([rows]) => rows,
             Err(batches) => concat_batches(&layout.input.physical(), &batches)?,

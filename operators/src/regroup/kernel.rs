@@ -1,6 +1,5 @@
 //! The owner of a group's rows.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
@@ -17,6 +16,7 @@ use crate::arrangement::{
 use crate::epoch::Kernel;
 use crate::exchange::take_rows;
 use crate::failure::guard;
+use crate::intake::Intake;
 use crate::keys::{Codec, Encoded, normalise};
 use crate::metrics::OperatorMeter;
 use crate::watermark::Marks;
@@ -32,7 +32,7 @@ pub(super) struct Owner {
     stored: SchemaRef,
     codecs: Option<Codecs>,
     arrangement: Option<Arrangement>,
-    open: BTreeMap<u64, Vec<RecordBatch>>,
+    intake: Intake,
     snapshots: Snapshots,
     meter: OperatorMeter,
     live: u64,
@@ -110,7 +110,7 @@ impl Owner {
             regroup,
             codecs: None,
             arrangement: None,
-            open: BTreeMap::new(),
+            intake: Intake::new(input.physical()),
             snapshots: state.snapshots.clone(),
             meter: state.meter.clone(),
             live: 0,
@@ -449,9 +449,7 @@ impl Owner {
 
 impl Kernel for Owner {
     fn absorb(&mut self, epoch: u64, _: usize, batch: Batch) -> Result<(), OperatorError> {
-        let rows = batch.into_owned_rows(&self.input.physical())?;
-        self.open.entry(epoch).or_default().push(rows);
-        Ok(())
+        self.intake.absorb(epoch, batch)
     }
 
     fn run(
@@ -460,7 +458,7 @@ impl Kernel for Owner {
         marks: Marks,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
-        let mut batches = self.open.remove(&epoch).unwrap_or_default();
+        let mut batches = self.intake.take(epoch);
         let emit = self.regroup.emit;
         if emit == Emit::Closed {
             let late = on_time(&mut batches, marks.before.saturating_mul(1_000))?;

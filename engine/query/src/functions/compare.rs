@@ -12,7 +12,7 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::{BinaryExpr, Expr as DfExpr, Operator, SortExpr};
 
 use super::kernel::{Can, Kernel, Typed};
-use super::{cast, conditional};
+use super::{cast, conditional, map};
 use crate::coerce::{self, is_atomic, is_float, is_numeric};
 use crate::error::QueryError;
 use crate::expr::BinaryOp;
@@ -145,6 +145,24 @@ pub(crate) fn orderable(value: &Typed) -> Result<()> {
         type_sql(&value.data_type)
     );
     Err(QueryError::mismatch("INVALID_ORDERING_TYPE", message))
+}
+
+/// What a value is grouped by: equal values have the same bytes.
+pub(crate) fn group_key(value: Typed) -> Result<Typed> {
+    match &value.data_type {
+        DataType::Map(entries, _) => {
+            let entries = entries.data_type();
+            if contains_map(entries) || needs_normalizing(entries) {
+                let what = format!("grouping by {}", type_sql(&value.data_type));
+                return Err(QueryError::unsupported(what));
+            }
+            Ok(map::sorted(value))
+        }
+        _ => {
+            groupable(&value)?;
+            normalized(value)
+        }
+    }
 }
 
 /// Refuses values that cannot be grouped by.

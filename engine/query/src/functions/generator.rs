@@ -8,12 +8,13 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StructArray}
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Expr;
 
 use super::kernel::{Can, Kernel, Typed};
 use super::nested;
 use crate::coerce;
 use crate::error::QueryError;
-use crate::types::{list_of, map_entry_fields};
+use crate::types::{list_of, map_entry_fields, type_sql};
 
 type Result<T> = std::result::Result<T, QueryError>;
 type Pick = Box<dyn Fn(Typed) -> Result<Typed>>;
@@ -70,9 +71,9 @@ pub(crate) fn build(name: &str, args: Vec<Typed>) -> Result<Made> {
             let DataType::Struct(fields) = element.data_type().clone() else {
                 return Err(coerce::unexpected(name, 0, &value, "ARRAY<STRUCT>"));
             };
-            for field in &fields {
-                made.columns
-                    .push(part(field.name(), at, element.data_type()));
+            for (number, field) in fields.iter().enumerate() {
+                let part = part(field.name(), number, at, element.data_type());
+                made.columns.push(part);
             }
             made.lists.push(value);
         }
@@ -86,22 +87,33 @@ pub(crate) fn build(name: &str, args: Vec<Typed>) -> Result<Made> {
             let DataType::List(element) = entries.data_type.clone() else {
                 return Err(QueryError::unsupported(name));
             };
-            made.columns.push(part("key", at, element.data_type()));
-            made.columns.push(part("value", at, element.data_type()));
+            made.columns.push(part("key", 0, at, element.data_type()));
+            made.columns.push(part("value", 1, at, element.data_type()));
             made.lists.push(entries);
         }
-        _ => return Err(coerce::unexpected(name, 0, &value, "ARRAY\" or \"MAP")),
+        _ => return Err(not_a_collection(name, &value)),
     }
     Ok(made)
+}
+
+fn not_a_collection(name: &str, value: &Typed) -> QueryError {
+    let Expr::Column(column) = &value.expr else {
+        return coerce::unexpected(name, 0, value, "ARRAY\" or \"MAP");
+    };
+    let (column, found) = (&column.name, type_sql(&value.data_type));
+    let message = format!(
+        "Cannot resolve \"{name}({column})\" due to data type mismatch: The first parameter requires the (\"ARRAY\" or \"MAP\") type, however \"{column}\" has the type \"{found}\""
+    );
+    QueryError::mismatch("UNEXPECTED_INPUT_TYPE", message)
 }
 
 fn whole(name: &str, list: usize, data_type: DataType) -> (String, Element, Pick) {
     (name.to_string(), Element { list, data_type }, Box::new(Ok))
 }
 
-fn part(name: &str, list: usize, element: &DataType) -> (String, Element, Pick) {
-    let field = name.to_string();
-    let pick: Pick = Box::new(move |element| nested::field(element, &field, true));
+/// By its number: several fields may have one name.
+fn part(name: &str, number: usize, list: usize, element: &DataType) -> (String, Element, Pick) {
+    let pick: Pick = Box::new(move |element| Ok(nested::nth_field(element, number)));
     (
         name.to_string(),
         Element {

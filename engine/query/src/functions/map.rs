@@ -26,6 +26,38 @@ fn map(name: &str, nth: usize, value: Typed) -> Result<(Typed, DataType, DataTyp
     }
 }
 
+/// The map with its entries in the order of their keys: then equal maps have the same bytes.
+pub(super) fn sorted(map: Typed) -> Typed {
+    let data_type = map.data_type.clone();
+    let target = data_type.clone();
+    let sort = move |args: &[ArrayRef], _: usize| -> Run<ArrayRef> {
+        let (map, DataType::Map(field, _)) = (args[0].as_map(), &target) else {
+            return Ok(Arc::clone(&args[0]));
+        };
+        let compare = make_comparator(map.keys(), map.keys(), SortOptions::default())?;
+        let (mut order, mut lengths) = (Vec::new(), Vec::with_capacity(map.len()));
+        for (row, bounds) in map.value_offsets().windows(2).enumerate() {
+            let own = match map.is_null(row) {
+                true => 0..0,
+                false => bounds[0] as usize..bounds[1] as usize,
+            };
+            let start = order.len();
+            order.extend(own.map(|entry| entry as u32));
+            order[start..].sort_by(|a, b| compare(*a as usize, *b as usize));
+            lengths.push(order.len() - start);
+        }
+        let entries = take(map.entries(), &UInt32Array::from(order), None)?;
+        Ok(Arc::new(MapArray::try_new(
+            Arc::clone(field),
+            OffsetBuffer::from_lengths(lengths),
+            entries.as_struct().clone(),
+            map.nulls().cloned(),
+            false,
+        )?))
+    };
+    Kernel::over_arrays("map_sort", "", vec![map], data_type, Can::NotFail, sort)
+}
+
 /// A map of keys and values side by side; keys must be known and each stand once.
 pub(super) fn assemble(
     keys: ArrayRef,

@@ -18,10 +18,10 @@ type Result<T> = std::result::Result<T, QueryError>;
 
 /// The field called `name` of a struct, or of every struct of an array.
 pub(crate) fn field(value: Typed, name: &str, case_sensitive: bool) -> Result<Typed> {
-    let (fields, array) = match &value.data_type {
-        DataType::Struct(fields) => (fields.clone(), false),
+    let fields = match &value.data_type {
+        DataType::Struct(fields) => fields.clone(),
         DataType::List(element) => match element.data_type() {
-            DataType::Struct(fields) => (fields.clone(), true),
+            DataType::Struct(fields) => fields.clone(),
             _ => return Err(no_fields(&value, name)),
         },
         DataType::Map(..) => {
@@ -41,7 +41,7 @@ pub(crate) fn field(value: Typed, name: &str, case_sensitive: bool) -> Result<Ty
         }
     };
     let mut found = fields.iter().enumerate().filter(|(_, f)| same(f));
-    let Some((at, field)) = found.next() else {
+    let Some((at, _)) = found.next() else {
         let names: Vec<String> = fields.iter().map(|f| format!("`{}`", f.name())).collect();
         return Err(QueryError::new(
             "FIELD_NOT_FOUND",
@@ -52,15 +52,23 @@ pub(crate) fn field(value: Typed, name: &str, case_sensitive: bool) -> Result<Ty
         let message = format!("Ambiguous reference to the field `{name}`.");
         return Err(QueryError::new("AMBIGUOUS_REFERENCE_TO_FIELDS", message));
     }
-    let returns = if array {
-        list_of(field.data_type().clone())
-    } else {
-        field.data_type().clone()
+    Ok(nth_field(value, at))
+}
+
+/// The field of that number of a struct, or of every struct of an array.
+pub(crate) fn nth_field(value: Typed, at: usize) -> Typed {
+    let (DataType::Struct(fields), array) = (match &value.data_type {
+        DataType::List(element) => (element.data_type(), true),
+        other => (other, false),
+    }) else {
+        unreachable!("only structs have fields");
     };
+    let (name, data_type) = (fields[at].name().clone(), fields[at].data_type().clone());
+    let returns = if array { list_of(data_type) } else { data_type };
     let target = returns.clone();
-    Ok(Kernel::over_arrays(
+    Kernel::over_arrays(
         "field",
-        field.name().clone(),
+        name,
         vec![value],
         returns,
         Can::NotFail,
@@ -80,7 +88,7 @@ pub(crate) fn field(value: Typed, name: &str, case_sensitive: bool) -> Result<Ty
                 )?))
             }
         },
-    ))
+    )
 }
 
 /// A struct's field is null where the struct is.

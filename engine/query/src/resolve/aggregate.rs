@@ -159,12 +159,12 @@ impl Env<'_> {
             ..Exprs::over(self, &input.columns, "GROUP BY")
         };
         let value = exprs.resolve(expr)?;
-        compare::groupable(&value).map_err(|error| {
+        let made = compare::group_key(value.clone()).map_err(|error| {
             let named = format!("The expression \"{}\" cannot", exprs.text(expr));
             let message = error.message().replace("The expression cannot", &named);
             QueryError::new(error.class().unwrap_or_default(), message)
         })?;
-        let made = compare::normalized(value.clone())?.expr;
+        let made = made.expr;
         let taken = |name: &str| before.iter().any(|k| k.above.name == name);
         let above = match &made {
             DfExpr::Column(column) if !taken(&column.name) => column.clone(),

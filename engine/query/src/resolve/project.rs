@@ -148,44 +148,31 @@ impl Env<'_> {
         self.project(input, &outputs)
     }
 
-    /// Makes the rows of the generator in a select list, and puts columns in its place.
+    /// Makes the rows of the generators in a select list, one after the other, and puts columns in their places.
     fn generators(&self, input: Relation, outputs: &[Expr]) -> Result<(Relation, Vec<Expr>)> {
-        let found: Vec<usize> = (0..outputs.len())
-            .filter(|&i| generator_call(&outputs[i]).is_some())
-            .collect();
-        let [at] = found[..] else {
-            if found.is_empty() {
-                return Ok((input, outputs.to_vec()));
-            }
-            let message = format!(
-                "The generator is not supported: only one generator allowed per SELECT clause but found {}. Use one LATERAL VIEW for each",
-                found.len()
+        let (mut relation, mut replaced) = (input, Vec::with_capacity(outputs.len()));
+        for output in outputs {
+            let Some(call) = generator_call(output) else {
+                replaced.push(output.clone());
+                continue;
+            };
+            let names = match output {
+                Expr::Alias { names, .. } => names.as_slice(),
+                _ => &[],
+            };
+            let (generated, made) = self.generate(relation, call, false, names)?;
+            relation = generated;
+            // Within reach of what stands in the generator's place, and of no name.
+            relation.columns.extend(
+                made.iter()
+                    .cloned()
+                    .map(|c| ScopeColumn { hidden: true, ..c }),
             );
-            return Err(QueryError::new(
-                "UNSUPPORTED_GENERATOR.MULTI_GENERATOR",
-                message,
-            ));
-        };
-        let Some(call) = generator_call(&outputs[at]) else {
-            return Ok((input, outputs.to_vec()));
-        };
-        let names = match &outputs[at] {
-            Expr::Alias { names, .. } => names.as_slice(),
-            _ => &[],
-        };
-        let (mut relation, made) = self.generate(input, call, false, names)?;
-        // Within reach of what stands in the generator's place, and of no name.
-        relation.columns.extend(
-            made.iter()
-                .cloned()
-                .map(|c| ScopeColumn { hidden: true, ..c }),
-        );
-        let made = made
-            .into_iter()
-            .map(|c| Expr::Resolved(Box::new(c.typed().expr)).alias(c.name));
-        let mut replaced = outputs[..at].to_vec();
-        replaced.extend(made);
-        replaced.extend_from_slice(&outputs[at + 1..]);
+            replaced.extend(
+                made.into_iter()
+                    .map(|c| Expr::Resolved(Box::new(c.typed().expr)).alias(c.name)),
+            );
+        }
         Ok((relation, replaced))
     }
 

@@ -21,11 +21,17 @@ pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
         .tokenize_with_location();
     let tokens = tokens.map_err(|error| {
         let at = place(error.location);
-        QueryError::new(
-            "PARSE_SYNTAX_ERROR",
-            format!("Syntax error: {}", error.message),
-        )
-        .at(at)
+        // Where a text or a name begins that does not end.
+        let line = sql
+            .lines()
+            .nth(error.location.line.saturating_sub(1) as usize);
+        let begins = line.and_then(|line| {
+            let column = error.location.column.saturating_sub(1);
+            line.chars().nth(column as usize)
+        });
+        let near = begins.map_or(String::new(), |begins| format!(" at or near '{begins}'"));
+        let message = format!("Syntax error{near}: {}", error.message);
+        QueryError::new("PARSE_SYNTAX_ERROR", message).at(at)
     })?;
     let mut repaired: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut run = 0;
