@@ -1,4 +1,4 @@
-//! Measures windows that overlap: `sliding <rows> <keys> <minutes> <epochs> [<sum|plain>]`.
+//! Measures windows that overlap: `sliding <rows> <keys> <minutes> <epochs>`.
 //!
 //! The event times of the rows are spread over so many minutes, those of an epoch over its share of them; the value of
 //! a row is averaged, counted and its maximum taken. Prints, for windows of an hour and several slides, and for one
@@ -187,7 +187,9 @@ fn rows_of(job: Job, epoch: u64, rows: u64, state: &mut u64) -> RecordBatch {
     let pane = job.slide * MINUTE_US;
     let ends = ats.iter().map(|at| at - at.rem_euclid(pane) + pane);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMicrosecondArray::from_iter_values(ends.clone())),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(
+            ats.iter().copied(),
+        )),
         Arc::new(TimestampMicrosecondArray::from_iter_values(ends)),
         Arc::new(Int64Array::from_iter_values(
             (0..rows).map(|_| random(job.keys) as i64),
@@ -196,8 +198,6 @@ fn rows_of(job: Job, epoch: u64, rows: u64, state: &mut u64) -> RecordBatch {
             (0..rows).map(|_| random(100_000) as f64 / 100.0),
         )),
     ];
-    let mut columns = columns;
-    columns[0] = Arc::new(TimestampMicrosecondArray::from(ats));
     RecordBatch::try_new(schema(), columns).expect("the columns fit the schema")
 }
 
