@@ -198,7 +198,7 @@ fn answers(output: &[(u64, RecordBatch)], epochs: usize) -> Answers {
 #[track_caller]
 fn check(panes: Panes, grows: bool, cluster: Cluster, seed: u64) {
     let mut random = Random::new(seed);
-    let keys = [1, 4, 300][seed as usize % 3];
+    let keys = [1, 4, 90][seed as usize % 3];
     let count = 40;
     let epochs = Arc::new(epochs(&mut random, count, keys));
     let delay_ms = random.below(50) as i64;
