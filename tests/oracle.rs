@@ -9,6 +9,8 @@
 
 #![allow(clippy::print_stdout, reason = "a test says what it ran")]
 
+#[path = "oracle/asked.rs"]
+mod asked;
 #[path = "oracle/case.rs"]
 mod case;
 #[path = "oracle/changing.rs"]

@@ -665,6 +665,55 @@ fn a_signal_ends_the_program_well_and_a_restart_goes_on() {
 }
 
 #[test]
+fn a_damaged_log_of_the_output_is_told_at_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("in")).expect("made");
+    for n in 0..5 {
+        fs::write(at(&format!("in/{n}.json")), format!("{{\"v\":{n}}}\n")).expect("written");
+    }
+    let statements = format!(
+        "CREATE TABLE ev (v BIGINT) USING json OPTIONS (path '{}', maxFilesPerTrigger '1');
+         CREATE STREAMING TABLE q USING json OPTIONS (path '{}', checkpointLocation '{}', trigger 'availableNow',
+             commitInterval '0 milliseconds') AS SELECT v FROM STREAM ev;",
+        at("in").display(),
+        at("out").display(),
+        at("ck").display()
+    );
+    let file = sql(dir.path(), &statements);
+    let first = run(&["run", &file]);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let log = fs::read_dir(at("out/_highwater_log"))
+        .expect("a log")
+        .next();
+    let entry = log
+        .expect("one")
+        .expect("listed")
+        .path()
+        .join("000000000001.json");
+    let whole = fs::read(&entry).expect("readable");
+    fs::remove_file(&entry).expect("removed");
+    let again = run(&["run", &file]);
+    assert_eq!(again.status.code(), Some(1));
+    let told = "000000000001.json\" is missing from the log; restore it from a copy";
+    assert!(
+        text(&again.stderr).contains(told),
+        "{}",
+        text(&again.stderr)
+    );
+    let shown = run(&["checkpoint", "show", &at("ck").display().to_string()]);
+    assert_eq!(shown.status.code(), Some(1));
+    let shown = text(&shown.stdout);
+    assert!(
+        shown.contains("a restart would be refused") && shown.contains(told),
+        "{shown}"
+    );
+    fs::write(&entry, whole).expect("written");
+    let again = run(&["run", &file]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+}
+
+#[test]
 fn a_failed_query_leaves_the_others_their_say() {
     let dir = tempfile::tempdir().expect("a directory");
     let words = "CREATE TABLE t USING text OPTIONS (path 'examples/data/words');";

@@ -140,9 +140,9 @@ impl Running {
             Placement::EveryWorker => 2,
             Placement::OneWorker => 1,
         };
-        let sink = factory.open().expect("it opens");
+        let sink = factory.open(0).expect("it opens");
         assert!(!sink.description().is_empty(), "it describes itself");
-        let writer = |worker| factory.writer(worker, QUERY_ID).expect("a writer opens");
+        let writer = |worker| factory.writer(worker, QUERY_ID, 0).expect("a writer opens");
         Running {
             sink,
             writers: (0..workers).map(writer).collect(),

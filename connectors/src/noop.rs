@@ -36,11 +36,16 @@ impl SinkFactory for Noop {
         false
     }
 
-    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+    fn open(&self, _generation: u64) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(Noop))
     }
 
-    fn writer(&self, worker: usize, _query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
+    fn writer(
+        &self,
+        worker: usize,
+        _query_id: &str,
+        _generation: u64,
+    ) -> Result<Box<dyn SinkWriter>, SinkError> {
         Ok(Box::new(NoopWriter { worker, rows: 0 }))
     }
 }

@@ -171,11 +171,16 @@ impl SinkFactory for CodeFactory {
         false
     }
 
-    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+    fn open(&self, _generation: u64) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(CodeSink { what: self.what }))
     }
 
-    fn writer(&self, worker: usize, _query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
+    fn writer(
+        &self,
+        worker: usize,
+        _query_id: &str,
+        _generation: u64,
+    ) -> Result<Box<dyn SinkWriter>, SinkError> {
         let make = || Arc::new(Mutex::new(dropped_elsewhere((self.make)(worker))));
         let code = Arc::clone(lock(&self.made).entry(worker).or_insert_with(make));
         let (jobs, inbox) = unbounded();

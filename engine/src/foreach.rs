@@ -92,7 +92,8 @@ impl<'a> Row<'a> {
 }
 
 fn other_type(name: &str, data_type: &DataType, wanted: &str) -> CodeError {
-    format!("column \"{name}\" is {data_type}, not {wanted}").into()
+    let found = highwater_query::type_sql(data_type);
+    format!("column \"{name}\" is {found}, not {wanted}").into()
 }
 
 /// Hands each row of an epoch to a clone of `writer`, on every worker.

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use highwater_operators::Edge;
 use highwater_query::{
     Expr, Groupings, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan,
-    functions, node_of, schema_text, without_event_time,
+    functions, lit, node_of, schema_text, unnested, without_event_time,
 };
 
 use crate::catalog::Named;
@@ -383,8 +383,8 @@ impl DataFrame {
     pub fn limit(&self, count: u64) -> Result<DataFrame, Error> {
         self.then(&Plan::Limit {
             input: self.input(),
-            count: Some(count),
-            skip: 0,
+            count: Some((lit(i64::try_from(count).unwrap_or(i64::MAX)), None)),
+            skip: None,
         })
     }
 
@@ -532,6 +532,7 @@ impl DataFrame {
             ));
         }
         let plan = without_event_time(self.plan.as_ref().clone())
+            .and_then(unnested)
             .and_then(told_apart)
             .map_err(Error::run)?;
         self.session.runtime().block_on(async {

@@ -187,7 +187,10 @@ impl Definition {
                 (0..workers).map(move |worker| (number, worker))
             };
             let writers = self.sinks.iter().enumerate().flat_map(writers).collect();
-            let opened = self.sinks.iter().map(|sink| sink.open());
+            let generation = durable
+                .as_ref()
+                .map_or(0, |durable| durable.recovered.generation);
+            let opened = self.sinks.iter().map(|sink| sink.open(generation));
             let opened = opened.collect::<Result<Vec<_>, _>>()?;
             let begin = coordinator::start(Coordination {
                 query: Arc::clone(query),

@@ -37,7 +37,7 @@ mod trigger;
 mod workers;
 mod writer;
 
-pub use highwater_query::text;
+pub use highwater_query::{text, type_sql};
 
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};

@@ -330,7 +330,7 @@ impl SinkFactory for MemorySinkFactory {
         Some(Arc::clone(&self.table) as Arc<dyn TableProvider>)
     }
 
-    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+    fn open(&self, _generation: u64) -> Result<Box<dyn Sink>, SinkError> {
         let (table, staged) = (Arc::clone(&self.table), Arc::clone(&self.staged));
         // What an earlier generation of workers left is written again.
         lock(&staged).clear();
@@ -343,7 +343,12 @@ impl SinkFactory for MemorySinkFactory {
         }))
     }
 
-    fn writer(&self, worker: usize, _query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
+    fn writer(
+        &self,
+        worker: usize,
+        _query_id: &str,
+        _generation: u64,
+    ) -> Result<Box<dyn SinkWriter>, SinkError> {
         Ok(Box::new(MemoryWriter {
             worker,
             staged: Arc::clone(&self.staged),

@@ -194,14 +194,15 @@ pub trait SinkFactory: Send + Sync {
         None
     }
 
-    /// Opens the committing half, in one process; before any writer writes.
-    fn open(&self) -> Result<Box<dyn Sink>, SinkError>;
+    /// Opens the committing half, in one process; before any writer writes. Runs of a query have ascending generations
+    /// (0: a batch, or a query without a checkpoint). An older run may still be alive: from here on it loses.
+    fn open(&self, generation: u64) -> Result<Box<dyn Sink>, SinkError>;
 
     /// Opens the committing half for one batch, or answers that there is nothing to write. `mode` is what the user said,
     /// if anything. Unless overridden, a sink that has no notion of what is there takes `Append` and nothing else.
     fn open_batch(&self, mode: Option<SaveMode>) -> Result<Option<Box<dyn Sink>>, SinkError> {
         match mode {
-            None | Some(SaveMode::Append) => self.open().map(Some),
+            None | Some(SaveMode::Append) => self.open(0).map(Some),
             Some(mode) => Err(SinkError {
                 connector: "this",
                 retry: Retry::Never,
@@ -210,8 +211,14 @@ pub trait SinkFactory: Send + Sync {
         }
     }
 
-    /// Opens the writer of one worker. `query_id` is the same in every process and for every restart of the query.
-    fn writer(&self, worker: usize, query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError>;
+    /// Opens the writer of one worker. `query_id` is the same in every process and for every restart of the query,
+    /// `generation` what the committing half of this run was opened with.
+    fn writer(
+        &self,
+        worker: usize,
+        query_id: &str,
+        generation: u64,
+    ) -> Result<Box<dyn SinkWriter>, SinkError>;
 }
 
 /// What a user asked of a format with `write_stream()` or `write()`.

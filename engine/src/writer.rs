@@ -463,7 +463,7 @@ impl DataWriter {
         let Some(mut sink) = factory.open_batch(self.mode)? else {
             return Ok(());
         };
-        let mut writer = factory.writer(0, &id)?;
+        let mut writer = factory.writer(0, &id, 0)?;
         self.frame
             .for_each_batch(|rows| Ok(writer.write(0, &rows)?))?;
         let receipt = writer.stage(0..=0)?;

@@ -204,7 +204,27 @@ pub struct Encoded {
     pub bytes: Vec<u8>,
 }
 
+impl Default for Encoded {
+    fn default() -> Self {
+        Encoded {
+            offsets: vec![0],
+            bytes: Vec::new(),
+        }
+    }
+}
+
 impl Encoded {
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Adds a key.
+    pub(crate) fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.offsets.push(self.bytes.len());
+    }
+
     /// Key `row`.
     #[inline(always)]
     pub fn key(&self, row: usize) -> &[u8] {

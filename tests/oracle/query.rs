@@ -6,6 +6,7 @@ use highwater::OutputMode;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use crate::asked;
 use crate::changing;
 use crate::model::Model;
 use crate::pairs;
@@ -132,6 +133,8 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("timed chains", timed_chains::timed_chains),
     ("joined windows", timed_chains::joined_windows),
     ("layers", pairs::layers),
+    ("asked", asked::asked),
+    ("keyed", asked::keyed),
 ];
 
 pub(crate) fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {

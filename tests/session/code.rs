@@ -252,7 +252,7 @@ fn a_writer_of_rows_opens_and_closes_every_epoch() {
         let _ = query.process_all_available();
     }
     let error = soon(&query).expect_err("it failed").to_string();
-    let expected = "the code of foreach failed in epoch 2: column \"v\" is Int64, not a STRING";
+    let expected = "the code of foreach failed in epoch 2: column \"v\" is BIGINT, not a STRING";
     assert!(error.contains(expected), "{error}");
     assert_eq!(
         logged(&seen),
@@ -265,7 +265,7 @@ fn a_writer_of_rows_opens_and_closes_every_epoch() {
             "close 0 ",
             "open 0 2",
             "9 Some(\"t9\")",
-            "close 1 column \"v\" is Int64, not a STRING",
+            "close 1 column \"v\" is BIGINT, not a STRING",
         ]
     );
 }

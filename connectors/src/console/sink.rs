@@ -58,7 +58,7 @@ impl SinkFactory for ConsoleFactory {
         false
     }
 
-    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+    fn open(&self, _generation: u64) -> Result<Box<dyn Sink>, SinkError> {
         let empty = show(&self.schema, &[], &self.show).map_err(ConsoleError::Draw)?;
         Ok(Box::new(ConsoleSink {
             empty,
@@ -67,7 +67,12 @@ impl SinkFactory for ConsoleFactory {
         }))
     }
 
-    fn writer(&self, worker: usize, _query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
+    fn writer(
+        &self,
+        worker: usize,
+        _query_id: &str,
+        _generation: u64,
+    ) -> Result<Box<dyn SinkWriter>, SinkError> {
         Ok(Box::new(ConsoleWriter {
             worker,
             show: self.show,
@@ -217,8 +222,8 @@ mod tests {
         let shared: Output = Arc::clone(&output) as _;
         let factory = ConsoleFormat::to(shared).sink(request(options)).unwrap();
         assert_eq!(factory.placement(), Placement::OneWorker);
-        let mut sink = factory.open().unwrap();
-        let mut writer = factory.writer(0, "query").unwrap();
+        let mut sink = factory.open(0).unwrap();
+        let mut writer = factory.writer(0, "query", 0).unwrap();
         for (epoch, rows) in epochs {
             writer.write(*epoch, rows).unwrap();
         }
@@ -295,9 +300,9 @@ Batch: 2
         }
         let format = ConsoleFormat::to(Arc::new(Mutex::new(Closed)));
         let factory = format.sink(request(&[])).unwrap();
-        let receipt = factory.writer(0, "query").unwrap().stage(0..=0).unwrap();
+        let receipt = factory.writer(0, "query", 0).unwrap().stage(0..=0).unwrap();
         let error = factory
-            .open()
+            .open(0)
             .unwrap()
             .commit(0..=0, &[receipt])
             .unwrap_err();

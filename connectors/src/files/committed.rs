@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::FileError;
 use super::listing::{Directory, Found, Known, MTIME_STEP, is_hidden};
-use super::log::{Entry, LOG, LogError, LogReader, Part, STAGED};
+use super::log::{Entry, LOG, LogError, LogReader, Part, STAGED, waiting};
 use super::options::FileOptions;
 use super::partition;
 
@@ -196,7 +196,7 @@ fn is_whole(directory: &Path, query: &OsStr, entry: &Entry) -> bool {
     entry.parts.iter().all(|part| {
         part.staged.is_empty()
             || directory.join(&part.path).exists()
-            || !staged.join(&part.staged).exists()
+            || waiting(&staged, part).is_none()
     })
 }
 

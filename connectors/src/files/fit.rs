@@ -15,6 +15,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
+use highwater_engine::type_sql;
 
 use super::FileError;
 use crate::calendar;
@@ -106,8 +107,8 @@ impl Fit {
                     return Err(FileError::ColumnType {
                         path: path.into(),
                         column: field.name().clone(),
-                        found: found.to_string(),
-                        wanted: field.data_type().to_string(),
+                        found: type_sql(found),
+                        wanted: type_sql(field.data_type()),
                     });
                 }
             }
@@ -282,7 +283,7 @@ pub(super) fn in_our_types(in_file: &Schema, format: &'static str) -> Result<Sch
     for field in in_file.fields() {
         let data_type = ours(field.data_type()).ok_or_else(|| FileError::Type {
             column: field.name().clone(),
-            data_type: field.data_type().to_string(),
+            data_type: type_sql(field.data_type()),
             format,
         })?;
         fields.push(Field::new(field.name(), data_type, true));
@@ -304,8 +305,8 @@ pub(super) fn merged(known: &Schema, found: &Schema, path: &str) -> Result<Schem
         Err((column, known, found)) => Err(FileError::CannotMerge {
             path: path.into(),
             column,
-            known: known.to_string(),
-            found: found.to_string(),
+            known: type_sql(&known),
+            found: type_sql(&found),
         }),
     }
 }

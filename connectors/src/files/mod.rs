@@ -35,18 +35,19 @@ mod text;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use highwater_engine::options::Options;
 use highwater_engine::source::{
     FormatError, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
 };
+use highwater_engine::type_sql;
 
 pub use avro::AvroError;
 pub use cleaner::Clean;
 pub use committed::{is_sink_directory, is_within_sink_directory};
 pub use error::FileError;
 pub use options::FileOptions;
-pub use sink::{FileSinkError, sinks};
+pub use sink::{FileSinkError, check_output, sinks};
 pub use source::FileSource;
 
 use crate::json::{self, JsonDecoder, JsonOptions};
@@ -56,7 +57,7 @@ use crate::time::Zone;
 use crate::times::{self, ReadTimes, zone_of};
 use blocks::TextRules;
 use csv::CsvOptions;
-use listing::Lister;
+use listing::{Directory, Lister};
 use looking::Looking;
 use places::Places;
 use reader::FileReader;
@@ -211,6 +212,38 @@ impl FileFormat {
     }
 }
 
+/// Lines are one column, of strings. The schema may have others if directories tell them.
+fn check_text(
+    owner: &str,
+    schema: &Schema,
+    directories: &[Arc<Directory>],
+) -> Result<(), FormatError> {
+    let in_lines = |field: &&FieldRef| !partition::tells(directories, field.name());
+    let fields: Vec<&FieldRef> = schema.fields().iter().filter(in_lines).collect();
+    let (message, class) = match fields.as_slice() {
+        [] => return Ok(()),
+        [line] if line.data_type() == &DataType::Utf8 => return Ok(()),
+        [line] => (
+            format!(
+                "{owner} reads lines as one column of type STRING; column \"{}\" is of type {}",
+                line.name(),
+                type_sql(line.data_type())
+            ),
+            Some("UNSUPPORTED_DATA_TYPE_FOR_DATASOURCE"),
+        ),
+        several => {
+            let names: Vec<&str> = several.iter().map(|field| field.name().as_str()).collect();
+            let message = format!(
+                "{owner} reads lines as one column of type STRING; the schema has {} that no directory tells: \"{}\"",
+                names.len(),
+                names.join("\", \"")
+            );
+            (message, None)
+        }
+    };
+    Err(FormatError::Invalid { message, class })
+}
+
 /// Files promise nothing about nulls.
 fn nullable(schema: &Schema) -> SchemaRef {
     let fields = schema
@@ -257,15 +290,10 @@ impl SourceFormat for FileFormat {
             let reason = "it lies where files are read from";
             return Err(invalid(&owner, name, &value, reason).into());
         }
+        let directories = lister.directories()?;
         let schema = match (&request.schema, &format) {
             (Some(schema), Format::Text) => {
-                let is_text = |field: &Field| field.data_type() == &DataType::Utf8;
-                if schema.fields().len() != 1 || !is_text(schema.field(0)) {
-                    return Err(FormatError::Invalid {
-                        message: format!("{owner} has one column of type STRING, \"value\""),
-                        class: None,
-                    });
-                }
+                check_text(&owner, schema, &directories)?;
                 nullable(schema)
             }
             (Some(schema), _) => nullable(schema),
@@ -288,9 +316,8 @@ impl SourceFormat for FileFormat {
             }
         };
         // Columns that directories tell come behind; a stream knows those that are there when it is described.
-        let directories = lister.directories()?;
         let data_schema = schema;
-        let schema = partition::with_columns(&data_schema, &directories)?;
+        let schema = partition::with_columns(&data_schema, request.schema.is_some(), &directories)?;
         // Types that the format cannot hold are told now, not when the first file comes.
         let all: Vec<usize> = (0..data_schema.fields().len()).collect();
         let probe = FileSplit::probe(&path);

@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use highwater_engine::source::FormatError;
+use highwater_engine::type_sql;
 
 use super::FileError;
 use super::csv::{Column, CsvOptions};
@@ -54,9 +55,11 @@ struct Told<'a> {
     spelled: Vec<&'a str>,
 }
 
-/// `schema` and, behind its columns, those that only directories tell: of the type that Spark gives them.
+/// `schema` and, behind its columns, those that directories tell: of the type that Spark gives them, unless the schema
+/// says it. As in Spark they stand behind the others even where the schema, if it was `given`, has them before.
 pub(super) fn with_columns(
     schema: &Schema,
+    given: bool,
     directories: &[Arc<Directory>],
 ) -> Result<SchemaRef, FormatError> {
     let mut told: Vec<Told<'_>> = Vec::new();
@@ -97,10 +100,14 @@ pub(super) fn with_columns(
     }
     let mut fields = schema.fields().to_vec();
     for column in told {
-        if fields
+        let place = fields
             .iter()
-            .any(|field| is_named(field.name(), column.name))
-        {
+            .position(|field| is_named(field.name(), column.name));
+        if let Some(place) = place {
+            if given {
+                let field = fields.remove(place);
+                fields.push(field);
+            }
             continue;
         }
         let data_type = type_of(&column.spelled).ok_or_else(|| FormatError::Invalid {
@@ -114,6 +121,12 @@ pub(super) fn with_columns(
         fields.push(Arc::new(Field::new(column.name, data_type, true)));
     }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Whether directories tell a column of this name.
+pub(super) fn tells(directories: &[Arc<Directory>], name: &str) -> bool {
+    let mut told = directories.iter().flat_map(|found| &found.partition);
+    told.any(|(column, _)| is_named(column, name))
 }
 
 /// Names of columns do not differ by their case.
@@ -348,7 +361,7 @@ fn constant(
         path: split.path.clone(),
         column: field.name().clone(),
         value: value.into(),
-        data_type: field.data_type().to_string(),
+        data_type: type_sql(field.data_type()),
     };
     let mut column = Column::new(field.data_type()).ok_or_else(wrong)?;
     if value == NULL_VALUE {

@@ -500,7 +500,7 @@ fn parquet_adapts_to_the_schema() {
     );
     let error = read("parquet", typed(batch(&dir), &[("id", DataType::Int16)])).unwrap_err();
     assert!(
-        error.contains("is Int32, which cannot be read as Int16"),
+        error.contains("is INT, which cannot be read as SMALLINT"),
         "{error}"
     );
 
@@ -560,14 +560,62 @@ fn directories_tell_values_of_columns() {
         ];
         let request = with(typed(stream(&dir), &fields), &filter);
         let rows = conformance::source(factory(format, request).unwrap().as_ref());
-        assert_eq!(show(&rows), ["2024-01-05|1|1", "2024-01-06|2|null"]);
+        assert_eq!(show(&rows), ["1|2024-01-05|1", "2|2024-01-06|null"]);
         let fields = [("day", DataType::Int32), ("n", DataType::Int64)];
         let error = read(format, with(typed(batch(&dir), &fields), &filter)).unwrap_err();
         assert!(
-            error.contains("says day=2024-01-05, which is no Int32"),
+            error.contains("says day=2024-01-05, which is no INT"),
             "{error}"
         );
     }
+}
+
+/// As in Spark: what directories tell is no column of the lines, wherever the schema has it, and comes behind them.
+#[test]
+fn lines_of_text_stand_beside_what_directories_tell() {
+    use DataType::{Int32, Utf8};
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("k=1/j=u", "x\ny\n"), ("k=2/j=w", "z\n")] {
+        fs::create_dir_all(dir.path().join(name)).unwrap();
+        write(&dir, &format!("{name}/f.txt"), text, 9);
+    }
+    type Columns<'a> = &'a [(&'a str, DataType)];
+    let cases: [(Columns<'_>, [&str; 3]); 6] = [
+        (
+            &[("value", Utf8), ("k", Utf8), ("j", Utf8)],
+            ["x|1|u", "y|1|u", "z|2|w"],
+        ),
+        (
+            &[("j", Utf8), ("line", Utf8), ("K", Int32)],
+            ["x|1|u", "y|1|u", "z|2|w"],
+        ),
+        (
+            &[("k", Int32), ("value", Utf8)],
+            ["x|1|u", "y|1|u", "z|2|w"],
+        ),
+        (&[("value", Utf8)], ["x|1|u", "y|1|u", "z|2|w"]),
+        (&[("j", Utf8), ("k", Int32)], ["1|u", "1|u", "2|w"]),
+        (&[("k", Utf8)], ["1|u", "1|u", "2|w"]),
+    ];
+    for (columns, expected) in cases {
+        for streaming in [false, true] {
+            let asked = typed(request(dir.path(), streaming), columns);
+            let factory = factory("text", asked).unwrap();
+            let mut rows = show(&conformance::source(factory.as_ref()));
+            rows.sort();
+            assert_eq!(rows, expected, "{columns:?}");
+        }
+    }
+    let told = |columns: Columns<'_>| refusal("text", typed(batch(&dir), columns));
+    assert_eq!(
+        told(&[("k", Int32), ("value", Int32)]),
+        "the text reader reads lines as one column of type STRING; column \"value\" is of type INT"
+    );
+    assert_eq!(
+        told(&[("value", Utf8), ("k", Utf8), ("x", Utf8)]),
+        "the text reader reads lines as one column of type STRING; the schema has 2 that no directory tells: \"value\", \
+         \"x\""
+    );
 }
 
 #[test]
@@ -764,13 +812,13 @@ fn wrong_requests_are_told_at_once() {
         ),
     );
     assert!(
-        error.starts_with("column \"l\" of type List(Utf8) cannot be read from CSV"),
+        error.starts_with("column \"l\" of type ARRAY<STRING> cannot be read from CSV"),
         "{error}"
     );
     let error = refusal("text", typed(stream(&dir), &[("a", DataType::Int32)]));
     assert_eq!(
         error,
-        "the text stream has one column of type STRING, \"value\""
+        "the text stream reads lines as one column of type STRING; column \"a\" is of type INT"
     );
     let mut pathless = stream(&dir);
     pathless.path = None;

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use highwater_engine::type_sql;
 
 pub use infer::JsonInference;
 pub use limits::Limits;
@@ -56,7 +57,7 @@ const TEXT_BYTES_MAX: usize = i32::MAX as usize / 3;
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
     /// The schema asks for what JSON cannot hold.
-    #[error("column \"{column}\" of type {data_type} cannot be read from JSON")]
+    #[error("column \"{column}\" of type {} cannot be read from JSON", type_sql(.data_type))]
     Type {
         /// The column.
         column: String,
@@ -65,7 +66,8 @@ pub enum JsonError {
     },
     /// The column of corrupt rows has another type.
     #[error(
-        "column \"{column}\" holds corrupt rows: it must be a nullable STRING, not {data_type}"
+        "column \"{column}\" holds corrupt rows: it must be a nullable STRING, not {}",
+        type_sql(.data_type)
     )]
     CorruptColumn {
         /// The column.

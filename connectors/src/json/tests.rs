@@ -596,7 +596,7 @@ fn types_that_json_cannot_hold_are_named() {
         .unwrap();
     assert_eq!(
         error.to_string(),
-        "column \"u\" of type UInt32 cannot be read from JSON"
+        "column \"u\" of type UINT32 cannot be read from JSON"
     );
 }
 

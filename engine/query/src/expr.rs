@@ -430,6 +430,8 @@ pub enum Groupings {
     Rollup,
     /// `CUBE`: every choice of sets.
     Cube,
+    /// `GROUP BY ALL`: one, of all that the select list has and that is no aggregate. It has no sets of its own.
+    All,
 }
 
 /// What `IS` tests for.

@@ -14,10 +14,12 @@ mod nodes;
 mod observe;
 mod plan;
 mod resolve;
+mod rewrite;
 mod session;
 mod sql;
 pub mod text;
 mod types;
+mod unnest;
 
 pub use deduplicate::Deduplicate;
 pub use error::{Place, QueryError, RunError, error_class_of};
@@ -26,7 +28,7 @@ pub use expr::{
     Quantifier, UnaryOp, Window, col, expr, lit,
 };
 pub use functions::Functions;
-pub use functions::{Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum};
+pub use functions::{Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum, written};
 pub use nodes::{
     Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,
     window_end, window_of_end, window_width, without_event_time,
@@ -38,4 +40,5 @@ pub use plan::{
 pub use resolve::Resolver;
 pub use session::{in_time_order, session_bounds, session_key, sessions_lowered};
 pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
-pub use types::{parse_schema, schema_text, type_text};
+pub use types::{parse_schema, schema_text, type_sql, type_text};
+pub use unnest::{is_asked_for, unnested};

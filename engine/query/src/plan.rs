@@ -98,6 +98,19 @@ pub enum Plan {
         /// The values, a tuple if there are several columns, each perhaps with a name.
         values: Vec<Expr>,
     },
+    /// `UNPIVOT`: one row per column or tuple of columns.
+    Unpivot {
+        /// The rows.
+        input: Box<Plan>,
+        /// The names of the columns that values go to.
+        values: Vec<String>,
+        /// The name of the column that says where the values of a row come from.
+        name: String,
+        /// The columns of each row, as many as `values`, and what is said of them if not their names.
+        columns: Vec<(Vec<Expr>, Option<String>)>,
+        /// Whether a row without a value is one.
+        nulls: bool,
+    },
     /// `SELECT DISTINCT`.
     Distinct {
         /// The rows.
@@ -123,10 +136,10 @@ pub enum Plan {
     Limit {
         /// The rows.
         input: Box<Plan>,
-        /// How many.
-        count: Option<u64>,
+        /// How many: a constant, and where it stands.
+        count: Option<(Expr, Option<Place>)>,
         /// After how many.
-        skip: u64,
+        skip: Option<(Expr, Option<Place>)>,
     },
     /// A join.
     Join {

@@ -87,7 +87,7 @@ pub fn type_text(data_type: &DataType) -> String {
 }
 
 /// The type as Spark writes it in SQL: `BIGINT`, `STRUCT<a: INT>`.
-pub(crate) fn type_sql(data_type: &DataType) -> String {
+pub fn type_sql(data_type: &DataType) -> String {
     match data_type {
         DataType::List(e) => format!("ARRAY<{}>", type_sql(e.data_type())),
         DataType::Struct(f) => {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_query::{
     Catalog, Conf, Expr, Functions, NamedKind, Plan, QueryError, Resolver, Statement, col, expr,
-    functions, lit, parse_query, parse_statement, schema_text, without_event_time,
+    functions, lit, parse_query, parse_statement, schema_text, unnested, without_event_time,
 };
 
 #[path = "queries/grouping.rs"]
@@ -23,6 +23,8 @@ mod over;
 mod sets;
 #[path = "queries/subqueries.rs"]
 mod subqueries;
+#[path = "queries/unnested.rs"]
+mod unnested;
 #[path = "queries/windows.rs"]
 mod windows;
 
@@ -60,7 +62,7 @@ impl Catalog for Tables {
 }
 
 fn run(plan: LogicalPlan) -> datafusion::error::Result<RecordBatch> {
-    let plan = without_event_time(plan)?;
+    let plan = unnested(without_event_time(plan)?)?;
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     let schema = Arc::new(plan.schema().as_arrow().clone());
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -30,6 +30,8 @@ pub struct CheckpointSummary {
     pub planned: Option<(u64, u64)>,
     /// The last epoch known to be in the sink.
     pub committed: Option<u64>,
+    /// The local directories that its sinks write to.
+    pub outputs: Vec<String>,
     /// Checkpoints that cannot be used, and why.
     pub damaged: Vec<String>,
     /// Why a restart would be refused.
@@ -116,6 +118,7 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
         planned: first.zip(last),
         // A checkpoint is made when the sink has its epoch.
         committed: logged.committed.max(checkpoint),
+        outputs: metadata.plan.outputs(),
         damaged,
         refused,
     })
@@ -137,7 +140,9 @@ impl fmt::Display for CheckpointSummary {
             writeln!(f, "damaged    {text}")?;
         }
         match self.checkpoint {
-            None if self.refused.is_some() => writeln!(f, "state      no good checkpoint")?,
+            None if self.refused.is_some() && !self.damaged.is_empty() => {
+                writeln!(f, "state      no good checkpoint")?
+            }
             None => writeln!(f, "state      no checkpoint yet")?,
             Some(epoch) => {
                 writeln!(

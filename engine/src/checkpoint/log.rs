@@ -216,7 +216,6 @@ impl Writer {
     }
 
     fn put(&self, name: &str, records: &[impl Serialize]) -> Result<(), CheckpointError> {
-        super::still_ours(self.store.as_ref(), self.generation)?;
         let body: Vec<u8> = records.iter().flat_map(line).collect();
         let header = Header {
             version: FORMAT,
@@ -225,12 +224,7 @@ impl Writer {
         };
         let mut bytes = line(&header);
         bytes.extend(body);
-        if self.store.put_new(name, &bytes)? {
-            return Ok(());
-        }
-        Err(CheckpointError::OtherWriter {
-            path: format!("{}/{name}", self.store.location()),
-        })
+        super::put_of_run(self.store.as_ref(), self.generation, name, &bytes)
     }
 }
 
@@ -353,6 +347,7 @@ mod tests {
 
     fn begun(store: &Arc<dyn Store>, generation: u64) -> (Log, Receiver<Event>) {
         let (sender, receiver) = unbounded();
+        store.take_over(generation).expect("begun");
         let logged = read(store.as_ref(), None).expect("read");
         let log = Log::start(Arc::clone(store), generation, &logged, sender);
         (log, receiver)
@@ -394,7 +389,11 @@ mod tests {
         let Ok(Event::LogFailed(text)) = events.recv() else {
             panic!("the second writer loses");
         };
-        assert!(text.contains("another run"), "{text}");
+        assert!(
+            text.contains("offsets/0\" was written by another run")
+                && text.contains("start the query again, nothing is lost"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -405,7 +404,10 @@ mod tests {
         assert!(store.put_new("generations/2", b"{}").expect("written"));
         stale.plan(plan(0));
         drop(stale);
-        assert!(matches!(events.recv(), Ok(Event::LogFailed(_))));
+        let Ok(Event::LogFailed(text)) = events.recv() else {
+            panic!("the stale writer stops");
+        };
+        assert!(text.contains("so this one stops"), "{text}");
         assert!(read(store.as_ref(), None).expect("read").plans.is_empty());
     }
 

@@ -409,11 +409,8 @@ impl Shelf {
             written: cut.written,
         };
         let name = Manifest::name(cut.epoch);
-        if !self.store.put_new(&name, &sealed(&manifest))? {
-            return Err(CheckpointError::OtherWriter {
-                path: format!("{}/{name}", self.store.location()),
-            });
-        }
+        let bytes = sealed(&manifest);
+        super::put_of_run(self.store.as_ref(), self.generation, &name, &bytes)?;
         self.kept.push_back(manifest);
         let mut dropped: BTreeSet<String> = BTreeSet::new();
         while self.kept.len() > KEPT {

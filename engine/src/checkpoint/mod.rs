@@ -7,6 +7,7 @@
 //! commits/E        runs of epochs that the sink holds        (log.rs)
 //! checkpoints/E    the durable cut after epoch E             (manifest.rs)
 //! state/, sources/ files that checkpoints name
+//! writing/N        what run N has not finished writing: taken away by the run after it
 //! lock             held while a query runs, where the file system has locks
 //! ```
 //!
@@ -90,13 +91,22 @@ pub enum CheckpointError {
         /// The newest known.
         known: u32,
     },
-    /// Another run wrote first, or a later one has begun.
+    /// Another run wrote the same, in the moment in which neither could know of the other.
     #[error(
-        "[CONCURRENT_STREAM_LOG_UPDATE] checkpoint file \"{path}\" was written by another run of this query; only one \
-         may run at a time"
+        "[CONCURRENT_STREAM_LOG_UPDATE] checkpoint file \"{path}\" was written by another run of this query at the same \
+         moment; only one may run at a time: start the query again, nothing is lost"
     )]
     OtherWriter {
         /// The file.
+        path: String,
+    },
+    /// A later run has begun: it goes on from what is written, and this one stops.
+    #[error(
+        "[CONCURRENT_STREAM_LOG_UPDATE] another run of this query has begun (checkpoint file \"{path}\") and goes on \
+         from here; only one may run at a time, so this one stops"
+    )]
+    TakenOver {
+        /// The file that says so.
         path: String,
     },
     /// Another run holds the lock.
@@ -299,6 +309,8 @@ impl Checkpoint {
                 self.store.delete(&format!("generations/{number}"))?;
             }
         }
+        // Before anything is read: what an older run writes from here on is refused.
+        self.store.take_over(generation)?;
         Ok(generation)
     }
 }
@@ -324,7 +336,26 @@ fn still_ours(store: &dyn Store, generation: u64) -> Result<(), CheckpointError>
     if !store.exists(&name)? {
         return Ok(());
     }
-    Err(CheckpointError::OtherWriter {
+    Err(CheckpointError::TakenOver {
         path: format!("{}/{name}", store.location()),
     })
+}
+
+/// Writes an object that must not exist, as the run of `generation`: an error once a later run has begun.
+fn put_of_run(
+    store: &dyn Store,
+    generation: u64,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), CheckpointError> {
+    still_ours(store, generation)?;
+    match store.put_new_of(generation, name, bytes) {
+        Ok(true) => Ok(()),
+        // An older run has written it, if it is not a later one that has begun since.
+        Ok(false) => still_ours(store, generation).and(Err(CheckpointError::OtherWriter {
+            path: format!("{}/{name}", store.location()),
+        })),
+        // It failed because a later run had begun.
+        Err(error) => still_ours(store, generation).and(Err(error)),
+    }
 }

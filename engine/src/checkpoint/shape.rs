@@ -53,6 +53,13 @@ pub(crate) struct Computed {
 }
 
 impl PlanShape {
+    /// The directories that its sinks write to, of those that have one.
+    pub(crate) fn outputs(&self) -> Vec<String> {
+        let is_path = |name: &str| name.strip_prefix(OF_LATE_ROWS).unwrap_or(name) == "path";
+        let paths = self.sink.iter().filter(|(name, _)| is_path(name));
+        paths.map(|(_, path)| path.clone()).collect()
+    }
+
     /// What differs from an earlier shape, if anything does.
     pub(super) fn difference(&self, before: &PlanShape) -> Option<String> {
         self.other_sources(before)

@@ -1,7 +1,9 @@
 //! Where a checkpoint lives: a directory, or any object store.
 //!
 //! Objects appear whole or not at all, and durably. `put_new` never replaces: of two writers one loses, which is what
-//! keeps two runs from writing one log. On a directory we write, sync, link or rename and sync the directory
+//! keeps two runs from writing one log. What a run writes under its generation waits in a directory of that generation
+//! until it gets its name, and a later run begins by renaming that directory away: from then on the older one cannot
+//! give a name to anything, however late it wakes. On a directory we write, sync, link or rename and sync the directory
 //! ourselves: the local store of the `object_store` crate (0.13) does not sync, so a power cut may take what it
 //! acknowledged. Everything else goes through that crate (`objects`).
 
@@ -26,6 +28,24 @@ pub(crate) trait Store: Send + Sync {
 
     /// Writes an object that must not exist: false if it does.
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool, CheckpointError>;
+
+    /// The same as the run of `generation`, which fails once a later run has taken over, where the store can see to it.
+    /// Elsewhere whoever calls it must have asked just before.
+    fn put_new_of(
+        &self,
+        generation: u64,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<bool, CheckpointError> {
+        let _ = generation;
+        self.put_new(name, bytes)
+    }
+
+    /// Makes `generation` the one whose run writes: what older ones are writing will not appear.
+    fn take_over(&self, generation: u64) -> Result<(), CheckpointError> {
+        let _ = generation;
+        Ok(())
+    }
 
     /// Writes an object, in place of one that may be there.
     fn put(&self, name: &str, fill: &mut Fill<'_>) -> Result<(), CheckpointError>;
@@ -109,6 +129,9 @@ impl ObjectStores {
     }
 }
 
+/// The directory of what has no name yet.
+const WRITING: &str = "writing";
+
 /// A directory of the local file system.
 struct Directory {
     root: PathBuf,
@@ -124,10 +147,16 @@ impl Directory {
         }
     }
 
-    /// Writes under a name nobody reads, durably; then `publish` gives the object its name.
+    /// Where the run of a generation writes what has no name yet.
+    fn writing(&self, generation: u64) -> PathBuf {
+        self.root.join(WRITING).join(generation.to_string())
+    }
+
+    /// Writes a file in `waiting` (beside the object, unless given), durably; then `publish` gives the object its name.
     fn write(
         &self,
         name: &str,
+        waiting: Option<PathBuf>,
         fill: &mut Fill<'_>,
         publish: impl FnOnce(&Path, &Path) -> io::Result<()>,
     ) -> io::Result<()> {
@@ -136,7 +165,9 @@ impl Directory {
         if !parent.is_dir() {
             fs::create_dir_all(parent)?;
         }
-        let temporary = path.with_file_name(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
+        let temporary = format!(".{}.tmp", uuid::Uuid::new_v4().simple());
+        let temporary =
+            waiting.map_or_else(|| path.with_file_name(&temporary), |at| at.join(&temporary));
         reach("checkpoint.write.before");
         let written = (|| {
             let mut file = BufWriter::with_capacity(256 << 10, File::create(&temporary)?);
@@ -154,6 +185,26 @@ impl Directory {
         written
     }
 
+    /// Writes an object that must not exist: false if it does.
+    fn create(
+        &self,
+        name: &str,
+        waiting: Option<PathBuf>,
+        bytes: &[u8],
+    ) -> Result<bool, CheckpointError> {
+        let mut fill = |file: &mut dyn Write| file.write_all(bytes);
+        let written = self.write(name, waiting, &mut fill, |from, to| fs::hard_link(from, to));
+        match written {
+            Ok(()) => Ok(true),
+            Err(error)
+                if error.kind() == ErrorKind::AlreadyExists && self.root.join(name).is_file() =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(self.failed(name, error)),
+        }
+    }
+
     fn failed(&self, name: &str, source: io::Error) -> CheckpointError {
         CheckpointError::Write {
             path: self.root.join(name).display().to_string(),
@@ -168,22 +219,46 @@ impl Store for Directory {
     }
 
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool, CheckpointError> {
-        let written = self.write(name, &mut |file| file.write_all(bytes), |from, to| {
-            fs::hard_link(from, to)
-        });
-        match written {
-            Ok(()) => Ok(true),
-            Err(error)
-                if error.kind() == ErrorKind::AlreadyExists && self.root.join(name).is_file() =>
-            {
-                Ok(false)
+        self.create(name, None, bytes)
+    }
+
+    fn put_new_of(
+        &self,
+        generation: u64,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<bool, CheckpointError> {
+        self.create(name, Some(self.writing(generation)), bytes)
+    }
+
+    fn take_over(&self, generation: u64) -> Result<(), CheckpointError> {
+        let failed = |source| self.failed(WRITING, source);
+        let writing = self.root.join(WRITING);
+        fs::create_dir_all(self.writing(generation)).map_err(failed)?;
+        for entry in fs::read_dir(&writing).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let name = name.to_string_lossy();
+            let older = name.parse::<u64>().is_ok_and(|other| other < generation);
+            let taken = writing.join(format!("{name}.taken-by-{generation}"));
+            if older {
+                match fs::rename(writing.join(name.as_ref()), &taken) {
+                    Err(error) if !is_absent(&error) => return Err(failed(error)),
+                    _ => {}
+                }
             }
-            Err(error) => Err(self.failed(name, error)),
+            let left = match older {
+                true => taken,
+                false if name.contains(".taken-by-") => writing.join(name.as_ref()),
+                false => continue,
+            };
+            // Nobody reads it. The next run finds what stays.
+            let _ = fs::remove_dir_all(left);
         }
+        Ok(())
     }
 
     fn put(&self, name: &str, fill: &mut Fill<'_>) -> Result<(), CheckpointError> {
-        self.write(name, fill, |from, to| fs::rename(from, to))
+        self.write(name, None, fill, |from, to| fs::rename(from, to))
             .map_err(|error| self.failed(name, error))
     }
 
@@ -374,6 +449,34 @@ mod tests {
     fn a_store_nobody_registered_is_named() {
         let error = open("ftp://host/ck", &stores()).err().expect("refused");
         assert!(error.to_string().contains("\"ftp://host\""), "{error}");
+    }
+
+    #[test]
+    fn what_an_older_run_is_writing_does_not_appear() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let location = dir.path().display().to_string();
+        let opened = || open(&location, &stores()).expect("opened");
+        let (older, newer) = (opened(), opened());
+        older.take_over(1).expect("begun");
+        assert!(older.put_new_of(1, "offsets/0", b"one").expect("written"));
+        // The newer run begins when the older one has written its bytes and not yet given them a name.
+        let directory = Directory::new(dir.path());
+        let late = directory.write(
+            "offsets/1",
+            Some(directory.writing(1)),
+            &mut |file| file.write_all(b"late"),
+            |from, to| {
+                newer.take_over(2).expect("begun");
+                fs::hard_link(from, to)
+            },
+        );
+        assert!(late.is_err_and(|error| is_absent(&error)));
+        assert!(!newer.exists("offsets/1").expect("asked"));
+        assert!(older.put_new_of(1, "offsets/1", b"late").is_err());
+        assert!(newer.put_new_of(2, "offsets/1", b"two").expect("written"));
+        let names = fs::read_dir(dir.path().join(WRITING)).expect("listed");
+        let names: Vec<_> = names.map(|at| at.expect("listed").file_name()).collect();
+        assert_eq!(names, ["2"], "leavings are removed");
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Blueprint {
                     Placement::EveryWorker => (rows, true),
                     Placement::OneWorker => (exchange::gather(rows, &failure), index == 0),
                 };
-                let writer = has_writer.then(|| sink.writer(index, &beginning.query_id));
+                let writer = has_writer.then(|| sink.writer(index, &beginning.query_id, beginning.generation));
                 let writer = match writer.transpose() {
                     Ok(writer) => writer,
                     Err(error) => {

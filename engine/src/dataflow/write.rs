@@ -6,6 +6,7 @@
 //! early: should an epoch of theirs fail, those before it can no more be told from it, and a restart brings them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -113,7 +114,7 @@ pub(crate) fn write<'s>(
                     run_first: begin.first_written.max(begin.first_epoch),
                     writable: 0,
                     kept: BTreeMap::new(),
-                    schema: schema.clone(),
+                    schema: Arc::clone(&schema),
                     failure: failure.clone(),
                     counter: begin.hands_over.then(|| Counter::new(bell)),
                 };

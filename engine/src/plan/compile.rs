@@ -20,8 +20,8 @@ use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, sess
 use super::late::LateRows;
 use super::want::Want;
 use super::{
-    Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, late, modes,
-    pushdown,
+    Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, keyed, late,
+    modes, pushdown,
 };
 use super::{regroup, sets, subquery};
 use crate::error::Error;
@@ -140,6 +140,7 @@ fn compile_joins(
     };
     let mut root = match mode {
         OutputMode::Complete => compiler.whole(&optimized)?,
+        OutputMode::Update => compiler.upserts(&optimized, keyed::key(plan))?,
         _ => compiler.node(&optimized, Want::of(mode))?,
     };
     if root.edge().signed && mode != OutputMode::Changes {
@@ -161,7 +162,7 @@ fn compile_joins(
         watermarks: compiler.watermarks,
         statics: compiler.read,
         schema,
-        key: key_columns(plan),
+        key: key_columns(plan, mode),
         windows: windows(plan),
     })
 }
@@ -234,8 +235,8 @@ fn windows(plan: &LogicalPlan) -> Vec<String> {
     found
 }
 
-/// The output columns that hold the keys of the topmost aggregation, unchanged.
-fn key_columns(plan: &LogicalPlan) -> Vec<String> {
+/// The output columns that hold the keys of the topmost aggregation, unchanged, or of rows that change.
+fn key_columns(plan: &LogicalPlan, mode: OutputMode) -> Vec<String> {
     fn keys(plan: &LogicalPlan) -> Vec<usize> {
         match plan {
             LogicalPlan::Aggregate(aggregate) => (0..aggregate.group_expr.len()).collect(),
@@ -262,7 +263,11 @@ fn key_columns(plan: &LogicalPlan) -> Vec<String> {
             _ => Vec::new(),
         }
     }
-    keys(plan)
+    let mut columns = keys(plan);
+    if columns.is_empty() && mode == OutputMode::Update {
+        columns.extend(keyed::key(plan).into_iter().flatten());
+    }
+    columns
         .into_iter()
         .map(|index| plan.schema().field(index).name().clone())
         .collect()
@@ -556,7 +561,7 @@ impl Compiler<'_> {
 }
 
 /// What a rule of ours says that it cannot do is refused by name.
-fn not_built(error: DataFusionError) -> Error {
+pub(super) fn not_built(error: DataFusionError) -> Error {
     match error {
         DataFusionError::NotImplemented(what) => Error::not_yet(what),
         other => Error::run(other),

@@ -5,6 +5,7 @@ mod event_time;
 mod firsts;
 mod infer;
 mod join;
+mod keyed;
 mod late;
 mod modes;
 mod observe;
@@ -85,6 +86,8 @@ pub(crate) struct JoinWords {
     pub(crate) bounds: [Option<String>; 2],
     /// By how many milliseconds event times above it trail behind the watermark, if they follow it.
     pub(crate) delay_ms: Option<i64>,
+    /// What else is asked of a pair.
+    pub(crate) asked: Vec<String>,
 }
 
 /// One node of an incremental plan.
@@ -532,9 +535,9 @@ impl Node {
                 input.write(f, depth + 1)
             }
             Node::Join { inputs, how, words } => {
-                let condition = match &how.condition {
-                    Some(condition) => format!(" where {condition}"),
-                    None => String::new(),
+                let condition = match words.asked.is_empty() {
+                    true => String::new(),
+                    false => format!(" where {}", words.asked.join(" AND ")),
                 };
                 let keys = match words.keys.is_empty() {
                     true => " without a key, on one worker".to_string(),

@@ -2,7 +2,7 @@
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use highwater_query::{SetOperation, Watermark, node_of, set_operation};
+use highwater_query::{SetOperation, Watermark, is_asked_for, node_of, set_operation};
 
 use super::compile::is_streaming;
 use super::event_time::{event_keys, partition_time};
@@ -25,8 +25,9 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     }
     if mode == OutputMode::Append && !bounded {
         // The model looks at the topmost aggregation when it is asked, at the others when they run.
-        let later =
-            sets.next().is_some() || aggregations.first().is_some_and(|top| !unbounded(top));
+        let later = sets.next().is_some()
+            || aggregations.first().is_some_and(|top| !unbounded(top))
+            || aggregations.iter().any(|node| is_asked_for(node));
         let why = "append mode emits final rows, and the row of a group may change with every epoch, so none is ever final. \
              Group by a column with a watermark or by a window of it, or use output mode update, complete or changes";
         return Err(match later {

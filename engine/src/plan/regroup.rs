@@ -21,13 +21,14 @@ use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, sess
 
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
+use super::keyed::stays_together;
 use super::streams::unordered;
 use super::want::Want;
 use super::{Node, event_time};
 use crate::error::Error;
 
 impl Compiler<'_> {
-    fn regrouped(
+    pub(super) fn regrouped(
         &mut self,
         input: Node,
         kind: &str,
@@ -404,7 +405,7 @@ fn options(sort: &SortExpr) -> SortOptions {
 }
 
 /// The rows behind some columns computed of them.
-fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRef) {
+pub(super) fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRef) {
     let edge: Edge = input.edge();
     let mut exprs = leading;
     let mut fields = Vec::new();
@@ -430,7 +431,7 @@ fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Node, SchemaRe
 }
 
 /// The rows without their first `leading` columns, under the names of `schema`.
-fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
+pub(super) fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
     let rows = node.edge().rows;
     let exprs = (leading..rows.fields().len()).map(|index| column(&rows, index));
     let step = Step::Project {
@@ -468,7 +469,7 @@ fn comes_whole(plan: &LogicalPlan) -> bool {
 }
 
 /// If no row of the plan ever leaves without another one that agrees with it in these columns: which they are.
-fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
+pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
     let of = |expr: &Expr, input: &LogicalPlan, below: &[bool]| {
         let columns = expr.column_refs();
         let mut places = columns
@@ -513,13 +514,40 @@ fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
             Some(all)
         }
         LogicalPlan::SubqueryAlias(alias) => stable(&alias.input),
-        // Pairs of rows that stay, stay.
-        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
+        LogicalPlan::Unnest(unnest) => {
+            let below = stable(&unnest.input)?;
+            let lists = unnest.list_type_columns.iter();
+            let fixed = lists.map(|(list, _)| *list).all(|list| below[list]);
+            let columns = unnest.dependency_indices.iter();
+            fixed.then(|| columns.map(|index| below[*index]).collect())
+        }
+        LogicalPlan::Join(join) => {
             let side = |plan: &LogicalPlan| match is_streaming(plan) {
-                true => stable(plan).filter(|columns| columns.iter().all(|column| *column)),
+                true => stable(plan),
                 false => Some(vec![true; plan.schema().fields().len()]),
             };
-            Some([side(&join.left)?, side(&join.right)?].concat())
+            match join.join_type {
+                JoinType::Inner if stays_together(join) => {
+                    Some([side(&join.left)?, side(&join.right)?].concat())
+                }
+                JoinType::Left if stays_together(join) && !is_streaming(&join.right) => {
+                    Some([side(&join.left)?, side(&join.right)?].concat())
+                }
+                // A row that has a partner keeps one; what it has of static rows does not change.
+                JoinType::LeftSemi if stays_together(join) => {
+                    side(&join.right)?;
+                    side(&join.left)
+                }
+                JoinType::LeftAnti if stays_together(join) && !is_streaming(&join.right) => {
+                    side(&join.left)
+                }
+                // With another partner, or with none.
+                JoinType::Left => {
+                    let right = vec![false; join.right.schema().fields().len()];
+                    Some([side(&join.left)?, right].concat())
+                }
+                _ => None,
+            }
         }
         LogicalPlan::Extension(_) => {
             let input = plan.inputs()[0];

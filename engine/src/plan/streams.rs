@@ -12,7 +12,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPla
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
 use highwater_operators::stage::Step;
-use highwater_query::{all_of, apart, can_fail, window_end};
+use highwater_query::{all_of, apart, can_fail, window_end, written};
 
 use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
 use super::event_time::watermarked;
@@ -247,6 +247,7 @@ impl Compiler<'_> {
             keys: condition.words(),
             bounds: bounds.sides.map(|bound| bound.map(|bound| bound.words())),
             delay_ms,
+            asked: rest.iter().map(written).collect(),
         };
         let how = StreamJoin {
             name: format!("join-{}", self.joins),

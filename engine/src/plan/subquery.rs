@@ -10,8 +10,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
+use highwater_query::unnested;
 
-use super::compile::is_streaming;
+use super::compile::{is_streaming, not_built};
 use crate::error::Error;
 
 /// True if a subquery of `plan` reads a stream.
@@ -44,6 +45,7 @@ pub(super) fn as_joins(plan: &LogicalPlan) -> Result<LogicalPlan, Error> {
     if !found {
         return Ok(plan.clone());
     }
+    let plan = unnested(plan.clone()).map_err(not_built)?;
     let mut options = ConfigOptions::new();
     // What is left of a subquery after these rules would be an expression that no worker can evaluate.
     options
@@ -55,11 +57,7 @@ pub(super) fn as_joins(plan: &LogicalPlan) -> Result<LogicalPlan, Error> {
         Arc::new(ScalarSubqueryToJoin::new()),
     ]);
     let joined = optimizer
-        .optimize(
-            plan.clone(),
-            &context.with_skip_failing_rules(false),
-            |_, _| {},
-        )
+        .optimize(plan, &context.with_skip_failing_rules(false), |_, _| {})
         .map_err(Error::run)?;
     let mut left = false;
     each(&joined, &mut |_| left = true)?;

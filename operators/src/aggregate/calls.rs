@@ -198,6 +198,33 @@ impl Call {
         Ok(state.len() == announced.len() && state.iter().zip(&announced).all(same))
     }
 
+    /// True if what is kept of a group does not grow with the rows in it.
+    pub(crate) fn is_small(&self) -> Result<bool, OperatorError> {
+        // Their states are one of their values, or registers.
+        let some = ["min", "max", "min_by", "max_by", "approx_distinct"];
+        let named = !self.function.is_distinct() && some.contains(&self.function.fun().name());
+        let is_fixed = |field: &FieldRef| {
+            let data_type = field.data_type();
+            data_type.primitive_width().is_some() || *data_type == DataType::Boolean
+        };
+        let fields = self.function.state_fields()?;
+        Ok(named || self.sums_exactly() || fields.iter().all(is_fixed))
+    }
+
+    /// True if it answers the same, to the last bit, in whatever order states are merged.
+    pub(crate) fn is_exact(&self) -> Result<bool, OperatorError> {
+        let picks = ["min", "max", "min_by", "max_by"];
+        let picks = picks.contains(&self.function.fun().name());
+        let is_float = |field: &FieldRef| field.data_type().is_floating();
+        let fields = self.function.state_fields()?;
+        Ok(picks || self.sums_exactly() || !fields.iter().any(is_float))
+    }
+
+    fn sums_exactly(&self) -> bool {
+        let sums = ["exact_sum", "exact_avg"];
+        !self.function.is_distinct() && sums.contains(&self.function.fun().name())
+    }
+
     /// True if its rows are sorted before it sees them.
     pub(crate) fn sorts(&self) -> bool {
         !self.sort.is_empty() && needs_order(&self.function)

@@ -12,10 +12,16 @@ use datafusion::physical_plan::aggregates::group_values::new_group_values;
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::calls::Plan;
+use super::groups::{Groups, evaluate};
 use crate::OperatorError;
+use crate::arrangement::Arrangement;
+use crate::exchange::take_rows;
 use crate::keys::Codec;
 
 type Micros = TimestampMicrosecondType;
+
+/// Panes that are read at once.
+const ROWS: usize = 8 << 10;
 
 /// Overlapping windows, in microseconds. Rows are aggregated by panes, of which each window is made of several: the
 /// first key is the end of a pane below, and of a window above.
@@ -32,6 +38,19 @@ pub struct Panes {
 }
 
 impl Panes {
+    /// The number of the last pane that has ended at this moment: the first one of the grid is number zero.
+    pub(crate) fn number(self, at_us: i64) -> i64 {
+        let into = at_us.saturating_sub(self.start_us);
+        into.div_euclid(self.pane_us).saturating_sub(1)
+    }
+
+    /// The end of a pane.
+    pub(crate) fn end(self, number: i64) -> i64 {
+        let panes = number.saturating_add(1);
+        self.start_us
+            .saturating_add(panes.saturating_mul(self.pane_us))
+    }
+
     /// The end of the first pane that has a window which a watermark at `now_us` leaves open.
     pub(crate) fn first_open(self, now_us: i64) -> i64 {
         let earliest = now_us.saturating_sub(self.width_us).saturating_add(1);
@@ -129,6 +148,9 @@ pub(crate) fn settle(
         match (plan.panes, times.is_valid(row)) {
             (_, false) => put(None),
             (None, true) => put(Some(times.value(row))),
+            (Some(_), true) if as_panes && !is_late(times.value(row)) => {
+                put(Some(times.value(row)));
+            }
             (Some(panes), true) if as_panes => {
                 let pane = times.value(row);
                 let (late, open): (Vec<i64>, Vec<i64>) =
@@ -171,7 +193,7 @@ fn rekeyed(
 
 /// The rows of panes with these `keys` under the windows that end after `after_us` and not after `until_us`; `None` if
 /// there are none.
-pub(crate) fn windows_of(
+fn windows_of(
     panes: Panes,
     keys: &[ArrayRef],
     after_us: i64,
@@ -194,6 +216,42 @@ pub(crate) fn windows_of(
         keys,
         late: 0,
     }))
+}
+
+/// The keys and answers of the windows that end after `after_us` and not after `until_us`, each put together of all its
+/// panes, in the order of their keys; `None` if there are none.
+pub(super) fn put_together(
+    plan: &Plan,
+    arrangement: &Arrangement,
+    panes: Panes,
+    after_us: i64,
+    until_us: i64,
+) -> Result<Option<(Vec<ArrayRef>, usize)>, OperatorError> {
+    let bound = bound(plan, until_us)?;
+    let mut scan = arrangement.scan(&[], Some(&bound))?;
+    let mut groups = Groups::new(plan)?;
+    while let Some(chunk) = scan.next_chunk(ROWS)? {
+        let keys = plan.codec.decode(chunk.keys())?;
+        let Some(windows) = windows_of(panes, &keys, after_us, until_us)? else {
+            continue;
+        };
+        let states = take_rows(chunk.values(), &windows.rows)?;
+        groups.intern(&windows.keys, windows.rows.len())?;
+        groups.merge_interned(plan, states.columns())?;
+    }
+    let count = groups.len();
+    if count == 0 {
+        return Ok(None);
+    }
+    let mut columns = groups.take_keys()?;
+    let states = groups.take_states(plan)?;
+    let order = UInt32Array::from(plan.codec.encode(&columns, count)?.sorted());
+    columns.extend(evaluate(plan, &states)?);
+    let columns = columns.iter().map(|column| Ok(take(column, &order, None)?));
+    Ok(Some((
+        columns.collect::<Result<_, OperatorError>>()?,
+        count,
+    )))
 }
 
 /// How many different keys there are.

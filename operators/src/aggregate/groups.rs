@@ -160,7 +160,7 @@ impl Groups {
 }
 
 /// A fresh accumulator for each call.
-fn accumulators(plan: &Plan) -> Result<Vec<Box<dyn GroupsAccumulator>>, OperatorError> {
+pub(super) fn accumulators(plan: &Plan) -> Result<Vec<Box<dyn GroupsAccumulator>>, OperatorError> {
     plan.calls.iter().map(|call| call.accumulator()).collect()
 }
 
@@ -196,7 +196,8 @@ fn mark_unseen(
     Ok(())
 }
 
-fn merge(
+/// Adds state rows for the groups `indices`.
+pub(super) fn merge(
     plan: &Plan,
     accumulators: &mut [Box<dyn GroupsAccumulator>],
     states: &[ArrayRef],
@@ -249,11 +250,20 @@ pub(crate) fn evaluate(plan: &Plan, states: &RecordBatch) -> Result<Vec<ArrayRef
         return Ok(types.map(|f| new_empty_array(f.data_type())).collect());
     }
     let indices: Vec<usize> = (0..rows).collect();
+    // `state` leaves an accumulator in no condition to `evaluate`, so fresh ones take what it returned.
+    let mut fresh = accumulators(plan)?;
+    merge(plan, &mut fresh, states.columns(), &indices, rows)?;
+    answers(plan, &mut fresh)
+}
+
+/// The answers of `accumulators`: one column per call, one row per group.
+pub(super) fn answers(
+    plan: &Plan,
+    accumulators: &mut [Box<dyn GroupsAccumulator>],
+) -> Result<Vec<ArrayRef>, OperatorError> {
+    let types = plan.output.fields()[plan.keys.len()..].iter();
     let mut answers = Vec::with_capacity(plan.calls.len());
-    for (call, states) in plan.calls.iter().zip(plan.split_states(states.columns())) {
-        // `state` leaves an accumulator in no condition to `evaluate`, so a fresh one takes what it returned.
-        let mut accumulator = call.accumulator()?;
-        accumulator.merge_batch(states, &indices, rows)?;
+    for (call, accumulator) in plan.calls.iter().zip(accumulators) {
         answers.push(call.canonical.apply(accumulator.evaluate(EmitTo::All)?)?);
     }
     conform(answers, types.map(|field| field.data_type().clone()))

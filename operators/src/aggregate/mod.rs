@@ -12,12 +12,14 @@
 mod calls;
 mod canonical;
 mod closing;
+mod folds;
 mod groups;
 mod nth;
 mod order;
 mod owner;
 mod partial;
 mod signed;
+mod sliding;
 
 use std::rc::Rc;
 use std::sync::Arc;

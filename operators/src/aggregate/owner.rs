@@ -11,6 +11,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 
 use super::calls::{Plan, conform};
 use super::groups::{Groups, Spare, evaluate, sparse_accumulators, states};
+use super::sliding::Sliding;
 use super::{Emit, Panes, State, closing, partial, signed};
 use crate::arrangement::{Arrangement, Changes, Found, Ownership, Shared, Snapshots};
 use crate::epoch::Kernel;
@@ -39,6 +40,8 @@ pub(crate) struct Owner {
     intake: Intake,
     spare: Spare,
     arrangement: Arrangement,
+    /// What is kept of panes to put windows together.
+    sliding: Option<Sliding>,
     snapshots: Snapshots,
     meter: OperatorMeter,
     /// Keys in the state.
@@ -70,16 +73,20 @@ impl Owner {
             peers,
         };
         let (arrangement, restored) = state.arrange(&plan.state_schema, &ownership, info);
-        let restored = restored.and_then(|()| guard(|| arrangement.live()));
-        let (live, restored) = match restored {
-            Ok(live) => (live, Ok(())),
-            Err(error) => (0, Err(error)),
+        let restored = restored.and_then(|()| {
+            let sliding = Sliding::of(&plan, state.budget.clone())?;
+            Ok((guard(|| arrangement.live())?, sliding))
+        });
+        let ((live, sliding), restored) = match restored {
+            Ok(restored) => (restored, Ok(())),
+            Err(error) => ((0, None), Err(error)),
         };
         let owner = Owner {
             plan,
             intake,
             spare: Spare::default(),
             arrangement,
+            sliding,
             snapshots: state.snapshots,
             meter: state.meter,
             live,
@@ -194,11 +201,12 @@ impl Kernel for Owner {
             self.snapshots
                 .offer(epoch, || self.arrangement.snapshot(worker, peers));
         });
+        let kept = self.sliding.as_ref().map_or(0, Sliding::bytes);
         meter.count(epoch, |counts| {
             counts.update_us += update_us;
             counts.commit_us += commit_us;
             counts.rows_total = self.live;
-            counts.bytes = self.arrangement.bytes();
+            counts.bytes = self.arrangement.bytes() + kept;
         });
         Ok(())
     }
@@ -377,6 +385,11 @@ impl Owner {
             diffs: lives.as_deref(),
         };
         self.arrangement.insert(epoch, &changes)?;
+        if let Some(sliding) = &mut self.sliding {
+            let keys = lookup.order.iter();
+            let keys = keys.map(|group| lookup.encoded.key(*group as usize));
+            sliding.changed(&self.plan, keys)?;
+        }
         let groups = lookup.order.len() as u64;
         let left = lives.iter().flatten().filter(|lives| **lives == 0).count() as u64;
         self.live = (self.live + groups - left) - lookup.stored_groups.len() as u64;
@@ -405,7 +418,7 @@ impl Owner {
         self.emit(columns, order.len(), out)
     }
 
-    /// Emits the windows that end after `after_us` and not after `now_us`, put together of their panes.
+    /// Emits the windows that end after `after_us` and not after `now_us`, put together of panes.
     fn emit_windows(
         &mut self,
         panes: Panes,
@@ -414,39 +427,26 @@ impl Owner {
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
         let plan = Rc::clone(&self.plan);
-        let bound = closing::bound(&plan, now_us)?;
-        let mut scan = self.arrangement.scan(&[], Some(&bound))?;
-        let mut groups = Groups::new(&plan)?;
-        while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
-            let keys = plan.codec.decode(chunk.keys())?;
-            let Some(windows) = closing::windows_of(panes, &keys, after_us, now_us)? else {
-                continue;
-            };
-            let states = take_rows(chunk.values(), &windows.rows)?;
-            groups.intern(&windows.keys, windows.rows.len())?;
-            groups.merge_interned(&plan, states.columns())?;
+        if let Some(mut sliding) = self.sliding.take() {
+            let has_room = sliding.has_room(&self.arrangement);
+            if has_room {
+                let mut emit = |columns, rows| self.emit(columns, rows, out);
+                sliding.close(&plan, &self.arrangement, after_us, now_us, &mut emit)?;
+            }
+            self.sliding = Some(sliding);
+            if has_room {
+                return Ok(());
+            }
         }
-        let count = groups.len();
-        if count == 0 {
-            return Ok(());
+        match closing::put_together(&plan, &self.arrangement, panes, after_us, now_us)? {
+            None => Ok(()),
+            Some((columns, count)) => self.emit(columns, count, out),
         }
-        let mut columns = groups.take_keys()?;
-        let states = groups.take_states(&plan)?;
-        let order = UInt32Array::from(plan.codec.encode(&columns, count)?.sorted());
-        columns.extend(evaluate(&plan, &states)?);
-        let columns = columns.iter().map(|column| Ok(take(column, &order, None)?));
-        let columns = columns.collect::<Result<Vec<ArrayRef>, OperatorError>>()?;
-        self.emit(columns, count, out)
     }
 
     /// How many groups there are below `bound`.
     fn count_below(&self, bound: &[u8]) -> Result<u64, OperatorError> {
-        let mut scan = self.arrangement.scan(&[], Some(bound))?;
-        let mut groups = 0;
-        while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
-            groups += chunk.len() as u64;
-        }
-        Ok(groups)
+        self.arrangement.scan(&[], Some(bound))?.count()
     }
 
     /// Emits the groups below `bound`, or all, in key order. How many they are.

@@ -37,6 +37,7 @@ use timely::progress::frontier::AntichainRef;
 pub(crate) use block::prefix;
 pub use block::{Block, Limits};
 pub use budget::Budget;
+pub(crate) use budget::Charge;
 pub use part::{Part, StoredBlock};
 pub use read::{Chunk, Found, Scan, probe};
 pub use run::{Kind, Run, Shape};
@@ -156,17 +157,22 @@ impl Arrangement {
         bytes
     }
 
+    /// About how many bytes its rows take, or would take in memory.
+    pub(crate) fn size(&self) -> usize {
+        let mut bytes = 0;
+        self.shared.0.borrow().map_batches(|run| {
+            bytes += run.parts().iter().map(Part::size).sum::<usize>();
+        });
+        bytes
+    }
+
     /// How many keys there are. Reads them all the first time, unless a snapshot knew; then whoever changes the
     /// arrangement counts along with [`Arrangement::set_live`].
     pub fn live(&self) -> Result<u64, OperatorError> {
         if let Some(known) = self.shape.live.get() {
             return Ok(known);
         }
-        let mut scan = self.scan(&[], None)?;
-        let mut rows = 0;
-        while let Some(chunk) = scan.next_chunk(self.shape.limits.rows)? {
-            rows += chunk.len() as u64;
-        }
+        let rows = self.scan(&[], None)?.count()?;
         self.shape.live.set(Some(rows));
         Ok(rows)
     }

@@ -276,6 +276,11 @@ impl Chunk {
         (0..self.0.len()).map(|row| self.0.key(row))
     }
 
+    /// The key of a row.
+    pub fn key(&self, row: usize) -> &[u8] {
+        self.0.key(row)
+    }
+
     /// The value columns.
     pub fn values(&self) -> &RecordBatch {
         &self.0.values
@@ -338,6 +343,18 @@ impl Scan {
             return Ok(None);
         }
         Ok(Some(Chunk(picks.take_block(&self.shape.values)?)))
+    }
+
+    /// How many rows there are from here to the end.
+    pub fn count(mut self) -> Result<u64, OperatorError> {
+        let mut rows = 0;
+        while !self.runs.is_empty() {
+            let mut picks = Picks::default();
+            self.step(&mut picks, usize::MAX / 2)?;
+            rows += picks.rows() as u64;
+        }
+        self.shape.check()?;
+        Ok(rows)
     }
 
     /// Takes the stretch of the smallest keys that only one run has, or the one key that several have.

@@ -191,11 +191,12 @@ where
             .probe_with(&probe);
         input
     });
-    // What every worker must agree on comes from one generator, what is its own from another.
-    let mut shared = Random::new(seed);
+    // What every worker must agree on comes from one generator, what is its own from another. An epoch's begins anew: a
+    // run that goes on from there gets the rows in the same order.
     let mut own = Random::new(seed ^ (index as u64 + 1) << 32);
     input.advance_to(first as u64);
     for epoch in first..epochs.rows.len() {
+        let mut shared = Random::new(seed.wrapping_mul(1 << 20).wrapping_add(epoch as u64));
         let batches = epochs.batches(epoch, edge.ordered, &mut shared);
         let mine = batches
             .into_iter()

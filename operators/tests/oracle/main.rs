@@ -12,4 +12,5 @@ mod movement;
 mod reference;
 mod restore;
 mod sessions;
+mod sliding;
 mod windows;

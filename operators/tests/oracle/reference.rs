@@ -178,7 +178,7 @@ pub(crate) const ROUGH: Close = Close {
 };
 
 impl Cell {
-    fn new(value: &ScalarValue) -> Cell {
+    pub(crate) fn new(value: &ScalarValue) -> Cell {
         let many = |values: &dyn arrow::array::Array| {
             let cells = (0..values.len())
                 .map(|i| Cell::new(&ScalarValue::try_from_array(values, i).unwrap()));

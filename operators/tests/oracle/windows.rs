@@ -1,7 +1,7 @@
 //! Aggregation by event time against a few lines that do the same slowly: which groups are late, which close when.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
@@ -14,11 +14,13 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::{
     AggregateCall, Aggregation, Emit, Panes, State, aggregate_with_state,
 };
+use highwater_operators::arrangement::{Budget, Snapshot, Snapshots};
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermarks, watermark};
 
-use crate::cluster::{CLUSTERS, Cluster, run};
+use crate::cluster::{CLUSTERS, Cluster, Output, run, tiny_budget};
 use crate::data::{Epochs, Random};
+use crate::restore::{save, stored};
 
 /// Windows, and how late rows may be, in microseconds.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +32,62 @@ struct Case {
     emit: Emit,
 }
 
+/// Nothing happens for that long.
+const SILENCE_US: i64 = 3_600_000_000;
+
 /// A group: the window's end (none for a row without a time) and the key.
 type Group = (Option<i64>, Option<i64>);
+
+/// Groups with their counts and sums.
+type Answer = Vec<(Group, [i64; 2])>;
+
+/// A run of some aggregation by event time.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) aggregation: Aggregation,
+    pub(crate) schema: SchemaRef,
+    pub(crate) delay_ms: i64,
+    pub(crate) budget: Option<Arc<Budget>>,
+    /// The first epoch, the watermark before it and its own.
+    pub(crate) from: (usize, i64, i64),
+    pub(crate) restore: Vec<Snapshot>,
+    /// After which epoch snapshots are taken.
+    pub(crate) stop: u64,
+}
+
+impl Run {
+    /// What comes out, and the snapshots.
+    pub(crate) fn go(
+        self,
+        cluster: Cluster,
+        epochs: &Arc<Epochs>,
+        seed: u64,
+    ) -> (Output, Vec<Snapshot>) {
+        let saved = Arc::new(Mutex::new(Vec::new()));
+        let keep = Arc::clone(&saved);
+        let edge = Edge::plain(Arc::clone(&self.schema));
+        let (first, before_ms, from_ms) = self.from;
+        let output = run(cluster, epochs, first, edge, seed, move |rows, failure| {
+            let at = col("at", &self.schema).unwrap();
+            let meters = Meters::default();
+            let (rows, mark) = watermark(rows, at, self.delay_ms, from_ms, &meters, failure);
+            let marks = Some(Watermarks::new(vec![mark], Policy::Min, before_ms));
+            let snapshots = Snapshots::default();
+            snapshots.request(self.stop);
+            let state = State {
+                restore: self.restore.clone(),
+                snapshots: snapshots.clone(),
+                budget: self.budget.clone(),
+                ..State::default()
+            };
+            let aggregation = self.aggregation.clone();
+            let rows = aggregate_with_state(rows, aggregation, marks, state, failure).rows;
+            save(rows, snapshots, self.stop, Arc::clone(&keep))
+        });
+        let saved = saved.lock().unwrap().clone();
+        (output, saved)
+    }
+}
 
 fn schema() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -58,9 +114,11 @@ impl Case {
         let rows = (0..count).map(|epoch| {
             let rows = random.below(80) as usize;
             let mut columns: [Vec<Option<i64>>; 4] = Default::default();
+            // There may be ages between two rows.
+            let silence = if epoch > count / 2 { SILENCE_US } else { 0 };
             for _ in 0..rows {
                 let spread = if random.chance(5) { 4_000_000 } else { 300_000 };
-                let at = epoch as i64 * 90_000 + random.below(spread) as i64 - 150_000;
+                let at = epoch as i64 * 90_000 + random.below(spread) as i64 - 150_000 + silence;
                 let at = (!random.chance(5)).then_some(at);
                 let end = at.map(|at| at - (at - self.start_us).rem_euclid(pane) + pane);
                 columns[0].push(at);
@@ -117,11 +175,11 @@ impl Case {
         }
     }
 
-    /// What each epoch puts out.
-    fn reference(&self, epochs: &Epochs) -> Vec<Vec<(Group, [i64; 2])>> {
+    /// What each epoch puts out, and its watermark.
+    fn reference(&self, epochs: &Epochs) -> (Vec<Answer>, Vec<i64>) {
         let mut state: BTreeMap<Group, [i64; 2]> = BTreeMap::new();
         let (mut largest_ms, mut before_ms) = (i64::MIN, 0);
-        let mut answers = Vec::new();
+        let (mut answers, mut marks) = (Vec::new(), Vec::new());
         for rows in &epochs.rows {
             let now_ms = largest_ms.saturating_sub(self.delay_ms).max(before_ms);
             let mut touched = BTreeSet::new();
@@ -159,8 +217,9 @@ impl Case {
                 state.retain(|group, _| !closed(group));
             }
             before_ms = now_ms;
+            marks.push(now_ms);
         }
-        answers
+        (answers, marks)
     }
 
     fn windows(&self, at: Option<i64>) -> Vec<Option<i64>> {
@@ -173,27 +232,40 @@ impl Case {
             .collect()
     }
 
+    /// Runs `from` up to a random epoch and `to` from there on.
     #[track_caller]
-    fn check(&self, cluster: Cluster, seed: u64) {
-        let epochs = Arc::new(self.epochs(&mut Random::new(seed), 25));
-        let case = *self;
-        let output = run(
-            cluster,
-            &epochs,
-            0,
-            Edge::plain(schema()),
-            seed,
-            move |rows, failure| {
-                let at = col("at", &schema()).unwrap();
-                let (rows, mark) =
-                    watermark(rows, at, case.delay_ms, 0, &Meters::default(), failure);
-                let marks = Some(Watermarks::new(vec![mark], Policy::Min, 0));
-                let state = State::default();
-                aggregate_with_state(rows, case.aggregation(), marks, state, failure).rows
-            },
-        );
-        let mut got: Vec<Vec<(Group, [i64; 2])>> = vec![Vec::new(); epochs.rows.len()];
-        for (epoch, rows) in output.unwrap() {
+    fn check(&self, from: Cluster, to: Cluster, seed: u64) {
+        let mut random = Random::new(seed);
+        let epochs = Arc::new(self.epochs(&mut random, 25));
+        let (expected, marks) = self.reference(&epochs);
+        let stop = random.below(24);
+        let next = stop as usize + 1;
+        let first = Run {
+            aggregation: self.aggregation(),
+            schema: schema(),
+            delay_ms: self.delay_ms,
+            budget: tiny_budget(seed),
+            from: (0, 0, 0),
+            restore: Vec::new(),
+            stop,
+        };
+        let (before, saved) = first.clone().go(from, &epochs, seed);
+        let second = Run {
+            budget: tiny_budget(seed + 1),
+            from: (next, marks[stop as usize], marks[next]),
+            restore: saved.iter().map(stored).collect(),
+            stop: u64::MAX,
+            ..first
+        };
+        let (after, _) = second.go(to, &epochs, seed + 1);
+        let before = before.unwrap();
+        let all = before.iter().map(|(epoch, rows)| (*epoch, rows, false));
+        let after = after.unwrap();
+        let later = after.iter().map(|(epoch, rows)| (*epoch, rows, true));
+        let mut whole: Vec<Answer> = vec![Vec::new(); epochs.rows.len()];
+        let mut again: Vec<Answer> = whole.clone();
+        for (epoch, rows, restarted) in all.chain(later) {
+            let got = &mut if restarted { &mut again } else { &mut whole }[epoch as usize];
             for row in 0..rows.num_rows() {
                 let end = rows.column(0).as_primitive::<TimestampMicrosecondType>();
                 let end = arrow::array::Array::is_valid(end, row).then(|| end.value(row));
@@ -202,15 +274,17 @@ impl Case {
                     arrow::array::Array::is_valid(column, row).then(|| column.value(row))
                 };
                 let values = [of(2).unwrap(), of(3).unwrap()];
-                got[epoch as usize].push(((end, of(1)), values));
+                got.push(((end, of(1)), values));
             }
         }
-        for (epoch, expected) in self.reference(&epochs).into_iter().enumerate() {
-            got[epoch].sort();
-            assert_eq!(
-                got[epoch], expected,
-                "{self:?}, {cluster:?}, seed {seed}, epoch {epoch}"
-            );
+        for (epoch, expected) in expected.into_iter().enumerate() {
+            let context =
+                format!("{self:?}, {from:?} to {to:?} after {stop}, seed {seed}, epoch {epoch}");
+            whole[epoch].sort();
+            assert_eq!(whole[epoch], expected, "{context}");
+            again[epoch].sort();
+            let wanted = if epoch < next { Vec::new() } else { expected };
+            assert_eq!(again[epoch], wanted, "{context}, restarted");
         }
     }
 }
@@ -222,6 +296,9 @@ fn windows_close_as_the_watermark_passes() {
         (100_000, 100_000, 30_000),
         (200_000, 50_000, 0),
         (200_000, 80_000, -10_000),
+        (600_000, 10_000, 0),
+        (600_000, 40_000, -7_000),
+        (700_000, 300_000, 5_000),
     ];
     for (seed, (width_us, slide_us, start_us)) in grids.into_iter().enumerate() {
         for emit in [Emit::Closed, Emit::Changed, Emit::All] {
@@ -233,7 +310,8 @@ fn windows_close_as_the_watermark_passes() {
                     delay_ms: [0, 70, 1_000][index % 3],
                     emit,
                 };
-                case.check(cluster, (seed * 10 + index) as u64);
+                let to = CLUSTERS[(index + seed) % CLUSTERS.len()];
+                case.check(cluster, to, (seed * 10 + index) as u64);
             }
         }
     }

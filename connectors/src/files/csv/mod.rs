@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
+use highwater_engine::type_sql;
 
 use super::FileError;
 use super::bad::BadRecord;
@@ -75,7 +76,7 @@ impl CsvDecoder {
             }
             let column = Column::new(field.data_type()).ok_or_else(|| FileError::Type {
                 column: field.name().clone(),
-                data_type: field.data_type().to_string(),
+                data_type: type_sql(field.data_type()),
                 format: "CSV",
             })?;
             place[at] = From::Column(built.len());

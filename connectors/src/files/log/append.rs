@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use highwater_engine::failpoint::reach;
 
-use super::{Entry, FANOUT, FLOOR, Floor, Item, LogError, Part, VERSION, floor, items, read};
+use super::{
+    Entry, FANOUT, FLOOR, Floor, Item, LogError, Part, VERSION, check, floor, items, read,
+};
 
 /// Names of files that are being written.
 const TEMPORARY: &str = ".tmp-";
@@ -16,27 +18,35 @@ const TEMPORARY: &str = ".tmp-";
 #[derive(Debug)]
 pub(in crate::files) struct LogWriter {
     directory: PathBuf,
+    /// Where its files are written before they get their name. Whoever takes it away stops this writer.
+    unnamed: PathBuf,
     last: Option<Entry>,
     retention_us: Option<i64>,
 }
 
 impl LogWriter {
-    /// Opens the log in `directory`, which need not be there, and ends what a crash left half done in it.
+    /// Opens the log in `directory`, which need not be there, and ends what a crash left half done in it. Files are written
+    /// in `unnamed` first, on the same file system.
     pub(in crate::files) fn open(
         directory: PathBuf,
+        unnamed: PathBuf,
         retention_us: Option<i64>,
     ) -> Result<Self, LogError> {
         let mut log = LogWriter {
             directory,
+            unnamed,
             last: None,
             retention_us,
         };
         if !log.directory.is_dir() {
             return Ok(log);
         }
-        remove_files(&log.directory, |name| name.starts_with(TEMPORARY))?;
+        for directory in [&log.directory, &log.unnamed] {
+            remove_files(directory, |name| name.starts_with(TEMPORARY))?;
+        }
         let items = items(&log.directory)?;
         if let Some(newest) = items.iter().max_by_key(|item| (item.to, item.from)) {
+            check(&log.directory, &items)?;
             log.last = read(&log.directory, *newest, newest.to)?.pop();
             log.compact()?;
             log.remove_repeated(&items)?;
@@ -226,7 +236,7 @@ impl LogWriter {
     }
 
     fn write_temporary(&self, name: &str, bytes: &[u8]) -> Result<(PathBuf, PathBuf), LogError> {
-        let temporary = self.directory.join(format!("{TEMPORARY}{name}"));
+        let temporary = self.unnamed.join(format!("{TEMPORARY}{name}"));
         let path = self.directory.join(name);
         // Made anew: whoever else has it open is another run of this query.
         let written = File::create_new(&temporary).and_then(|mut file| {
@@ -355,7 +365,7 @@ mod tests {
             .or_else(|_| tempfile::tempdir())
             .unwrap();
         let path = dir.path().join("log");
-        let mut log = LogWriter::open(path.clone(), None).unwrap();
+        let mut log = LogWriter::open(path.clone(), path.clone(), None).unwrap();
         let mut follower = LogReader::new(path.clone());
         let mut followed = 0;
         let begun = Instant::now();
@@ -375,7 +385,9 @@ mod tests {
         );
         let begun = Instant::now();
         assert_eq!(
-            LogWriter::open(path.clone(), None).unwrap().committed(),
+            LogWriter::open(path.clone(), path.clone(), None)
+                .unwrap()
+                .committed(),
             Some(runs - 1)
         );
         let restart = begun.elapsed();
@@ -409,7 +421,7 @@ mod tests {
     fn what_is_older_than_the_retention_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogWriter::open(path.clone(), Some(1)).unwrap();
+        let mut log = LogWriter::open(path.clone(), path.clone(), Some(1)).unwrap();
         let mut follower = LogReader::new(path.clone());
         for number in 0..350 {
             log.append(number, number, vec![part(number)]).unwrap();
@@ -424,7 +436,7 @@ mod tests {
         assert_eq!(numbers(&mut follower), (299..350).collect::<Vec<_>>());
         assert!(items(&path).unwrap().iter().all(|item| item.to >= 299));
         // It goes on where it was, and keeps all from then on if nothing is to be forgotten.
-        let mut log = LogWriter::open(path.clone(), None).unwrap();
+        let mut log = LogWriter::open(path.clone(), path.clone(), None).unwrap();
         assert_eq!(log.committed(), Some(349));
         for number in 350..520 {
             log.append(number, number, vec![part(number)]).unwrap();
@@ -439,20 +451,25 @@ mod tests {
     fn of_two_writers_the_second_loses() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut first = LogWriter::open(path.clone(), None).unwrap();
+        let mut first = LogWriter::open(path.clone(), path.clone(), None).unwrap();
         first.append(0, 0, Vec::new()).unwrap();
-        let mut second = LogWriter::open(path.clone(), None).unwrap();
+        let mut second = LogWriter::open(path.clone(), path.clone(), None).unwrap();
         second.append(1, 4, Vec::new()).unwrap();
         let error = first.append(1, 2, Vec::new()).unwrap_err();
         assert!(matches!(error, LogError::OtherWriter { .. }), "{error}");
-        assert_eq!(LogWriter::open(path, None).unwrap().committed(), Some(4));
+        assert_eq!(
+            LogWriter::open(path.clone(), path, None)
+                .unwrap()
+                .committed(),
+            Some(4)
+        );
     }
 
     #[test]
     fn damage_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogWriter::open(path.clone(), None).unwrap();
+        let mut log = LogWriter::open(path.clone(), path.clone(), None).unwrap();
         for number in 0..3 {
             log.append(number, number, vec![part(number)]).unwrap();
         }
@@ -464,9 +481,12 @@ mod tests {
         let newest = path.join("000000000002.json");
         let whole = fs::read(&newest).unwrap();
         fs::write(&newest, &whole[..whole.len() / 2]).unwrap();
-        let error = LogWriter::open(path.clone(), None).unwrap_err().to_string();
+        let error = LogWriter::open(path.clone(), path.clone(), None)
+            .unwrap_err()
+            .to_string();
         assert!(
-            error.ends_with("000000000002.json\" is no log entry, or only a part of one"),
+            error
+                .contains("000000000002.json\" is no log entry, or only a part of one; restore it"),
             "{error}"
         );
         assert_eq!(reads(), Err(error));
@@ -483,11 +503,83 @@ mod tests {
                 .contains("is damaged: its checksum is another")
         );
         fs::write(&newest, whole).unwrap();
-        fs::remove_file(path.join("000000000001.json")).unwrap();
-        assert!(
-            reads()
-                .unwrap_err()
-                .ends_with("000000000001.json\" is missing from the log")
-        );
+        // In the middle, too, and not only readers see it.
+        let middle = path.join("000000000001.json");
+        for (damage, expected) in [
+            (
+                Some("x"),
+                "000000000001.json\" is no log entry, or only a part of one; restore it",
+            ),
+            (
+                None,
+                "000000000001.json\" is missing from the log; restore it",
+            ),
+        ] {
+            match damage {
+                Some(text) => fs::write(&middle, text).unwrap(),
+                None => fs::remove_file(&middle).unwrap(),
+            }
+            let error = reads().unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            let opened = LogWriter::open(path.clone(), path.clone(), None);
+            assert_eq!(opened.unwrap_err().to_string(), error);
+        }
+    }
+
+    #[test]
+    fn damage_in_segments_is_named() {
+        let dir = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let path = dir.path().join("log");
+        fs::create_dir(&path).unwrap();
+        // Two long segments, a short one and single runs, as a query that is old has them.
+        let entry = |number: u64| Entry {
+            version: VERSION,
+            number,
+            first: number,
+            last: number,
+            time_us: number as i64,
+            parts: Vec::new(),
+        };
+        let all = [
+            (0, 9999),
+            (10_000, 19_999),
+            (20_000, 20_099),
+            (20_100, 20_100),
+        ];
+        for (from, to) in all {
+            let lines: String = (from..=to).map(|number| entry(number).to_line()).collect();
+            fs::write(path.join(Item { from, to }.name()), lines).unwrap();
+        }
+        let opened =
+            || LogWriter::open(path.clone(), path.clone(), None).map(|log| log.committed());
+        assert_eq!(opened().unwrap(), Some(20_100));
+        let spoil = |from: u64, to: u64, number: u64| {
+            let file = path.join(Item { from, to }.name());
+            let whole = fs::read_to_string(&file).unwrap();
+            let line = entry(number).to_line();
+            let torn = line.replace("\"first\":", "\"first\":1");
+            fs::write(&file, whole.replace(&line, &torn)).unwrap();
+            let error = opened().unwrap_err().to_string();
+            assert!(error.contains(file.to_str().unwrap()), "{error}");
+            fs::write(&file, whole).unwrap();
+        };
+        spoil(0, 9999, 0);
+        spoil(0, 9999, 9999);
+        spoil(10_000, 19_999, 15_000);
+        spoil(20_000, 20_099, 20_050);
+        fs::remove_file(
+            path.join(
+                Item {
+                    from: 10_000,
+                    to: 19_999,
+                }
+                .name(),
+            ),
+        )
+        .unwrap();
+        let error = opened().unwrap_err().to_string();
+        assert!(error.contains("000000010000.json\" is missing"), "{error}");
     }
 }

@@ -14,7 +14,7 @@
 mod append;
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
@@ -27,6 +27,12 @@ pub(super) const LOG: &str = "_highwater_log";
 
 /// What waits for its commit, below the output directory.
 pub(super) const STAGED: &str = "_highwater_staged";
+
+/// The log of nobody: the files that were in a directory before it had a log.
+pub(super) const BEFORE: &str = "before";
+
+/// How the name of a directory in it ends that a newer run has taken from an older one.
+pub(super) const ENDED: &str = ".ended";
 
 /// The format of entries. Older ones can be read.
 const VERSION: u32 = 1;
@@ -87,6 +93,21 @@ pub(super) struct Part {
     pub(super) modified_us: Option<i64>,
 }
 
+/// Where a part still waits for its rename, below `staged`, the directory of the query. From the directory of its run it
+/// moves on only: to that of a run that has ended, and to its place.
+pub(super) fn waiting(staged: &Path, part: &Part) -> Option<PathBuf> {
+    let path = staged.join(&part.staged);
+    if path.exists() {
+        return Some(path);
+    }
+    let (generation, name) = part.staged.split_once('/')?;
+    let path = staged.join(format!("{generation}{ENDED}")).join(name);
+    path.exists().then_some(path)
+}
+
+/// What to do about a log that is not whole.
+const FIX: &str = "restore it from a copy, or start over with an empty output directory and an empty checkpoint directory";
+
 /// One committed run of epochs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
@@ -121,13 +142,10 @@ impl Entry {
             let (crc, rest) = rest.split_once(MIDDLE)?;
             Some((crc, rest.strip_suffix('}')?))
         });
-        let (crc, entry) = rest.ok_or("is no log entry, or only a part of one")?;
+        let (crc, entry) =
+            rest.ok_or_else(|| format!("is no log entry, or only a part of one; {FIX}"))?;
         if crc != crc32(entry) {
-            return Err(
-                "is damaged: its checksum is another; restore it from a copy, or start over with \
-                        an empty output directory and an empty checkpoint directory"
-                    .into(),
-            );
+            return Err(format!("is damaged: its checksum is another; {FIX}"));
         }
         let entry: Entry = serde_json::from_str(entry)
             .map_err(|error| format!("is no log entry of this version: {error}"))?;
@@ -209,6 +227,59 @@ fn cover(items: &[Item], mut next: u64) -> Result<Vec<Item>, u64> {
     Ok(chosen)
 }
 
+/// Run `number` is in no file.
+fn is_missing(directory: &Path, number: u64) -> LogError {
+    let path = directory.join(Item::run(number).name());
+    LogError::damaged(&path, format!("is missing from the log; {FIX}"))
+}
+
+/// Checks that readers of a log will find all its runs whole. However old the query is, that takes a bounded time: of long
+/// segments only the newest is read, and of the others the first and the last run.
+fn check(directory: &Path, items: &[Item]) -> Result<(), LogError> {
+    let floor = floor(directory)?;
+    let chosen = cover(items, floor).map_err(|missing| is_missing(directory, missing))?;
+    let is_long = |item: &&Item| item.length() > FANOUT;
+    let newest_long = chosen.iter().rfind(is_long).copied();
+    for item in chosen {
+        match is_long(&&item) && Some(item) != newest_long {
+            true => check_ends(directory, item)?,
+            false => {
+                read(directory, item, floor)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks the first and the last run in a file.
+fn check_ends(directory: &Path, item: Item) -> Result<(), LogError> {
+    /// A line that is longer is not looked at.
+    const LINE_BYTES: u64 = 64 << 10;
+    let path = directory.join(item.name());
+    let ends = || {
+        let mut file = fs::File::open(&path)?;
+        let bytes = file.metadata()?.len();
+        let mut first = Vec::new();
+        file.by_ref().take(LINE_BYTES).read_to_end(&mut first)?;
+        file.seek(SeekFrom::Start(bytes.saturating_sub(LINE_BYTES)))?;
+        let mut last = Vec::new();
+        file.read_to_end(&mut last)?;
+        Ok((first, last))
+    };
+    let (first, last) = ends().map_err(|source| LogError::read(&path, source))?;
+    let first = first.split(|byte| *byte == b'\n').next().unwrap_or(&[]);
+    let whole = last.strip_suffix(b"\n").unwrap_or(&last);
+    let begin = whole.iter().rposition(|byte| *byte == b'\n');
+    let last = begin.map_or(whole, |begin| &whole[begin + 1..]);
+    for line in [first, last] {
+        if line.len() < LINE_BYTES as usize {
+            let line = String::from_utf8_lossy(line);
+            Entry::parse(&line).map_err(|reason| LogError::damaged(&path, reason))?;
+        }
+    }
+    Ok(())
+}
+
 /// The runs in one file of the log, from number `from` on.
 fn read(directory: &Path, item: Item, from: u64) -> Result<Vec<Entry>, LogError> {
     let path = directory.join(item.name());
@@ -225,7 +296,7 @@ fn read(directory: &Path, item: Item, from: u64) -> Result<Vec<Entry>, LogError>
     let begins = entries.first().map_or(item.from, |entry| entry.number);
     let numbers = entries.iter().map(|entry| entry.number);
     if begins < item.from || !numbers.eq(begins..=item.to) {
-        let reason = "does not hold the runs its name says, each once";
+        let reason = format!("does not hold the runs its name says, each once; {FIX}");
         return Err(LogError::damaged(&path, reason));
     }
     Ok(entries)
@@ -243,7 +314,7 @@ fn floor(directory: &Path) -> Result<u64, LogError> {
     match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(|floor: Floor| floor.number)
-            .map_err(|error| LogError::damaged(&path, format!("cannot be read: {error}"))),
+            .map_err(|error| LogError::damaged(&path, format!("cannot be read: {error}; {FIX}"))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
         Err(source) => Err(LogError::read(&path, source)),
     }
@@ -280,10 +351,7 @@ impl LogReader {
             let chosen = match cover(&items, self.next) {
                 Ok(chosen) => chosen,
                 Err(_) if tries < 10 => continue 'again,
-                Err(missing) => {
-                    let path = self.directory.join(Item::run(missing).name());
-                    return Err(LogError::damaged(&path, "is missing from the log"));
-                }
+                Err(missing) => return Err(is_missing(&self.directory, missing)),
             };
             let newest = chosen.last().map(|item| item.to);
             for item in chosen {

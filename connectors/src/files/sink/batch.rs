@@ -121,7 +121,7 @@ impl Drop for BatchSink {
     /// Nothing stays of what was staged, nor of a directory that was made for nothing: it would be in the way of the
     /// next try.
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.config.staged());
+        let _ = fs::remove_dir_all(self.config.staged_of_query());
         let _ = fs::remove_dir(self.config.directory.join(STAGED));
         if self.created {
             let _ = fs::remove_dir(&self.config.directory);

@@ -1,6 +1,7 @@
 //! Makes runs of epochs visible, each once, whole or not at all.
 //!
-//! A run's parts wait in `_highwater_staged/<query>/`, synced, when its commit begins. Then, in this order:
+//! A run of epochs' parts wait in `_highwater_staged/<query>/<generation>/`, synced, when its commit begins. Then, in this
+//! order:
 //!
 //! 1. The directories of new partitions are made. If one cannot be, nothing is committed.
 //! 2. The run's line goes to the log (`files/log`) with the names and sizes of all parts, whole or not at all. From here
@@ -10,6 +11,11 @@
 //! A crash before 2 leaves staged files that nobody reads: the query's next `open` removes all of them, however many
 //! workers wrote them, and the replay stages the run again. A crash after 2 leaves parts that are not renamed yet: they
 //! are durable since before 2, and the next `open` renames them. Both can die anywhere and be done again.
+//!
+//! Where no lock keeps it out, an older run of the query may still be at work. A newer generation makes a directory of its
+//! own, renames the older ones to `<generation>.ended`, and only then reads the log. From there on the older run can
+//! neither stage nor commit, however late it wakes: its log entries, too, are written in its directory before they get
+//! their name. Nobody touches the directory of a newer one.
 //!
 //! Whoever lists the directory therefore sees whole parts of committed runs only; between two renames it may see some
 //! parts of a run and not the others. Our own reader (`files/committed`) waits until a run has all of its parts.
@@ -29,7 +35,8 @@ use super::SinkConfig;
 use super::error::FileSinkError;
 use crate::files::committed::was_there;
 use crate::files::log::{
-    Entry, LOG, LogWriter, Part, STAGED, create_directories, remove_files, sync_directory,
+    BEFORE, ENDED, Entry, LOG, LogReader, LogWriter, Part, STAGED, create_directories,
+    remove_files, sync_directory, waiting,
 };
 
 /// Commits runs.
@@ -41,18 +48,21 @@ pub(super) struct FileSink {
 }
 
 impl FileSink {
-    /// Opens the sink, and ends what a crash left half done. No writer of the query may be at work.
+    /// Opens the sink, and ends what a crash left half done. From here on older runs of the query lose.
     pub(super) fn open(config: Arc<SinkConfig>) -> Result<Self, FileSinkError> {
         create_output(&config)?;
         begin_log(&config)?;
-        let log = config.directory.join(LOG).join(&config.query);
+        config.take_over()?;
+        let logs = config.directory.join(LOG);
+        LogReader::new(logs.join(BEFORE)).advance(&mut |_, _| true)?;
+        let log = logs.join(&config.query);
         let mut sink = FileSink {
-            log: LogWriter::open(log, config.retention_us)?,
+            log: LogWriter::open(log, config.staged(), config.retention_us)?,
             config,
             unfinished: true,
         };
         sink.finish()?;
-        sink.config.empty_staged()?;
+        sink.config.remove_leavings()?;
         Ok(sink)
     }
 
@@ -72,9 +82,18 @@ impl FileSink {
                 });
             }
             // It is there; what was staged is a repetition.
-            let staged = self.config.staged();
+            let staged = self.config.staged_of_query();
             let of_run: BTreeSet<&str> = parts.iter().map(|part| part.staged.as_str()).collect();
-            return Ok(remove_files(&staged, |name| of_run.contains(name))?);
+            for part in of_run {
+                let path = staged.join(part);
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(FileSinkError::write(&path, error));
+                    }
+                    _ => {}
+                }
+            }
+            return Ok(());
         }
         if parts.is_empty() {
             return Ok(());
@@ -130,7 +149,7 @@ impl Sink for FileSink {
     ) -> Result<(), SinkError> {
         parts(receipts)
             .and_then(|parts| self.commit_run(*epochs.start(), *epochs.end(), parts))
-            .map_err(|error| error.of_commit(self.config.connector))
+            .map_err(|error| self.config.told(error).of_commit(self.config.connector))
     }
 }
 
@@ -145,6 +164,15 @@ pub(super) fn parts(receipts: &[Receipt]) -> Result<Vec<Part>, FileSinkError> {
         parts.extend(staged);
     }
     Ok(parts)
+}
+
+/// Whether the sink of a query, if it writes files to `directory`, can go on there: readers find its log whole.
+pub fn check_output(directory: &Path, query_id: &str) -> Result<(), FileSinkError> {
+    let logs = directory.join(LOG);
+    for log in [BEFORE, &super::in_a_name(query_id)] {
+        LogReader::new(logs.join(log)).advance(&mut |_, _| true)?;
+    }
+    Ok(())
 }
 
 /// Creates the output directory.
@@ -177,7 +205,8 @@ fn begin_log(config: &SinkConfig) -> Result<(), FileSinkError> {
     fs::create_dir(&temporary).map_err(failed)?;
     let found = was_there(&config.directory)?;
     if !found.is_empty() {
-        LogWriter::open(temporary.join("before"), None)?.append(0, 0, found)?;
+        let before = temporary.join(BEFORE);
+        LogWriter::open(before.clone(), before, None)?.append(0, 0, found)?;
     }
     reach("sink.begin.before");
     let renamed = sync_directory(&temporary).and_then(|()| fs::rename(&temporary, &log));
@@ -195,22 +224,96 @@ fn begin_log(config: &SinkConfig) -> Result<(), FileSinkError> {
 }
 
 impl SinkConfig {
-    /// Where parts of the query wait for their commit.
-    pub(super) fn staged(&self) -> PathBuf {
+    /// Where parts of all runs of the query wait for their commit: their names begin with the generation.
+    pub(super) fn staged_of_query(&self) -> PathBuf {
         self.directory.join(STAGED).join(&self.query)
     }
 
-    /// Creates the directory of what waits, or removes all that is in it.
-    pub(super) fn empty_staged(&self) -> Result<(), FileSinkError> {
+    /// Where parts of this run wait for their commit.
+    pub(super) fn staged(&self) -> PathBuf {
+        self.staged_of_query().join(self.generation.to_string())
+    }
+
+    /// The names in the directory of what waits.
+    fn staged_names(&self) -> Result<Vec<String>, FileSinkError> {
+        let staged = self.staged_of_query();
+        let failed = |source| FileSinkError::write(&staged, source);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&staged).map_err(failed)? {
+            names.extend(entry.map_err(failed)?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    /// Makes this the run that writes: creates the directory of what it stages, and takes theirs from older ones.
+    fn take_over(&self) -> Result<(), FileSinkError> {
         let staged = self.staged();
         create_directories(&staged).map_err(|source| FileSinkError::write(&staged, source))?;
-        Ok(remove_files(&staged, |_| true)?)
+        for name in self.staged_names()? {
+            let Ok(other) = name.parse::<u64>() else {
+                continue;
+            };
+            if other > self.generation {
+                let newer = self.staged_of_query().join(&name);
+                let path = newer.display().to_string();
+                return Err(FileSinkError::Newer { path });
+            }
+            if other < self.generation {
+                let from = self.staged_of_query().join(&name);
+                let to = from.with_file_name(format!("{name}{ENDED}"));
+                match fs::rename(&from, &to) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(FileSinkError::write(&from, error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what runs before this one staged and did not commit.
+    fn remove_leavings(&self) -> Result<(), FileSinkError> {
+        remove_files(&self.staged(), |_| true)?;
+        for name in self.staged_names()? {
+            let path = self.staged_of_query().join(&name);
+            let removed = match (name.ends_with(ENDED), path.is_dir()) {
+                (true, _) => fs::remove_dir_all(&path),
+                // Of a build that had no directories of generations.
+                (false, false) => fs::remove_file(&path),
+                (false, true) => Ok(()),
+            };
+            match removed {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(FileSinkError::write(&path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates the directory of what a batch stages, with nothing in it.
+    pub(super) fn empty_staged(&self) -> Result<(), FileSinkError> {
+        self.take_over()?;
+        self.remove_leavings()
+    }
+
+    /// `error`, or what it comes from: the directory of this run is gone.
+    pub(super) fn told(&self, error: FileSinkError) -> FileSinkError {
+        let staged = self.staged();
+        match staged.is_dir() {
+            true => error,
+            false => FileSinkError::TakenOver {
+                path: staged.display().to_string(),
+            },
+        }
     }
 
     /// Whether what waits is what was staged.
     pub(super) fn check_staged(&self, parts: &[Part]) -> Result<(), FileSinkError> {
         for part in parts {
-            let path = self.staged().join(&part.staged);
+            let path = self.staged_of_query().join(&part.staged);
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.len() == part.bytes => {}
                 Err(source) if source.kind() != ErrorKind::NotFound => {
@@ -264,17 +367,22 @@ impl SinkConfig {
         parts: &[Part],
         done: &mut Vec<PathBuf>,
     ) -> Result<(), FileSinkError> {
-        let staged = self.staged();
+        let staged = self.staged_of_query();
         let mut changed = BTreeSet::new();
         for part in parts.iter().filter(|part| !part.staged.is_empty()) {
             let visible = self.directory.join(&part.path);
             reach("sink.rename.before");
-            match fs::rename(staged.join(&part.staged), &visible) {
+            // It is there already, or was, and somebody took it away.
+            let Some(from) = waiting(&staged, part) else {
+                continue;
+            };
+            match fs::rename(&from, &visible) {
                 Ok(()) => {
                     changed.extend(visible.parent().map(Path::to_path_buf));
+                    changed.extend(from.parent().map(Path::to_path_buf));
                     done.push(visible);
                 }
-                // It is there already, or was, and somebody took it away.
+                // A newer run has just done it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(source) => return Err(FileSinkError::write(&visible, source)),
             }
@@ -283,7 +391,6 @@ impl SinkConfig {
         if changed.is_empty() {
             return Ok(());
         }
-        changed.insert(staged);
         for path in &changed {
             sync_directory(path).map_err(|source| FileSinkError::write(path, source))?;
         }

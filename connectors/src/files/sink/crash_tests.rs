@@ -17,6 +17,9 @@ use crate::files::log::{LOG, LogWriter};
 
 const CHILD: &str = "HIGHWATER_TEST_SINK_CHILD";
 
+/// Which generation the child is.
+const GENERATION: &str = "HIGHWATER_SINK_TEST_GENERATION";
+
 /// What a child is told, in the variable's words.
 struct Orders {
     out: String,
@@ -62,10 +65,11 @@ fn child() {
         ..request(Path::new(&orders.out), &two, &[])
     };
     let factory = factory("json", request);
-    let mut sink = factory.open().unwrap();
+    let generation = std::env::var(GENERATION).unwrap().parse().unwrap();
+    let mut sink = factory.open(generation).unwrap();
     let workers = random.random_range(1..4usize);
     let mut writers: Vec<_> = (0..workers)
-        .map(|worker| factory.writer(worker, QUERY_ID).unwrap())
+        .map(|worker| factory.writer(worker, QUERY_ID, generation).unwrap())
         .collect();
     let mut next = sink
         .committed()
@@ -180,7 +184,7 @@ fn check(seed: u64, filled: u64, epochs: u64) -> usize {
     let dir = directory();
     let out = dir.path().join("out");
     let log = out.join(LOG).join(QUERY_ID);
-    let mut writer = LogWriter::open(log.clone(), None).unwrap();
+    let mut writer = LogWriter::open(log.clone(), log.clone(), None).unwrap();
     for epoch in 0..filled {
         writer.append(epoch, epoch, Vec::new()).unwrap();
     }
@@ -204,6 +208,7 @@ fn check(seed: u64, filled: u64, epochs: u64) -> usize {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "files::sink::crash_tests::child"])
             .env(CHILD, orders)
+            .env(GENERATION, crashes.to_string())
             .env("HIGHWATER_CRASH_AT", format!("*:{place}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -234,8 +239,16 @@ fn check(seed: u64, filled: u64, epochs: u64) -> usize {
     assert_eq!(listed, all, "seed {seed}: rows by listing");
     readers.rows.sort();
     assert_eq!(readers.rows, all, "seed {seed}: rows by the stream");
-    let staged = fs::read_dir(out.join("_highwater_staged").join(QUERY_ID)).unwrap();
-    assert_eq!(staged.count(), 0, "seed {seed}: nothing is left behind");
+    let staged = out.join("_highwater_staged").join(QUERY_ID);
+    let generations = fs::read_dir(&staged).unwrap().count();
+    let left = fs::read_dir(staged.join(crashes.to_string()))
+        .unwrap()
+        .count();
+    assert_eq!(
+        (generations, left),
+        (1, 0),
+        "seed {seed}: nothing is left behind"
+    );
     let temporary = fs::read_dir(&log).unwrap();
     let names = temporary.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(

@@ -35,7 +35,7 @@ fn batch(values: impl Iterator<Item = (u64, u64)>) -> arrow::array::RecordBatch 
 }
 
 fn stage(factory: &Arc<dyn SinkFactory>, epoch: u64, values: &[(u64, u64)]) -> Receipt {
-    let mut writer = factory.writer(0, "1f-2e").unwrap();
+    let mut writer = factory.writer(0, "1f-2e", 0).unwrap();
     writer.write(epoch, &batch(values.iter().copied())).unwrap();
     writer.stage(epoch..=epoch).unwrap()
 }
@@ -72,9 +72,9 @@ fn two_queries_write_into_one_directory() {
     for epoch in 0..3u64 {
         for id in ["a", "b"] {
             let factory = make(id);
-            let mut sink = factory.open().unwrap();
+            let mut sink = factory.open(0).unwrap();
             assert_eq!(sink.committed().unwrap(), epoch.checked_sub(1));
-            let mut writer = factory.writer(0, id).unwrap();
+            let mut writer = factory.writer(0, id, 0).unwrap();
             writer.write(epoch, &rows(&one(), "{\"s\":\"a\"}")).unwrap();
             let receipt = writer.stage(epoch..=epoch).unwrap();
             sink.commit(epoch..=epoch, &[receipt]).unwrap();
@@ -93,7 +93,7 @@ fn files_that_were_there_stay_and_files_that_come_otherwise_do_not_count() {
     fs::write(dir.path().join("k=1/old.json"), "{\"n\":1}\n").unwrap();
     fs::write(dir.path().join(".hidden"), "{\"n\":1}\n").unwrap();
     let factory = partitioned(dir.path(), &[]);
-    let mut sink = factory.open().unwrap();
+    let mut sink = factory.open(0).unwrap();
     assert_eq!(
         (committed(dir.path()), sink.committed().unwrap()),
         (1, None)
@@ -110,7 +110,7 @@ fn files_that_were_there_stay_and_files_that_come_otherwise_do_not_count() {
 fn a_run_is_seen_when_all_of_its_parts_are_at_their_places() {
     let dir = tempfile::tempdir().unwrap();
     let factory = partitioned(dir.path(), &[]);
-    let mut sink = factory.open().unwrap();
+    let mut sink = factory.open(0).unwrap();
     let mut stream = lister(dir.path());
     let mut streamed = || stream.list(&|_, _| false).unwrap().len();
     sink.commit(0..=0, &[stage(&factory, 0, &[(1, 1), (2, 2)])])
@@ -120,10 +120,14 @@ fn a_run_is_seen_when_all_of_its_parts_are_at_their_places() {
         .unwrap();
     // As if the last rename had not come to pass.
     let late = dir.path().join("k=2/part-00001-0-1f-2e.json");
-    fs::rename(&late, dir.path().join("_highwater_staged/1f-2e/00001-0.1")).unwrap();
+    fs::rename(
+        &late,
+        dir.path().join("_highwater_staged/1f-2e/0/00001-0.1"),
+    )
+    .unwrap();
     assert_eq!((streamed(), committed(dir.path())), (0, 2));
     // The restarted query ends it.
-    let mut sink = factory.open().unwrap();
+    let mut sink = factory.open(1).unwrap();
     assert_eq!(sink.committed().unwrap(), Some(1));
     assert_eq!((streamed(), committed(dir.path())), (2, 4));
     // Whoever removes a file later does not hide the rest.
@@ -132,13 +136,82 @@ fn a_run_is_seen_when_all_of_its_parts_are_at_their_places() {
 }
 
 #[test]
+fn a_newer_run_goes_on_where_one_that_is_still_alive_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let factory = partitioned(dir.path(), &[]);
+    let rows = |k: u64, n: u64| batch([(k, n)].into_iter());
+    let mut older = factory.open(1).unwrap();
+    let mut its_writer = factory.writer(0, "1f-2e", 1).unwrap();
+    its_writer.write(0, &rows(1, 1)).unwrap();
+    let receipt = its_writer.stage(0..=0).unwrap();
+    older.commit(0..=0, &[receipt]).unwrap();
+    its_writer.write(1, &rows(1, 2)).unwrap();
+    let staged = its_writer.stage(1..=1).unwrap();
+    its_writer.write(2, &rows(1, 3)).unwrap();
+
+    let mut newer = factory.open(2).unwrap();
+    assert_eq!(newer.committed().unwrap(), Some(0));
+    let mut writer = factory.writer(0, "1f-2e", 2).unwrap();
+    writer.write(1, &rows(1, 2)).unwrap();
+    // What the older one tries fails, and does no harm.
+    let says = |error: highwater_engine::sink::SinkError| {
+        let error = told(&error);
+        assert!(
+            error.contains("another run of this query has taken"),
+            "{error}"
+        );
+    };
+    says(older.commit(1..=1, &[staged]).unwrap_err());
+    says(its_writer.write(2, &rows(2, 3)).unwrap_err());
+    says(its_writer.stage(2..=2).unwrap_err());
+    let error = told(&factory.open(1).err().unwrap());
+    assert!(
+        error.contains("1f-2e/2\" belongs to a newer run of this query"),
+        "{error}"
+    );
+    drop((older, its_writer));
+    let receipt = writer.stage(1..=1).unwrap();
+    newer.commit(1..=1, &[receipt]).unwrap();
+    writer.write(2, &rows(1, 3)).unwrap();
+    let receipt = writer.stage(2..=2).unwrap();
+    newer.commit(2..=2, &[receipt]).unwrap();
+    assert_eq!(committed(dir.path()), 3);
+    assert_eq!(visible(dir.path()).len(), 3);
+}
+
+#[test]
+fn damage_in_the_middle_of_the_log_is_told_to_a_restarted_query() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("old.json"), "{\"n\":1}\n").unwrap();
+    let factory = partitioned(dir.path(), &[]);
+    let mut sink = factory.open(0).unwrap();
+    for epoch in 0..3 {
+        sink.commit(epoch..=epoch, &[stage(&factory, epoch, &[(1, epoch)])])
+            .unwrap();
+    }
+    drop(sink);
+    for log in ["1f-2e/000000000001.json", "before/000000000000.json"] {
+        let file = dir.path().join("_highwater_log").join(log);
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, "garbage").unwrap();
+        let error = told(&factory.open(0).err().unwrap());
+        assert!(
+            error.contains(log) && error.contains("restore it from a copy"),
+            "{error}"
+        );
+        fs::write(&file, whole).unwrap();
+    }
+    factory.open(0).unwrap();
+}
+
+#[test]
 fn thousands_of_partitions_in_one_epoch() {
     let dir = tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap();
     let factory = partitioned(dir.path(), &[]);
-    let mut sink = factory.open().unwrap();
-    let mut writer = factory.writer(0, "1f-2e").unwrap();
+    let mut sink = factory.open(0).unwrap();
+    let mut writer = factory.writer(0, "1f-2e", 0).unwrap();
     for from in 0..4 {
         let values = (0..5000).map(|k| (k, from * 5000 + k));
         writer.write(0, &batch(values)).unwrap();
@@ -159,7 +232,7 @@ fn thousands_of_partitions_in_one_epoch() {
 fn no_file_has_more_rows_than_asked() {
     let dir = tempfile::tempdir().unwrap();
     let factory = partitioned(dir.path(), &[("maxRecordsPerFile", "2")]);
-    let mut sink = factory.open().unwrap();
+    let mut sink = factory.open(0).unwrap();
     let values: Vec<(u64, u64)> = (0..5)
         .map(|n| (1, n))
         .chain((2..40).map(|k| (k, k)))
@@ -189,7 +262,7 @@ fn save(out: &Path, mode: Option<SaveMode>, options: &[(&str, &str)]) -> Result<
     let Some(mut sink) = factory.open_batch(mode).map_err(|error| told(&error))? else {
         return Ok(false);
     };
-    let mut writer = factory.writer(0, "batch").unwrap();
+    let mut writer = factory.writer(0, "batch", 0).unwrap();
     writer
         .write(0, &rows(&one(), "{\"s\":\"a\"}\n{\"s\":\"b\"}\n"))
         .unwrap();
@@ -223,7 +296,7 @@ fn a_batch_asks_what_is_there() {
     fs::write(out.join("by-hand.json"), "{\"s\":\"c\"}\n").unwrap();
     // Where a query writes, a batch goes by the log too.
     let query = factory("json", request(&out, &one(), &[]));
-    query.open().unwrap();
+    query.open(0).unwrap();
     let request = SinkRequest {
         streaming: false,
         query_id: "other".into(),
@@ -231,7 +304,7 @@ fn a_batch_asks_what_is_there() {
     };
     let batch = factory("json", request);
     let mut sink = batch.open_batch(Some(SaveMode::Append)).unwrap().unwrap();
-    let mut writer = batch.writer(0, "other").unwrap();
+    let mut writer = batch.writer(0, "other", 0).unwrap();
     writer.write(0, &rows(&one(), "{\"s\":\"d\"}\n")).unwrap();
     let receipt = writer.stage(0..=0).unwrap();
     assert_eq!(count(), 3);
@@ -252,7 +325,7 @@ fn a_batch_that_fails_leaves_nothing() {
     };
     let factory = factory("json", request);
     let sink = factory.open_batch(None).unwrap().unwrap();
-    let mut writer = factory.writer(0, "batch").unwrap();
+    let mut writer = factory.writer(0, "batch", 0).unwrap();
     writer.write(0, &rows(&one(), "{\"s\":\"a\"}\n")).unwrap();
     writer.stage(0..=0).unwrap();
     drop((writer, sink));
@@ -269,7 +342,7 @@ fn a_batch_that_fails_leaves_nothing() {
 fn a_file_in_the_place_of_a_partition_is_named_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let factory = partitioned(dir.path(), &[]);
-    let mut sink = factory.open().unwrap();
+    let mut sink = factory.open(0).unwrap();
     fs::write(dir.path().join("k=2"), "x").unwrap();
     let receipt = stage(&factory, 0, &[(1, 1), (2, 2)]);
     let error = told(
@@ -286,27 +359,31 @@ fn a_file_in_the_place_of_a_partition_is_named_and_nothing_is_lost() {
     // Asked again, or by a restarted query: both go on.
     sink.commit(0..=0, &[receipt]).unwrap();
     assert_eq!(committed(dir.path()), 2);
-    assert_eq!(factory.open().unwrap().committed().unwrap(), Some(0));
+    assert_eq!(factory.open(0).unwrap().committed().unwrap(), Some(0));
 }
 
 #[test]
 fn a_partition_that_vanishes_between_log_and_rename_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let factory = partitioned(dir.path(), &[]);
-    let mut sink = factory.open().unwrap();
+    let mut sink = factory.open(0).unwrap();
     sink.commit(0..=0, &[stage(&factory, 0, &[(1, 1)])])
         .unwrap();
     let place = dir.path().join("k=1/part-00000-0-1f-2e.json");
-    fs::rename(place, dir.path().join("_highwater_staged/1f-2e/00000-0.0")).unwrap();
+    fs::rename(
+        place,
+        dir.path().join("_highwater_staged/1f-2e/0/00000-0.0"),
+    )
+    .unwrap();
     fs::remove_dir(dir.path().join("k=1")).unwrap();
     fs::write(dir.path().join("k=1"), "x").unwrap();
-    let error = told(&factory.open().err().unwrap());
+    let error = told(&factory.open(0).err().unwrap());
     assert!(
         error.contains("a file is where a directory must be"),
         "{error}"
     );
     fs::remove_file(dir.path().join("k=1")).unwrap();
-    assert_eq!(factory.open().unwrap().committed().unwrap(), Some(0));
+    assert_eq!(factory.open(0).unwrap().committed().unwrap(), Some(0));
     assert_eq!(visible(dir.path()), ["k=1/part-00000-0-1f-2e.json"]);
 }
 
@@ -348,9 +425,9 @@ impl Drop for SmallDisk {
 fn run(factory: &Arc<dyn SinkFactory>, epochs: u64) -> (u64, Option<String>) {
     let mut done = 0;
     let mut go_on = || {
-        let mut sink = factory.open()?;
+        let mut sink = factory.open(0)?;
         let mut next = sink.committed()?.map_or(0, |last| last + 1);
-        let mut writer = factory.writer(0, "1f-2e")?;
+        let mut writer = factory.writer(0, "1f-2e", 0)?;
         while next < epochs {
             done = next;
             writer.write(next, &batch((0..40).map(|n| (n, next * 40 + n))))?;

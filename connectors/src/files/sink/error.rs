@@ -85,10 +85,30 @@ pub enum FileSinkError {
     },
     /// Another run of the query was faster.
     #[error(
-        "commit log \"{path}\" was written by another run of this query; only one may run at a time"
+        "commit log \"{path}\" was written by another run of this query at the same moment; only one may run at a time: \
+         start the query again, nothing is lost"
     )]
     OtherWriter {
         /// The file of the log.
+        path: String,
+    },
+    /// A newer run has begun.
+    #[error(
+        "[CONCURRENT_STREAM_LOG_UPDATE] another run of this query has taken \"{path}\", where this one stages its files, and \
+         goes on from here; only one may run at a time, so this one stops"
+    )]
+    TakenOver {
+        /// The directory of what this run staged.
+        path: String,
+    },
+    /// A directory of a newer run is there already.
+    #[error(
+        "[CONCURRENT_STREAM_LOG_UPDATE] \"{path}\" belongs to a newer run of this query, so this one does not begin; if none \
+         is running, the checkpoint directory is older than the output: restore both from one copy, or remove \"{path}\" \
+         and start again"
+    )]
+    Newer {
+        /// The directory of what the newer run staged.
         path: String,
     },
     /// A run was cut elsewhere than the one that is committed.

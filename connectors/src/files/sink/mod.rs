@@ -2,8 +2,8 @@
 //!
 //! Commit: by a line in a log, then by renaming; idempotent by the epochs in the log. See `commit`.
 //!
-//! What a query stages waits in `_highwater_staged/<query>/` below the output directory, on the same file system; its log
-//! is in `_highwater_log/<query>/`. Several queries may write into one directory.
+//! What a run of a query stages waits in `_highwater_staged/<query>/<generation>/` below the output directory, on the same
+//! file system; the query's log is in `_highwater_log/<query>/`. Several queries may write into one directory.
 
 mod batch;
 mod commit;
@@ -31,6 +31,7 @@ use highwater_engine::sink::{
     SinkWriter,
 };
 use highwater_engine::source::FormatError;
+use highwater_engine::type_sql;
 use orc_rust::compression::CompressionType as OrcCompression;
 use parquet::basic::Compression;
 
@@ -43,6 +44,7 @@ use crate::options::{character, duration_us, flag, flag_or, invalid, positive, s
 use crate::time::Zone;
 use crate::times::zone_of;
 use commit::FileSink;
+pub use commit::check_output;
 use writer::FileWriter;
 
 /// What the files hold.
@@ -106,6 +108,8 @@ struct SinkConfig {
     ending: String,
     /// The query's id, as a part of names.
     query: String,
+    /// Of the run: what it stages is in a directory of its own.
+    generation: u64,
     zone: Zone,
     /// Columns that become directories.
     partitions: Vec<usize>,
@@ -243,7 +247,7 @@ impl FileFormat {
             return refuse(format!(
                 "{owner} writes one column of type STRING; column \"{}\" is of type {}: cast it",
                 column.name(),
-                column.data_type()
+                type_sql(column.data_type())
             ));
         }
         if schema.fields().is_empty() {
@@ -262,8 +266,9 @@ impl FileFormat {
             if !writable {
                 return Err(FormatError::Invalid {
                     message: format!(
-                        "{owner} cannot write column \"{}\" of type {data_type}: cast it to a string",
-                        field.name()
+                        "{owner} cannot write column \"{}\" of type {}: cast it to a string",
+                        field.name(),
+                        type_sql(data_type)
                     ),
                     class: Some("UNSUPPORTED_DATA_TYPE_FOR_DATASOURCE"),
                 });
@@ -413,6 +418,7 @@ impl SinkFormat for FileFormat {
                 format,
                 ending,
                 query: in_a_name(&request.query_id),
+                generation: 0,
                 zone,
                 partitions,
                 data_columns,
@@ -468,17 +474,27 @@ impl SinkFactory for FileSinkFactory {
             .map_err(|error| error.of_sink(self.config.connector))
     }
 
-    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
-        match FileSink::open(Arc::clone(&self.config)) {
+    fn open(&self, generation: u64) -> Result<Box<dyn Sink>, SinkError> {
+        let config = SinkConfig {
+            generation,
+            ..self.config.as_ref().clone()
+        };
+        match FileSink::open(Arc::new(config)) {
             Ok(sink) => Ok(Box::new(sink)),
             Err(error) => Err(error.of_sink(self.config.connector)),
         }
     }
 
-    fn writer(&self, worker: usize, query_id: &str) -> Result<Box<dyn SinkWriter>, SinkError> {
+    fn writer(
+        &self,
+        worker: usize,
+        query_id: &str,
+        generation: u64,
+    ) -> Result<Box<dyn SinkWriter>, SinkError> {
         // In another process than the coordinator's, the request was made with an id of that process's own.
         let config = SinkConfig {
             query: in_a_name(query_id),
+            generation,
             ..self.config.as_ref().clone()
         };
         Ok(Box::new(FileWriter::new(Arc::new(config), worker)))

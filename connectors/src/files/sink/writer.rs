@@ -1,6 +1,6 @@
 //! Writes the parts of one worker, and stages them where nobody reads.
 //!
-//! A part is `open-<worker>.<n>` in `_highwater_staged/<query>/` while rows come, `<first epoch>-<worker>.<n>` once it is
+//! A part is `open-<worker>.<n>` in `_highwater_staged/<query>/<generation>/` while rows come, `<first epoch>-<worker>.<n>` once it is
 //! whole and on the disk, and `part-<first epoch>-<worker>-<query><ending>` in its partition's directory once the run is
 //! committed. All are functions of the run and the worker, so a replay writes over what died.
 //!
@@ -23,7 +23,7 @@ use super::SinkConfig;
 use super::encode::{Encoder, ROW_GROUP_BYTES};
 use super::error::FileSinkError;
 use super::spill::Spill;
-use crate::files::log::{Part, create_directories, sync_directory};
+use crate::files::log::{Part, sync_directory};
 use crate::files::partition::NULL_VALUE;
 use crate::view::{TextStyle, TimePatterns, View};
 
@@ -113,9 +113,6 @@ impl FileWriter {
         let config = &self.config;
         let staged = config.staged();
         let path = staged.join(format!("open-{}.{}", self.worker, self.files));
-        if self.files == 0 && !staged.is_dir() {
-            create_directories(&staged).map_err(|source| FileSinkError::write(&staged, source))?;
-        }
         self.files += 1;
         let stripe_bytes = match config.partitions.is_empty() {
             true => ROW_GROUP_BYTES,
@@ -334,11 +331,11 @@ impl FileWriter {
             fs::rename(&part.path, staged.join(&name)).map_err(failed)?;
             let visible = self.config.part_name(first, self.worker, part.piece);
             parts.push(Part {
+                staged: format!("{}/{name}", self.config.generation),
                 path: match partitions.paths[part.partition as usize].as_str() {
                     "" => visible,
                     partition => format!("{partition}/{visible}"),
                 },
-                staged: name,
                 bytes,
                 rows: part.rows,
                 modified_us: None,
@@ -353,13 +350,13 @@ impl FileWriter {
 impl SinkWriter for FileWriter {
     fn write(&mut self, _: u64, rows: &RecordBatch) -> Result<(), SinkError> {
         self.write_rows(rows)
-            .map_err(|error| error.of_sink(self.config.connector))
+            .map_err(|error| self.config.told(error).of_sink(self.config.connector))
     }
 
     fn stage(&mut self, epochs: RangeInclusive<u64>) -> Result<Receipt, SinkError> {
         let parts = self
             .stage_run(*epochs.start())
-            .map_err(|error| error.of_sink(self.config.connector))?;
+            .map_err(|error| self.config.told(error).of_sink(self.config.connector))?;
         Ok(Receipt {
             worker: self.worker,
             rows: std::mem::take(&mut self.rows),

@@ -186,7 +186,7 @@ fn a_stream_of_both_formats_has_the_schema_it_was_given() {
             "{error}"
         );
         assert!(
-            error.contains("is Int64, which cannot be read as Int32"),
+            error.contains("is BIGINT, which cannot be read as INT"),
             "{error}"
         );
         let error = refusal(format, stream(&dir));
@@ -311,7 +311,7 @@ fn types_that_only_spark_knows_are_named() {
     let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let error = read("orc", typed(batch(&dir), &[("tn", instant)])).unwrap_err();
     assert!(
-        error.contains("is Int64, which cannot be read as"),
+        error.contains("is BIGINT, which cannot be read as"),
         "{error}"
     );
 }

@@ -183,7 +183,7 @@ fn schemas_of_all_files_can_be_merged() {
         let error = refusal(format, with(batch(&dir), &merge));
         assert!(
             error.starts_with("column \"n\" of file ")
-                && error.contains("is Utf8, and Int32 in files before it"),
+                && error.contains("is STRING, and INT in files before it"),
             "{error}"
         );
         write(&dir, "b", "no such file", 1);

@@ -29,11 +29,14 @@ mod split;
 mod string;
 pub(crate) mod text;
 pub(crate) mod window;
+mod written;
 
 pub use aggregate::weighed_sum;
 pub use builders::*;
+pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};
 pub use linear::{Apart, apart, equality};
+pub use written::written;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

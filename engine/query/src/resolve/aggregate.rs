@@ -11,7 +11,7 @@ use super::expression::Exprs;
 use super::grouping::Sets;
 use super::project::named;
 use super::scope::Relation;
-use super::subquery::Subqueries;
+use super::subquery::has_subquery;
 use crate::error::QueryError;
 use crate::expr::{Expr, Literal};
 use crate::functions::compare;
@@ -27,6 +27,10 @@ impl Env<'_> {
         outputs: &[Expr],
         having: Option<&Expr>,
     ) -> Result<Relation> {
+        let keys = &self.spelled_out(&input, keys, outputs)?;
+        if keys.iter().chain(outputs).chain(having).any(has_subquery) {
+            return self.aggregate_with_subqueries(input, keys, outputs, having);
+        }
         let exprs = keys.iter().chain(outputs).chain(having);
         self.with_windows(input, exprs, |input| {
             self.aggregate_rows(input, keys, outputs, having)
@@ -55,7 +59,6 @@ impl Env<'_> {
         let exprs = Exprs {
             aggregates: Ok(()),
             over: Ok(()),
-            subqueries: Subqueries::AboveGroups,
             grouping: grouping.as_ref(),
             aliases: &aliases,
             ..Exprs::over(self, &input.columns, "SELECT")

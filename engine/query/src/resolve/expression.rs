@@ -143,7 +143,7 @@ impl<'r> Exprs<'r> {
             Expr::Unary {
                 op: UnaryOp::Not,
                 expr,
-            } => Ok(conditional::not(boolean(expr)?)),
+            } => self.not(expr),
             Expr::Unary { op, expr } => {
                 let value = self.resolve(expr)?;
                 match op {

@@ -93,7 +93,7 @@ fn too_many() -> QueryError {
 
 fn choices(kind: Groupings, sets: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
     Ok(match kind {
-        Groupings::Sets => sets.to_vec(),
+        Groupings::Sets | Groupings::All => sets.to_vec(),
         Groupings::Rollup => (0..=sets.len())
             .rev()
             .map(|kept| sets[..kept].concat())
@@ -113,6 +113,42 @@ fn choices(kind: Groupings, sets: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
 }
 
 impl Env<'_> {
+    /// What `GROUP BY ALL` groups by: all that a select list has and that is no aggregate; or the keys as they are.
+    pub(super) fn spelled_out(
+        &self,
+        input: &Relation,
+        keys: &[Expr],
+        outputs: &[Expr],
+    ) -> Result<Vec<Expr>> {
+        let all = |key: &Expr| {
+            matches!(
+                key,
+                Expr::Groupings {
+                    kind: Groupings::All,
+                    ..
+                }
+            )
+        };
+        if !keys.iter().any(all) {
+            return Ok(keys.to_vec());
+        }
+        let of_rows = |e: &Expr| matches!(e, Expr::Call(call) if call.over.is_some() || self.functions.is_aggregate(&call.name.to_lowercase()));
+        let mut keys = vec![];
+        for output in outputs.iter().filter(|output| !output.any(&of_rows)) {
+            match output {
+                Expr::Star { .. } => {
+                    let exprs = Exprs::over(self, &input.columns, "GROUP BY");
+                    let columns = exprs.star(output)?.into_iter();
+                    keys.extend(columns.map(|(_, value)| Expr::Resolved(Box::new(value.expr))));
+                }
+                // No position.
+                Expr::Literal(_) => keys.push(output.clone().alias("constant")),
+                key => keys.push(key.clone()),
+            }
+        }
+        Ok(keys)
+    }
+
     /// The rows of `input` once for each grouping, and the keys to group them by.
     pub(super) fn grouped(
         &self,

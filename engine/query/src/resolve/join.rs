@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Expr as DfExpr, Join, JoinConstraint, LogicalPlan
 use super::Env;
 use super::expression::Exprs;
 use super::scope::{Relation, ScopeColumn, unknown_column};
+use super::subquery::has_subquery;
 use crate::error::QueryError;
 use crate::expr::{BinaryOp, Expr};
 use crate::functions::kernel::Typed;
@@ -24,6 +25,11 @@ impl Env<'_> {
         kind: JoinKind,
         condition: &JoinCondition,
     ) -> Result<Relation> {
+        if let JoinCondition::On(condition) = condition
+            && has_subquery(condition)
+        {
+            return self.join_with_subqueries(left, right, kind, condition);
+        }
         let (left, right) = self.kept_apart(left, right)?;
         let both: Vec<ScopeColumn> = left.columns.iter().chain(&right.columns).cloned().collect();
         let mut using = vec![];
@@ -76,7 +82,7 @@ impl Env<'_> {
         self.merged(plan, left, right, &using, kind)
     }
 
-    fn on(&self, both: &[ScopeColumn], condition: &Expr) -> Result<DfExpr> {
+    pub(super) fn on(&self, both: &[ScopeColumn], condition: &Expr) -> Result<DfExpr> {
         let exprs = Exprs::over(self, both, "ON");
         let value = exprs.resolve(condition)?;
         if value.data_type != arrow::datatypes::DataType::Boolean {

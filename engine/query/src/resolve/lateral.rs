@@ -14,9 +14,10 @@ use datafusion::logical_expr::{
 
 use super::Env;
 use super::scope::{Relation, ScopeColumn};
-use super::subquery::is_correlated;
+
 use crate::error::QueryError;
 use crate::plan::{JoinCondition, JoinKind, Plan};
+use crate::unnest::{can_be_flat, is_correlated};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -45,13 +46,14 @@ impl Env<'_> {
         if !is_correlated(&right.plan) {
             return self.join(left, right, kind, condition);
         }
-        if !matches!(kind, JoinKind::Inner | JoinKind::Cross) {
-            return Err(QueryError::unsupported(
-                "a LATERAL subquery in an outer join, which names columns from the left of it,",
-            ));
-        }
         let right = self.renamed(right)?;
-        let taken = taken(&right.plan)?;
+        let taken = match kind {
+            JoinKind::Inner | JoinKind::Cross => taken(&right.plan)?,
+            _ => None,
+        };
+        let Some(taken) = taken else {
+            return self.lateral_answers(left, right, kind, condition);
+        };
         let mut plan = match &taken.plan {
             LogicalPlan::EmptyRelation(one) if one.produce_one_row => left.plan.clone(),
             rows => LogicalPlan::Join(Join::try_new(
@@ -90,39 +92,81 @@ impl Env<'_> {
     }
 }
 
-fn taken(plan: &LogicalPlan) -> Result<Taken> {
+impl Env<'_> {
+    /// `left` and, for each of its rows, what `right` answers for the columns that it names.
+    fn lateral_answers(
+        &self,
+        left: Relation,
+        right: Relation,
+        kind: JoinKind,
+        condition: &JoinCondition,
+    ) -> Result<Relation> {
+        let join_type = match kind {
+            JoinKind::Inner | JoinKind::Cross => JoinType::Inner,
+            JoinKind::Left => JoinType::Left,
+            _ => {
+                return Err(QueryError::unsupported(
+                    "a LATERAL subquery that names columns from the left of it in this kind of join",
+                ));
+            }
+        };
+        if !can_be_flat(&right.plan) {
+            return Err(QueryError::unsupported(
+                "a LATERAL subquery that names columns from the left of it below a full join",
+            ));
+        }
+        let columns = [left.columns.clone(), right.columns].concat();
+        let condition = match condition {
+            JoinCondition::None => None,
+            JoinCondition::On(condition) => Some(self.on(&columns, condition)?),
+            JoinCondition::Using(_) | JoinCondition::Natural => {
+                return Err(QueryError::unsupported(
+                    "USING with a LATERAL subquery that names columns from the left of it",
+                ));
+            }
+        };
+        let joined = crate::unnest::lateral(left.plan, &right.plan, condition, join_type, || {
+            self.fresh("outer")
+        })?;
+        self.only(joined, columns)
+    }
+}
+
+fn taken(plan: &LogicalPlan) -> Result<Option<Taken>> {
     if !is_correlated(plan) {
         let columns = plan.schema().iter();
         let columns =
             columns.map(|(q, field)| DfExpr::Column(Column::new(q.cloned(), field.name())));
-        return Ok(Taken {
+        return Ok(Some(Taken {
             columns: columns.collect(),
             plan: plan.clone(),
             conditions: vec![],
-        });
+        }));
     }
     match plan {
         LogicalPlan::Projection(projection) => {
-            let below = taken(&projection.input)?;
+            let Some(below) = taken(&projection.input)? else {
+                return Ok(None);
+            };
             let exprs = projection.expr.iter().cloned();
             let columns = exprs.map(|expr| inside(expr, &projection.input, &below.columns));
-            Ok(Taken {
+            Ok(Some(Taken {
                 columns: columns.collect::<Result<_>>()?,
                 ..below
-            })
+            }))
         }
         LogicalPlan::Filter(filter) => {
-            let mut below = taken(&filter.input)?;
+            let Some(mut below) = taken(&filter.input)? else {
+                return Ok(None);
+            };
             for part in split_conjunction_owned(filter.predicate.clone()) {
                 let part = inside(part, &filter.input, &below.columns)?;
                 below.conditions.push(part);
             }
-            Ok(below)
+            Ok(Some(below))
         }
         LogicalPlan::SubqueryAlias(alias) => taken(&alias.input),
-        _ => Err(QueryError::unsupported(
-            "a LATERAL subquery that names columns from the left of it other than in its select list and WHERE",
-        )),
+        _ => Ok(None),
     }
 }
 

@@ -7,14 +7,17 @@ mod expression;
 mod grouping;
 mod join;
 mod lateral;
+mod lifted;
 mod name;
 mod observe;
+mod order;
 mod over;
 mod pivot;
 mod project;
 mod scope;
 mod set;
 mod subquery;
+mod unpivot;
 mod window;
 
 use std::cell::{Cell, RefCell};
@@ -23,17 +26,17 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::{
-    self as df, Expr as DfExpr, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Sort, SubqueryAlias,
+    Expr as DfExpr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias,
 };
 
 use self::expression::Exprs;
 use self::scope::Relation;
 use crate::coerce;
 use crate::error::{Place, QueryError};
-use crate::expr::{Expr, Literal};
+use crate::expr::Expr;
 use crate::functions::cast::parse::Zone;
 use crate::functions::kernel::Typed;
-use crate::functions::{Functions, cast, compare};
+use crate::functions::{Functions, cast};
 use crate::plan::{Catalog, Conf, Plan};
 use crate::types::type_sql;
 
@@ -166,6 +169,13 @@ impl Env<'_> {
                 columns,
                 values,
             } => self.pivot(self.relation(input)?, aggregates, columns, values),
+            Plan::Unpivot {
+                input,
+                values,
+                name,
+                columns,
+                nulls,
+            } => self.unpivot(self.relation(input)?, values, name, columns, *nulls),
             Plan::Distinct { input } => self.distinct(self.relation(input)?),
             Plan::Deduplicate {
                 input,
@@ -174,19 +184,8 @@ impl Env<'_> {
             } => self.deduplicate(self.relation(input)?, columns, *within_watermark),
             Plan::Sort { input, order } => self.sort(input, order),
             Plan::Limit { input, count, skip } => {
-                let mut input = self.relation(input)?;
-                let bound = |n: u64| {
-                    let n = i64::try_from(n).unwrap_or(i64::MAX);
-                    Some(Box::new(df::lit(n)))
-                };
-                let skip = if *skip == 0 { None } else { bound(*skip) };
-                let fetch = count.and_then(bound);
-                input.plan = LogicalPlan::Limit(Limit {
-                    skip,
-                    fetch,
-                    input: Arc::new(input.plan),
-                });
-                Ok(input)
+                let input = self.relation(input)?;
+                self.limit(input, count.as_ref(), skip.as_ref())
             }
             Plan::Join {
                 left,
@@ -323,7 +322,39 @@ impl Env<'_> {
         if subquery::has_subquery(condition) {
             return self.filter_by_subqueries(input, condition);
         }
+        let is_window =
+            |e: &Expr| matches!(e, Expr::Call(call) if call.name.eq_ignore_ascii_case("window"));
+        if condition.any(&is_window) {
+            return self.filter_by_windows(input, condition);
+        }
         self.filter_over(input, condition, false)
+    }
+
+    /// The rows of `input`, once for each of their windows for which the condition is true.
+    fn filter_by_windows(&self, input: Relation, condition: &Expr) -> Result<Relation> {
+        let columns = input.columns.clone();
+        let filtered = self.with_windows(input, std::iter::once(condition), |input| {
+            self.filter_over(input, condition, false)
+        })?;
+        self.only(filtered.plan, columns)
+    }
+
+    /// The plan with these of its columns.
+    pub(super) fn only(
+        &self,
+        plan: LogicalPlan,
+        columns: Vec<scope::ScopeColumn>,
+    ) -> Result<Relation> {
+        let mut kept: Vec<DfExpr> = vec![];
+        for column in &columns {
+            let column = DfExpr::Column(column.column.clone());
+            // USING names a column twice.
+            if !kept.contains(&column) {
+                kept.push(column);
+            }
+        }
+        let plan = LogicalPlan::Projection(Projection::try_new(kept, Arc::new(plan))?);
+        Ok(Relation { plan, columns })
     }
 
     fn filter_over(
@@ -359,83 +390,6 @@ impl Env<'_> {
         }
         input.plan = LogicalPlan::Filter(Filter::try_new(value.expr, Arc::new(input.plan))?);
         Ok(input)
-    }
-
-    /// Sort keys see the columns of the select list first, then those below it, which travel along for the sort only.
-    fn sort(&self, input: &Plan, order: &[Expr]) -> Result<Relation> {
-        let simple = self.relation(input)?;
-        let wanted = simple.visible().count();
-        let mut keys = vec![];
-        let mut missing = vec![];
-        for key in order {
-            let (expr, ascending, nulls_first) = match key {
-                Expr::Sort {
-                    expr,
-                    ascending,
-                    nulls_first,
-                } => (&**expr, *ascending, *nulls_first),
-                other => (other, true, None),
-            };
-            let expr = match expr {
-                Expr::Literal(Literal::Int(nth)) => {
-                    let column = usize::try_from(*nth - 1)
-                        .ok()
-                        .and_then(|i| simple.visible().nth(i));
-                    let Some(column) = column else {
-                        let message = format!(
-                            "ORDER BY position {nth} is not in select list (valid range is [1, {wanted}])."
-                        );
-                        return Err(QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message));
-                    };
-                    Ok(column.typed())
-                }
-                other => Exprs::over(self, &simple.columns, "ORDER BY").resolve(other),
-            };
-            match (expr, input) {
-                (Ok(value), _) => keys.push((Ok(value), ascending, nulls_first)),
-                (Err(_), Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }) => {
-                    let name = self.fresh("sort");
-                    let Expr::Sort { expr, .. } = key.clone().asc_unless_sorted() else {
-                        continue;
-                    };
-                    missing.push(expr.alias(name.clone()));
-                    keys.push((Err(name), ascending, nulls_first));
-                }
-                (Err(error), _) => return Err(error),
-            }
-        }
-        let inner = match missing.is_empty() {
-            true => simple,
-            false => self.relation(&input.with_more(&missing)?)?,
-        };
-        let keys = keys.into_iter().map(|(key, ascending, nulls_first)| {
-            let value = match key {
-                Ok(value) => value,
-                Err(name) => Exprs::over(self, &inner.columns, "ORDER BY")
-                    .resolve(&crate::expr::col(name))?,
-            };
-            compare::orderable(&value)?;
-            Ok(compare::sort_by(value, ascending, nulls_first))
-        });
-        let expr = keys.collect::<Result<Vec<_>>>()?;
-        let plan = LogicalPlan::Sort(Sort {
-            expr,
-            input: Arc::new(inner.plan),
-            fetch: None,
-        });
-        if missing.is_empty() {
-            return Ok(Relation {
-                plan,
-                columns: inner.columns,
-            });
-        }
-        let outputs = inner
-            .columns
-            .iter()
-            .filter(|c| !c.hidden)
-            .take(wanted)
-            .map(|c| (c.name.clone(), c.typed()));
-        self.projection(plan, outputs.collect())
     }
 
     fn values(&self, rows: &[Vec<Expr>]) -> Result<Relation> {
@@ -498,30 +452,5 @@ impl Env<'_> {
         })();
         self.ctes.borrow_mut().truncate(before);
         result
-    }
-}
-
-impl Plan {
-    /// The select list with more columns at its end.
-    fn with_more(&self, more: &[Expr]) -> Result<Plan> {
-        let mut plan = self.clone();
-        match &mut plan {
-            Plan::Project { outputs, .. } | Plan::Aggregate { outputs, .. } => {
-                outputs.extend_from_slice(more);
-            }
-            Plan::Qualify { input, .. } => **input = input.with_more(more)?,
-            _ => return Err(QueryError::unsupported("more columns than these")),
-        }
-        Ok(plan)
-    }
-}
-
-impl Expr {
-    fn asc_unless_sorted(self) -> Expr {
-        if matches!(self, Expr::Sort { .. }) {
-            self
-        } else {
-            self.asc()
-        }
     }
 }

@@ -145,6 +145,7 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
                 Groupings::Sets => "GROUPING SETS",
                 Groupings::Rollup => "ROLLUP",
                 Groupings::Cube => "CUBE",
+                Groupings::All => return "ALL".into(),
             };
             let sets: Vec<String> = sets.iter().map(|set| format!("({})", list(set))).collect();
             format!("{name} ({})", sets.join(", "))

@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinType, ScalarValue};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr as DfExpr, Filter, LogicalPlan, Operator, Subquery,
+    Aggregate, Distinct, Expr as DfExpr, Filter, Limit, LogicalPlan, Subquery,
 };
 
 use super::Env;
@@ -24,6 +23,8 @@ use crate::functions::kernel::Typed;
 use crate::functions::{aggregate, cast, compare, conditional};
 use crate::plan::Plan;
 use crate::types::type_sql;
+pub(super) use crate::unnest::names_outer;
+use crate::unnest::{can_be_flat, is_correlated, joinable};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -34,8 +35,6 @@ pub(super) enum Subqueries {
     Refused,
     /// In the rows of a plan node, whose columns it may name.
     OfRows,
-    /// Above an aggregation, whose columns have no names yet.
-    AboveGroups,
 }
 
 /// Whether the expression holds a query.
@@ -82,7 +81,7 @@ impl Env<'_> {
 }
 
 /// The conditions that AND puts together.
-fn conjuncts<'e>(condition: &'e Expr, parts: &mut Vec<&'e Expr>) {
+pub(super) fn conjuncts<'e>(condition: &'e Expr, parts: &mut Vec<&'e Expr>) {
     match condition {
         Expr::Binary {
             left,
@@ -109,35 +108,44 @@ impl Exprs<'_> {
                 op: UnaryOp::Not,
                 expr,
             } => match expr.as_ref() {
-                Expr::Exists { plan, negated } => self.exists(plan, !negated).map(Some),
+                Expr::Exists { plan, negated } => self.exists(plan, !negated),
                 Expr::InSubquery {
                     expr,
                     plan,
                     negated,
-                } => self.in_join(expr, plan, !negated).map(Some),
+                } => self.in_join(expr, plan, !negated),
                 _ => Ok(None),
             },
-            Expr::Exists { plan, negated } => self.exists(plan, *negated).map(Some),
+            Expr::Exists { plan, negated } => self.exists(plan, *negated),
             Expr::InSubquery {
                 expr,
                 plan,
                 negated,
-            } => self.in_join(expr, plan, *negated).map(Some),
+            } => self.in_join(expr, plan, *negated),
             _ => Ok(None),
         }
     }
 
-    fn exists(&self, plan: &Plan, negated: bool) -> Result<DfExpr> {
-        let inner = self.inner(plan)?;
-        Ok(DfExpr::Exists(Exists {
-            subquery: subquery(rows_of(inner.plan), false)?,
-            negated,
+    fn exists(&self, plan: &Plan, negated: bool) -> Result<Option<DfExpr>> {
+        let rows = rows_of(self.inner(plan)?.plan);
+        Ok(joinable(&rows, false).then(|| {
+            DfExpr::Exists(Exists {
+                subquery: subquery(rows),
+                negated,
+            })
         }))
     }
 
-    fn in_join(&self, value: &Expr, plan: &Plan, negated: bool) -> Result<DfExpr> {
+    fn in_join(&self, value: &Expr, plan: &Plan, negated: bool) -> Result<Option<DfExpr>> {
         let inner = self.inner(plan)?;
         let (values, columns) = self.sides(value, &inner)?;
+        if values
+            .iter()
+            .all(|value| value.expr.column_refs().is_empty())
+        {
+            // A constant is no key of a join.
+            return Ok(None);
+        }
         if let ([value], [column], false) = (
             values.as_slice(),
             columns.as_slice(),
@@ -149,10 +157,12 @@ impl Exprs<'_> {
                 .env
                 .projection(inner.plan.clone(), vec![(name, column.clone())])?
                 .plan;
-            return Ok(DfExpr::InSubquery(InSubquery {
-                expr: Box::new(value.expr.clone()),
-                subquery: subquery(plan, false)?,
-                negated,
+            return Ok(joinable(&plan, false).then(|| {
+                DfExpr::InSubquery(InSubquery {
+                    expr: Box::new(value.expr.clone()),
+                    subquery: subquery(plan),
+                    negated,
+                })
             }));
         }
         // There is a row that is equal; none that is equal or might be, for NOT IN.
@@ -170,10 +180,15 @@ impl Exprs<'_> {
             true => conditional::or(all.clone(), conditional::is_null(all)),
         };
         let filtered = Filter::try_new(condition.expr, Arc::new(inner.plan))?;
-        Ok(DfExpr::Exists(Exists {
-            subquery: subquery(LogicalPlan::Filter(filtered), false)?,
+        let filtered = LogicalPlan::Filter(filtered);
+        let found = match joinable(&filtered, false) || can_be_flat(&filtered) {
+            true => subquery(filtered),
+            false => return Err(left()),
+        };
+        Ok(Some(DfExpr::Exists(Exists {
+            subquery: found,
             negated,
-        }))
+        })))
     }
 
     /// What stands on the left of IN, and the columns of its query, of the same types.
@@ -239,26 +254,48 @@ impl Exprs<'_> {
                 expr: value,
                 plan,
                 negated,
-            } => {
-                let found = self.in_value(value, plan)?;
-                Ok(if *negated {
-                    conditional::not(found)
-                } else {
-                    found
-                })
-            }
+            } => self.in_value(value, plan, *negated),
             _ => Err(QueryError::unsupported("this subquery")),
         }
     }
 
-    /// IN by counts: true, false or unknown.
-    fn in_value(&self, value: &Expr, plan: &Plan) -> Result<Typed> {
+    /// `NOT expr`, where `expr` holds a subquery: it goes down to IN, which is not just the other way round.
+    pub(super) fn not(&self, expr: &Expr) -> Result<Typed> {
+        let both =
+            |left: &Expr, right: &Expr| Ok::<_, QueryError>((self.not(left)?, self.not(right)?));
+        match expr {
+            Expr::Binary {
+                left,
+                op: BinaryOp::And,
+                right,
+                ..
+            } if has_subquery(expr) => both(left, right).map(|(l, r)| conditional::or(l, r)),
+            Expr::Binary {
+                left,
+                op: BinaryOp::Or,
+                right,
+                ..
+            } if has_subquery(expr) => both(left, right).map(|(l, r)| conditional::and(l, r)),
+            Expr::Unary {
+                op: UnaryOp::Not,
+                expr,
+            } => self.condition(expr),
+            Expr::InSubquery {
+                expr,
+                plan,
+                negated,
+            } if self.subqueries != Subqueries::Refused => self.in_value(expr, plan, !negated),
+            other => Ok(conditional::not(self.condition(other)?)),
+        }
+    }
+
+    /// IN or NOT IN by counts. Inside of another expression neither is ever unknown: where it cannot be told, both are
+    /// false, as in the model.
+    fn in_value(&self, value: &Expr, plan: &Plan, negated: bool) -> Result<Typed> {
         let inner = self.inner(plan)?;
         let (values, columns) = self.sides(value, &inner)?;
         let ([value], [column]) = (values.as_slice(), columns.as_slice()) else {
-            return Err(QueryError::unsupported(
-                "IN with several columns inside of another expression",
-            ));
+            return self.tuple_in(values, columns, inner.plan, negated);
         };
         // The columns get names, so that what is compared is one.
         let name = self.env.fresh("in");
@@ -281,20 +318,37 @@ impl Exprs<'_> {
             compare::compare(BinaryOp::Gt, self.count(plan)?, bigint(0), "IN")
         };
         let equal = compare::compare(BinaryOp::Eq, column.clone(), outer(value.clone())?, "IN")?;
-        let (equal, unknown, any) = (
-            of(Some(equal))?,
-            of(Some(conditional::is_null(column)))?,
-            of(None)?,
-        );
+        let equal = of(Some(equal))?;
+        if !negated {
+            return Ok(equal);
+        }
+        let (unknown, any) = (of(Some(conditional::is_null(column)))?, of(None)?);
         let no_value = conditional::and(conditional::is_null(value.clone()), any);
-        let boolean = |value| Typed::literal(ScalarValue::Boolean(value));
-        Ok(conditional::case(
-            vec![
-                (equal, boolean(Some(true))),
-                (conditional::or(no_value, unknown), boolean(None)),
-            ],
-            boolean(Some(false)),
-        ))
+        let perhaps = conditional::or(equal, conditional::or(no_value, unknown));
+        Ok(conditional::not(perhaps))
+    }
+
+    /// The same with several columns.
+    fn tuple_in(
+        &self,
+        values: Vec<Typed>,
+        columns: Vec<Typed>,
+        plan: LogicalPlan,
+        negated: bool,
+    ) -> Result<Typed> {
+        let mut all = Typed::literal(ScalarValue::Boolean(Some(true)));
+        for (value, column) in values.into_iter().zip(columns) {
+            let equal = compare::compare(BinaryOp::Eq, column, outer(value)?, "IN")?;
+            all = conditional::and(all, equal);
+        }
+        let perhaps = match negated {
+            true => conditional::or(all.clone(), conditional::is_null(all)),
+            false => all,
+        };
+        let rows = Filter::try_new(perhaps.expr, Arc::new(plan))?;
+        let rows = self.count(LogicalPlan::Filter(rows))?;
+        let op = if negated { BinaryOp::Eq } else { BinaryOp::Gt };
+        compare::compare(op, rows, bigint(0), "IN")
     }
 
     /// How many rows `plan` has.
@@ -312,13 +366,13 @@ impl Exprs<'_> {
     }
 
     fn of_one_row(&self, plan: LogicalPlan, data_type: DataType) -> Result<Typed> {
-        let subquery = subquery(plan, true)?;
-        if !subquery.outer_ref_columns.is_empty() && self.subqueries == Subqueries::AboveGroups {
-            return Err(QueryError::unsupported(
-                "a correlated subquery above an aggregation",
-            ));
+        if !joinable(&plan, true) && !can_be_flat(&plan) {
+            return Err(left());
         }
-        Ok(Typed::new(DfExpr::ScalarSubquery(subquery), data_type))
+        Ok(Typed::new(
+            DfExpr::ScalarSubquery(subquery(plan)),
+            data_type,
+        ))
     }
 
     /// The one value of a query.
@@ -347,13 +401,7 @@ impl Exprs<'_> {
         env.outer.borrow_mut().push(self.columns.to_vec());
         let resolved = env.relation(plan);
         env.outer.borrow_mut().pop();
-        let relation = resolved?;
-        if self.subqueries == Subqueries::AboveGroups && is_correlated(&relation.plan) {
-            return Err(QueryError::unsupported(
-                "a correlated subquery above an aggregation",
-            ));
-        }
-        Ok(relation)
+        resolved
     }
 
     /// The column of the query around this one that `name` says.
@@ -386,6 +434,11 @@ fn as_outer(value: Typed, columns: &[ScopeColumn]) -> Result<Typed> {
 
 /// A value of the query around, seen from inside.
 fn outer(value: Typed) -> Result<Typed> {
+    if names_outer(&value.expr) {
+        return Err(QueryError::unsupported(
+            "IN inside of a subquery with a left side that names columns from outside of it",
+        ));
+    }
     let is_column = matches!(value.expr, DfExpr::Column(_));
     let data_type = value.data_type.clone();
     let expr = value.expr.transform_down(|expr| match expr {
@@ -406,28 +459,20 @@ fn outer(value: Typed) -> Result<Typed> {
     Ok(Typed::new(expr?.data, value.data_type))
 }
 
-pub(super) fn names_outer(expr: &DfExpr) -> bool {
-    expr.exists(|e| Ok(matches!(e, DfExpr::OuterReferenceColumn(..))))
-        .unwrap_or(true)
-}
-
-/// Whether the plan names columns of the query around it.
-pub(super) fn is_correlated(plan: &LogicalPlan) -> bool {
-    let mut found = false;
-    let _ = plan.apply(|node| {
-        found |= node.expressions().iter().any(names_outer);
-        Ok(match found {
-            true => TreeNodeRecursion::Stop,
-            false => TreeNodeRecursion::Continue,
-        })
-    });
-    found
-}
-
 /// The plan without its select list: nobody asks for what columns its rows have.
 fn rows_of(plan: LogicalPlan) -> LogicalPlan {
     match plan {
         LogicalPlan::Projection(projection) => rows_of(Arc::unwrap_or_clone(projection.input)),
+        LogicalPlan::Sort(sort) => rows_of(Arc::unwrap_or_clone(sort.input)),
+        LogicalPlan::Distinct(Distinct::All(rows)) => rows_of(Arc::unwrap_or_clone(rows)),
+        // Some of the first rows, of which there is one at least.
+        LogicalPlan::Limit(Limit {
+            skip: None,
+            fetch: Some(fetch),
+            input,
+        }) if matches!(*fetch, DfExpr::Literal(ScalarValue::Int64(Some(1..)), _)) => {
+            rows_of(Arc::unwrap_or_clone(input))
+        }
         other => other,
     }
 }
@@ -443,64 +488,18 @@ fn has_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// The plan as a subquery, if it names the query around it only where a join can be made of that.
-fn subquery(plan: LogicalPlan, one_value: bool) -> Result<Subquery> {
-    if !joinable(&plan, one_value) {
-        return Err(QueryError::unsupported(
-            "a subquery that names columns of the query around it other than in WHERE, or below a grouping other than as column = outer column,",
-        ));
-    }
-    Ok(Subquery {
+/// The plan as a subquery.
+fn subquery(plan: LogicalPlan) -> Subquery {
+    Subquery {
         outer_ref_columns: plan.all_out_ref_exprs(),
         subquery: Arc::new(plan),
         spans: Default::default(),
-    })
-}
-
-fn joinable(plan: &LogicalPlan, aggregated: bool) -> bool {
-    if !is_correlated(plan) {
-        return true;
-    }
-    let own = |plan: &LogicalPlan| plan.expressions().iter().any(names_outer);
-    match plan {
-        LogicalPlan::Filter(filter) => {
-            let fits = split_conjunction(&filter.predicate)
-                .into_iter()
-                .all(|part| !names_outer(part) || !aggregated || is_key(part));
-            fits && joinable(&filter.input, aggregated)
-        }
-        LogicalPlan::Projection(projection) => {
-            !own(plan) && joinable(&projection.input, aggregated)
-        }
-        LogicalPlan::SubqueryAlias(alias) => joinable(&alias.input, aggregated),
-        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
-            !own(plan) && joinable(&join.left, aggregated) && joinable(&join.right, aggregated)
-        }
-        LogicalPlan::Distinct(Distinct::All(input)) if !aggregated => joinable(input, false),
-        LogicalPlan::Aggregate(aggregate) if aggregated && aggregate.group_expr.is_empty() => {
-            !own(plan) && below_aggregate(&aggregate.input)
-        }
-        _ => false,
     }
 }
 
-/// As [`joinable`], with no second aggregation of rows that depend on the query around.
-fn below_aggregate(plan: &LogicalPlan) -> bool {
-    let mut aggregations = false;
-    let _ = plan.apply(|node| {
-        aggregations |= matches!(node, LogicalPlan::Aggregate(_)) && is_correlated(node);
-        Ok(TreeNodeRecursion::Continue)
-    });
-    !aggregations && joinable(plan, true)
-}
-
-/// `column = outer`.
-fn is_key(condition: &DfExpr) -> bool {
-    let DfExpr::BinaryExpr(binary) = condition else {
-        return false;
-    };
-    let (left, right) = (binary.left.as_ref(), binary.right.as_ref());
-    let column = |e: &DfExpr| matches!(e, DfExpr::Column(_));
-    let outer = |e: &DfExpr| names_outer(e) && e.column_refs().is_empty();
-    binary.op == Operator::Eq && (column(left) && outer(right) || outer(left) && column(right))
+/// The refusal of a subquery that no join can be made of.
+fn left() -> QueryError {
+    QueryError::unsupported(
+        "a subquery that names columns of the query around it below a full join",
+    )
 }

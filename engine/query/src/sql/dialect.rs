@@ -52,6 +52,9 @@ impl Dialect for Spark {
     fn supports_group_by_with_modifier(&self) -> bool {
         true
     }
+    fn supports_order_by_all(&self) -> bool {
+        true
+    }
     fn supports_lambda_functions(&self) -> bool {
         true
     }

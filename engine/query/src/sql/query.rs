@@ -12,7 +12,7 @@ use super::expression::{
 use super::relation;
 use super::tokens::STREAM;
 use crate::error::QueryError;
-use crate::expr::{Expr, Literal};
+use crate::expr::{Expr, Groupings};
 use crate::plan::{JoinCondition, JoinKind, Plan, Statement};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -143,7 +143,13 @@ fn query_inner(inner: ast::Query) -> Result<Plan> {
         refuse(interpolate.is_some(), "INTERPOLATE")?;
         let order = match kind {
             ast::OrderByKind::Expressions(keys) => sort_keys(keys)?,
-            ast::OrderByKind::All(_) => return Err(QueryError::unsupported("ORDER BY ALL")),
+            ast::OrderByKind::All(ast::OrderByOptions { asc, nulls_first }) => {
+                vec![Expr::Sort {
+                    expr: Box::new(every_column()),
+                    ascending: asc.unwrap_or(true),
+                    nulls_first,
+                }]
+            }
         };
         plan = Plan::Sort {
             input: Box::new(plan),
@@ -204,29 +210,25 @@ fn limited(input: Plan, limit: ast::LimitClause) -> Result<Plan> {
         return Err(QueryError::unsupported("LIMIT offset, count"));
     };
     refuse(!limit_by.is_empty(), "LIMIT BY")?;
-    let count = limit.map(row_count).transpose()?;
-    let skip = match offset {
-        Some(ast::Offset { value, rows: _ }) => row_count(value)?,
-        None => 0,
+    let counted = |expr: ast::Expr| {
+        let place = start(expr.span());
+        lower(expr).map(|count| (count, place))
     };
+    let skip = offset.map(|ast::Offset { value, rows: _ }| counted(value));
     Ok(Plan::Limit {
         input: Box::new(input),
-        count,
-        skip,
+        count: limit.map(counted).transpose()?,
+        skip: skip.transpose()?,
     })
 }
 
-fn row_count(expr: ast::Expr) -> Result<u64> {
-    let place = start(expr.span());
-    let value = match lower(expr)? {
-        Expr::Literal(Literal::Int(n)) => i64::from(n),
-        Expr::Literal(Literal::BigInt(n)) => n,
-        _ => return Err(QueryError::unsupported("a limit that is not a number").at(place)),
-    };
-    u64::try_from(value).map_err(|_| {
-        let message = format!("The limit like expression \"{value}\" is invalid. The limit expression must be equal to or greater than 0, but got {value}");
-        QueryError::new("INVALID_LIMIT_LIKE_EXPRESSION.IS_NEGATIVE", message).at(place)
-    })
+/// What `ALL` stands for in ORDER BY.
+fn every_column() -> Expr {
+    Expr::Star {
+        qualifier: vec![],
+        except: vec![],
+        place: None,
+    }
 }
 
 fn set_expr(body: ast::SetExpr) -> Result<Plan> {
@@ -369,7 +371,13 @@ fn select_inner(inner: ast::Select) -> Result<Plan> {
         .collect::<Result<Vec<_>>>()?;
     let having = having.map(lower).transpose()?;
     let keys = match group_by {
-        ast::GroupByExpr::All(_) => return Err(QueryError::unsupported("GROUP BY ALL")),
+        ast::GroupByExpr::All(modifiers) => {
+            refuse(!modifiers.is_empty(), "GROUP BY ALL WITH")?;
+            vec![Expr::Groupings {
+                kind: Groupings::All,
+                sets: vec![],
+            }]
+        }
         ast::GroupByExpr::Expressions(keys, modifiers) => group_keys(keys, modifiers)?,
     };
     let mut plan = if keys.is_empty() && having.is_none() {
@@ -553,6 +561,39 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
                 values: named_all(values)?,
             };
             aliased(pivot, alias)
+        }
+        ast::TableFactor::Unpivot {
+            table,
+            value,
+            name,
+            columns,
+            null_inclusion,
+            alias,
+        } => {
+            let several = |expr: ast::Expr| -> Result<Vec<Expr>> {
+                Ok(match lower(expr)? {
+                    Expr::Tuple(several) => several,
+                    one => vec![one],
+                })
+            };
+            let named = |expr: Expr| match expr {
+                Expr::Column { name, .. } if name.len() == 1 => Ok(name.into_iter().collect()),
+                _ => Err(unsupported("UNPIVOT into anything but a name", span)),
+            };
+            let values = several(value)?.into_iter().map(named);
+            let columns = columns
+                .into_iter()
+                .map(|ast::ExprWithAlias { expr, alias }| {
+                    Ok((several(expr)?, alias.map(|alias| alias.value)))
+                });
+            let unpivot = Plan::Unpivot {
+                input: Box::new(table_factor(*table)?),
+                values: values.collect::<Result<_>>()?,
+                name: name.value,
+                columns: columns.collect::<Result<_>>()?,
+                nulls: null_inclusion == Some(ast::NullInclusion::IncludeNulls),
+            };
+            aliased(unpivot, alias)
         }
         other => Err(unsupported(format!("the relation {other}"), span)),
     }

@@ -1,6 +1,6 @@
 //! Several groupings at once, and PIVOT.
 
-use super::{check, fails};
+use super::{check, fails, parse_query, resolve};
 
 const S: &str =
     "(VALUES ('a', 'x', 1), ('a', 'y', 2), ('b', 'x', 3), (NULL, 'x', 4)) AS s(g, h, v)";
@@ -117,4 +117,87 @@ fn sessions_are_in_all_grouping_sets_or_in_none() {
         ),
         "[UNSUPPORTED_FEATURE] session_window in some of GROUPING SETS, ROLLUP or CUBE and not in others is not supported yet",
     );
+}
+
+#[test]
+fn all_are_the_keys_that_are_no_aggregates() {
+    check(
+        "SELECT upper(g) AS u, count(*) AS n, v IS NULL AS no, sum(id) + 1 AS s FROM t GROUP BY ALL ORDER BY ALL",
+        "u STRING, n BIGINT, no BOOLEAN, s BIGINT",
+        "A 2 false 5\nB 1 true 3",
+    );
+    check(
+        "SELECT count(*) AS n FROM t WHERE id > 9 GROUP BY ALL",
+        "n BIGINT",
+        "0",
+    );
+    check(
+        "SELECT 1 AS one, count(*) AS n FROM t WHERE id > 9 GROUP BY ALL",
+        "one INT, n BIGINT",
+        "",
+    );
+    check(
+        "SELECT g FROM t GROUP BY ALL ORDER BY ALL DESC",
+        "g STRING",
+        "b\na",
+    );
+    check(
+        "SELECT *, count(*) AS n FROM u GROUP BY ALL ORDER BY ALL LIMIT 1 + 0",
+        "id INT, name STRING, n BIGINT",
+        "1 one 1",
+    );
+    fails(
+        "SELECT g, id + count(*) AS n FROM t GROUP BY ALL",
+        "[MISSING_AGGREGATION] The non-aggregating expression \"id\" is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use \"any_value(id)\" if you do not care which of the values within a group is returned (in \"n\").",
+    );
+}
+
+#[test]
+fn a_limit_is_a_constant() {
+    let limited = |count: &str, rows: &str| {
+        check(
+            &format!("SELECT id FROM t ORDER BY id {count}"),
+            "id INT",
+            rows,
+        );
+    };
+    limited("LIMIT 1 + 1", "1\n2");
+    limited("LIMIT length('ab') OFFSET 2 * 1", "3");
+    limited("LIMIT CAST('1' AS INT)", "1");
+    limited("LIMIT ALL", "1\n2\n3");
+    let refused = |count: &str, class: &str| {
+        let plan = parse_query(&format!("SELECT id FROM t LIMIT {count}")).unwrap();
+        let class = format!("INVALID_LIMIT_LIKE_EXPRESSION.{class}");
+        assert_eq!(resolve(&plan).unwrap_err().class(), Some(class.as_str()));
+    };
+    refused("1 - 3", "IS_NEGATIVE");
+    refused("NULL", "DATA_TYPE");
+    refused("'3'", "DATA_TYPE");
+    refused("2.5", "DATA_TYPE");
+    refused("id", "IS_UNFOLDABLE");
+    refused("(SELECT 2)", "IS_UNFOLDABLE");
+    refused("CAST(NULL AS INT)", "IS_NULL");
+}
+
+#[test]
+fn columns_become_rows() {
+    let rows = "(SELECT 1 AS id, 2 AS a, CAST(NULL AS BIGINT) AS b, 'x' AS c UNION ALL SELECT 2, NULL, NULL, 'y')";
+    check(
+        &format!("SELECT * FROM {rows} UNPIVOT (val FOR nm IN (a, b AS bb)) ORDER BY ALL"),
+        "id INT, c STRING, nm STRING, val BIGINT",
+        "1 x a 2",
+    );
+    check(
+        &format!(
+            "SELECT t.id, nm, p, q FROM {rows} UNPIVOT INCLUDE NULLS ((p, q) FOR nm IN ((a, c), (b, c) AS y)) AS t ORDER BY 1, 2"
+        ),
+        "id INT, nm STRING, p BIGINT, q STRING",
+        "1 a_c 2 x\n1 y NULL x\n2 a_c NULL y\n2 y NULL y",
+    );
+    let refused = |unpivot: &str, class: &str| {
+        let plan = parse_query(&format!("SELECT * FROM {rows} UNPIVOT ({unpivot})")).unwrap();
+        assert_eq!(resolve(&plan).unwrap_err().class(), Some(class));
+    };
+    refused("v FOR n IN (a, c)", "UNPIVOT_VALUE_DATA_TYPE_MISMATCH");
+    refused("v FOR n IN ((a, b))", "UNPIVOT_VALUE_SIZE_MISMATCH");
 }

@@ -157,14 +157,22 @@ fn times_before_our_calendar_come_back_from_orc() {
 #[test]
 fn orc_refuses_types_that_its_encoder_lacks() {
     let dir = tempfile::tempdir().unwrap();
-    for data_type in [
-        DataType::Decimal128(9, 2),
-        DataType::new_list(DataType::Int32, true),
+    let pair = arrow::datatypes::Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Int32, true),
+    ]);
+    let entries = Field::new("entries", DataType::Struct(pair), false);
+    for (data_type, words) in [
+        (DataType::Decimal128(9, 2), "DECIMAL(9,2)"),
+        (DataType::new_list(DataType::Int32, true), "ARRAY<INT>"),
+        (DataType::Map(Arc::new(entries), false), "MAP<STRING, INT>"),
     ] {
         let schema = schema(&[("odd", data_type)]);
         let told = refusal("orc", request(dir.path(), &schema, &[]));
         assert!(
-            told.contains("the orc sink cannot write column \"odd\""),
+            told.contains(&format!(
+                "the orc sink cannot write column \"odd\" of type {words}: cast it"
+            )),
             "{told}"
         );
     }

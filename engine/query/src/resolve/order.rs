@@ -1,0 +1,228 @@
+//! ORDER BY and LIMIT.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::{ColumnarValue, Expr as DfExpr, Limit, LogicalPlan, Sort, lit};
+use datafusion::physical_expr::create_physical_expr;
+
+use super::Env;
+use super::expression::Exprs;
+use super::scope::Relation;
+use super::subquery::has_subquery;
+use crate::error::{Place, QueryError};
+use crate::expr::{Expr, Literal};
+use crate::functions::compare;
+use crate::functions::kernel::Typed;
+use crate::plan::Plan;
+use crate::types::type_sql;
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// A number of rows as it is written, and where.
+type Count = (Expr, Option<Place>);
+
+impl Env<'_> {
+    /// Sort keys see the columns of the select list first, then those below it, which travel along for the sort only.
+    pub(super) fn sort(&self, input: &Plan, order: &[Expr]) -> Result<Relation> {
+        let simple = self.relation(input)?;
+        let wanted = simple.visible().count();
+        let mut keys = vec![];
+        let mut missing = vec![];
+        let order = order.iter().flat_map(|key| self.every_column(&simple, key));
+        for key in &order.collect::<Vec<_>>() {
+            let (expr, ascending, nulls_first) = match key {
+                Expr::Sort {
+                    expr,
+                    ascending,
+                    nulls_first,
+                } => (&**expr, *ascending, *nulls_first),
+                other => (other, true, None),
+            };
+            let expr = match expr {
+                Expr::Literal(Literal::Int(nth)) => {
+                    let column = usize::try_from(*nth - 1)
+                        .ok()
+                        .and_then(|i| simple.visible().nth(i));
+                    let Some(column) = column else {
+                        let message = format!(
+                            "ORDER BY position {nth} is not in select list (valid range is [1, {wanted}])."
+                        );
+                        return Err(QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message));
+                    };
+                    Ok(column.typed())
+                }
+                other => Exprs::over(self, &simple.columns, "ORDER BY").resolve(other),
+            };
+            match (expr, input) {
+                (Ok(value), _) => keys.push((Ok(value), ascending, nulls_first)),
+                (Err(_), Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }) => {
+                    let name = self.fresh("sort");
+                    let Expr::Sort { expr, .. } = key.clone().asc_unless_sorted() else {
+                        continue;
+                    };
+                    missing.push(expr.alias(name.clone()));
+                    keys.push((Err(name), ascending, nulls_first));
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        let inner = match missing.is_empty() {
+            true => simple,
+            false => self.relation(&input.with_more(&missing)?)?,
+        };
+        let keys = keys.into_iter().map(|(key, ascending, nulls_first)| {
+            let value = match key {
+                Ok(value) => value,
+                Err(name) => Exprs::over(self, &inner.columns, "ORDER BY")
+                    .resolve(&crate::expr::col(name))?,
+            };
+            compare::orderable(&value)?;
+            Ok(compare::sort_by(value, ascending, nulls_first))
+        });
+        let expr = keys.collect::<Result<Vec<_>>>()?;
+        let plan = LogicalPlan::Sort(Sort {
+            expr,
+            input: Arc::new(inner.plan),
+            fetch: None,
+        });
+        if missing.is_empty() {
+            return Ok(Relation {
+                plan,
+                columns: inner.columns,
+            });
+        }
+        let outputs = inner
+            .columns
+            .iter()
+            .filter(|c| !c.hidden)
+            .take(wanted)
+            .map(|c| (c.name.clone(), c.typed()));
+        self.projection(plan, outputs.collect())
+    }
+
+    /// What `ALL` stands for, or the key itself.
+    fn every_column(&self, of: &Relation, key: &Expr) -> Vec<Expr> {
+        let Expr::Sort {
+            expr,
+            ascending,
+            nulls_first,
+        } = key
+        else {
+            return vec![key.clone()];
+        };
+        if !matches!(**expr, Expr::Star { .. }) {
+            return vec![key.clone()];
+        }
+        let by = |expr: Expr| Expr::Sort {
+            expr: Box::new(expr),
+            ascending: *ascending,
+            nulls_first: *nulls_first,
+        };
+        // A column of that name is meant before all of them.
+        let one = of.visible().find(|column| self.same(&column.name, "all"));
+        let columns = of
+            .visible()
+            .filter(|c| one.is_none_or(|one| one.column == c.column));
+        columns
+            .map(|column| by(Expr::Resolved(Box::new(column.typed().expr))))
+            .collect()
+    }
+
+    pub(super) fn limit(
+        &self,
+        mut input: Relation,
+        count: Option<&Count>,
+        skip: Option<&Count>,
+    ) -> Result<Relation> {
+        let bound = |count: Option<&Count>| count.map(|count| self.row_count(&input, count));
+        let (fetch, skip) = (bound(count).transpose()?, bound(skip).transpose()?);
+        input.plan = LogicalPlan::Limit(Limit {
+            skip: skip.filter(|n| *n > 0).map(|n| Box::new(lit(n))),
+            fetch: fetch.map(|n| Box::new(lit(n))),
+            input: Arc::new(input.plan),
+        });
+        Ok(input)
+    }
+
+    fn row_count(&self, input: &Relation, (expr, place): &Count) -> Result<i64> {
+        let exprs = Exprs::over(self, &input.columns, "LIMIT");
+        let refused = |kind: &str, why: String| {
+            let text = exprs.text(expr);
+            let message = format!("The limit like expression \"{text}\" is invalid. {why}");
+            let class = format!("INVALID_LIMIT_LIKE_EXPRESSION.{kind}");
+            QueryError::new(class, message).at(*place)
+        };
+        let not_constant = || {
+            let why = "The limit expression must evaluate to a constant value.";
+            refused("IS_UNFOLDABLE", why.into())
+        };
+        if has_subquery(expr) {
+            return Err(not_constant());
+        }
+        let value = exprs.resolve(expr).map_err(|error| error.at(*place))?;
+        if !value.data_type.is_integer() {
+            let found = type_sql(&value.data_type);
+            let why = format!("The limit expression must be integer type, but got \"{found}\".");
+            return Err(refused("DATA_TYPE", why));
+        }
+        let constant = folded(&value)?.ok_or_else(not_constant)?;
+        match constant.cast_to(&DataType::Int64)? {
+            ScalarValue::Int64(Some(n)) if n >= 0 => Ok(n),
+            ScalarValue::Int64(Some(n)) => Err(refused(
+                "IS_NEGATIVE",
+                format!("The limit expression must be equal to or greater than 0, but got {n}"),
+            )),
+            _ => Err(refused(
+                "IS_NULL",
+                "The evaluated limit expression must not be null.".into(),
+            )),
+        }
+    }
+}
+
+/// The value of an expression that names no column.
+fn folded(value: &Typed) -> Result<Option<ScalarValue>> {
+    let outside = super::subquery::names_outer(&value.expr);
+    if outside || !value.expr.column_refs().is_empty() {
+        return Ok(None);
+    }
+    let expr: &DfExpr = &value.expr;
+    let (props, context) = (ExecutionProps::new(), Default::default());
+    let expr = create_physical_expr(expr, &DFSchema::empty(), &props, &context)?;
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one_row);
+    let row = row.map_err(|e| QueryError::from(datafusion::common::DataFusionError::from(e)))?;
+    Ok(Some(match expr.evaluate(&row)? {
+        ColumnarValue::Scalar(value) => value,
+        ColumnarValue::Array(values) => ScalarValue::try_from_array(&values, 0)?,
+    }))
+}
+
+impl Plan {
+    /// The select list with more columns at its end.
+    pub(super) fn with_more(&self, more: &[Expr]) -> Result<Plan> {
+        let mut plan = self.clone();
+        match &mut plan {
+            Plan::Project { outputs, .. } | Plan::Aggregate { outputs, .. } => {
+                outputs.extend_from_slice(more);
+            }
+            Plan::Qualify { input, .. } => **input = input.with_more(more)?,
+            _ => return Err(QueryError::unsupported("more columns than these")),
+        }
+        Ok(plan)
+    }
+}
+
+impl Expr {
+    fn asc_unless_sorted(self) -> Expr {
+        if matches!(self, Expr::Sort { .. }) {
+            self
+        } else {
+            self.asc()
+        }
+    }
+}

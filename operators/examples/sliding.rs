@@ -1,0 +1,215 @@
+//! Measures windows that overlap: `sliding <rows> <keys> <minutes> <epochs>`.
+//!
+//! The event times of the rows are spread over so many minutes, those of an epoch over its share of them; the value of
+//! a row is averaged, counted and its maximum taken. Prints, for windows of an hour and several slides, and for one
+//! that takes just a minute, how many windows come out and what one costs in CPU time.
+#![allow(clippy::print_stdout, reason = "a program that prints its findings")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::min_max::max_udaf;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::col;
+use highwater_operators::aggregate::{
+    AggregateCall, Aggregation, Emit, Panes, State, aggregate_with_state,
+};
+use highwater_operators::exact::exact_avg;
+use highwater_operators::metrics::Meters;
+use highwater_operators::watermark::{Policy, Watermarks, watermark};
+use highwater_operators::{BatchBuilder, Edge, Failure, Rows};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::{Input, Operator, Probe};
+
+const MINUTE_US: i64 = 60_000_000;
+const BATCH_ROWS: u64 = 8192;
+
+#[derive(Clone, Copy)]
+struct Job {
+    rows: u64,
+    keys: u64,
+    minutes: u64,
+    epochs: u64,
+    width: i64,
+    slide: i64,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |index: usize, default: u64| -> u64 {
+        let argument = arguments.get(index).and_then(|text| text.parse().ok());
+        argument.unwrap_or(default)
+    };
+    let job = Job {
+        rows: number(0, 2_000_000),
+        keys: number(1, 1_000),
+        minutes: number(2, 280),
+        epochs: number(3, 1),
+        width: 60,
+        slide: 60,
+    };
+    println!(
+        "{} rows, {} keys, {} minutes, {} epochs",
+        job.rows, job.keys, job.minutes, job.epochs
+    );
+    for (width, slide) in [(60, 60), (1, 1), (60, 20), (60, 5), (60, 1)] {
+        let job = Job {
+            width,
+            slide,
+            ..job
+        };
+        let (cpu, windows) = timely::execute_directly(move |worker| run(worker, job));
+        let per_window = cpu.as_nanos() as f64 / windows as f64;
+        println!(
+            "{width:3} min by {slide:2}: {:5.2} s of CPU, {windows:8} windows, {per_window:6.0} ns each",
+            cpu.as_secs_f64(),
+        );
+    }
+}
+
+fn schema() -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+    Arc::new(Schema::new(vec![
+        Field::new("at", time.clone(), false),
+        Field::new("end", time, false),
+        Field::new("k", DataType::Int64, false),
+        Field::new("v", DataType::Float64, false),
+    ]))
+}
+
+fn aggregation(job: Job) -> Aggregation {
+    let schema = schema();
+    let value = || vec![col("v", &schema).expect("a column of the schema")];
+    let calls = [exact_avg(), count_udaf(), max_udaf()].map(|function| {
+        let call = AggregateExprBuilder::new(function, value()).schema(Arc::clone(&schema));
+        let call = call.alias("call").build();
+        AggregateCall {
+            function: Arc::new(call.expect("the function takes the column")),
+            filter: None,
+        }
+    });
+    let mut fields = vec![schema.field(1).clone(), schema.field(2).clone()];
+    for (index, call) in calls.iter().enumerate() {
+        let data_type = call.function.field().data_type().clone();
+        fields.push(Field::new(format!("call{index}"), data_type, true));
+    }
+    let keys = ["end", "k"].map(|name| col(name, &schema).expect("a column of the schema"));
+    Aggregation {
+        name: "sliding".into(),
+        keys: keys.to_vec(),
+        calls: calls.to_vec(),
+        schema: Arc::new(Schema::new(fields)),
+        emit: Emit::Closed,
+        event_time: true,
+        panes: (job.width != job.slide).then_some(Panes {
+            width_us: job.width * MINUTE_US,
+            slide_us: job.slide * MINUTE_US,
+            start_us: 0,
+            pane_us: job.slide * MINUTE_US,
+        }),
+        gone: None,
+    }
+}
+
+/// The CPU time it took, and how many windows came out.
+fn run(worker: &mut timely::worker::Worker, job: Job) -> (Duration, u64) {
+    let failure = Failure::default();
+    let windows = Arc::new(AtomicU64::new(0));
+    let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
+        let (input, stream) = scope.new_input_with_builder::<BatchBuilder>();
+        let rows = Rows {
+            stream,
+            edge: Edge::plain(schema()),
+        };
+        let at = col("at", &schema()).expect("a column of the schema");
+        let (rows, mark) = watermark(rows, at, 0, 0, &Meters::default(), &failure);
+        let marks = Watermarks::new(vec![mark], Policy::Min, 0);
+        let plan = aggregation(job);
+        let rows = aggregate_with_state(rows, plan, Some(marks), State::default(), &failure).rows;
+        let (schema, windows) = (rows.edge.physical(), Arc::clone(&windows));
+        let counted = rows
+            .stream
+            .unary::<BatchBuilder, _, _, _>(Pipeline, "Count", move |_, _| {
+                move |input, _output| {
+                    input.for_each(|_, batch| {
+                        let rows = std::mem::take(batch).into_rows(&schema);
+                        let rows = rows.expect("rows of this process").num_rows();
+                        windows.fetch_add(rows as u64, Ordering::Relaxed);
+                    });
+                }
+            });
+        (input, counted.probe().0)
+    });
+    let per_epoch = job.rows / job.epochs;
+    let mut state = 88172645463325252_u64;
+    let made: Vec<Vec<RecordBatch>> = (0..job.epochs)
+        .map(|epoch| {
+            let batches = per_epoch.div_ceil(BATCH_ROWS);
+            let rows = |batch: u64| BATCH_ROWS.min(per_epoch - batch * BATCH_ROWS);
+            let batches = 0..batches;
+            batches
+                .map(|batch| rows_of(job, epoch, rows(batch), &mut state))
+                .collect()
+        })
+        .collect();
+    let before = cpu_time();
+    for (epoch, batches) in made.into_iter().enumerate() {
+        for batch in batches {
+            input.send_batch(&mut batch.into());
+            worker.step();
+        }
+        let next = epoch as u64 + 1;
+        input.advance_to(next);
+        worker.step_while(|| probe.less_than(&next));
+    }
+    input.advance_to(job.epochs + 1);
+    worker.step_while(|| probe.less_than(&(job.epochs + 1)));
+    let cpu = cpu_time().saturating_sub(before);
+    assert!(failure.text().is_none(), "{:?}", failure.text());
+    (cpu, windows.load(Ordering::Relaxed))
+}
+
+fn rows_of(job: Job, epoch: u64, rows: u64, state: &mut u64) -> RecordBatch {
+    let mut random = |below: u64| {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 11) % below
+    };
+    let span = job.minutes * MINUTE_US as u64 / job.epochs;
+    let start = (1 << 20) * 60 * MINUTE_US + (epoch * span) as i64;
+    let ats: Vec<i64> = (0..rows).map(|_| start + random(span) as i64).collect();
+    let pane = job.slide * MINUTE_US;
+    let ends = ats.iter().map(|at| at - at.rem_euclid(pane) + pane);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampMicrosecondArray::from_iter_values(
+            ats.iter().copied(),
+        )),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(ends)),
+        Arc::new(Int64Array::from_iter_values(
+            (0..rows).map(|_| random(job.keys) as i64),
+        )),
+        Arc::new(Float64Array::from_iter_values(
+            (0..rows).map(|_| random(100_000) as f64 / 100.0),
+        )),
+    ];
+    RecordBatch::try_new(schema(), columns).expect("the columns fit the schema")
+}
+
+/// User and system time of this process.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = rest
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}

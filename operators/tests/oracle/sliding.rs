@@ -1,0 +1,311 @@
+//! Windows that overlap, put together of panes, against the same windows over rows that stand once for each of them:
+//! for functions of all kinds, and to the last bit the same after a restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use datafusion::functions_aggregate::approx_distinct::approx_distinct_udaf;
+use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
+use datafusion::functions_aggregate::correlation::corr_udaf;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::stddev::stddev_udaf;
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::AggregateUDF;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::col;
+use datafusion::scalar::ScalarValue;
+use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes};
+use highwater_operators::exact::{exact_avg, exact_sum};
+
+use crate::cluster::{CLUSTERS, Cluster, tiny_budget};
+use crate::data::{Epochs, Random};
+use crate::reference::{CLOSE, Cell};
+use crate::restore::stored;
+use crate::windows::Run;
+
+fn schema() -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let field = |name: &str, data_type: DataType| Field::new(name, data_type, true);
+    Arc::new(Schema::new(vec![
+        field("at", time.clone()),
+        field("end", time),
+        field("k", DataType::Utf8),
+        field("v", DataType::Int64),
+        field("x", DataType::Float64),
+        field("y", DataType::Float64),
+        field("s", DataType::Utf8),
+        field("b", DataType::Boolean),
+    ]))
+}
+
+const PANE_US: i64 = 10_000;
+
+/// Rows whose times move on with the epochs; some are behind.
+fn epochs(random: &mut Random, count: usize, keys: u64) -> Epochs {
+    let rows = (0..count).map(|epoch| {
+        let rows = random.below(150) as usize;
+        let at = |random: &mut Random| {
+            let back = if random.chance(10) { 250_000 } else { 20_000 };
+            epoch as i64 * 30_000 - random.below(back) as i64
+        };
+        let ats: Vec<i64> = (0..rows).map(|_| at(random)).collect();
+        let ends = ats
+            .iter()
+            .map(|at| at.div_euclid(PANE_US) * PANE_US + PANE_US);
+        let mut maybe = |percent: u64, below: u64| {
+            let values = (0..rows).map(|_| {
+                let value = random.below(below) as i64;
+                (!random.chance(percent)).then_some(value)
+            });
+            values.collect::<Vec<Option<i64>>>()
+        };
+        let text = |values: Vec<Option<i64>>| -> ArrayRef {
+            let values = values
+                .into_iter()
+                .map(|v| v.map(|v| format!("a word, no {v}")));
+            Arc::new(StringArray::from_iter(values))
+        };
+        let float = |values: Vec<Option<i64>>| -> ArrayRef {
+            let values = values.into_iter().map(|v| v.map(|v| v as f64 / 7.0 - 90.0));
+            Arc::new(Float64Array::from_iter(values))
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(TimestampMicrosecondArray::from_iter_values(
+                ats.iter().copied(),
+            )),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(ends)),
+            text(maybe(5, keys)),
+            Arc::new(Int64Array::from(maybe(60, 1000))),
+            float(maybe(20, 10_000)),
+            float(maybe(20, 10_000)),
+            text(maybe(50, 50)),
+            Arc::new(arrow::array::BooleanArray::from_iter(
+                maybe(50, 4).into_iter().map(|v| v.map(|v| v > 0)),
+            )),
+        ];
+        RecordBatch::try_new(schema(), columns).unwrap()
+    });
+    Epochs {
+        rows: rows.collect(),
+    }
+}
+
+/// The rows once for each window that they are in, by the window's end.
+fn exploded(epochs: &Epochs, panes: Panes) -> Epochs {
+    let explode = |rows: &RecordBatch| {
+        let (mut numbers, mut ends) = (Vec::new(), Vec::new());
+        let ats = rows.column(0).as_primitive::<TimestampMicrosecondType>();
+        for (row, at) in ats.values().iter().enumerate() {
+            let last = at - (at - panes.start_us).rem_euclid(panes.slide_us);
+            let starts = (0..).map(|back| last - back * panes.slide_us);
+            for start in starts.take_while(|start| start + panes.width_us > *at) {
+                numbers.push(row as u32);
+                ends.push(start + panes.width_us);
+            }
+        }
+        let rows = take_record_batch(rows, &UInt32Array::from(numbers)).unwrap();
+        let mut columns = rows.columns().to_vec();
+        columns[1] = Arc::new(TimestampMicrosecondArray::from(ends));
+        RecordBatch::try_new(schema(), columns).unwrap()
+    };
+    Epochs {
+        rows: epochs.rows.iter().map(explode).collect(),
+    }
+}
+
+fn calls(grows: bool) -> Vec<AggregateCall> {
+    let schema = schema();
+    let call = |function: Arc<AggregateUDF>, columns: &[&str], distinct: bool| {
+        let arguments = columns.iter().map(|name| col(name, &schema).unwrap());
+        let built = AggregateExprBuilder::new(function, arguments.collect());
+        let built = built.schema(Arc::clone(&schema)).alias("call");
+        AggregateCall {
+            function: Arc::new(built.with_distinct(distinct).build().unwrap()),
+            filter: None,
+        }
+    };
+    let mut calls = vec![
+        call(count_udaf(), &["v"], false),
+        call(sum_udaf(), &["v"], false),
+        call(exact_sum(), &["x"], false),
+        call(exact_avg(), &["y"], false),
+        call(min_udaf(), &["s"], false),
+        call(max_udaf(), &["x"], false),
+        call(stddev_udaf(), &["x"], false),
+        call(corr_udaf(), &["x", "y"], false),
+        call(bool_and_udaf(), &["b"], false),
+        call(approx_distinct_udaf(), &["v"], false),
+    ];
+    // One state that grows, and all windows are put together otherwise.
+    if grows {
+        calls.push(call(count_udaf(), &["v"], true));
+    }
+    calls
+}
+
+fn aggregation(panes: Option<Panes>, calls: Vec<AggregateCall>) -> Aggregation {
+    let schema = schema();
+    let mut fields = vec![schema.field(1).clone(), schema.field(2).clone()];
+    for (index, call) in calls.iter().enumerate() {
+        let data_type = call.function.field().data_type().clone();
+        fields.push(Field::new(format!("call{index}"), data_type, true));
+    }
+    Aggregation {
+        name: "sliding".into(),
+        keys: ["end", "k"]
+            .map(|name| col(name, &schema).unwrap())
+            .to_vec(),
+        calls,
+        schema: Arc::new(Schema::new(fields)),
+        emit: Emit::Closed,
+        event_time: true,
+        panes,
+        gone: None,
+    }
+}
+
+/// The rows of each epoch by their keys: the cells, and all bits of them.
+type Answers = Vec<BTreeMap<String, Vec<(Cell, String)>>>;
+
+fn answers(output: &[(u64, RecordBatch)], epochs: usize) -> Answers {
+    let mut answers = vec![BTreeMap::new(); epochs];
+    for (epoch, rows) in output {
+        for row in 0..rows.num_rows() {
+            let cell = |column: &ArrayRef| {
+                let value = ScalarValue::try_from_array(column, row).unwrap();
+                let bits = match value {
+                    ScalarValue::Float64(Some(x)) => format!("{:x}", x.to_bits()),
+                    ref other => format!("{other:?}"),
+                };
+                (Cell::new(&value), bits)
+            };
+            let cells: Vec<(Cell, String)> = rows.columns().iter().map(cell).collect();
+            let key = format!("{} {}", cells[0].1, cells[1].1);
+            let before = answers[*epoch as usize].insert(key.clone(), cells);
+            assert!(before.is_none(), "{key} came twice");
+        }
+    }
+    answers
+}
+
+#[track_caller]
+fn check(panes: Panes, grows: bool, cluster: Cluster, seed: u64) {
+    let mut random = Random::new(seed);
+    let keys = [1, 4, 90][seed as usize % 3];
+    let count = 40;
+    let epochs = Arc::new(epochs(&mut random, count, keys));
+    let delay_ms = random.below(50) as i64;
+    let plain = Run {
+        aggregation: aggregation(None, calls(grows)),
+        schema: schema(),
+        delay_ms,
+        budget: None,
+        from: (0, 0, 0),
+        restore: Vec::new(),
+        stop: u64::MAX,
+    };
+    let context = format!("{panes:?}, {cluster:?}, seed {seed}");
+    let whole = Arc::new(exploded(&epochs, panes));
+    let (wanted, _) = plain.clone().go(Cluster::Threads(1), &whole, seed);
+    let wanted = answers(&wanted.unwrap(), count);
+    assert!(
+        wanted.iter().flatten().count() > 20,
+        "{context}: too few windows"
+    );
+    let sliding = Run {
+        aggregation: aggregation(Some(panes), calls(grows)),
+        ..plain
+    };
+    let (got, _) = sliding.clone().go(cluster, &epochs, seed);
+    let got = answers(&got.unwrap(), count);
+    for epoch in 0..count {
+        let (wanted, got) = (&wanted[epoch], &got[epoch]);
+        let differ = wanted.keys().find(|key| !got.contains_key(*key));
+        assert!(differ.is_none(), "{context}, epoch {epoch}: no {differ:?}");
+        for (key, cells) in got {
+            let Some(wanted) = wanted.get(key) else {
+                panic!("{context}, epoch {epoch}: {cells:?} should not be");
+            };
+            let same = cells.iter().zip(wanted).all(|(a, b)| a.0.same(&b.0, CLOSE));
+            assert!(
+                same,
+                "{context}, epoch {epoch}: {cells:?} instead of {wanted:?}"
+            );
+        }
+    }
+    let mut marks = vec![0];
+    let mut largest_ms = i64::MIN;
+    for rows in &epochs.rows {
+        let now = largest_ms
+            .saturating_sub(delay_ms)
+            .max(marks[marks.len() - 1]);
+        marks.push(now);
+        let ats = rows.column(0).as_primitive::<TimestampMicrosecondType>();
+        let ats = ats.values().iter().map(|at| at.div_euclid(1000));
+        largest_ms = largest_ms.max(ats.max().unwrap_or(i64::MIN));
+    }
+    let stop = random.below(count as u64 - 1);
+    let next = stop as usize + 1;
+    let budget = tiny_budget(seed);
+    let stopped = Run {
+        stop,
+        budget: budget.clone(),
+        ..sliding
+    };
+    let (before, saved) = stopped.clone().go(cluster, &epochs, seed);
+    let resumed = Run {
+        from: (next, marks[next], marks[next + 1]),
+        restore: saved.iter().map(stored).collect(),
+        stop: u64::MAX,
+        ..stopped
+    };
+    let (after, _) = resumed.go(cluster, &epochs, seed);
+    let (before, after) = (
+        answers(&before.unwrap(), count),
+        answers(&after.unwrap(), count),
+    );
+    for epoch in next..count {
+        let text = |answers: &Answers| format!("{:?}", answers[epoch]);
+        assert_eq!(
+            text(&before),
+            text(&after),
+            "{context}: restarted, epoch {epoch}"
+        );
+        if budget.is_none() {
+            assert_eq!(text(&before), text(&got), "{context}: again, epoch {epoch}");
+        }
+    }
+}
+
+fn panes(width: i64, slide: i64, pane: i64) -> Panes {
+    Panes {
+        width_us: width * PANE_US,
+        slide_us: slide * PANE_US,
+        start_us: 0,
+        pane_us: pane * PANE_US,
+    }
+}
+
+#[test]
+fn windows_of_panes_are_windows_of_rows() {
+    let grids = [
+        panes(20, 1, 1),
+        panes(7, 3, 1),
+        panes(5, 2, 1),
+        panes(2, 1, 1),
+    ];
+    for (index, cluster) in CLUSTERS[..2].iter().enumerate() {
+        for (nth, grid) in grids.into_iter().enumerate() {
+            check(grid, false, *cluster, (index * 10 + nth) as u64);
+        }
+        check(grids[0], true, *cluster, 100 + index as u64);
+    }
+    check(grids[0], false, CLUSTERS[2], 20);
+}
