@@ -28,6 +28,11 @@ impl std::fmt::Display for Trigger {
 }
 
 impl Trigger {
+    /// True if the query ends with what is there when it starts.
+    pub(crate) fn ends(self) -> bool {
+        matches!(self, Trigger::AvailableNow | Trigger::Once)
+    }
+
     /// A trigger as an option says it: `availableNow`, `10 seconds`, `once`, `processingTime 10 seconds`, `default`, and
     /// `continuous`, with or without an interval.
     pub fn parse(text: &str) -> Result<Self, crate::Error> {

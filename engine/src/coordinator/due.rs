@@ -70,7 +70,7 @@ impl Coordinator {
         if let Some(left) = self.until_due() {
             return Some(left);
         }
-        let ends = matches!(self.trigger, Trigger::AvailableNow | Trigger::Once);
+        let ends = self.trigger.ends();
         if self.maybe_more || ends {
             return None; // an epoch in flight must complete first, and says so
         }
@@ -100,7 +100,7 @@ impl Coordinator {
 
     /// How long until the watermark moves because a stream has been silent for its time: no event tells.
     pub(super) fn until_idleness_moves(&self) -> Option<Duration> {
-        let ends = matches!(self.trigger, Trigger::AvailableNow | Trigger::Once);
+        let ends = self.trigger.ends();
         let busy = self.maybe_more || !self.in_flight.is_empty();
         if busy || ends || self.stopping || self.paused || self.until_due().is_some() {
             return None;

@@ -283,8 +283,8 @@ impl Coordinator {
     /// Nothing is in flight: brings to an end what waits for that. True if the query is over.
     fn rest(&mut self) -> Result<bool, String> {
         let dry = !self.maybe_more && self.replay.is_empty();
-        let finished = matches!(self.trigger, Trigger::AvailableNow | Trigger::Once)
-            || self.sources.iter().all(|position| position.source.ended());
+        let finished =
+            self.trigger.ends() || self.sources.iter().all(|position| position.source.ended());
         let over = self.stopping || (dry && finished);
         if over || (dry && !self.waiting.is_empty()) {
             self.runs.end();

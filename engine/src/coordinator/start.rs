@@ -13,7 +13,6 @@ use crate::error::Error;
 use crate::plan::merger;
 use crate::progress::{Measured, Meter};
 use crate::source::{Planned, Resume, Source, SourceError, Waker, Watch};
-use crate::trigger::Trigger;
 
 /// Takes up the sources and the sink where the checkpoint left them, and starts the thread. The beginning is what the
 /// workers must know.
@@ -199,9 +198,9 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
                 source.initial()?
             }
         };
-        let end = match trigger {
-            Trigger::AvailableNow | Trigger::Once => Some(source.latest()?),
-            _ => None,
+        let end = match trigger.ends() {
+            true => Some(source.latest()?),
+            false => None,
         };
         positions.push(Position {
             source,

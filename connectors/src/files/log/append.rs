@@ -262,6 +262,13 @@ impl LogWriter {
         let _ = fs::remove_file(&temporary);
         match linked.and_then(|()| sync_directory(&self.directory)) {
             Ok(()) => Ok(()),
+            // Ours, from an attempt that failed behind it.
+            Err(error)
+                if error.kind() == ErrorKind::AlreadyExists
+                    && fs::read(&path).is_ok_and(|there| there == bytes) =>
+            {
+                sync_directory(&self.directory).map_err(|source| LogError::write(&path, source))
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(LogError::OtherWriter {
                 path: path.display().to_string(),
             }),
@@ -445,6 +452,17 @@ mod tests {
             numbers(&mut LogReader::new(path)),
             (299..520).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn an_entry_that_is_written_again_is_known_for_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = LogWriter::open(path.clone(), path, None).unwrap();
+        log.put("0", b"ours").unwrap();
+        log.put("0", b"ours").unwrap();
+        let error = log.put("0", b"theirs").unwrap_err();
+        assert!(matches!(error, LogError::OtherWriter { .. }), "{error}");
     }
 
     #[test]
