@@ -458,10 +458,11 @@ mod tests {
     fn an_entry_that_is_written_again_is_known_for_ours() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let log = LogWriter::open(path.clone(), path, None).unwrap();
-        log.put("0", b"ours").unwrap();
-        log.put("0", b"ours").unwrap();
-        let error = log.put("0", b"theirs").unwrap_err();
+        let mut log = LogWriter::open(path.clone(), path, None).unwrap();
+        log.append(0, 0, Vec::new()).unwrap();
+        log.put("1", b"ours").unwrap();
+        log.put("1", b"ours").unwrap();
+        let error = log.put("1", b"theirs").unwrap_err();
         assert!(matches!(error, LogError::OtherWriter { .. }), "{error}");
     }
 
