@@ -100,6 +100,8 @@ pub struct Planned {
 pub struct Resume<'a> {
     /// The position of the checkpoint.
     pub at: &'a Offset,
+    /// The position of the oldest checkpoint that is kept: no `committed` before this run was told of more.
+    pub oldest: &'a Offset,
     /// All entries that `remember` gave up to that position, in order.
     pub memory: &'a mut dyn Iterator<Item = String>,
     /// The epochs after the checkpoint that were planned before, oldest first. They are replayed from these splits; the

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use super::error::FileError;
-use super::listing::{Found, Lister, modified_us};
+use super::listing::{Lister, modified_us};
 use super::log::LOG;
 
 /// What happens to files that were read.
@@ -59,9 +59,17 @@ pub(super) fn check(clean: &Clean, path: &str, lister: &Lister) -> Result<(), Fi
     }
 }
 
+/// A file that was read.
+pub(super) struct Read {
+    pub(super) path: String,
+    pub(super) modified_us: i64,
+    /// None where that is not known any more.
+    pub(super) size: Option<u64>,
+}
+
 /// The cleaning thread. It finishes what it was given before it ends.
 pub(super) struct Cleaner {
-    files: Option<Sender<Found>>,
+    files: Option<Sender<Read>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -87,7 +95,7 @@ impl Cleaner {
     }
 
     /// A file was read, and is never read again.
-    pub(super) fn clean(&self, file: Found) {
+    pub(super) fn clean(&self, file: Read) {
         if let Some(files) = &self.files {
             // The thread ends only after this end of the channel does.
             let _ = files.send(file);
@@ -104,10 +112,10 @@ impl Drop for Cleaner {
     }
 }
 
-fn run(files: &Receiver<Found>, clean: &Clean) {
+fn run(files: &Receiver<Read>, clean: &Clean) {
     for file in files {
-        let path = file.path();
-        let outcome = match changed(&file, Path::new(&path)) {
+        let path = &file.path;
+        let outcome = match changed(&file) {
             Ok(true) => {
                 tracing::warn!(
                     "file \"{path}\" changed after it was read, and is left where it is"
@@ -116,8 +124,8 @@ fn run(files: &Receiver<Found>, clean: &Clean) {
             }
             Ok(false) => match clean {
                 Clean::Off => Ok(()),
-                Clean::Delete => fs::remove_file(&path),
-                Clean::Archive(directory) => archive(Path::new(&path), directory),
+                Clean::Delete => fs::remove_file(path),
+                Clean::Archive(directory) => archive(Path::new(path), directory),
             },
             Err(error) => Err(error),
         };
@@ -130,9 +138,10 @@ fn run(files: &Receiver<Found>, clean: &Clean) {
     }
 }
 
-fn changed(file: &Found, path: &Path) -> io::Result<bool> {
-    let metadata = fs::metadata(path)?;
-    Ok(metadata.len() != file.size || modified_us(&metadata)? != file.modified_us)
+fn changed(file: &Read) -> io::Result<bool> {
+    let metadata = fs::metadata(&file.path)?;
+    let size = file.size.unwrap_or(metadata.len());
+    Ok(metadata.len() != size || modified_us(&metadata)? != file.modified_us)
 }
 
 /// Moves a file to its own path below `directory`.

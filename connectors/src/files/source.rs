@@ -19,7 +19,7 @@ use highwater_engine::source::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::cleaner::Cleaner;
+use super::cleaner::{Cleaner, Read};
 use super::error::FileError;
 use super::listing::{Found, Lister, local};
 use super::reader::FileReader;
@@ -59,6 +59,11 @@ pub struct FileSource {
     /// Files that `maxFileAge` left out.
     left_out: u64,
     cleaner: Option<Cleaner>,
+    /// Files before the first of the log that an earlier run read and did not clean: an older checkpoint would have
+    /// read them again.
+    unclean: VecDeque<Read>,
+    /// The number of the first file that this run admits.
+    resumed_at: u64,
 }
 
 /// A line of what is remembered.
@@ -117,6 +122,8 @@ impl FileSource {
             goes_on: false,
             left_out: 0,
             cleaner,
+            unclean: VecDeque::new(),
+            resumed_at: 0,
             config,
         })
     }
@@ -129,13 +136,28 @@ impl FileSource {
     fn take_up(&mut self, from: Resume<'_>) -> Result<(), FileError> {
         self.goes_on = true;
         self.log_start = number(from.at)?;
+        self.resumed_at = self.log_start;
         (self.committed, self.remembered) = (self.log_start, self.log_start);
+        let unclean = match &self.cleaner {
+            Some(_) => self.log_start.saturating_sub(number(from.oldest)?) as usize,
+            None => 0,
+        };
         for line in from.memory {
             match serde_json::from_str(&line) {
                 Ok(Entry::File { path, modified }) => {
                     let (directory, name) = path.rsplit_once('/').unwrap_or(("", &path));
                     self.seen.meet(directory, name, modified);
                     self.newest_us = self.newest_us.max(modified);
+                    if unclean > 0 {
+                        if self.unclean.len() == unclean {
+                            self.unclean.pop_front();
+                        }
+                        self.unclean.push_back(Read {
+                            path,
+                            modified_us: modified,
+                            size: None,
+                        });
+                    }
                 }
                 Ok(Entry::Limit { older }) => self.seen.raise_limit(older),
                 Err(_) => return Err(not_ours(&line, "memory")),
@@ -431,8 +453,19 @@ impl Source for FileSource {
         let end = number(end).map_err(|error| error.of_source(self.config.connector))?;
         let end = end.min(self.log_end());
         if let Some(cleaner) = &self.cleaner {
+            // They are those before the first one that this run admitted.
+            while self.unclean.len() as u64 > self.resumed_at.saturating_sub(end)
+                && let Some(file) = self.unclean.pop_front()
+            {
+                cleaner.clean(file);
+            }
             for at in self.committed..end {
-                cleaner.clean(self.log[(at - self.log_start) as usize].clone());
+                let file = &self.log[(at - self.log_start) as usize];
+                cleaner.clean(Read {
+                    path: file.path(),
+                    modified_us: file.modified_us,
+                    size: Some(file.size),
+                });
             }
         }
         self.committed = self.committed.max(end);

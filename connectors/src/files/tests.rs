@@ -301,6 +301,7 @@ fn a_restarted_source_knows_what_was_logged() {
     }];
     let resume = Resume {
         at: &initial,
+        oldest: &initial,
         memory: &mut std::iter::empty(),
         planned: &planned,
     };

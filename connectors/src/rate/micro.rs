@@ -337,6 +337,7 @@ mod tests {
         }];
         let resume = Resume {
             at: &position(20, 2000),
+            oldest: &position(20, 2000),
             memory: &mut std::iter::empty(),
             planned: &planned,
         };

@@ -312,6 +312,7 @@ mod tests {
         };
         let resume = Resume {
             at: &position(0, 0),
+            oldest: &position(0, 0),
             memory: &mut std::iter::empty(),
             planned: &[],
         };
@@ -354,6 +355,7 @@ mod tests {
         let start = now_us() - 5_000_000;
         let resume = Resume {
             at: &position(start, 4000),
+            oldest: &position(start, 4000),
             memory: &mut std::iter::empty(),
             planned: &[],
         };

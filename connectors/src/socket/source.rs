@@ -571,6 +571,7 @@ mod tests {
         let at = offset(7);
         let resume = Resume {
             at: &at,
+            oldest: &at,
             memory: &mut std::iter::empty(),
             planned: &[],
         };

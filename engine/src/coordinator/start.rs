@@ -113,6 +113,12 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
                 ),
             });
         }
+        let shelf = Shelf::open(
+            Arc::clone(&checkpoint.store),
+            generation,
+            manifest.as_ref(),
+            sources.len(),
+        )?;
         if resumed {
             let store = checkpoint.store.as_ref();
             for (index, source) in sources.iter_mut().enumerate() {
@@ -133,17 +139,14 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
                 }
                 source.resume(Resume {
                     at: &at,
+                    oldest: shelf
+                        .oldest()
+                        .map_or(&at, |oldest| &oldest.sources[index].at),
                     memory: &mut memory.into_iter(),
                     planned: &planned,
                 })?;
             }
         }
-        let shelf = Shelf::open(
-            Arc::clone(&checkpoint.store),
-            generation,
-            manifest.as_ref(),
-            sources.len(),
-        )?;
         let log = Log::start(
             Arc::clone(&checkpoint.store),
             generation,

@@ -9,6 +9,8 @@ struct Run {
     source: Box<dyn Source>,
     memory: Vec<String>,
     checkpoint: Offset,
+    /// The checkpoint before, if two are kept.
+    older: Option<Offset>,
     planned: Vec<Planned>,
     at: Offset,
 }
@@ -24,6 +26,7 @@ impl Run {
             source,
             memory: Vec::new(),
             checkpoint: at.clone(),
+            older: None,
             planned: Vec::new(),
             at,
         }
@@ -54,12 +57,18 @@ impl Run {
 
     /// A checkpoint where all planned epochs but the last `behind` are committed.
     fn checkpoint(&mut self, behind: usize) {
+        let before = self.checkpoint.clone();
         let keep = self.planned.len() - behind;
         if let Some(last) = self.planned.drain(..keep).next_back() {
             self.checkpoint = last.end;
         }
         self.memory.extend(self.source.remember(&self.checkpoint));
-        self.source.committed(&self.checkpoint).unwrap();
+        let older = self.older.as_mut().map(|older| {
+            *older = before;
+            older
+        });
+        let oldest = older.unwrap_or(&mut self.checkpoint);
+        self.source.committed(oldest).unwrap();
         self.memory.retain(|entry| self.source.still_needs(entry));
     }
 
@@ -69,6 +78,7 @@ impl Run {
         self.source.watch(Waker::new(|| {})).unwrap();
         let resume = Resume {
             at: &self.checkpoint,
+            oldest: self.older.as_ref().unwrap_or(&self.checkpoint),
             memory: &mut self.memory.iter().cloned(),
             planned: &self.planned,
         };
@@ -262,6 +272,24 @@ fn files_are_cleaned_once_they_are_committed() {
         };
         assert_eq!(tree(archive.path()), expected);
     }
+}
+
+#[test]
+fn files_of_the_newest_checkpoint_are_cleaned_by_the_next_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = [("cleanSource", "delete"), ("maxFilesPerTrigger", "1")];
+    write(&dir, "a", "x", 9);
+    let mut run = Run::start(with(stream(&dir), &options));
+    run.older = Some(run.checkpoint.clone());
+    // Each has one checkpoint, and two are kept.
+    for name in ["b", "c", "d", "e"] {
+        assert_eq!(run.epochs().len(), 1);
+        run.checkpoint(0);
+        write(&dir, name, "x", 8);
+        run.restart();
+    }
+    drop(run);
+    assert_eq!(tree(dir.path()), ["/d", "/e"]);
 }
 
 #[test]
