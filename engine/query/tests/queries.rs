@@ -298,6 +298,33 @@ fn what_is_not_chosen_does_not_fail() {
 }
 
 #[test]
+fn operators_bind_as_in_sparks_grammar() {
+    let rows = "FROM VALUES (true, true, 1), (false, true, 2), (CAST(NULL AS BOOLEAN), false, 3) AS v(p, q, i)";
+    check(
+        &format!("SELECT i {rows} WHERE p IS NOT DISTINCT FROM q AND i < 0"),
+        "i INT",
+        "",
+    );
+    check(
+        &format!("SELECT i {rows} WHERE p IS DISTINCT FROM q AND i < 3"),
+        "i INT",
+        "2",
+    );
+    check(
+        &format!(
+            "SELECT i {rows} WHERE NOT i + 1 IS DISTINCT FROM 2 OR p IS DISTINCT FROM q AND i > 2"
+        ),
+        "i INT",
+        "1\n3",
+    );
+    check(
+        "SELECT 6 - 1 || 2 AS a, '1' || 2 || 3 AS b, 2 * 3 || 4 AS c, 1 || 2 = '12' AS d",
+        "a STRING, b STRING, c STRING, d BOOLEAN",
+        "52 123 64 true",
+    );
+}
+
+#[test]
 fn errors_say_what_and_where() {
     fails(
         "SELECT idd FROM t",

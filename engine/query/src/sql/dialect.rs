@@ -126,12 +126,31 @@ impl Dialect for Spark {
         }
     }
 
+    /// `||` stands on one level with `+` and `-`.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        match parser.peek_token_ref().token {
+            Token::StringConcat => Some(Ok(self.prec_value(Precedence::PlusMinus))),
+            _ => BASE.get_next_precedence(parser),
+        }
+    }
+
     fn parse_infix(
         &self,
         parser: &mut Parser,
         left: &Expr,
         _: u8,
     ) -> Option<Result<Expr, ParserError>> {
+        use Keyword::{DISTINCT, FROM, IS, NOT};
+        // The parser takes everything to the right for the operand of these.
+        let same = parser.parse_keywords(&[IS, NOT, DISTINCT, FROM]);
+        if same || parser.parse_keywords(&[IS, DISTINCT, FROM]) {
+            let left = Box::new(left.clone());
+            let right = parser.parse_subexpr(self.prec_value(Precedence::Is));
+            return Some(right.map(|right| match same {
+                true => Expr::IsNotDistinctFrom(left, Box::new(right)),
+                false => Expr::IsDistinctFrom(left, Box::new(right)),
+            }));
+        }
         // The base dialect takes everything to the right of DIV for its operand.
         if !parser.parse_keyword(Keyword::DIV) {
             return None;
