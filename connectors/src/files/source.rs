@@ -14,13 +14,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use highwater_engine::source::{
-    Admitted, Offset, Reader, Resume, Source, SourceError, Waker, Watch,
+    Admitted, Offset, Planned, Reader, Resume, Source, SourceError, Split, Waker, Watch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::cleaner::{Cleaner, Read};
 use super::error::FileError;
+use super::fresh::Fresh;
 use super::listing::{Found, Lister, local};
 use super::reader::FileReader;
 use super::seen::Seen;
@@ -40,6 +41,7 @@ pub struct FileSource {
     /// Found and not admitted, in the order of admission.
     pending: VecDeque<Found>,
     pending_bytes: u64,
+    fresh: Fresh,
     /// Admitted files that may be asked for again, or are to be remembered; the first one has the number `log_start`.
     log: VecDeque<Found>,
     log_start: u64,
@@ -111,6 +113,7 @@ impl FileSource {
             seen: Seen::new(options.file_name_only),
             pending: VecDeque::new(),
             pending_bytes: 0,
+            fresh: Fresh::default(),
             log: VecDeque::new(),
             log_start: 0,
             committed: 0,
@@ -217,7 +220,8 @@ impl FileSource {
             .lister
             .list(&|directory, file| seen.knows(directory, file))?;
         self.dropped = false;
-        if found.is_empty() {
+        let ripe = self.fresh.ripe();
+        if found.is_empty() && ripe.is_empty() {
             return Ok(());
         }
         // Of two files with one name the older one is read.
@@ -228,10 +232,15 @@ impl FileSource {
                 .seen
                 .meet(&file.directory.path, &file.name, file.modified_us)
             {
-                true => self.wait(file),
+                true => {
+                    if let Some(file) = self.fresh.keep(file) {
+                        self.wait(file);
+                    }
+                }
                 false => old += u64::from(file.modified_us < self.seen.limit_us()),
             }
         }
+        ripe.into_iter().for_each(|file| self.wait(file));
         if old > 0 {
             self.warn_of_old(old);
         }
@@ -419,6 +428,14 @@ impl Source for FileSource {
             Ok(Entry::Limit { older }) => older >= self.remembered_limit_us,
             Err(_) => true, // told when it is read
         }
+    }
+
+    fn replan(&mut self, planned: &Planned) -> Result<Option<Vec<Split>>, SourceError> {
+        let splits = planned.splits.iter().map(FileSplit::parse);
+        let splits: Result<Vec<FileSplit>, FileError> = splits.collect();
+        let splits = splits.map_err(|error| error.of_source(self.config.connector))?;
+        let grown = FileSplit::grown(&splits, self.config.can_be_cut());
+        Ok(grown.map(|splits| splits.iter().map(FileSplit::to_split).collect()))
     }
 
     fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {

@@ -350,3 +350,50 @@ fn a_replaced_file_is_told_and_one_put_back_is_read() {
     run.restart();
     assert_eq!(read(&run), Ok(1));
 }
+
+#[test]
+fn files_that_grew_since_an_epoch_nobody_has_was_planned_are_read_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "a", "one\n", 9);
+    write(&dir, "b", "two\nthree\n", 8);
+    let mut run = Run::start(stream(&dir));
+    assert_eq!(run.epochs(), ["a b"]);
+    let mut again = run.factory.open().unwrap();
+    let mut replan = |planned: &Planned| again.replan(planned).unwrap();
+    assert_eq!(replan(&run.planned[0]), None);
+    // A shorter one is told when it is read.
+    write(&dir, "b", "two\n", 8);
+    assert_eq!(replan(&run.planned[0]), None);
+    write(&dir, "a", "one\nand more\n", 0);
+    let splits = replan(&run.planned[0]).unwrap();
+    let parsed = |split: &Split| FileSplit::parse(split).unwrap();
+    let sizes = |splits: &[Split]| {
+        let sizes = splits
+            .iter()
+            .map(|split| (parsed(split).size, parsed(split).to));
+        sizes.collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(&splits), [(13, 13), (10, 10)]);
+    run.planned[0].splits = splits;
+    assert_eq!(replan(&run.planned[0]), None);
+    run.restart();
+    assert_eq!(run.epochs(), [""; 0]);
+}
+
+#[test]
+fn a_file_that_was_just_made_is_read_when_it_has_been_written() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "old", "", 9);
+    let mut run = Run::start(stream(&dir));
+    assert_eq!(run.epochs(), ["old"]);
+    write(&dir, "new", "", 0);
+    assert_eq!(run.epochs(), [""; 0]);
+    write(&dir, "new", "one\n", 0);
+    assert_eq!(run.epochs(), ["new"]);
+    let size = FileSplit::parse(&run.planned[1].splits[0]).unwrap().size;
+    assert_eq!(size, 4);
+    write(&dir, "empty", "", 0);
+    assert_eq!(run.epochs(), [""; 0]);
+    write(&dir, "empty", "", 2);
+    assert_eq!(run.epochs(), ["empty"]);
+}
