@@ -137,6 +137,13 @@ pub trait Source: Send {
         true
     }
 
+    /// Called before `resume` with each epoch that was planned before and that no sink has anything of yet, oldest first.
+    /// Its rows need not be the same then: the splits to read for it, if not those planned (a file was mended since).
+    fn replan(&mut self, planned: &Planned) -> Result<Option<Vec<Split>>, SourceError> {
+        let _ = planned;
+        Ok(None)
+    }
+
     /// Called once after `watch`, instead of `initial`, in a query that goes on after a restart.
     fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {
         let _ = from;

@@ -267,12 +267,68 @@ fn a_truncated_parquet_file_is_named_and_read_when_it_is_whole() {
     let query = copy_query(&session, "parquet", &input, &out, &ck).expect("started");
     let text = failure(&query);
     assert!(text.contains("1.parquet"), "{text}");
-    // The whole file takes its place: it is another file to the log, so the one that was planned is told.
+    // The whole file takes its place.
     fs::write(input.join("1.parquet"), second).expect("written");
     let query = copy_query(&session, "parquet", &input, &out, &ck).expect("started");
     query.process_all_available().expect("processed");
     assert_eq!(written(&session, &out), ["200|200|0|199"]);
     query.stop().expect("stopped");
+}
+
+/// A wrong row in a file is mended, and the file is longer then; `again` puts it in its place.
+fn mended_to_be_longer(format: &str, again: impl Fn(&Path, &str)) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [input, out, checkpoint] = ["in", "out", "ck"].map(|name| dir.path().join(name));
+    fs::create_dir(&input).expect("made");
+    let name = format!("1.{format}");
+    let row = |v: u32| match format {
+        "json" => format!("{{\"v\":{v}}}\n"),
+        _ => format!("{v}\n"),
+    };
+    let rows = |range: std::ops::Range<u32>| range.map(row).collect::<String>();
+    fs::write(input.join(format!("0.{format}")), rows(0..100)).expect("written");
+    fs::write(input.join(&name), rows(100..150) + "wrong\n").expect("written");
+    let session = Session::with_workers(2).expect("a session");
+    let start = || {
+        let reader = session.read_stream().format(format).schema("v BIGINT")?;
+        let frame = reader
+            .option("mode", "FAILFAST")
+            .option("maxFilesPerTrigger", 1)
+            .path(&input)
+            .load()?;
+        frame
+            .write_stream()
+            .format("json")
+            .path(&out)
+            .option("checkpointLocation", checkpoint.display())
+            .option("commitInterval", "0 seconds")
+            .start()
+    };
+    for _ in 0..2 {
+        let text = failure(&start().expect("started"));
+        assert!(text.contains(&name), "{text}");
+    }
+    again(&input.join(&name), &rows(100..200));
+    // The second run goes by what the first one planned anew, and the third finds the epoch in the sink.
+    let query = start().expect("started again");
+    query.process_all_available().expect("processed");
+    query.stop().expect("stopped");
+    let query = start().expect("started once more");
+    query.process_all_available().expect("processed");
+    assert_eq!(written(&session, &out), ["200|200|0|199"]);
+    query.stop().expect("stopped");
+}
+
+#[test]
+fn a_file_that_is_mended_to_be_longer_is_read_whole() {
+    for format in ["json", "csv"] {
+        mended_to_be_longer(format, |path, text| fs::write(path, text).expect("written"));
+        mended_to_be_longer(format, |path, text| {
+            let other = path.with_extension("new");
+            fs::write(&other, text).expect("written");
+            fs::rename(&other, path).expect("moved");
+        });
+    }
 }
 
 /// Runs over ten files of a hundred rows, of which that number `wrong` cannot be read; the rows written, and then with the

@@ -286,3 +286,47 @@ fn a_kill_at_any_moment_changes_nothing() {
     at_random(&["-w", "2"], count, 11);
     at_random(&["-w", "1", "-n", "2"], count, 12);
 }
+
+/// A file of which a row was wrong is longer once it is mended, so its epoch is planned anew.
+#[test]
+fn a_kill_while_a_mended_file_is_taken_up_changes_nothing() {
+    let all = budget().as_deref() == Some("all");
+    let session = Session::with_workers(2).expect("a session");
+    let job = Job::new();
+    let sql = job.dir.path().join("job.sql");
+    let text = fs::read_to_string(&sql).expect("read");
+    let strict = "maxFilesPerTrigger '1', mode 'FAILFAST'";
+    fs::write(&sql, text.replace("maxFilesPerTrigger '1'", strict)).expect("written");
+    let file = job.dir.path().join("in/03.json");
+    let right = fs::read_to_string(&file).expect("read");
+    // Its turn among the others stays.
+    let modified = fs::metadata(&file).and_then(|file| file.modified());
+    let modified = modified.expect("told");
+    let put = |text: &str| {
+        fs::write(&file, text).expect("written");
+        let opened = fs::File::options().append(true).open(&file);
+        let set = opened.and_then(|file| file.set_modified(modified));
+        set.expect("set");
+    };
+    let flags = ["-w", "2"];
+    let mut kills = 0;
+    assert!(job.run(&flags, None));
+    let expected = job.answer(&session);
+    let half = right.lines().take(30).map(|line| format!("{line}\n"));
+    let wrong = half.chain(["wrong\n".to_string()]).collect::<String>();
+    for n in (1..).step_by(if all { 1 } else { 61 }) {
+        job.fresh();
+        put(&wrong);
+        assert!(!job.run(&flags, Some("")), "a wrong row ends it");
+        put(&right);
+        let killed = !job.run(&flags, Some(&format!("*:{n}")));
+        kills += usize::from(killed);
+        assert!(job.run(&flags, None), "{}", job.stderr());
+        assert_eq!(job.answer(&session), expected, "killed at {n}");
+        if !killed {
+            break;
+        }
+    }
+    println!("killed {kills} times");
+    assert!(kills >= if all { 30 } else { 2 }, "only {kills} kills");
+}

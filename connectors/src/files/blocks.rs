@@ -129,7 +129,15 @@ pub(super) fn open(split: &FileSplit, ignore_missing: bool) -> Result<Option<Fil
     let changed = match now {
         _ if now < was => FileError::Shrank { path, was, now },
         _ if now > was && other => FileError::Replaced { path, was, now },
-        _ => return Ok(Some(file)),
+        _ => {
+            if now > was && split.to == was {
+                tracing::warn!(
+                    "file \"{path}\" has grown from {was} to {now} bytes since the epoch that reads it was planned: what came \
+                     later is not read; write files elsewhere and move them in when they are whole"
+                );
+            }
+            return Ok(Some(file));
+        }
     };
     match ignore_missing {
         true => Ok(None),

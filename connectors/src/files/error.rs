@@ -101,7 +101,7 @@ pub enum FileError {
     },
     /// A planned file was cut.
     #[error(
-        "file \"{path}\" shrank from {was} to {now} bytes since the epoch that reads it was planned; put the planned one back, or skip it with option \"ignoreMissingFiles\""
+        "file \"{path}\" shrank from {was} to {now} bytes since the epoch that reads it was planned; put the planned one back, or, if it is to be read as it is, give it another name, by which it is new, and let option \"ignoreMissingFiles\" skip the planned one"
     )]
     Shrank {
         /// The file.

@@ -15,6 +15,7 @@ mod csv;
 mod encoding;
 mod error;
 mod fit;
+mod fresh;
 mod listing;
 mod log;
 mod looking;

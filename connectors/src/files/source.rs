@@ -14,13 +14,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use highwater_engine::source::{
-    Admitted, Offset, Reader, Resume, Source, SourceError, Waker, Watch,
+    Admitted, Offset, Planned, Reader, Resume, Source, SourceError, Split, Waker, Watch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::cleaner::{Cleaner, Read};
 use super::error::FileError;
+use super::fresh::settle;
 use super::listing::{Found, Lister, local};
 use super::reader::FileReader;
 use super::seen::Seen;
@@ -220,6 +221,7 @@ impl FileSource {
         if found.is_empty() {
             return Ok(());
         }
+        settle(&mut found);
         // Of two files with one name the older one is read.
         found.sort_by(Found::cmp_age);
         let (before, mut old) = (self.pending.len(), 0u64);
@@ -419,6 +421,14 @@ impl Source for FileSource {
             Ok(Entry::Limit { older }) => older >= self.remembered_limit_us,
             Err(_) => true, // told when it is read
         }
+    }
+
+    fn replan(&mut self, planned: &Planned) -> Result<Option<Vec<Split>>, SourceError> {
+        let splits = planned.splits.iter().map(FileSplit::parse);
+        let splits: Result<Vec<FileSplit>, FileError> = splits.collect();
+        let splits = splits.map_err(|error| error.of_source(self.config.connector))?;
+        let grown = FileSplit::grown(&splits, self.config.can_be_cut());
+        Ok(grown.map(|splits| splits.iter().map(FileSplit::to_split).collect()))
     }
 
     fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {

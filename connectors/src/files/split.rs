@@ -1,5 +1,6 @@
 //! One readable part of a file, as it is written into the epoch log.
 
+use std::fs;
 use std::sync::Arc;
 
 use highwater_engine::source::Split;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::Codec;
 use super::error::FileError;
-use super::listing::{Directory, Found};
+use super::listing::{Directory, Found, inode, modified_us};
 
 /// Longer uncompressed files of lines are cut into ranges of this length, so that several workers read them.
 const RANGE_BYTES: u64 = 32 << 20;
@@ -53,6 +54,36 @@ impl FileSplit {
         let cuts = (0..file.size).step_by(RANGE_BYTES as usize);
         cuts.map(|from| part(from, (from + RANGE_BYTES).min(file.size)))
             .collect()
+    }
+
+    /// The splits of the same files as they are now, if one of them is longer than `planned`: it was found before it was
+    /// all there, or mended. One that is shorter stays as it is, and reading it tells.
+    pub(super) fn grown(planned: &[FileSplit], can_be_cut: bool) -> Option<Vec<FileSplit>> {
+        let (mut splits, mut any) = (Vec::new(), false);
+        // The ranges of one file follow each other.
+        for of_file in planned.chunk_by(|a, b| a.path == b.path) {
+            let mut file = of_file[0].found();
+            let now = fs::metadata(&of_file[0].path);
+            let now = now
+                .ok()
+                .filter(|now| now.is_file() && now.len() > file.size);
+            match now.and_then(|now| Some((modified_us(&now).ok()?, now))) {
+                None => splits.extend_from_slice(of_file),
+                Some((modified, now)) => {
+                    tracing::warn!(
+                        "file \"{}\" has grown from {} to {} bytes since the epoch that reads it was planned, and nothing of \
+                         that epoch was written yet: all of the file is read",
+                        of_file[0].path,
+                        file.size,
+                        now.len()
+                    );
+                    (file.modified_us, file.size, file.inode) = (modified, now.len(), inode(&now));
+                    splits.extend(FileSplit::of(&file, can_be_cut));
+                    any = true;
+                }
+            }
+        }
+        any.then_some(splits)
     }
 
     /// Stands for a file that is not there yet.

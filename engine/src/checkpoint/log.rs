@@ -2,7 +2,9 @@
 //!
 //! `offsets/N` holds the plans of epoch N and of those that were waiting to be written with it; `commits/N` the runs of
 //! epochs that the sink made visible, N being the first epoch of the first. A line is one JSON object. Files are put
-//! if absent and never replaced: an epoch has one plan for ever, and of two writers one loses and stops.
+//! if absent and never replaced, so that of two writers one loses and stops. An epoch of which a sink has something keeps
+//! its plan for ever. `replanned/G` holds other plans, by which the run of generation G and those after it go, of epochs
+//! that no sink had anything of (a file that one reads was mended).
 //!
 //! A thread writes them: however many epochs wait when it comes round, they share one write.
 
@@ -93,9 +95,37 @@ pub(crate) struct Logged {
     /// Files and their last epochs, oldest first.
     plan_files: VecDeque<(String, u64)>,
     commit_files: VecDeque<(String, u64)>,
+    replanned_files: VecDeque<(String, u64)>,
 }
 
 impl Logged {
+    /// Makes other plans of epochs, which no sink has anything of, durable as the run of `generation`.
+    pub(crate) fn replan(
+        &mut self,
+        store: &dyn Store,
+        generation: u64,
+        records: &[EpochRecord],
+    ) -> Result<(), CheckpointError> {
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        let name = format!("replanned/{generation}");
+        put(store, generation, &name, records)?;
+        self.replanned_files.push_back((name, last.epoch));
+        self.go_by(records.to_vec());
+        Ok(())
+    }
+
+    fn go_by(&mut self, records: Vec<EpochRecord>) {
+        let first = self.plans.first().map_or(0, |plan| plan.epoch);
+        for record in records {
+            let at = record.epoch.checked_sub(first);
+            if let Some(plan) = at.and_then(|at| self.plans.get_mut(at as usize)) {
+                *plan = record;
+            }
+        }
+    }
+
     /// The last epoch of which sink number `sink` is known to have got rows.
     pub(crate) fn written_to(&self, sink: usize) -> Option<u64> {
         let mut commits = self.commits.iter().rev();
@@ -118,6 +148,7 @@ impl Log {
             generation,
             plan_files: logged.plan_files.clone(),
             commit_files: logged.commit_files.clone(),
+            replanned_files: logged.replanned_files.clone(),
         };
         let work = move || {
             if let Err(error) = writer.run(&receiver, &events) {
@@ -170,6 +201,7 @@ struct Writer {
     generation: u64,
     plan_files: VecDeque<(String, u64)>,
     commit_files: VecDeque<(String, u64)>,
+    replanned_files: VecDeque<(String, u64)>,
 }
 
 impl Writer {
@@ -201,7 +233,8 @@ impl Writer {
                 let _ = events.send(Event::Planned(last));
             }
             if let Some(epoch) = forget {
-                for files in [&mut self.plan_files, &mut self.commit_files] {
+                let (plans, commits) = (&mut self.plan_files, &mut self.commit_files);
+                for files in [plans, commits, &mut self.replanned_files] {
                     while files.front().is_some_and(|(_, last)| *last <= epoch) {
                         let (name, _) = files.pop_front().expect("there is a front");
                         // What stays behind is found again, and ignored, at the next start.
@@ -216,16 +249,25 @@ impl Writer {
     }
 
     fn put(&self, name: &str, records: &[impl Serialize]) -> Result<(), CheckpointError> {
-        let body: Vec<u8> = records.iter().flat_map(line).collect();
-        let header = Header {
-            version: FORMAT,
-            generation: self.generation,
-            crc32: Some(crc32fast::hash(&body)),
-        };
-        let mut bytes = line(&header);
-        bytes.extend(body);
-        super::put_of_run(self.store.as_ref(), self.generation, name, &bytes)
+        put(self.store.as_ref(), self.generation, name, records)
     }
+}
+
+fn put(
+    store: &dyn Store,
+    generation: u64,
+    name: &str,
+    records: &[impl Serialize],
+) -> Result<(), CheckpointError> {
+    let body: Vec<u8> = records.iter().flat_map(line).collect();
+    let header = Header {
+        version: FORMAT,
+        generation,
+        crc32: Some(crc32fast::hash(&body)),
+    };
+    let mut bytes = line(&header);
+    bytes.extend(body);
+    super::put_of_run(store, generation, name, &bytes)
 }
 
 fn line(value: &impl Serialize) -> Vec<u8> {
@@ -270,6 +312,10 @@ pub(crate) fn read(store: &dyn Store, after: Option<u64>) -> Result<Logged, Chec
             logged.plans.push(plan);
         }
         logged.plan_files.push_back((name, last));
+    }
+    for (name, last, plans) in files::<EpochRecord>(store, "replanned", |plan| plan.epoch)? {
+        logged.go_by(plans);
+        logged.replanned_files.push_back((name, last));
     }
     for (name, last, commits) in files::<CommitRecord>(store, "commits", |commit| commit.last)? {
         logged.committed = logged.committed.max(Some(last));
@@ -424,6 +470,40 @@ mod tests {
         drop(log);
         let logged = read(store.as_ref(), Some(14)).expect("read");
         assert_eq!(logged.plan_files.len(), 5);
+    }
+
+    #[test]
+    fn the_newest_plan_of_an_epoch_holds_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = store(&dir);
+        let (log, _events) = begun(&store, 1);
+        (0..3).for_each(|epoch| log.plan(plan(epoch)));
+        drop(log);
+        let other = |epoch, clock_us| EpochRecord {
+            clock_us,
+            ..plan(epoch)
+        };
+        for (generation, records) in [(9, vec![other(1, 6), other(2, 6)]), (10, vec![other(1, 7)])]
+        {
+            store.take_over(generation).expect("begun");
+            let mut logged = read(store.as_ref(), None).expect("read");
+            let written = logged.replan(store.as_ref(), generation, &records);
+            written.expect("written");
+            let held = read(store.as_ref(), None).expect("read");
+            assert_eq!(logged.plans, held.plans);
+        }
+        let clocks = |after| {
+            let logged = read(store.as_ref(), after).expect("read");
+            logged.plans.iter().map(|plan| plan.clock_us).collect()
+        };
+        let all: Vec<i64> = clocks(None);
+        assert_eq!(all, [5, 7, 6]);
+        let later: Vec<i64> = clocks(Some(1));
+        assert_eq!(later, [6]);
+        let (log, _events) = begun(&store, 11);
+        log.forget(2);
+        drop(log);
+        assert_eq!(store.list("replanned").expect("listed"), []);
     }
 
     #[test]

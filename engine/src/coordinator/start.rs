@@ -65,7 +65,7 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         let Recovered {
             generation,
             manifest,
-            logged,
+            mut logged,
         } = recovered;
         let first_epoch = manifest.as_ref().map_or(0, |manifest| manifest.epoch + 1);
         let recorded = logged.committed.map_or(0, |epoch| epoch + 1);
@@ -121,6 +121,9 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         )?;
         if resumed {
             let store = checkpoint.store.as_ref();
+            let open = logged.plans.iter().filter(|plan| plan.epoch >= committed);
+            let replanned = replanned(&mut sources, open)?;
+            logged.replan(store, generation, &replanned)?;
             for (index, source) in sources.iter_mut().enumerate() {
                 let planned: Vec<Planned> = logged
                     .plans
@@ -292,6 +295,25 @@ pub(crate) fn start(coordination: Coordination) -> Result<Beginning, Error> {
         .spawn(run)
         .expect("the system can start a thread");
     Ok(beginning)
+}
+
+/// Those of `plans` that their sources wish changed, so changed.
+fn replanned<'a>(
+    sources: &mut [Box<dyn Source>],
+    plans: impl Iterator<Item = &'a EpochRecord>,
+) -> Result<Vec<EpochRecord>, SourceError> {
+    let mut changed = Vec::new();
+    for plan in plans {
+        let mut other = None;
+        for (index, source) in sources.iter_mut().enumerate() {
+            if let Some(splits) = source.replan(&plan.sources[index])? {
+                let other = other.get_or_insert_with(|| plan.clone());
+                other.sources[index].splits = splits;
+            }
+        }
+        changed.extend(other);
+    }
+    Ok(changed)
 }
 
 /// Tells each source whom to ring; how often those that cannot are asked.

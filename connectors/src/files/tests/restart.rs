@@ -350,3 +350,59 @@ fn a_replaced_file_is_told_and_one_put_back_is_read() {
     run.restart();
     assert_eq!(read(&run), Ok(1));
 }
+
+#[test]
+fn files_that_grew_since_an_epoch_nobody_has_was_planned_are_read_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "a", "one\n", 9);
+    write(&dir, "b", "two\nthree\n", 8);
+    let mut run = Run::start(stream(&dir));
+    assert_eq!(run.epochs(), ["a b"]);
+    let mut again = run.factory.open().unwrap();
+    let mut replan = |planned: &Planned| again.replan(planned).unwrap();
+    assert_eq!(replan(&run.planned[0]), None);
+    // A shorter one is told when it is read.
+    write(&dir, "b", "two\n", 8);
+    assert_eq!(replan(&run.planned[0]), None);
+    write(&dir, "a", "one\nand more\n", 0);
+    let splits = replan(&run.planned[0]).unwrap();
+    let parsed = |split: &Split| FileSplit::parse(split).unwrap();
+    let sizes = |splits: &[Split]| {
+        let sizes = splits
+            .iter()
+            .map(|split| (parsed(split).size, parsed(split).to));
+        sizes.collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(&splits), [(13, 13), (10, 10)]);
+    run.planned[0].splits = splits;
+    assert_eq!(replan(&run.planned[0]), None);
+    run.restart();
+    assert_eq!(run.epochs(), [""; 0]);
+}
+
+#[test]
+fn a_file_that_was_just_made_is_planned_as_it_is_a_moment_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Run::start(stream(&dir));
+    let mut found_size = |name: &str| {
+        assert_eq!(run.epochs(), [name]);
+        let planned = run.planned.last().unwrap();
+        FileSplit::parse(&planned.splits[0]).unwrap().size
+    };
+    // On a busy machine the writer may come too late.
+    let found = (0..50).any(|attempt| {
+        let name = format!("slow{attempt}");
+        let mut file = fs::File::create(dir.path().join(&name)).unwrap();
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(2));
+            std::io::Write::write_all(&mut file, b"one\n").unwrap();
+        });
+        let size = found_size(&name);
+        writer.join().unwrap();
+        size == 4
+    });
+    assert!(found);
+    // An empty file opens an epoch too.
+    write(&dir, "empty", "", 0);
+    assert_eq!(found_size("empty"), 0);
+}

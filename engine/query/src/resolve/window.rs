@@ -34,8 +34,8 @@ pub(super) struct Windows {
 enum Made {
     /// The windows of a grid that a time is in.
     Grid { time: DfExpr, grid: Grid },
-    /// The session of a row.
-    Session(DfExpr),
+    /// The session of a row with this time.
+    Session { time: DfExpr, session: DfExpr },
 }
 
 impl Made {
@@ -43,7 +43,7 @@ impl Made {
     fn function(&self) -> &'static str {
         match self {
             Made::Grid { .. } => "window",
-            Made::Session(_) => "session_window",
+            Made::Session { .. } => "session_window",
         }
     }
 }
@@ -91,8 +91,11 @@ impl Env<'_> {
                 let name = name.clone();
                 TimeWindow::try_new(below, time.clone(), *grid, name, Form::Struct)?.into_plan()
             }
-            // Rows that make no session fall out.
-            Made::Session(session) => {
+            // Rows that make no session fall out. Those without a time are told first, for a gap may be made of another
+            // side of a join, and the time alone says which rows of its side can come out.
+            Made::Session { time, session } => {
+                let timed = Filter::try_new(time.clone().is_not_null(), below)?;
+                let below = Arc::new(LogicalPlan::Filter(timed));
                 let schema = below.schema();
                 let columns = 0..schema.fields().len();
                 let mut outputs: Vec<DfExpr> = columns
@@ -152,8 +155,13 @@ impl Env<'_> {
                 return Err(QueryError::mismatch("UNEXPECTED_INPUT_TYPE", message));
             }
         };
+        let at = time.expr.clone();
         let session = session::session(time, exprs.resolve(gap)?)?;
-        Ok((Made::Session(session.expr), session.data_type))
+        let made = Made::Session {
+            time: at,
+            session: session.expr,
+        };
+        Ok((made, session.data_type))
     }
 
     /// The time and the windows that a call of `window` says.
