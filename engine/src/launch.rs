@@ -2,18 +2,18 @@
 
 use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Sender, unbounded};
 use highwater_operators::arrangement::Budget;
 
 use crate::agreement::Planned;
 use crate::checkpoint::{self, Checkpoint, PlanShape, Store};
-use crate::coordinator::{self, Coordination, Durable, EventTime, Grouping};
-use crate::dataflow::{Blueprint, feed};
+use crate::coordinator::{self, Coordination, Durable, Event, EventTime, Grouping};
+use crate::dataflow::{Blueprint, FeedInput, feed};
 use crate::error::Error;
 use crate::plan::Compiled;
 use crate::query::QueryShared;
 use crate::sink::{OutputMode, Placement, SinkFactory};
-use crate::source::Source;
+use crate::source::{Reader, Source};
 use crate::trigger::Trigger;
 use crate::workers::{Installation, Workers};
 use crate::writer::Pacing;
@@ -218,19 +218,7 @@ impl Definition {
             })?;
             beginning = serde_json::to_string(&begin).expect("plain data");
         }
-        let blueprint = Blueprint {
-            name: self.name.clone().unwrap_or_else(|| "query".into()),
-            compiled: Arc::clone(&self.compiled),
-            readers,
-            sinks: self.sinks.clone(),
-            feed: feed_input,
-            coordinator,
-            query: Arc::clone(query),
-            policy: self.event_time.policy,
-            store: self.store.clone(),
-            budget: Arc::clone(&self.budget),
-            manifest: Mutex::default(),
-        };
+        let blueprint = self.blueprint(query, readers, feed_input.zip(coordinator));
         let (ended, stopping) = (Arc::clone(query), Arc::clone(query));
         Ok(Installation {
             key: self.key.clone(),
@@ -242,22 +230,34 @@ impl Definition {
         })
     }
 
-    /// Takes part in a query that has ended here, should a new first process start it again.
-    pub(crate) fn offer(&self, query: &Arc<QueryShared>, workers: &Workers) {
-        let readers = self.compiled.sources.iter();
-        let blueprint = Blueprint {
+    /// What the dataflow is built by; `ends` are the coordinator's, in its process.
+    fn blueprint(
+        &self,
+        query: &Arc<QueryShared>,
+        readers: Vec<Arc<dyn Reader>>,
+        ends: Option<(FeedInput, Sender<Event>)>,
+    ) -> Blueprint {
+        let (feed, coordinator) = ends.unzip();
+        Blueprint {
             name: self.name.clone().unwrap_or_else(|| "query".into()),
             compiled: Arc::clone(&self.compiled),
-            readers: readers.map(|used| used.factory.reader()).collect(),
+            readers,
             sinks: self.sinks.clone(),
-            feed: None,
-            coordinator: None,
+            feed,
+            coordinator,
             query: Arc::clone(query),
             policy: self.event_time.policy,
             store: self.store.clone(),
             budget: Arc::clone(&self.budget),
             manifest: Mutex::default(),
-        };
+        }
+    }
+
+    /// Takes part in a query that has ended here, should a new first process start it again.
+    pub(crate) fn offer(&self, query: &Arc<QueryShared>, workers: &Workers) {
+        let readers = self.compiled.sources.iter();
+        let readers = readers.map(|used| used.factory.reader()).collect();
+        let blueprint = self.blueprint(query, readers, None);
         workers.install(Installation {
             key: self.key.clone(),
             beginning: String::new(),

@@ -21,7 +21,7 @@ use serde_json::json;
 
 use super::cleaner::{Cleaner, Read};
 use super::error::FileError;
-use super::fresh::Fresh;
+use super::fresh::settle;
 use super::listing::{Found, Lister, local};
 use super::reader::FileReader;
 use super::seen::Seen;
@@ -41,7 +41,6 @@ pub struct FileSource {
     /// Found and not admitted, in the order of admission.
     pending: VecDeque<Found>,
     pending_bytes: u64,
-    fresh: Fresh,
     /// Admitted files that may be asked for again, or are to be remembered; the first one has the number `log_start`.
     log: VecDeque<Found>,
     log_start: u64,
@@ -113,7 +112,6 @@ impl FileSource {
             seen: Seen::new(options.file_name_only),
             pending: VecDeque::new(),
             pending_bytes: 0,
-            fresh: Fresh::default(),
             log: VecDeque::new(),
             log_start: 0,
             committed: 0,
@@ -220,10 +218,10 @@ impl FileSource {
             .lister
             .list(&|directory, file| seen.knows(directory, file))?;
         self.dropped = false;
-        let ripe = self.fresh.ripe();
-        if found.is_empty() && ripe.is_empty() {
+        if found.is_empty() {
             return Ok(());
         }
+        settle(&mut found);
         // Of two files with one name the older one is read.
         found.sort_by(Found::cmp_age);
         let (before, mut old) = (self.pending.len(), 0u64);
@@ -232,15 +230,10 @@ impl FileSource {
                 .seen
                 .meet(&file.directory.path, &file.name, file.modified_us)
             {
-                true => {
-                    if let Some(file) = self.fresh.keep(file) {
-                        self.wait(file);
-                    }
-                }
+                true => self.wait(file),
                 false => old += u64::from(file.modified_us < self.seen.limit_us()),
             }
         }
-        ripe.into_iter().for_each(|file| self.wait(file));
         if old > 0 {
             self.warn_of_old(old);
         }

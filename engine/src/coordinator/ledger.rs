@@ -32,18 +32,21 @@ impl Coordinator {
         self.ledger.as_ref().is_some_and(due)
     }
 
+    /// How many workers leave state in a checkpoint.
+    fn uploaders(&self) -> usize {
+        match self.stateful {
+            true => self.workers * self.processes,
+            false => 0,
+        }
+    }
+
     pub(super) fn checkpoint_orders(&self, epoch: u64, settled: bool) -> Vec<Order> {
-        let peers = if self.stateful {
-            self.workers * self.processes
-        } else {
-            0
-        };
         let order = |worker| Order::Checkpoint {
             worker,
             epoch,
             settled,
         };
-        (0..peers).map(order).collect()
+        (0..self.uploaders()).map(order).collect()
     }
 
     pub(super) fn begin_pending(&mut self, epoch: u64) {
@@ -80,13 +83,9 @@ impl Coordinator {
 
     /// Publishes the pending checkpoint once every worker has left its state and the sink has the epoch.
     pub(super) fn publish(&mut self) -> Result<(), String> {
+        let expected = self.uploaders();
         let Some(ledger) = &mut self.ledger else {
             return Ok(());
-        };
-        let expected = if self.stateful {
-            self.workers * self.processes
-        } else {
-            0
         };
         let recorded = self.recorded;
         let whole =

@@ -455,11 +455,7 @@ impl<'s> Render<'_, 's> {
                     state,
                     failure,
                 );
-                self.registry.borrow_mut().push(save::Stateful {
-                    name: aggregation.name.clone(),
-                    snapshots,
-                    arrangement: aggregated.arrangement,
-                });
+                self.register(aggregation.name.clone(), snapshots, aggregated.arrangement);
                 aggregated.rows
             }
             Node::Join { inputs, how, .. } => {
@@ -472,12 +468,9 @@ impl<'s> Render<'_, 's> {
                     self.meters.operator("symmetricHashJoin"),
                     failure,
                 );
-                let states = joined.states.into_iter().map(|state| save::Stateful {
-                    name: state.name,
-                    snapshots: state.snapshots,
-                    arrangement: state.arrangement,
-                });
-                self.registry.borrow_mut().extend(states);
+                for state in joined.states {
+                    self.register(state.name, state.snapshots, state.arrangement);
+                }
                 joined.rows
             }
             Node::Deduplicate {
@@ -509,11 +502,7 @@ impl<'s> Render<'_, 's> {
                     state,
                     failure,
                 );
-                self.registry.borrow_mut().push(save::Stateful {
-                    name: regroup.name.clone(),
-                    snapshots,
-                    arrangement: regrouped.arrangement,
-                });
+                self.register(regroup.name.clone(), snapshots, regrouped.arrangement);
                 regrouped.rows
             }
             Node::Order { input, order } => order::order(
