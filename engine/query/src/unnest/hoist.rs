@@ -153,8 +153,7 @@ fn hoist(plan: &LogicalPlan, copies: bool, fresh: &dyn Fn() -> String) -> Result
                 .filter
                 .iter()
                 .flat_map(|filter| split_conjunction(filter));
-            let (outside, own): (Vec<Expr>, Vec<Expr>) =
-                parts.cloned().partition(names_outer);
+            let (outside, own): (Vec<Expr>, Vec<Expr>) = parts.cloned().partition(names_outer);
             conditions.extend(outside);
             let both = Join::try_new(
                 Arc::new(left.plan),
