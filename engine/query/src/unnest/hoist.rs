@@ -153,8 +153,7 @@ fn hoist(plan: &LogicalPlan, copies: bool, fresh: &dyn Fn() -> String) -> Result
                 .filter
                 .iter()
                 .flat_map(|filter| split_conjunction(filter));
-            let (outside, own): (Vec<Expr>, Vec<Expr>) =
-                parts.cloned().partition(|part| names_outer(part));
+            let (outside, own): (Vec<Expr>, Vec<Expr>) = parts.cloned().partition(names_outer);
             conditions.extend(outside);
             let both = Join::try_new(
                 Arc::new(left.plan),
@@ -180,7 +179,10 @@ fn projected(exprs: &[Expr], below: Hoisted, fresh: &dyn Fn() -> String) -> Resu
     let mut outputs = exprs.to_vec();
     let mut made: Vec<(Column, Column)> = vec![];
     for condition in &below.conditions {
-        for column in condition.column_refs() {
+        // A query's plan is the same whenever it starts.
+        let mut asked: Vec<&Column> = condition.column_refs().into_iter().collect();
+        asked.sort();
+        for column in asked {
             if made.iter().any(|(known, _)| known == column) {
                 continue;
             }
