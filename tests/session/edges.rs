@@ -115,7 +115,7 @@ fn sql(text: &str) -> impl Fn(&Session) -> highwater::Result<DataFrame> + use<> 
 fn within(session: &Session) -> highwater::Result<DataFrame> {
     let rows = "SELECT * FROM l WATERMARK ts DELAY OF INTERVAL 10 SECONDS AS l";
     let firsts = session.sql(rows)?;
-    let firsts = firsts.drop_duplicates_within_watermark(&["k"])?;
+    let firsts = firsts.drop_duplicates_within_watermark(["k"])?;
     firsts.select_expr(["k"])
 }
 
@@ -169,7 +169,7 @@ fn first_rows_by_time_are_late_and_forgotten_at_the_watermark() {
     let at = 100 * SECOND;
     let query = |session: &Session| {
         let rows = session.sql("SELECT * FROM l WATERMARK ts DELAY OF INTERVAL 0 SECONDS AS l")?;
-        rows.drop_duplicates(&["k", "ts"])?.select_expr(["k"])
+        rows.drop_duplicates(["k", "ts"])?.select_expr(["k"])
     };
     check(
         query,
