@@ -4,7 +4,8 @@ use crate::cluster::ClusterError;
 use crate::options::OptionError;
 use crate::sink::SinkError;
 use crate::source::{FormatError, SourceError};
-use highwater_query::QueryError;
+use datafusion::common::DataFusionError;
+use highwater_query::{QueryError, names_ours};
 
 /// An error of the engine. `main` functions that return it print it as a sentence: its `Debug` is its text and its
 /// causes'.
@@ -86,7 +87,14 @@ impl Error {
     }
 
     /// An error of a batch run.
-    pub(crate) fn run(error: impl std::error::Error) -> Self {
+    pub(crate) fn run(error: impl std::error::Error + 'static) -> Self {
+        let any: &dyn std::error::Error = &error;
+        if let Some(planner) = any.downcast_ref::<DataFusionError>()
+            && is_planned(planner)
+        {
+            tracing::debug!(%error, "no plan");
+            return Error::not_yet("this form of query");
+        }
         Error::Run {
             message: error_chain(&error),
         }
@@ -112,6 +120,18 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// True for an error of the planner about names that nobody wrote: no user can do anything with it.
+fn is_planned(error: &DataFusionError) -> bool {
+    let about_plans = matches!(
+        error.find_root(),
+        DataFusionError::SchemaError(..)
+            | DataFusionError::Plan(_)
+            | DataFusionError::Internal(_)
+            | DataFusionError::NotImplemented(_)
+    );
+    about_plans && names_ours(&error.strip_backtrace())
 }
 
 /// The class that a kernel's error text carries: `[DIVIDE_BY_ZERO] ...`.
@@ -167,4 +187,20 @@ pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
 /// Without the words by which DataFusion carries the errors of others.
 pub(crate) fn plain(text: &str) -> String {
     text.replace("External error: ", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_planner_says_of_names_that_nobody_wrote_is_not_told() {
+        let plan = DataFusionError::Plan("No field named __correlated_sq_1.__n_4".into());
+        assert_eq!(
+            Error::run(plan.context("a rule")).to_string(),
+            "this form of query is not supported yet"
+        );
+        let data = DataFusionError::Execution("no file __part_1".into());
+        assert!(Error::run(data).to_string().contains("no file __part_1"));
+    }
 }

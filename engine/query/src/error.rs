@@ -111,10 +111,17 @@ impl From<DataFusionError> for QueryError {
                 );
                 QueryError::new(class, text.unwrap_or_else(|| error.to_string()))
             }
-            None => QueryError {
-                class: None,
-                message: error.strip_backtrace(),
-                place: None,
+            None => match error.find_root() {
+                DataFusionError::NotImplemented(what) if !names_ours(what) => {
+                    QueryError::unsupported(what)
+                }
+                _ => {
+                    let message = error.strip_backtrace();
+                    match names_ours(&message) {
+                        true => QueryError::unsupported("this form of query"),
+                        false => QueryError::plain(message),
+                    }
+                }
             },
         }
     }
@@ -144,6 +151,22 @@ impl RunError {
             message: message.into(),
         }))
     }
+}
+
+/// Whether the text has names in it that the planner or we made up, which tell nothing to who wrote the query.
+pub fn names_ours(text: &str) -> bool {
+    let made_up = |word: &str| {
+        let numbered = word.rsplit_once('_').is_some_and(|(_, number)| {
+            !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+        });
+        word.starts_with("__") && (numbered || word.contains("_of_"))
+    };
+    text.contains('\u{1}')
+        || text.contains("OuterReferenceColumn")
+        || text.contains("outer_ref(")
+        || text
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(made_up)
 }
 
 /// The class of the [`RunError`] or [`QueryError`] inside `error`, however deep it is wrapped.
@@ -189,4 +212,40 @@ fn in_chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a RunE
         next = current.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_up_names_are_told_from_written_ones() {
+        for ours in [
+            "No field named x.__c_5.",
+            "No field named __correlated_sq_1.__n_4",
+            "valid fields are __outer_of_0",
+            "OuterReferenceColumn(Field)",
+            "outer_ref(l.i)",
+        ] {
+            assert!(names_ours(ours), "{ours}");
+        }
+        for theirs in ["no column \"__time\"", "a_1 is not __known__", "window_1"] {
+            assert!(!names_ours(theirs), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn what_the_planner_says_of_made_up_names_is_not_told() {
+        let told = |error: DataFusionError| QueryError::from(error).to_string();
+        let plan = DataFusionError::Plan("No field named x.__c_5".into());
+        assert_eq!(
+            told(plan.context("rule")),
+            "[UNSUPPORTED_FEATURE] this form of query is not supported yet"
+        );
+        let form = DataFusionError::NotImplemented("LIMIT of a join".into());
+        assert_eq!(
+            told(form),
+            "[UNSUPPORTED_FEATURE] LIMIT of a join is not supported yet"
+        );
+    }
 }

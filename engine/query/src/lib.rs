@@ -22,7 +22,7 @@ mod types;
 mod unnest;
 
 pub use deduplicate::Deduplicate;
-pub use error::{Place, QueryError, RunError, error_class_of};
+pub use error::{Place, QueryError, RunError, error_class_of, names_ours};
 pub use expr::{
     BinaryOp, Bound, Call, Expr, Frame, Groupings, IntoCondition, IsTest, LikeKind, Literal,
     Quantifier, UnaryOp, Window, col, expr, lit,
@@ -41,4 +41,4 @@ pub use resolve::Resolver;
 pub use session::{in_time_order, session_bounds, session_key, sessions_lowered};
 pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
 pub use types::{parse_schema, schema_text, type_sql, type_text};
-pub use unnest::{is_asked_for, unnested};
+pub use unnest::{as_joins, is_asked_for, unnested};

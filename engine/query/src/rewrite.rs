@@ -1,6 +1,8 @@
 //! Expressions with other expressions in the place of their parts.
 
+use crate::error::Place;
 use crate::expr::{Bound, Call, Expr};
+use crate::plan::Plan;
 
 impl Call {
     fn parts_mut(&mut self) -> Vec<&mut Expr> {
@@ -98,4 +100,21 @@ fn unplaced(expr: &Expr) -> String {
     let first = parts.next().unwrap_or_default().to_string();
     let rest = parts.map(|part| part.split_once("})").map_or(part, |(_, rest)| rest));
     rest.fold(first, |text, part| text + "None" + part)
+}
+
+/// Where the first of the names in the query stands in its text.
+pub(crate) fn first_place(plan: &Plan) -> Option<Place> {
+    let text = format!("{plan:?}");
+    let number = |text: &str, after: &str| -> Option<u64> {
+        let (_, rest) = text.split_once(after)?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    };
+    let places = text.split("Place {").skip(1).filter_map(|part| {
+        Some(Place {
+            line: number(part, "line: ")?,
+            column: number(part, "column: ")?,
+        })
+    });
+    places.min_by_key(|place| (place.line, place.column))
 }

@@ -15,7 +15,9 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
 use highwater_operators::stage::{Expose, Step};
-use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
+use highwater_query::{
+    Deduplicate, Observe, TimeWindow, Watermark, names_ours, node_of, session_key,
+};
 
 use super::late::LateRows;
 use super::want::Want;
@@ -563,7 +565,7 @@ impl Compiler<'_> {
 /// What a rule of ours says that it cannot do is refused by name.
 pub(super) fn not_built(error: DataFusionError) -> Error {
     match error {
-        DataFusionError::NotImplemented(what) => Error::not_yet(what),
+        DataFusionError::NotImplemented(what) if !names_ours(&what) => Error::not_yet(what),
         other => Error::run(other),
     }
 }

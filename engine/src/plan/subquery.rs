@@ -1,16 +1,9 @@
 //! Subqueries inside expressions, as joins. The model has static ones only; those over streams are answered where the
 //! output mode can take what the join gives, which is known when the query gets its mode, and not before.
 
-use std::sync::Arc;
-
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
-use datafusion::optimizer::{Optimizer, OptimizerContext};
-use highwater_query::unnested;
 
 use super::compile::{is_streaming, not_built};
 use crate::error::Error;
@@ -45,26 +38,7 @@ pub(super) fn as_joins(plan: &LogicalPlan) -> Result<LogicalPlan, Error> {
     if !found {
         return Ok(plan.clone());
     }
-    let plan = unnested(plan.clone()).map_err(not_built)?;
-    let mut options = ConfigOptions::new();
-    // What is left of a subquery after these rules would be an expression that no worker can evaluate.
-    options
-        .optimizer
-        .enable_physical_uncorrelated_scalar_subquery = false;
-    let context = OptimizerContext::new_with_config_options(Arc::new(options));
-    let optimizer = Optimizer::with_rules(vec![
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-    ]);
-    let joined = optimizer
-        .optimize(plan, &context.with_skip_failing_rules(false), |_, _| {})
-        .map_err(Error::run)?;
-    let mut left = false;
-    each(&joined, &mut |_| left = true)?;
-    match left {
-        true => Err(Error::not_yet("this subquery in a streaming query")),
-        false => Ok(joined),
-    }
+    highwater_query::as_joins(plan.clone()).map_err(not_built)
 }
 
 /// Calls `seen` with the plan of each subquery in the expressions of `plan`, of those inside of it as well.

@@ -19,6 +19,7 @@ use super::scope::{Relation, ScopeColumn};
 use crate::error::QueryError;
 use crate::expr::Expr;
 use crate::plan::{JoinCondition, JoinKind, Plan};
+use crate::rewrite::first_place;
 use crate::unnest::{can_be_flat, has_subquery, is_correlated, named_outside, unnested_among};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -49,6 +50,21 @@ impl Env<'_> {
                 _ => Ok(both),
             };
         }
+        let placed = |error: QueryError| match error.class() {
+            Some("UNSUPPORTED_FEATURE") => error.at(first_place(plan)),
+            _ => error,
+        };
+        self.lateral_query(left, plan, kind, condition)
+            .map_err(placed)
+    }
+
+    fn lateral_query(
+        &self,
+        left: Relation,
+        plan: &Plan,
+        kind: JoinKind,
+        condition: &JoinCondition,
+    ) -> Result<Relation> {
         let left = self.renamed(left)?;
         self.outer.borrow_mut().push(left.columns.clone());
         let right = self.relation(plan);

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr as DfExpr, Filter, Limit, LogicalPlan, Subquery,
+    Aggregate, Distinct, EmptyRelation, Expr as DfExpr, Filter, Limit, LogicalPlan, Projection,
+    Subquery,
 };
 
 use super::Env;
@@ -22,9 +23,10 @@ use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::functions::kernel::Typed;
 use crate::functions::{aggregate, cast, compare, conditional};
 use crate::plan::Plan;
+use crate::rewrite::first_place;
 use crate::types::type_sql;
 pub(super) use crate::unnest::names_outer;
-use crate::unnest::{can_be_flat, hoisted, joinable, named_outside};
+use crate::unnest::{as_joins, can_be_flat, hoisted, joinable, named_outside};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -72,8 +74,9 @@ impl Env<'_> {
                 subqueries: Subqueries::OfRows,
                 ..Exprs::over(self, &relation.columns, "WHERE")
             };
-            let predicate = match exprs.join_of(part)? {
-                Some(joined) => joined,
+            let joined = exprs.join_of(part).map_err(|e| placed(e, part))?;
+            let predicate = match joined {
+                Some(joined) => exprs.checked(part, joined)?,
                 None => exprs.condition(part)?.expr,
             };
             let filter = Filter::try_new(predicate, Arc::new(relation.plan))?;
@@ -257,6 +260,12 @@ impl Exprs<'_> {
                 Ok(()) => QueryError::unsupported("a subquery here"),
             });
         }
+        let mut value = self.subquery_value(expr).map_err(|e| placed(e, expr))?;
+        value.expr = self.checked(expr, value.expr)?;
+        Ok(value)
+    }
+
+    fn subquery_value(&self, expr: &Expr) -> Result<Typed> {
         match expr {
             Expr::Subquery(plan) => self.scalar(plan),
             Expr::Exists { plan, negated } => {
@@ -415,6 +424,40 @@ impl Exprs<'_> {
         self.value_of(inner.plan, only)
     }
 
+    /// The value of the subquery that is `written`, if there is a plan for it. It is made here once more than needed, so
+    /// that who wrote the query is told which of its parts cannot be answered.
+    fn checked(&self, written: &Expr, value: DfExpr) -> Result<DfExpr> {
+        if !self.env.outer.borrow().is_empty() {
+            return Ok(value);
+        }
+        let mut fields: Vec<(Option<TableReference>, Arc<Field>)> = vec![];
+        let mut known: Vec<&Column> = vec![];
+        for column in self.columns {
+            if !known.contains(&&column.column) {
+                known.push(&column.column);
+                let field = Field::new(&column.column.name, column.data_type.clone(), true);
+                fields.push((column.column.relation.clone(), Arc::new(field)));
+            }
+        }
+        let rows = LogicalPlan::EmptyRelation(EmptyRelation {
+            produce_one_row: false,
+            schema: Arc::new(DFSchema::new_with_metadata(fields, Default::default())?),
+        });
+        let asked = match &value {
+            DfExpr::Exists(_) | DfExpr::InSubquery(_) => {
+                LogicalPlan::Filter(Filter::try_new(value.clone(), Arc::new(rows))?)
+            }
+            other => {
+                let outputs = vec![other.clone().alias("value")];
+                LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(rows))?)
+            }
+        };
+        match as_joins(asked) {
+            Ok(_) => Ok(value),
+            Err(error) => Err(cannot_be_answered(written, error)),
+        }
+    }
+
     /// The query, whose names may also be columns from here.
     fn inner(&self, plan: &Plan) -> Result<Relation> {
         let env = self.env;
@@ -434,6 +477,33 @@ impl Exprs<'_> {
         }
         Ok(None)
     }
+}
+
+/// The refusal of a subquery, told where it stands.
+fn placed(error: QueryError, written: &Expr) -> QueryError {
+    match (error.class(), written) {
+        (_, Expr::Unary { expr, .. }) => placed(error, expr),
+        (
+            Some("UNSUPPORTED_FEATURE"),
+            Expr::Subquery(plan) | Expr::Exists { plan, .. } | Expr::InSubquery { plan, .. },
+        ) => error.at(first_place(plan)),
+        _ => error,
+    }
+}
+
+fn cannot_be_answered(written: &Expr, error: DataFusionError) -> QueryError {
+    let what = match written {
+        Expr::Unary { expr, .. } => return cannot_be_answered(expr, error),
+        Expr::Exists { .. } => "EXISTS with this subquery",
+        Expr::InSubquery { .. } => "IN with this subquery",
+        _ => "this subquery as a value",
+    };
+    // The planner's own words are about names that nobody wrote.
+    let told = match error.find_root() {
+        DataFusionError::NotImplemented(_) => QueryError::from(error),
+        _ => QueryError::unsupported(what),
+    };
+    placed(told, written)
 }
 
 /// The value as one of the query around.

@@ -18,10 +18,20 @@ use datafusion::logical_expr::{
     lit, when,
 };
 
-use super::{Names, OUTER, is_correlated, is_key_type, joined, own_columns};
+use super::{Names, OUTER, clause_of, is_correlated, is_key_type, joined, own_columns};
 use crate::functions::kernel::Typed;
 use crate::functions::normalized;
 use crate::nodes::{TimeWindow, node_of};
+use crate::types::type_sql;
+
+/// The name of a column that was given names of its own.
+fn as_written(name: &str) -> &str {
+    let inner = name.strip_prefix("__").and_then(|n| n.rsplit_once('_'));
+    match inner {
+        Some((inner, number)) if number.parse::<usize>().is_ok() => as_written(inner),
+        _ => name,
+    }
+}
 
 /// The values from outside that a subquery is asked for.
 pub(crate) struct Domain {
@@ -46,8 +56,9 @@ impl Domain {
             let data_type = rows.schema().field_from_column(&column)?.data_type();
             if !is_key_type(data_type) {
                 return not_impl_err!(
-                    "a subquery that names the column \"{}\" of type {data_type} from outside",
-                    column.name
+                    "a subquery that names the column \"{}\" of type {} from outside",
+                    as_written(&column.name),
+                    type_sql(data_type)
                 );
             }
             if columns.iter().all(|(known, _)| *known != column) {
@@ -284,7 +295,7 @@ pub(crate) fn flat(plan: &LogicalPlan, domain: &Domain, names: &Names) -> Result
         }
         other => not_impl_err!(
             "a subquery that names columns of the query around it below {}",
-            other.display()
+            clause_of(other)
         ),
     }
 }
@@ -367,7 +378,8 @@ fn sides(join: &Join, domain: &Domain, names: &Names) -> Result<Flat> {
     let kind = join.join_type;
     if !joins_by_value(join) {
         return not_impl_err!(
-            "a subquery that names columns of the query around it below a {kind} join"
+            "a subquery that names columns of the query around it below {}",
+            clause_of(&LogicalPlan::Join(join.clone()))
         );
     }
     let named = |plan: &LogicalPlan| is_correlated(plan);

@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, JoinType, NullEquality, Result};
 use datafusion::functions_aggregate::expr_fn::count;
@@ -19,6 +20,10 @@ use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{
     Aggregate, Expr, Filter, Join, JoinConstraint, LogicalPlan, Projection, lit,
 };
+
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::{Optimizer, OptimizerContext};
 
 use flat::Domain;
 pub(crate) use flat::can_be_flat;
@@ -28,6 +33,33 @@ pub(crate) use joinable::{has_subquery, is_correlated, joinable, named_outside, 
 /// The plan with joins in the place of all subqueries that DataFusion makes none of.
 pub fn unnested(plan: LogicalPlan) -> Result<LogicalPlan> {
     unnested_among(plan, String::new())
+}
+
+/// The plan with joins in the place of all subqueries.
+pub fn as_joins(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = unnested(plan)?;
+    let mut options = ConfigOptions::new();
+    // What is left of a subquery after these rules would be an expression that no worker can evaluate.
+    options
+        .optimizer
+        .enable_physical_uncorrelated_scalar_subquery = false;
+    let context = OptimizerContext::new_with_config_options(Arc::new(options));
+    let optimizer = Optimizer::with_rules(vec![
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+    ]);
+    let context = context.with_skip_failing_rules(false);
+    let joined = optimizer.optimize(plan, &context, |_, _| {})?;
+    let mut left = false;
+    joined.apply_with_subqueries(|node| {
+        let exprs = node.expressions();
+        left |= exprs.iter().any(|e| has_subquery(e) || names_outer(e));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    match left {
+        true => datafusion::common::not_impl_err!("a subquery in this place"),
+        false => Ok(joined),
+    }
 }
 
 /// As [`unnested`], with names that are told apart by `among`.
@@ -110,7 +142,7 @@ fn lifted(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>> 
     let (LogicalPlan::Filter(Filter { input, .. })
     | LogicalPlan::Projection(Projection { input, .. })) = &node
     else {
-        return datafusion::common::not_impl_err!("a subquery in {}", node.display());
+        return datafusion::common::not_impl_err!("a subquery in {}", clause_of(&node));
     };
     let columns = own_columns(input.schema());
     let mut rows = input.as_ref().clone();
@@ -160,6 +192,20 @@ fn lifted(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>> 
         }
         other => other.clone(),
     }))
+}
+
+/// What a user calls the operator.
+fn clause_of(plan: &LogicalPlan) -> String {
+    match plan {
+        LogicalPlan::Sort(_) => "ORDER BY".to_string(),
+        LogicalPlan::Limit(_) => "LIMIT".to_string(),
+        LogicalPlan::Aggregate(_) => "GROUP BY or an aggregate function".to_string(),
+        LogicalPlan::Window(_) => "OVER".to_string(),
+        LogicalPlan::Join(join) => format!("a {} join", join.join_type.to_string().to_lowercase()),
+        LogicalPlan::Extension(extension) => extension.node.name().to_string(),
+        LogicalPlan::Values(_) => "VALUES".to_string(),
+        _ => "this place".to_string(),
+    }
 }
 
 /// True for a subquery of the rows of `inputs` that DataFusion makes no join of: each that names columns from further
@@ -227,7 +273,7 @@ fn value_of(subquery: &Expr, input: &LogicalPlan) -> Result<(LogicalPlan, Value)
             let equal = Filter::try_new(column.eq(outside.data), Arc::new(plan))?;
             counted(LogicalPlan::Filter(equal), false)
         }
-        other => datafusion::common::not_impl_err!("the subquery {other}"),
+        _ => datafusion::common::not_impl_err!("this subquery of NOT IN"),
     }
 }
 

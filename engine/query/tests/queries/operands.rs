@@ -1,7 +1,9 @@
 //! Subqueries whose values generators, functions of a window and IN take, and generators as relations. The rows are those
 //! that Spark 4.3 answers, where it takes the query.
 
-use super::{check, fails};
+use highwater_query::Place;
+
+use super::{check, fails, parse_query, resolve};
 
 const L: &str = "(VALUES (1, 'a', array(1, 2, 3)), (2, 'b', array(2)), (3, NULL, array(30)), (4, 'n', NULL)) AS l(i, k, arr)";
 const D: &str = "(VALUES ('a', 10, 1), ('b', 20, 2), ('b', 30, 1), (NULL, 40, 3)) AS d(k, w, g)";
@@ -179,10 +181,6 @@ fn where_no_subquery_stands_is_said() {
         "SELECT t.id FROM t LEFT JOIN u ON t.id = u.id AND EXISTS (SELECT 1 FROM u AS v WHERE v.id > t.id AND v.id < u.id)",
         "[UNSUPPORTED_FEATURE] a subquery that names columns of both sides in ON of a join that keeps rows without a partner is not supported yet",
     );
-    fails(
-        "SELECT id, (SELECT count(*) FROM u LEFT JOIN u AS v ON u.id = v.id AND EXISTS (SELECT 1 FROM u AS w WHERE w.id = t.id)) FROM t",
-        "[UNSUPPORTED_FEATURE] a subquery that names columns of a query further outside in ON of a join that keeps rows without a partner is not supported yet",
-    );
 }
 
 #[test]
@@ -200,5 +198,65 @@ fn shifts_bind_between_sums_and_the_bitwise_and() {
     fails(
         "SELECT 8 >> > 1",
         "[PARSE_SYNTAX_ERROR] Syntax error at or near '>': expected an expression (line 1, column 13)",
+    );
+}
+
+/// Refused by a sentence, and where in the text.
+#[track_caller]
+fn refused(sql: &str, what: &str, line: u64, column: u64) {
+    let error = parse_query(sql)
+        .and_then(|plan| resolve(&plan))
+        .unwrap_err();
+    assert_eq!(
+        error.message(),
+        format!("{what} is not supported yet"),
+        "{sql}"
+    );
+    assert_eq!(error.place(), Some(Place { line, column }), "{sql}");
+}
+
+#[test]
+fn what_cannot_be_answered_is_named_in_words_of_the_query() {
+    let map = "FROM (SELECT id, map('a', id) AS m FROM t) AS t";
+    let of_map = "a subquery that names the column \"m\" of type MAP<STRING, INT> from outside";
+    let asked = "(\nSELECT count(*) AS n FROM u WHERE u.id > t.m['a'])";
+    refused(&format!("SELECT {asked} {map}"), of_map, 2, 8);
+    refused(
+        &format!("SELECT id {map} WHERE EXISTS {asked}"),
+        of_map,
+        2,
+        8,
+    );
+    refused(
+        &format!("SELECT id {map} WHERE id NOT IN {asked}"),
+        of_map,
+        2,
+        8,
+    );
+    refused(
+        &format!("SELECT id, x.n {map}, LATERAL {asked} x"),
+        of_map,
+        2,
+        8,
+    );
+    let full = "a subquery that names columns of the query around it below a full join";
+    let joined = |condition: &str| {
+        format!(
+            "(\nSELECT max(w.id) FROM (SELECT id FROM u WHERE {condition}) w FULL JOIN u AS v ON w.id = v.id)"
+        )
+    };
+    let one = joined("u.id < t.id");
+    refused(&format!("SELECT id FROM t WHERE id = {one}"), full, 2, 8);
+    refused(
+        &format!("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u AS x WHERE EXISTS {one})"),
+        full,
+        2,
+        8,
+    );
+    refused(
+        "SELECT id, (\nSELECT count(*) FROM u LEFT JOIN u AS v ON u.id = v.id AND EXISTS (SELECT 1 FROM u AS w WHERE w.id = t.id)) FROM t",
+        "a subquery that names columns of a query further outside in ON of a join that keeps rows without a partner",
+        2,
+        8,
     );
 }
