@@ -6,6 +6,8 @@
 mod code;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "session/edges.rs"]
+mod edges;
 #[path = "session/idle.rs"]
 mod idle;
 #[path = "session/late.rs"]

@@ -22,7 +22,8 @@ use crate::source::{FormatError, Retry};
 pub enum OutputMode {
     /// Rows that will never change.
     Append,
-    /// Rows that changed, each replacing the one with its key.
+    /// Rows that changed, each replacing the one with its key. A group that `HAVING` leaves out is not emitted, and the
+    /// row emitted for it before stays where it is.
     Update,
     /// The whole answer.
     Complete,

@@ -9,7 +9,7 @@ use crate::query::{Query, any_relation, one};
 
 /// A value for a row of `r` that asks `o`.
 fn value(random: &mut StdRng, o: &str, least: i64) -> String {
-    match random.random_range(0..12) {
+    match random.random_range(0..20) {
         0 => format!("(SELECT count(*) FROM {o} AS o WHERE o.v < r.v)"),
         1 => format!("(SELECT sum(o.v) FROM {o} AS o WHERE o.k = r.k AND o.v > r.v)"),
         2 => format!("(SELECT max(o.v) + r.v FROM {o} AS o WHERE o.k = r.k)"),
@@ -25,6 +25,28 @@ fn value(random: &mut StdRng, o: &str, least: i64) -> String {
         8 => format!("r.v IN (SELECT o.v FROM {o} AS o WHERE o.g < r.g)"),
         9 => format!("r.v NOT IN (SELECT o.v FROM {o} AS o WHERE o.g < r.g OR o.v > {least})"),
         10 => format!("(r.k, r.g) IN (SELECT o.k, o.g FROM {o} AS o WHERE o.v > r.v)"),
+        11 => format!(
+            "(SELECT max(x.v) FROM (SELECT o.v, o.g FROM {o} AS o WHERE o.k = r.k) x WHERE x.g > r.g)"
+        ),
+        12 => format!(
+            "(WITH c AS (SELECT o.v, o.g FROM {o} AS o WHERE o.k = r.k) SELECT count(*) FROM c AS x JOIN c AS y ON x.v < y.v)"
+        ),
+        13 => format!("r.v IN (SELECT x.v FROM (SELECT o.v, o.k FROM {o} AS o WHERE o.g < r.g) x)"),
+        14 => format!(
+            "(SELECT count(*) FROM {o} AS o WHERE exists(array(o.v, o.g), x -> x > r.v AND x > r.g))"
+        ),
+        15 => format!(
+            "(SELECT count(*) FROM {o} AS o WHERE o.v > (SELECT avg(p.v) FROM {o} AS p WHERE p.k = r.k))"
+        ),
+        16 => format!(
+            "(SELECT sum((SELECT count(*) FROM dim AS d WHERE d.k = r.k AND o.v > {least})) FROM {o} AS o WHERE o.k = r.k)"
+        ),
+        17 => format!(
+            "(SELECT count(*) FROM {o} AS o WHERE o.k = r.k AND r.v NOT IN (SELECT p.v FROM {o} AS p WHERE p.g = o.g))"
+        ),
+        18 => format!(
+            "(SELECT max(t.n) FROM {o} AS o, LATERAL (SELECT o.v + r.v AS n FROM dim AS d WHERE d.k = o.k) t WHERE o.g = r.g)"
+        ),
         _ => format!(
             "(SELECT count(*) FROM (SELECT o.v FROM {o} AS o WHERE o.k = r.k UNION SELECT o.v FROM {o} AS o WHERE o.v > r.v))"
         ),
@@ -32,7 +54,7 @@ fn value(random: &mut StdRng, o: &str, least: i64) -> String {
 }
 
 fn condition(random: &mut StdRng, o: &str, least: i64) -> String {
-    match random.random_range(0..6) {
+    match random.random_range(0..12) {
         0 => format!("r.v > (SELECT avg(o.v) FROM {o} AS o WHERE o.g < r.g)"),
         1 => format!(
             "EXISTS (SELECT o.g FROM {o} AS o WHERE o.k = r.k GROUP BY o.g HAVING count(*) > 2)"
@@ -44,6 +66,24 @@ fn condition(random: &mut StdRng, o: &str, least: i64) -> String {
             "EXISTS (SELECT 1 FROM {o} AS o LEFT JOIN dim AS d ON o.k = d.k WHERE o.v < r.v AND d.k IS NULL)"
         ),
         4 => format!("(r.v IN (SELECT o.v FROM {o} AS o WHERE o.g <= r.g) OR r.g = 1)"),
+        5 => format!(
+            "EXISTS (SELECT 1 FROM (SELECT DISTINCT o.v, o.g FROM {o} AS o WHERE o.k = r.k) x WHERE x.v > {least})"
+        ),
+        6 => format!(
+            "NOT EXISTS (WITH c AS (SELECT o.v, o.k FROM {o} AS o WHERE o.g >= r.g) SELECT 1 FROM c WHERE c.k = r.k AND c.v > {least})"
+        ),
+        7 => format!(
+            "r.v NOT IN (SELECT x.v FROM (SELECT o.v, o.k FROM {o} AS o WHERE o.k = r.k) x WHERE x.v IS NOT NULL AND x.v > {least})"
+        ),
+        8 => format!(
+            "EXISTS (SELECT 1 FROM {o} AS o WHERE o.k = r.k AND NOT EXISTS (SELECT 1 FROM {o} AS p WHERE p.g = r.g AND p.v > o.v))"
+        ),
+        9 => format!(
+            "EXISTS (SELECT 1 FROM (SELECT o.k, max(o.v) AS h FROM {o} AS o WHERE o.g = r.g GROUP BY o.k) x WHERE x.h > (SELECT count(*) FROM dim AS d WHERE d.k = r.k))"
+        ),
+        10 => format!(
+            "EXISTS (SELECT 1 FROM {o} AS o FULL JOIN dim AS d ON o.k = d.k WHERE o.g = r.g AND NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT p.g FROM {o} AS p) x WHERE x.g > o.v))"
+        ),
         _ => format!(
             "NOT (r.v IN (SELECT o.g FROM {o} AS o) OR r.k IN (SELECT o.k FROM {o} AS o WHERE o.v > {least}))"
         ),

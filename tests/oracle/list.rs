@@ -181,6 +181,17 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Complete,
         1,
     ),
+    // Conditions within a table and within WITH come up: no state is kept for what is not looked for.
+    (
+        "SELECT k, v FROM t WHERE EXISTS (SELECT 1 FROM (SELECT a, b FROM (VALUES (1, 3), (2, 9)) AS d(a, b) WHERE d.a = t.g) x WHERE x.b > 4)",
+        OutputMode::Append,
+        0,
+    ),
+    (
+        "SELECT k, v FROM t WHERE v NOT IN (WITH c AS (SELECT a, b FROM (VALUES (1, 3), (2, 9), (2, 5)) AS d(a, b) WHERE d.a = t.g) SELECT b FROM c)",
+        OutputMode::Append,
+        0,
+    ),
     // The first rows.
     (
         "SELECT k, g, v, x, line FROM t ORDER BY v DESC, k, x, g, line LIMIT 7",

@@ -96,35 +96,37 @@ impl Body {
         let prefix = format!("\u{1}parameter {depth} ");
         let own = |name: &str| name.strip_prefix(&prefix).map(str::to_string);
         let text = value.expr.to_string();
-        let mut outside: Vec<Column> = vec![];
+        let mut outside: Vec<DfExpr> = vec![];
         let renamed = value.expr.clone().transform_up(|e| {
-            let DfExpr::Column(column) = &e else {
-                return Ok(Transformed::no(e));
+            let name = match &e {
+                DfExpr::Column(column) => own(&column.name),
+                DfExpr::OuterReferenceColumn(..) => None,
+                _ => return Ok(Transformed::no(e)),
             };
-            let name = match own(&column.name) {
-                Some(name) => name,
-                None => {
-                    let at = outside.iter().position(|c| c == column).unwrap_or_else(|| {
-                        outside.push(column.clone());
-                        outside.len() - 1
-                    });
-                    format!("outside {at}")
-                }
-            };
+            let name = name.unwrap_or_else(|| {
+                let at = outside.iter().position(|known| *known == e);
+                let at = at.unwrap_or_else(|| {
+                    outside.push(e);
+                    outside.len() - 1
+                });
+                format!("outside {at}")
+            });
             Ok(Transformed::yes(DfExpr::Column(Column::new_unqualified(
                 name,
             ))))
         })?;
-        for column in &outside {
-            let data_type = match outside_type(column) {
-                Some(t) => t,
-                None => {
-                    return Err(QueryError::unsupported(
-                        "a lambda over this column from outside",
-                    ));
-                }
+        for value in outside {
+            let data_type = match &value {
+                DfExpr::Column(column) => outside_type(column),
+                DfExpr::OuterReferenceColumn(field, _) => Some(field.data_type().clone()),
+                _ => None,
             };
-            captured.push(Typed::new(DfExpr::Column(column.clone()), data_type));
+            let Some(data_type) = data_type else {
+                return Err(QueryError::unsupported(
+                    "a lambda over this column from outside",
+                ));
+            };
+            captured.push(Typed::new(value, data_type));
         }
         fields.extend(
             captured

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, NullEquality};
+use datafusion::common::{Column, DFSchema, NullEquality};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
     Expr as DfExpr, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Projection,
@@ -17,7 +17,7 @@ use super::scope::{Relation, ScopeColumn};
 
 use crate::error::QueryError;
 use crate::plan::{JoinCondition, JoinKind, Plan};
-use crate::unnest::{can_be_flat, is_correlated};
+use crate::unnest::{can_be_flat, has_subquery, is_correlated, named_outside, unnested_among};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -42,13 +42,17 @@ impl Env<'_> {
         self.outer.borrow_mut().push(left.columns.clone());
         let right = self.relation(plan);
         self.outer.borrow_mut().pop();
-        let right = right?;
-        if !is_correlated(&right.plan) {
+        let mut right = right?;
+        let named = named_outside(&right.plan);
+        let of_left = |column: &Column| left.plan.schema().has_column(column);
+        if !named.iter().any(of_left) {
             return self.join(left, right, kind, condition);
         }
+        // What its own subqueries name of the left becomes part of it.
+        right.plan = unnested_among(right.plan, self.fresh("lateral"))?;
         let right = self.renamed(right)?;
         let taken = match kind {
-            JoinKind::Inner | JoinKind::Cross => taken(&right.plan)?,
+            JoinKind::Inner | JoinKind::Cross => taken(&right.plan, left.plan.schema())?,
             _ => None,
         };
         let Some(taken) = taken else {
@@ -132,7 +136,7 @@ impl Env<'_> {
     }
 }
 
-fn taken(plan: &LogicalPlan) -> Result<Option<Taken>> {
+fn taken(plan: &LogicalPlan, around: &DFSchema) -> Result<Option<Taken>> {
     if !is_correlated(plan) {
         let columns = plan.schema().iter();
         let columns =
@@ -143,37 +147,46 @@ fn taken(plan: &LogicalPlan) -> Result<Option<Taken>> {
             conditions: vec![],
         }));
     }
+    // The columns by which a subquery would know these rows are not among those of the join.
+    if plan.expressions().iter().any(has_subquery) {
+        return Ok(None);
+    }
     match plan {
         LogicalPlan::Projection(projection) => {
-            let Some(below) = taken(&projection.input)? else {
+            let Some(below) = taken(&projection.input, around)? else {
                 return Ok(None);
             };
             let exprs = projection.expr.iter().cloned();
-            let columns = exprs.map(|expr| inside(expr, &projection.input, &below.columns));
+            let columns = exprs.map(|expr| inside(expr, &projection.input, &below.columns, around));
             Ok(Some(Taken {
                 columns: columns.collect::<Result<_>>()?,
                 ..below
             }))
         }
         LogicalPlan::Filter(filter) => {
-            let Some(mut below) = taken(&filter.input)? else {
+            let Some(mut below) = taken(&filter.input, around)? else {
                 return Ok(None);
             };
             for part in split_conjunction_owned(filter.predicate.clone()) {
-                let part = inside(part, &filter.input, &below.columns)?;
+                let part = inside(part, &filter.input, &below.columns, around)?;
                 below.conditions.push(part);
             }
             Ok(Some(below))
         }
-        LogicalPlan::SubqueryAlias(alias) => taken(&alias.input),
+        LogicalPlan::SubqueryAlias(alias) => taken(&alias.input, around),
         _ => Ok(None),
     }
 }
 
 /// The expression over `input` as one over what `columns` of it are made of, and over columns that were outside.
-fn inside(expr: DfExpr, input: &LogicalPlan, columns: &[DfExpr]) -> Result<DfExpr> {
+fn inside(
+    expr: DfExpr,
+    input: &LogicalPlan,
+    columns: &[DfExpr],
+    around: &DFSchema,
+) -> Result<DfExpr> {
     let replaced = expr.unalias().transform(|expr| match &expr {
-        DfExpr::OuterReferenceColumn(_, column) => {
+        DfExpr::OuterReferenceColumn(_, column) if around.has_column(column) => {
             Ok(Transformed::yes(DfExpr::Column(column.clone())))
         }
         DfExpr::Column(column) => match input.schema().maybe_index_of_column(column) {

@@ -272,29 +272,37 @@ impl Env<'_> {
         }
         let mut found = vec![];
         subqueries_of(condition, &mut found);
-        let answers = |side: &Relation, subquery: &Expr| {
+        let answers = |columns: &[ScopeColumn], subquery: &Expr| {
             let exprs = Exprs {
                 subqueries: Subqueries::OfRows,
-                ..Exprs::over(self, &side.columns, "ON")
+                ..Exprs::over(self, columns, "ON")
             };
             exprs.resolve(subquery).map(|_| ())
         };
+        // A name of the other side must not be taken for one from further outside.
+        let alone = |columns: &[ScopeColumn], subquery: &Expr| {
+            let around = self.outer.take();
+            let answered = answers(columns, subquery);
+            self.outer.replace(around);
+            answered
+        };
         let (mut of_left, mut of_right) = (vec![], vec![]);
         for subquery in found {
-            if answers(&left, subquery).is_ok() {
+            if alone(&left.columns, subquery).is_ok() {
                 of_left.push(subquery);
-            } else if answers(&right, subquery).is_ok() {
+            } else if alone(&right.columns, subquery).is_ok() {
                 of_right.push(subquery);
             } else {
                 let both = [left.columns.clone(), right.columns.clone()].concat();
-                let exprs = Exprs {
-                    subqueries: Subqueries::OfRows,
-                    ..Exprs::over(self, &both, "ON")
+                let of_both = alone(&both, subquery).is_ok();
+                answers(&both, subquery)?;
+                let whose = match of_both {
+                    true => "both sides",
+                    false => "a query further outside",
                 };
-                exprs.resolve(subquery)?;
-                return Err(QueryError::unsupported(
-                    "a subquery that names columns of both sides in ON of a join that keeps rows without a partner",
-                ));
+                return Err(QueryError::unsupported(format!(
+                    "a subquery that names columns of {whose} in ON of a join that keeps rows without a partner"
+                )));
             }
         }
         let (left, left_values) = self.beside_subqueries(left, &of_left)?;

@@ -24,7 +24,7 @@ use crate::functions::{aggregate, cast, compare, conditional};
 use crate::plan::Plan;
 use crate::types::type_sql;
 pub(super) use crate::unnest::names_outer;
-use crate::unnest::{can_be_flat, is_correlated, joinable};
+use crate::unnest::{can_be_flat, hoisted, joinable, named_outside};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -127,7 +127,7 @@ impl Exprs<'_> {
     }
 
     fn exists(&self, plan: &Plan, negated: bool) -> Result<Option<DfExpr>> {
-        let rows = rows_of(self.inner(plan)?.plan);
+        let rows = self.hoisted(rows_of(self.inner(plan)?.plan), false)?;
         Ok(joinable(&rows, false).then(|| {
             DfExpr::Exists(Exists {
                 subquery: subquery(rows),
@@ -149,7 +149,7 @@ impl Exprs<'_> {
         if let ([value], [column], false) = (
             values.as_slice(),
             columns.as_slice(),
-            negated && is_correlated(&inner.plan),
+            negated && !named_outside(&inner.plan).is_empty(),
         ) && coerce::is_atomic(&value.data_type)
         {
             let name = self.env.fresh("in");
@@ -157,6 +157,7 @@ impl Exprs<'_> {
                 .env
                 .projection(inner.plan.clone(), vec![(name, column.clone())])?
                 .plan;
+            let plan = self.hoisted(plan, false)?;
             return Ok(joinable(&plan, false).then(|| {
                 DfExpr::InSubquery(InSubquery {
                     expr: Box::new(value.expr.clone()),
@@ -180,7 +181,7 @@ impl Exprs<'_> {
             true => conditional::or(all.clone(), conditional::is_null(all)),
         };
         let filtered = Filter::try_new(condition.expr, Arc::new(inner.plan))?;
-        let filtered = LogicalPlan::Filter(filtered);
+        let filtered = self.hoisted(LogicalPlan::Filter(filtered), false)?;
         let found = match joinable(&filtered, false) || can_be_flat(&filtered) {
             true => subquery(filtered),
             false => return Err(left()),
@@ -366,6 +367,7 @@ impl Exprs<'_> {
     }
 
     fn of_one_row(&self, plan: LogicalPlan, data_type: DataType) -> Result<Typed> {
+        let plan = self.hoisted(plan, true)?;
         if !joinable(&plan, true) && !can_be_flat(&plan) {
             return Err(left());
         }
@@ -373,6 +375,10 @@ impl Exprs<'_> {
             DfExpr::ScalarSubquery(subquery(plan)),
             data_type,
         ))
+    }
+
+    fn hoisted(&self, plan: LogicalPlan, aggregated: bool) -> Result<LogicalPlan> {
+        Ok(hoisted(plan, aggregated, &|| self.env.fresh("hoisted"))?)
     }
 
     /// The one value of a query.
@@ -404,15 +410,15 @@ impl Exprs<'_> {
         resolved
     }
 
-    /// The column of the query around this one that `name` says.
+    /// The column that `name` says of the queries around this one, the nearest first.
     pub(super) fn outer_column(&self, name: &[String]) -> Result<Option<Typed>> {
         let around = self.env.outer.borrow();
-        let Some(columns) = around.last() else {
-            return Ok(None);
-        };
-        let found = lookup(columns, name, self.case_sensitive())?;
-        let found = found.map(|value| as_outer(value, columns));
-        found.transpose()
+        for columns in around.iter().rev() {
+            if let Some(found) = lookup(columns, name, self.case_sensitive())? {
+                return as_outer(found, columns).map(Some);
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -434,11 +440,6 @@ fn as_outer(value: Typed, columns: &[ScopeColumn]) -> Result<Typed> {
 
 /// A value of the query around, seen from inside.
 fn outer(value: Typed) -> Result<Typed> {
-    if names_outer(&value.expr) {
-        return Err(QueryError::unsupported(
-            "IN inside of a subquery with a left side that names columns from outside of it",
-        ));
-    }
     let is_column = matches!(value.expr, DfExpr::Column(_));
     let data_type = value.data_type.clone();
     let expr = value.expr.transform_down(|expr| match expr {

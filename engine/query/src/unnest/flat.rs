@@ -39,6 +39,10 @@ impl Domain {
             let Expr::OuterReferenceColumn(_, column) = outer else {
                 continue;
             };
+            // A column from further outside is asked for there.
+            if !rows.schema().has_column(&column) {
+                continue;
+            }
             let data_type = rows.schema().field_from_column(&column)?.data_type();
             if !is_key_type(data_type) {
                 return not_impl_err!(
@@ -163,6 +167,12 @@ impl Flat {
 
 /// The rows of `plan` for each value of the domain.
 pub(crate) fn flat(plan: &LogicalPlan, domain: &Domain, names: &Names) -> Result<Flat> {
+    if domain.columns.is_empty() {
+        return Ok(Flat {
+            plan: plan.clone(),
+            outer: vec![],
+        });
+    }
     if !is_correlated(plan) {
         let values = domain.distinct(names)?;
         let both = joined(values.plan, plan.clone(), vec![], JoinType::Inner)?;

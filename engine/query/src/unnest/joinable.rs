@@ -1,13 +1,25 @@
 //! The subqueries that DataFusion makes joins of.
 
-use datafusion::common::JoinType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, JoinType};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Distinct, Expr as DfExpr, LogicalPlan, Operator};
 
 pub(crate) fn names_outer(expr: &DfExpr) -> bool {
     expr.exists(|e| Ok(matches!(e, DfExpr::OuterReferenceColumn(..))))
         .unwrap_or(true)
+}
+
+/// Whether the expression holds a query.
+pub(crate) fn has_subquery(expr: &DfExpr) -> bool {
+    let is_one = |e: &DfExpr| {
+        matches!(
+            e,
+            DfExpr::ScalarSubquery(_) | DfExpr::Exists(_) | DfExpr::InSubquery(_)
+        )
+    };
+    expr.exists(|e| Ok(is_one(e))).unwrap_or(true)
 }
 
 /// Whether the plan names columns of the query around it.
@@ -23,6 +35,31 @@ pub(crate) fn is_correlated(plan: &LogicalPlan) -> bool {
     found
 }
 
+/// The columns from outside that the plan names, also within its own subqueries.
+pub(crate) fn named_outside(plan: &LogicalPlan) -> Vec<Column> {
+    let mut named = vec![];
+    let _ = plan.apply(|node| {
+        let inputs = node.inputs();
+        let own = |column: &Column| inputs.iter().any(|input| input.schema().has_column(column));
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                match part {
+                    DfExpr::OuterReferenceColumn(_, column) => named.push(column.clone()),
+                    DfExpr::ScalarSubquery(subquery)
+                    | DfExpr::Exists(Exists { subquery, .. })
+                    | DfExpr::InSubquery(InSubquery { subquery, .. }) => {
+                        let inside = named_outside(&subquery.subquery);
+                        named.extend(inside.into_iter().filter(|column| !own(column)));
+                    }
+                    _ => {}
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    named
+}
+
 /// Whether DataFusion makes a join of the plan as a subquery: as an `aggregated` one, its one row is the value; else it is
 /// asked whether it has rows.
 pub(crate) fn joinable(plan: &LogicalPlan, aggregated: bool) -> bool {
@@ -32,17 +69,31 @@ pub(crate) fn joinable(plan: &LogicalPlan, aggregated: bool) -> bool {
     let own = |plan: &LogicalPlan| plan.expressions().iter().any(names_outer);
     match plan {
         LogicalPlan::Filter(filter) => {
+            // All conditions that come up stand together: of two filters one would forget what the other asks for, and
+            // a subquery becomes a join, through which none comes.
+            let only = !is_correlated(&filter.input);
             let fits = split_conjunction(&filter.predicate)
                 .into_iter()
-                .all(|part| !names_outer(part) || !aggregated || is_key(part));
+                .all(|part| match (names_outer(part), has_subquery(part)) {
+                    (true, false) => only && (!aggregated || is_key(part)),
+                    (true, true) => false,
+                    (false, true) => only,
+                    (false, false) => true,
+                });
             fits && joinable(&filter.input, aggregated)
         }
+        // A subquery among the columns becomes a join as well.
         LogicalPlan::Projection(projection) => {
-            !own(plan) && joinable(&projection.input, aggregated)
+            !own(plan)
+                && !plan.expressions().iter().any(has_subquery)
+                && joinable(&projection.input, aggregated)
         }
-        LogicalPlan::SubqueryAlias(alias) => joinable(&alias.input, aggregated),
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
-            !own(plan) && joinable(&join.left, aggregated) && joinable(&join.right, aggregated)
+            let both = is_correlated(&join.left) && is_correlated(&join.right);
+            !own(plan)
+                && !both
+                && joinable(&join.left, aggregated)
+                && joinable(&join.right, aggregated)
         }
         LogicalPlan::Distinct(Distinct::All(input)) if !aggregated => joinable(input, false),
         LogicalPlan::Aggregate(aggregate) if aggregated && aggregate.group_expr.is_empty() => {

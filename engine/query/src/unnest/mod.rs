@@ -5,6 +5,7 @@
 //! these columns finds the answer that belongs to a row: Neumann and Kemper, Unnesting Arbitrary Queries.
 
 mod flat;
+mod hoist;
 mod joinable;
 
 use std::cell::Cell;
@@ -21,11 +22,20 @@ use datafusion::logical_expr::{
 
 use flat::Domain;
 pub(crate) use flat::can_be_flat;
-pub(crate) use joinable::{is_correlated, joinable, names_outer};
+pub(crate) use hoist::hoisted;
+pub(crate) use joinable::{has_subquery, is_correlated, joinable, named_outside, names_outer};
 
 /// The plan with joins in the place of all subqueries that DataFusion makes none of.
 pub fn unnested(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let names = Names::default();
+    unnested_among(plan, String::new())
+}
+
+/// As [`unnested`], with names that are told apart by `among`.
+pub(crate) fn unnested_among(plan: LogicalPlan, among: String) -> Result<LogicalPlan> {
+    let names = Names {
+        among,
+        ..Names::default()
+    };
     let lifted = plan.transform_up_with_subqueries(|node| lifted(node, &names))?;
     Ok(lifted.data)
 }
@@ -85,9 +95,10 @@ impl Names {
 /// The node over its rows with the values of its subqueries beside them.
 fn lifted(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>> {
     let mut found: Vec<Expr> = vec![];
+    let inputs = node.inputs();
     node.apply_expressions(|expr| {
         expr.apply(|part| {
-            if is_left(part) && !found.contains(part) {
+            if is_left(part, &inputs) && !found.contains(part) {
                 found.push(part.clone());
             }
             Ok(TreeNodeRecursion::Continue)
@@ -151,15 +162,19 @@ fn lifted(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>> 
     }))
 }
 
-/// True for a subquery that DataFusion makes no join of.
-fn is_left(expr: &Expr) -> bool {
-    match expr {
-        Expr::ScalarSubquery(subquery) => !joinable(&subquery.subquery, true),
+/// True for a subquery of the rows of `inputs` that DataFusion makes no join of: each that names columns from further
+/// outside, too.
+fn is_left(expr: &Expr, inputs: &[&LogicalPlan]) -> bool {
+    let (subquery, aggregated) = match expr {
+        Expr::ScalarSubquery(subquery) => (subquery, true),
         Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) => {
-            !joinable(&subquery.subquery, false)
+            (subquery, false)
         }
-        _ => false,
-    }
+        _ => return false,
+    };
+    let plan = &subquery.subquery;
+    let known = |column: &Column| inputs.iter().any(|input| input.schema().has_column(column));
+    !joinable(plan, aggregated) || !named_outside(plan).iter().all(known)
 }
 
 /// What the value of a subquery says.

@@ -28,6 +28,9 @@ fn answers(sql: &str) -> Vec<String> {
 /// `{i}` and `{k}` in a subquery are the columns of the row around it.
 fn with(subquery: &str, i: &str, k: &str) -> String {
     let subquery = subquery.replace("{i}", i).replace("{k}", k);
+    let under = |name: &str| D.replace("AS d(", &format!("AS {name}("));
+    let subquery = subquery.replace("{D2}", &under("e"));
+    let subquery = subquery.replace("{D3}", &under("f"));
     subquery.replace("{D}", D)
 }
 
@@ -64,18 +67,52 @@ const QUERIES: [&str; 30] = [
     "SELECT sum(w) FROM {D} WHERE d.k = {k} AND w BETWEEN {i} * 10 AND {i} * 15",
 ];
 
+/// Values from outside within tables, within lambdas, and two queries deep.
+const DEEPER: [&str; 32] = [
+    "SELECT max(w) FROM (SELECT w, g FROM {D} WHERE d.k = {k}) x WHERE x.g < 5",
+    "SELECT max(w) FROM (SELECT w + {i} AS w, g FROM {D} WHERE d.k = {k}) x WHERE x.w > 11",
+    "SELECT m FROM (SELECT max(w) AS m FROM {D} WHERE d.k = {k}) x",
+    "SELECT m + 1 FROM (SELECT max(w) AS m FROM {D} WHERE d.k = {k}) x WHERE m > 10",
+    "SELECT sum(x.w) FROM (SELECT * FROM {D} WHERE d.k = {k}) x JOIN (SELECT * FROM {D2} WHERE e.k = {k}) y ON x.w = y.w",
+    "SELECT count(*) FROM (SELECT w FROM {D} WHERE d.k = {k}) x JOIN (SELECT w FROM {D2} WHERE e.g > {i}) y ON x.w <= y.w",
+    "SELECT max(s) FROM (SELECT sum(w) OVER (PARTITION BY g ORDER BY w) AS s FROM {D} WHERE d.w > (SELECT min(e.w) FROM {D2} WHERE e.k = {k})) x",
+    "WITH c AS (SELECT w, g FROM {D} WHERE d.k = {k}) SELECT sum(w) FROM c AS x WHERE x.w > {i}",
+    "WITH c AS (SELECT w FROM {D} WHERE d.k = {k}) SELECT count(*) FROM c AS x JOIN c AS y ON x.w < y.w",
+    "WITH c AS (SELECT w, k FROM {D}), b AS (SELECT w FROM c WHERE c.k = {k}) SELECT max(w) FROM b WHERE w > {i}",
+    "SELECT count(*) FROM {D} WHERE exists(array(d.w, d.g), x -> x > {i} AND x < length({k}) * 30)",
+    "SELECT sum(size(filter(transform(array(d.w, d.g), x -> x + {i} + length({k})), y -> y > {i} * 12))) FROM {D}",
+    "SELECT max(aggregate(array(d.w, d.g), 0, (a, x) -> a + x + {i}, a -> a * length({k}))) FROM {D}",
+    "SELECT max(size(transform(array(d.w), x -> size(filter(array(1, 2, {i}), y -> y > x - {i}))))) FROM {D}",
+    "SELECT count(*) FROM {D} WHERE EXISTS (SELECT 1 FROM {D2} WHERE exists(array(e.w, e.g), x -> x > {i} AND x < d.w AND length({k}) > 0))",
+    "SELECT count(*) FROM {D} WHERE d.w >= (SELECT max(e.w) FROM {D2} WHERE e.k = {k} AND e.g = d.g)",
+    "SELECT count(*) FROM {D} WHERE d.k = {k} AND d.w > (SELECT avg(e.w) FROM {D2} WHERE e.g > {i})",
+    "SELECT (SELECT max(e.w) + {i} FROM {D2} WHERE e.k = {k})",
+    "SELECT sum((SELECT count(*) FROM {D2} WHERE e.k = {k} AND e.w <= d.w)) FROM {D} WHERE d.k = {k}",
+    "SELECT count(*) FROM {D} WHERE NOT EXISTS (SELECT 1 FROM {D2} WHERE e.k = {k} AND e.w = d.w)",
+    "SELECT count(*) FROM {D} WHERE d.w NOT IN (SELECT e.w FROM {D2} WHERE e.k = {k})",
+    "SELECT count(*) FROM {D} WHERE {i} IN (SELECT e.g FROM {D2} WHERE e.k = d.k)",
+    "SELECT count(*) FROM {D} WHERE {i} NOT IN (SELECT e.g FROM {D2} WHERE e.k = d.k)",
+    "SELECT count(*) FROM {D} WHERE (d.g, {k}) IN (SELECT e.g, e.k FROM {D2} WHERE e.w > {i} * 10)",
+    "SELECT count(*) FROM {D} WHERE (d.g, {k}) NOT IN (SELECT e.g, e.k FROM {D2} WHERE e.w > {i} * 10)",
+    "SELECT d.w FROM {D} WHERE d.k = {k} ORDER BY (SELECT count(*) FROM {D2} WHERE e.g > {i} AND e.w = d.w), d.w DESC, d.g LIMIT 1",
+    "SELECT max(t.n) FROM {D}, LATERAL (SELECT count(*) AS n FROM {D2} WHERE e.k = d.k AND e.g > {i}) t",
+    "SELECT max(t.n) FROM {D} LEFT JOIN LATERAL (SELECT e.w + d.g + {i} AS n FROM {D2} WHERE e.k = d.k AND e.g > {i}) t WHERE d.k = {k}",
+    "SELECT count(*) FROM {D} WHERE d.g IN (SELECT e.g FROM {D2} WHERE e.w > (SELECT min(f.w) FROM {D3} WHERE f.k = {k} AND f.g <= d.g))",
+    "SELECT count(*) FROM (SELECT w FROM {D} WHERE d.w > (SELECT min(e.w) FROM {D2} WHERE e.k = {k}) UNION SELECT g FROM {D2} WHERE EXISTS (SELECT 1 FROM {D} WHERE d.g = e.g AND d.k = {k})) x",
+    "SELECT count(*) FROM {D} FULL JOIN {D2} ON d.g = e.w / 10 WHERE d.k = {k} AND NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT g FROM (VALUES (1), (5)) AS z(g)) y WHERE y.g = d.g)",
+    "SELECT count(*) FROM {D} FULL JOIN {D2} ON d.g = e.w / 10 WHERE NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT g FROM (VALUES (1), (5)) AS z(g) WHERE z.g = {i}) y)",
+];
+
 #[test]
 fn values_are_what_each_row_would_be_told() {
-    let d2 = D.replace("AS d(", "AS e(");
-    for query in QUERIES {
-        let query = query.replace("{D2}", &d2);
+    for query in QUERIES.iter().chain(&DEEPER) {
         let each = ROWS.iter().flat_map(|(i, k)| {
-            let asked = with(&query, i, k);
+            let asked = with(query, i, k);
             answers(&format!("SELECT {i} AS i, {k} AS k, ({asked}) AS x"))
         });
         let mut each: Vec<String> = each.collect();
         each.sort();
-        let all = with(&query, "l.i", "l.k");
+        let all = with(query, "l.i", "l.k");
         let found = answers(&format!("SELECT i, k, ({all}) AS x FROM {L}"));
         assert_eq!(found, each, "{query}");
     }
@@ -96,6 +133,26 @@ fn conditions_hold_for_the_rows_they_hold_for() {
         "{i} * 10 = (SELECT count(*) * 10 FROM {D} WHERE w < {i} * 15)",
         "{i} < (SELECT count(*) FROM {D} WHERE w > {i} * 10) AND {k} > 'a'",
         "(SELECT max(g) FROM {D} WHERE w > {i} * 10) <=> (SELECT max(g) FROM {D} WHERE w > {i} * 20)",
+        "EXISTS (SELECT 1 FROM (SELECT w, g FROM {D} WHERE d.k = {k}) x WHERE x.g < 5)",
+        "NOT EXISTS (SELECT 1 FROM (SELECT * FROM (SELECT DISTINCT w FROM {D} WHERE d.k = {k}) y WHERE y.w > {i} * 10) x)",
+        "{i} IN (SELECT g FROM (SELECT w, g, k FROM {D} WHERE d.k = {k}) x WHERE x.w > 0)",
+        "{i} NOT IN (SELECT g FROM (SELECT w, g FROM {D} WHERE w > {i} * 10) x WHERE x.g IS NOT NULL)",
+        "{i} IN (SELECT g FROM (SELECT w, g FROM {D} WHERE d.k = {k}) x) OR {i} = 4",
+        "EXISTS (SELECT 1 FROM (SELECT w, g FROM {D} WHERE d.k = {k} UNION ALL SELECT 1000 + {i}, 3) x WHERE x.w > 25)",
+        "EXISTS (SELECT 1 FROM (SELECT w, row_number() OVER (ORDER BY w, g) AS n FROM {D} WHERE d.k = {k}) x WHERE x.n = {i})",
+        "EXISTS (SELECT 1 FROM (SELECT * FROM {D} WHERE d.k = {k}) x JOIN (SELECT * FROM {D2} WHERE e.g > {i}) y ON x.w = y.w)",
+        "EXISTS (WITH c AS (SELECT w, g FROM {D} WHERE d.k = {k}) SELECT 1 FROM c AS x WHERE x.w > {i} * 10)",
+        "EXISTS (WITH c AS (SELECT w, g, k FROM {D}) SELECT 1 FROM c WHERE c.k = {k} AND c.g > {i})",
+        "NOT EXISTS (WITH c AS (SELECT w FROM {D} WHERE d.k = {k}) SELECT 1 FROM c AS x JOIN c AS y ON x.w < y.w)",
+        "EXISTS (SELECT 1 FROM {D} WHERE exists(array(d.w, d.g), x -> x > {i} AND x < length({k}) * 30))",
+        "{i} NOT IN (SELECT g FROM {D} WHERE g IS NOT NULL AND exists(array(d.w), x -> x > {i} * 9 AND {k} = d.k))",
+        "EXISTS (SELECT 1 FROM {D} WHERE d.k = {k} AND EXISTS (SELECT 1 FROM {D2} WHERE e.g = {i} AND e.w >= d.w))",
+        "NOT EXISTS (SELECT 1 FROM {D} WHERE d.k = {k} AND NOT EXISTS (SELECT 1 FROM {D2} WHERE e.w > d.w AND e.g > {i}))",
+        "{i} IN (SELECT g FROM {D} WHERE d.w IN (SELECT e.w FROM {D2} WHERE e.k = {k}))",
+        "{i} NOT IN (SELECT g FROM {D} WHERE g IS NOT NULL AND d.w NOT IN (SELECT e.w FROM {D2} WHERE e.k = {k}))",
+        "EXISTS (SELECT d.k FROM {D} GROUP BY d.k HAVING count(*) > (SELECT count(*) FROM {D2} WHERE e.g = {i}))",
+        "EXISTS (SELECT 1 FROM {D} WHERE EXISTS (SELECT 1 FROM {D2} WHERE EXISTS (SELECT 1 FROM {D3} WHERE f.g = {i} AND e.g >= d.g AND d.k = {k} AND f.w > e.w)))",
+        "({i}, {k}) IN (SELECT d.g, d.k FROM {D} WHERE d.w < (SELECT max(e.w) FROM {D2} WHERE e.g > {i}))",
     ];
     for condition in conditions {
         let each = ROWS.iter().flat_map(|(i, k)| {
@@ -124,6 +181,10 @@ fn lateral_gives_each_row_what_it_would_be_told() {
         "SELECT sum(w) AS x FROM {D} WHERE d.k = {k} GROUP BY g",
         "SELECT w AS x FROM {D} WHERE d.k = {k} UNION ALL SELECT {i}",
         "SELECT w + {i} AS x FROM {D} WHERE d.k = {k}",
+        "SELECT w AS x FROM (SELECT w FROM {D} WHERE d.k = {k}) y WHERE EXISTS (SELECT 1 FROM {D2} WHERE e.w = y.w AND e.g > {i})",
+        "SELECT count(*) AS x FROM {D} WHERE exists(array(d.w, d.g), v -> v > {i} AND v < length({k}) * 30)",
+        "SELECT w AS x FROM {D} WHERE EXISTS (SELECT 1 FROM {D2} WHERE e.w = d.w AND e.k = {k})",
+        "SELECT w AS x FROM {D} WHERE d.k = {k} AND EXISTS (SELECT 1 FROM {D2} WHERE e.g > d.g)",
     ];
     for query in queries {
         for left in [false, true] {
