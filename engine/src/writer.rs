@@ -23,6 +23,7 @@ use crate::late::LateTable;
 use crate::launch::Definition;
 use crate::manager::Starting;
 use crate::options::{OptionError, Options};
+use crate::places::{refuse_checkpoint_among_rows, refuse_own_output};
 use crate::plan::{Compiled, compile, late_schema};
 use crate::progress::stopwatch_us;
 use crate::query::{About, QueryShared, StreamingQuery};
@@ -231,6 +232,9 @@ impl StreamWriter {
             let late = table.open(session, main, store.is_some(), &request, schema)?;
             refuse_own_output(&compiled, late.as_ref())?;
             sinks.push(late);
+        }
+        if let Some(store) = &store {
+            refuse_checkpoint_among_rows(&compiled, &sinks, store.as_ref())?;
         }
         if sink.durable() && store.is_none() {
             return Err(Error::refused(
@@ -468,25 +472,6 @@ impl DataWriter {
             .for_each_batch(|rows| Ok(writer.write(0, &rows)?))?;
         let receipt = writer.stage(0..=0)?;
         Ok(sink.commit(0..=0, &[receipt])?)
-    }
-}
-
-/// A query that reads what it writes would go on for ever.
-fn refuse_own_output(compiled: &Compiled, sink: &dyn SinkFactory) -> Result<(), Error> {
-    let Some(directory) = sink.directory() else {
-        return Ok(());
-    };
-    let mut sources = compiled.sources.iter();
-    match sources.any(|source| source.factory.meets(directory)) {
-        false => Ok(()),
-        true => Err(Error::Refused {
-            class: None,
-            message: format!(
-                "the query would read its own output: one of its sources reads files in, below or around the output \
-                 directory \"{}\"; write elsewhere",
-                directory.display()
-            ),
-        }),
     }
 }
 
