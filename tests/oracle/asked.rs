@@ -102,8 +102,15 @@ pub(crate) fn asked(random: &mut StdRng) -> Query {
         random,
         &["count(*)", "max(o.v)", "sum(o.v + r.v)", "count(o.g)"],
     );
-    let sql = match random.random_range(0..11) {
+    let sql = match random.random_range(0..14) {
         0 => format!("SELECT k, g, v FROM {from} AS r WHERE {asks}"),
+        11 => format!("SELECT k, v, count(*) OVER (PARTITION BY {asks}) AS n FROM {from} AS r"),
+        12 => format!(
+            "SELECT r.k, r.v, t.y AS n FROM {from} AS r, LATERAL explode(array(r.v, CAST({tells} AS BIGINT))) AS t(y)"
+        ),
+        13 => format!(
+            "SELECT k, v FROM {from} AS r WHERE (g, CAST({tells} AS BIGINT)) IN (SELECT o.g, o.v FROM {other} AS o WHERE o.v > {least})"
+        ),
         1 => format!("SELECT k, v, {tells} AS n FROM {from} AS r"),
         2 => format!("SELECT k, count({tells}) AS n FROM {from} AS r GROUP BY k"),
         3 => format!("SELECT k, max(CASE WHEN {asks} THEN v END) AS n FROM {from} AS r GROUP BY k"),

@@ -192,6 +192,11 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Append,
         0,
     ),
+    (
+        "SELECT g, w, v << 2 AS f, v >>> 1 AS h FROM t, LATERAL explode(split(line, ' ')) AS e(w) WHERE (g, (SELECT max(col1) FROM VALUES (2), (1))) IN (SELECT col1, 2 FROM VALUES (1), (3))",
+        OutputMode::Append,
+        0,
+    ),
     // The first rows.
     (
         "SELECT k, g, v, x, line FROM t ORDER BY v DESC, k, x, g, line LIMIT 7",

@@ -17,6 +17,8 @@ use highwater_query::{
 
 #[path = "queries/grouping.rs"]
 mod grouping;
+#[path = "queries/operands.rs"]
+mod operands;
 #[path = "queries/over.rs"]
 mod over;
 #[path = "queries/sets.rs"]

@@ -13,9 +13,11 @@ use datafusion::logical_expr::{
 };
 
 use super::Env;
+use super::project::generator_call;
 use super::scope::{Relation, ScopeColumn};
 
 use crate::error::QueryError;
+use crate::expr::Expr;
 use crate::plan::{JoinCondition, JoinKind, Plan};
 use crate::unnest::{can_be_flat, has_subquery, is_correlated, named_outside, unnested_among};
 
@@ -38,6 +40,15 @@ impl Env<'_> {
         kind: JoinKind,
         condition: &JoinCondition,
     ) -> Result<Relation> {
+        if let Some(rows) = generated(plan)
+            && let Some(outer) = rows.as_outer(kind, condition)
+        {
+            let both = self.lateral_view(left, rows.generator, outer, rows.name, rows.columns)?;
+            return match condition {
+                JoinCondition::On(condition) => self.filter(both, condition),
+                _ => Ok(both),
+            };
+        }
         let left = self.renamed(left)?;
         self.outer.borrow_mut().push(left.columns.clone());
         let right = self.relation(plan);
@@ -133,6 +144,62 @@ impl Env<'_> {
             self.fresh("outer")
         })?;
         self.only(joined, columns)
+    }
+}
+
+/// The rows of a generator alone.
+struct Generated<'p> {
+    generator: &'p Expr,
+    name: Option<&'p str>,
+    columns: &'p [String],
+}
+
+impl Generated<'_> {
+    /// Whether rows for which it makes nothing are kept, if a join of this kind is a LATERAL VIEW.
+    fn as_outer(&self, kind: JoinKind, condition: &JoinCondition) -> Option<bool> {
+        match (kind, condition) {
+            (JoinKind::Inner | JoinKind::Cross, JoinCondition::None | JoinCondition::On(_)) => {
+                Some(false)
+            }
+            (JoinKind::Left, JoinCondition::None) => Some(true),
+            _ => None,
+        }
+    }
+}
+
+/// The generator that is all that the query selects.
+fn generated(plan: &Plan) -> Option<Generated<'_>> {
+    match plan {
+        Plan::Alias {
+            input,
+            name,
+            columns,
+        } => generated(input)
+            .filter(|inner| inner.name.is_none())
+            .map(|inner| Generated {
+                name: Some(name),
+                columns: match columns.is_empty() {
+                    true => inner.columns,
+                    false => columns,
+                },
+                ..inner
+            }),
+        Plan::Project { input, outputs } if matches!(**input, Plan::OneRow) => {
+            let [generator] = outputs.as_slice() else {
+                return None;
+            };
+            generator_call(generator)?;
+            let columns = match generator {
+                Expr::Alias { names, .. } => names.as_slice(),
+                _ => &[],
+            };
+            Some(Generated {
+                generator,
+                name: None,
+                columns,
+            })
+        }
+        _ => None,
     }
 }
 

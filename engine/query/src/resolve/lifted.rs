@@ -18,6 +18,7 @@ use super::subquery::{Subqueries, conjuncts, has_subquery};
 use super::window::is_window_call;
 use crate::error::QueryError;
 use crate::expr::{Expr, Literal, col};
+use crate::functions::is_generator;
 use crate::plan::{JoinCondition, JoinKind};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -30,8 +31,14 @@ fn is_subquery(expr: &Expr) -> bool {
     )
 }
 
-/// The queries in an expression, none inside of another one's operand.
+/// The qualifier of the columns with their values.
+const BESIDE: &str = "\u{1}beside";
+
+/// The queries in an expression, none inside of another one's operand, and none that may name what a lambda takes.
 fn subqueries_of<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
+    if matches!(expr, Expr::Lambda { .. }) {
+        return;
+    }
     if !is_subquery(expr) {
         for child in expr.children() {
             subqueries_of(child, found);
@@ -41,13 +48,72 @@ fn subqueries_of<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
     }
 }
 
+/// The queries whose values are taken by what cannot hold a query: by generators, functions of a window and the left side
+/// of IN.
+fn operands_of<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
+    let takes = match expr {
+        Expr::InSubquery { .. } => true,
+        Expr::Call(call) => call.over.is_some() || is_generator(&call.name.to_lowercase()),
+        _ => false,
+    };
+    for child in expr.children() {
+        match takes {
+            true => subqueries_of(child, found),
+            false => operands_of(child, found),
+        }
+    }
+}
+
 impl Env<'_> {
+    /// The rows, and expressions over them, with the queries whose values the expressions take beside the columns.
+    pub(super) fn with_operands(
+        &self,
+        input: Relation,
+        exprs: &[Expr],
+    ) -> Result<(Relation, Vec<Expr>)> {
+        let mut found = vec![];
+        exprs.iter().for_each(|expr| operands_of(expr, &mut found));
+        if found.is_empty() {
+            return Ok((input, exprs.to_vec()));
+        }
+        let (input, values) = self.beside_subqueries(input, &found)?;
+        let mut replace = |part: &Expr| {
+            let place = found.iter().position(|known| known.is_like(part))?;
+            match &values[place] {
+                Expr::Resolved(value) => match value.as_ref() {
+                    // By its name, as the columns may be renamed.
+                    DfExpr::Column(column) => Some(Expr::Column {
+                        name: vec![BESIDE.to_string(), column.name.clone()],
+                        place: None,
+                    }),
+                    _ => None,
+                },
+                _ => None,
+            }
+        };
+        let exprs = exprs.iter().cloned();
+        let exprs = exprs.map(|expr| expr.rewritten(&mut replace)).collect();
+        Ok((input, exprs))
+    }
+
+    /// The relation without what [`Env::with_operands`] has put beside it.
+    pub(super) fn without_operands(&self, mut relation: Relation) -> Result<Relation> {
+        let before = relation.columns.len();
+        relation.columns.retain(|c| c.qualifier != [BESIDE]);
+        match relation.columns.len() == before {
+            true => Ok(relation),
+            false => self.only(relation.plan, relation.columns),
+        }
+    }
+
     /// The rows with the values of subqueries beside their columns, and what names these.
     fn beside_subqueries(
         &self,
         input: Relation,
         subqueries: &[&Expr],
     ) -> Result<(Relation, Vec<Expr>)> {
+        let subqueries: Vec<Expr> = subqueries.iter().map(|e| (*e).clone()).collect();
+        let (input, subqueries) = self.with_operands(input, &subqueries)?;
         let input = self.renamed(input)?;
         let exprs = Exprs {
             subqueries: Subqueries::OfRows,
@@ -59,14 +125,14 @@ impl Env<'_> {
             .collect();
         let mut columns = input.columns.clone();
         let mut values = vec![];
-        for subquery in subqueries {
+        for subquery in &subqueries {
             let value = exprs.resolve(subquery)?;
             let name = self.fresh("subquery");
             outputs.push(value.expr.alias(name.clone()));
             let column = Column::new_unqualified(name.clone());
             values.push(Expr::Resolved(Box::new(DfExpr::Column(column.clone()))));
             columns.push(ScopeColumn {
-                qualifier: vec![],
+                qualifier: vec![BESIDE.to_string()],
                 name,
                 column,
                 data_type: value.data_type,

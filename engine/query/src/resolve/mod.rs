@@ -235,7 +235,13 @@ impl Env<'_> {
                 outer,
                 name,
                 columns,
-            } => self.lateral_view(self.relation(input)?, generator, *outer, name, columns),
+            } => self.lateral_view(
+                self.relation(input)?,
+                generator,
+                *outer,
+                Some(name),
+                columns,
+            ),
             Plan::Watermark {
                 input,
                 column,

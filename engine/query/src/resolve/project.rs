@@ -64,11 +64,20 @@ impl Env<'_> {
     }
 
     fn project_rows(&self, input: Relation, outputs: &[Expr]) -> Result<Relation> {
+        let outputs: Vec<Expr> = match outputs.iter().any(has_subquery) {
+            // What is asked for elsewhere does not change a column's name.
+            true => outputs
+                .iter()
+                .map(|output| self.with_name(&input, output))
+                .collect(),
+            false => outputs.to_vec(),
+        };
+        let (input, outputs) = self.with_operands(input, &outputs)?;
         let input = match outputs.iter().any(has_subquery) {
             true => self.renamed(input)?,
             false => input,
         };
-        let (input, outputs) = self.generators(input, outputs)?;
+        let (input, outputs) = self.generators(input, &outputs)?;
         let aliases = named(&outputs);
         let mut resolved: Vec<Output> = vec![];
         for (i, output) in outputs.iter().enumerate() {
@@ -83,6 +92,19 @@ impl Env<'_> {
         }
         let (plan, resolved) = self.windowed(input.plan, resolved)?;
         self.projection(plan, resolved)
+    }
+
+    /// The item of a select list under the name that its column has.
+    fn with_name(&self, input: &Relation, output: &Expr) -> Expr {
+        if matches!(output, Expr::Alias { .. } | Expr::Star { .. })
+            || generator_call(output).is_some()
+        {
+            return output.clone();
+        }
+        let name = output_name(output, &|name| {
+            unqualified(&input.columns, name, self.conf.case_sensitive)
+        });
+        output.clone().alias(name)
     }
 
     /// The columns that one item of a select list makes.
@@ -275,28 +297,30 @@ impl Env<'_> {
         input: Relation,
         view: &Expr,
         outer: bool,
-        name: &str,
+        name: Option<&str>,
         names: &[String],
     ) -> Result<Relation> {
-        let Some(call) = generator_call(view) else {
+        let (input, view) = self.with_operands(input, std::slice::from_ref(view))?;
+        let Some(call) = view.first().and_then(generator_call) else {
             return Err(QueryError::new(
                 "UNSUPPORTED_GENERATOR.NOT_GENERATOR",
                 "LATERAL VIEW needs a generator such as explode",
             ));
         };
         let (mut relation, made) = self.generate(input, call, outer, names)?;
+        let qualifier: Vec<String> = name.iter().map(|name| name.to_string()).collect();
         relation
             .columns
             .extend(made.into_iter().map(|c| ScopeColumn {
-                qualifier: vec![name.to_string()],
+                qualifier: qualifier.clone(),
                 ..c
             }));
-        Ok(relation)
+        self.without_operands(relation)
     }
 }
 
 /// The generator that an item of a select list is.
-fn generator_call(output: &Expr) -> Option<&Call> {
+pub(super) fn generator_call(output: &Expr) -> Option<&Call> {
     match output {
         Expr::Alias { expr, .. } => generator_call(expr),
         Expr::Call(call) if functions::is_generator(&call.name.to_lowercase()) => Some(call),

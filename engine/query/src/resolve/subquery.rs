@@ -54,8 +54,11 @@ impl Env<'_> {
         input: Relation,
         condition: &Expr,
     ) -> Result<Relation> {
+        let (input, condition) = self.with_operands(input, std::slice::from_ref(condition))?;
         let mut parts = vec![];
-        conjuncts(condition, &mut parts);
+        condition
+            .iter()
+            .for_each(|part| conjuncts(part, &mut parts));
         // What needs no other rows comes first.
         let (with, without): (Vec<&Expr>, Vec<&Expr>) =
             parts.into_iter().partition(|part| has_subquery(part));
@@ -76,7 +79,7 @@ impl Env<'_> {
             let filter = Filter::try_new(predicate, Arc::new(relation.plan))?;
             relation.plan = LogicalPlan::Filter(filter);
         }
-        Ok(relation)
+        self.without_operands(relation)
     }
 }
 
@@ -241,7 +244,18 @@ impl Exprs<'_> {
     /// A subquery as part of an expression.
     pub(super) fn subquery(&self, expr: &Expr) -> Result<Typed> {
         if self.subqueries == Subqueries::Refused {
-            return Err(QueryError::unsupported("a subquery here"));
+            return Err(match self.aggregates {
+                Err("a lambda") => QueryError::new(
+                    "UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.HIGHER_ORDER_FUNCTION",
+                    "Unsupported subquery expression: Subquery expressions are not supported within higher-order functions. Please remove all subquery expressions from higher-order functions and then try the query again.",
+                ),
+                Err("VALUES") => QueryError::new(
+                    "UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.SCALAR_SUBQUERY_IN_VALUES",
+                    "Unsupported subquery expression: Scalar subqueries in the VALUES clause.",
+                ),
+                Err(clause) => QueryError::unsupported(format!("a subquery in {clause}")),
+                Ok(()) => QueryError::unsupported("a subquery here"),
+            });
         }
         match expr {
             Expr::Subquery(plan) => self.scalar(plan),

@@ -8,7 +8,7 @@ use sqlparser::ast::{self, Expr, Ident, ObjectName};
 use sqlparser::dialect::{Dialect, Precedence, SparkSqlDialect};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Span, Token};
 
 /// `CAST(x AS type)`: the value and the type's text.
 pub(super) const FORM_CAST: &str = "\u{1}cast";
@@ -18,6 +18,9 @@ pub(super) const FORM_TRY_CAST: &str = "\u{1}try_cast";
 pub(super) const FORM_INTERVAL: &str = "\u{1}interval";
 /// `TIMESTAMP '...'` and the like: the type and the text.
 pub(super) const FORM_TYPED: &str = "\u{1}typed";
+
+/// The operator that the parser has no word for.
+pub(super) const SHIFT_RIGHT_UNSIGNED: &str = ">>>";
 
 #[derive(Debug)]
 pub(super) struct Spark;
@@ -126,10 +129,11 @@ impl Dialect for Spark {
         }
     }
 
-    /// `||` stands on one level with `+` and `-`.
+    /// `||` stands on one level with `+` and `-`; shifts are a level of their own, between these and `&`.
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         match parser.peek_token_ref().token {
             Token::StringConcat => Some(Ok(self.prec_value(Precedence::PlusMinus))),
+            Token::ShiftLeft | Token::ShiftRight => Some(Ok(self.prec_value(Precedence::Xor))),
             _ => BASE.get_next_precedence(parser),
         }
     }
@@ -151,6 +155,15 @@ impl Dialect for Spark {
                 false => Expr::IsDistinctFrom(left, Box::new(right)),
             }));
         }
+        if shifts_unsigned(parser) {
+            skip(parser, 2);
+            let right = parser.parse_subexpr(self.prec_value(Precedence::Xor));
+            return Some(right.map(|right| Expr::BinaryOp {
+                left: Box::new(left.clone()),
+                op: ast::BinaryOperator::Custom(SHIFT_RIGHT_UNSIGNED.to_string()),
+                right: Box::new(right),
+            }));
+        }
         // The base dialect takes everything to the right of DIV for its operand.
         if !parser.parse_keyword(Keyword::DIV) {
             return None;
@@ -162,6 +175,14 @@ impl Dialect for Spark {
             right: Box::new(right),
         }))
     }
+}
+
+/// Whether the next token is `>>>`, of which the tokenizer makes two.
+fn shifts_unsigned(parser: &Parser) -> bool {
+    let (first, second) = (parser.peek_nth_token_ref(0), parser.peek_nth_token_ref(1));
+    first.token == Token::ShiftRight
+        && second.token == Token::Gt
+        && first.span.end == second.span.start
 }
 
 /// Whether `keyword (` starts something other than a call. All other words before a parenthesis are functions in
@@ -184,11 +205,14 @@ fn string(text: impl Into<String>) -> Expr {
     Expr::value(ast::Value::SingleQuotedString(text.into()))
 }
 
-fn form(name: &str, args: Vec<Expr>, span: sqlparser::tokenizer::Span) -> Expr {
-    let args = args
-        .into_iter()
-        .map(|arg| ast::FunctionArg::Unnamed(arg.into()))
-        .collect();
+fn form(name: &str, args: Vec<Expr>, span: Span) -> Expr {
+    let args = args.into_iter();
+    let args = args.map(|arg| ast::FunctionArg::Unnamed(arg.into()));
+    call_of(name, args.collect(), span)
+}
+
+/// The call of the function `name`.
+pub(super) fn call_of(name: &str, args: Vec<ast::FunctionArg>, span: Span) -> Expr {
     Expr::Function(ast::Function {
         name: ObjectName::from(vec![Ident::with_span(span, name)]),
         uses_odbc_syntax: false,

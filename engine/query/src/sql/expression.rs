@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use sqlparser::ast::{self, Expr as Sql, Spanned};
 use sqlparser::tokenizer::Span;
 
-use super::dialect::{FORM_CAST, FORM_INTERVAL, FORM_TRY_CAST, FORM_TYPED};
+use super::dialect::{FORM_CAST, FORM_INTERVAL, FORM_TRY_CAST, FORM_TYPED, SHIFT_RIGHT_UNSIGNED};
 use super::{literal, query, tokens};
 use crate::error::{Place, QueryError};
 use crate::expr::{
@@ -150,9 +150,19 @@ fn lower_inner(expr: Sql) -> Result<Expr> {
             place: start(span),
         }),
         Sql::CompoundFieldAccess { root, access_chain } => {
+            // Of `t.a[0]` the parser takes `t` for a value and `a` for its field.
+            let mut is_name = matches!(*root, Sql::Identifier(_) | Sql::CompoundIdentifier(_));
             let mut expr = lower(*root)?;
             for access in access_chain {
+                is_name &= matches!(access, ast::AccessExpr::Dot(_));
                 expr = match access {
+                    ast::AccessExpr::Dot(Sql::Identifier(part)) if is_name => match expr {
+                        Expr::Column { mut name, place } => {
+                            name.push(part.value);
+                            Expr::Column { name, place }
+                        }
+                        other => other.field(part.value),
+                    },
                     ast::AccessExpr::Dot(Sql::Identifier(name)) => Expr::Field {
                         expr: Box::new(expr),
                         name: name.value,
@@ -444,6 +454,7 @@ fn binary(left: Sql, op: ast::BinaryOperator, right: Sql, span: Span) -> Result<
         Op::BitwiseXor => BinaryOp::BitXor,
         Op::PGBitwiseShiftLeft => BinaryOp::ShiftLeft,
         Op::PGBitwiseShiftRight => BinaryOp::ShiftRight,
+        Op::Custom(op) if op == SHIFT_RIGHT_UNSIGNED => BinaryOp::ShiftRightUnsigned,
         other => return Err(unsupported(format!("the operator {other}"), span)),
     };
     Ok(Expr::Binary {

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use sqlparser::ast::{self, Spanned};
+use sqlparser::tokenizer::Span;
 
+use super::dialect::call_of;
 use super::expression::{
     all, descend, group_keys, lower, object_name, select_item, sort_keys, start, unsupported,
     with_named_windows,
@@ -13,6 +15,7 @@ use super::relation;
 use super::tokens::STREAM;
 use crate::error::QueryError;
 use crate::expr::{Expr, Groupings};
+use crate::functions;
 use crate::plan::{JoinCondition, JoinKind, Plan, Statement};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -499,13 +502,11 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
             if stream {
                 name.remove(0);
             }
-            if args.is_some() {
-                return Err(unsupported(
-                    format!("the table function {}", name.join(".")),
-                    span,
-                ));
-            }
             refuse_sample(sample.is_some())?;
+            if let Some(ast::TableFunctionArgs { args, settings }) = args {
+                refuse(settings.is_some() || stream, "this option of a table")?;
+                return aliased(generated(name, args, span)?, alias);
+            }
             refuse(version.is_some(), "a version of a table")?;
             let hints = !with_hints.is_empty() || !index_hints.is_empty() || json_path.is_some();
             refuse(
@@ -527,6 +528,22 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
         } => {
             refuse_sample(sample.is_some())?;
             let rows = aliased(query(*subquery)?, alias)?;
+            Ok(match lateral {
+                true => Plan::Lateral {
+                    input: Box::new(rows),
+                },
+                false => rows,
+            })
+        }
+        ast::TableFactor::Function {
+            lateral,
+            name,
+            args,
+            with_ordinality,
+            alias,
+        } => {
+            refuse(with_ordinality, "WITH ORDINALITY")?;
+            let rows = aliased(generated(object_name(name)?, args, span)?, alias)?;
             Ok(match lateral {
                 true => Plan::Lateral {
                     input: Box::new(rows),
@@ -608,6 +625,22 @@ fn named_all(exprs: Vec<ast::ExprWithAlias>) -> Result<Vec<Expr>> {
         })
     });
     exprs.collect()
+}
+
+/// The rows of a table function, which is a generator.
+fn generated(name: Vec<String>, args: Vec<ast::FunctionArg>, span: Span) -> Result<Plan> {
+    let known = |name: &String| functions::is_generator(&name.to_lowercase());
+    let [function] = name.as_slice() else {
+        let what = format!("the table function {}", name.join("."));
+        return Err(unsupported(what, span));
+    };
+    if !known(function) {
+        return Err(unsupported(format!("the table function {function}"), span));
+    }
+    Ok(Plan::Project {
+        input: Box::new(Plan::OneRow),
+        outputs: vec![lower(call_of(function, args, span))?],
+    })
 }
 
 fn aliased(input: Plan, alias: Option<ast::TableAlias>) -> Result<Plan> {
