@@ -368,19 +368,26 @@ pub(crate) struct Pacing {
 impl Pacing {
     /// Takes `commitInterval`, `commitBytes` and `checkpointInterval`.
     fn take(options: &mut Options) -> Result<Self, Error> {
+        let invalid = |name: &str, value: String, reason: &str| OptionError::Invalid {
+            name: name.into(),
+            owner: "the writer".into(),
+            value,
+            reason: reason.into(),
+        };
         let mut interval = |name: &str, default: Duration| match options.take(name) {
-            Some(text) => parse_interval(&text),
+            Some(text) => parse_interval(&text).map_err(|_| {
+                let reason = "it is an interval like \"10 seconds\" or \"500 milliseconds\"";
+                invalid(name, text, reason)
+            }),
             None => Ok(default),
         };
         let age_max = interval("commitInterval", Duration::from_secs(1))?;
         let checkpoint_interval = interval("checkpointInterval", Duration::from_secs(10))?;
         let bytes_max = match options.take("commitBytes") {
-            Some(text) => text.parse().map_err(|_| OptionError::Invalid {
-                name: "commitBytes".into(),
-                owner: "the writer".into(),
-                value: text,
-                reason: "it is a number of bytes".into(),
-            })?,
+            Some(text) => match text.parse() {
+                Ok(bytes) => bytes,
+                Err(_) => Err(invalid("commitBytes", text, "it is a number of bytes"))?,
+            },
             None => 128 << 20,
         };
         Ok(Pacing {
