@@ -452,7 +452,14 @@ fn main() -> highwater::Result<()> {
     let workers = number("-w", 2) as usize;
     let dir = value("--dir").unwrap_or_else(|| "target/durable".into());
     let dir = Path::new(&dir);
-    match args.first().map(String::as_str) {
+    let measure = args.first().map(String::as_str);
+    if measure != Some("spill-one") {
+        // What an earlier measurement left belongs to another query.
+        for left in ["in", "out", "ck"] {
+            let _ = fs::remove_dir_all(dir.join(left));
+        }
+    }
+    match measure {
         Some("state") => state(dir, workers, number("--keys", 10)),
         Some("epochs") => epochs(dir, workers, number("--count", 100_000)),
         Some("idle") => idle(dir, workers),

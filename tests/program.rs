@@ -239,6 +239,11 @@ fn bad_input_gets_one_clear_error() {
         ),
         (&format!("{words} {cast}"), 1, "CAST_INVALID_INPUT"),
         (&format!("{words} {sorted}"), 2, "Sorting is not supported"),
+        (
+            "CREATE TABLE t (a INT, b INT, A STRING) USING json OPTIONS (path 'examples')",
+            2,
+            "[COLUMN_ALREADY_EXISTS] The column `a` already exists",
+        ),
         ("STOP QUERY q", 2, "there is no query \"q\""),
         ("DROP TABLE t", 2, "there is no table \"t\""),
         (&format!("{words} DROP VIEW t"), 2, "use DROP TABLE"),
@@ -250,6 +255,63 @@ fn bad_input_gets_one_clear_error() {
         ),
     ] {
         check(&["run", &sql(dir.path(), statements)], code, part);
+    }
+    let at = dir.path().display();
+    let table = |name: &str, path: &str, checkpoint: &str| {
+        format!(
+            "CREATE STREAMING TABLE {name} USING text OPTIONS (path '{at}/{path}', checkpointLocation '{at}/{checkpoint}',
+             trigger 'availableNow') AS SELECT value FROM STREAM t;"
+        )
+    };
+    let own = format!("CREATE TABLE t USING text OPTIONS (path '{at}/in/p*');");
+    fs::create_dir_all(dir.path().join("in/part")).expect("made");
+    for (statements, part) in [
+        (
+            format!("{own} {}", table("o", "out", "in/part/ck")),
+            "would read its own checkpoint",
+        ),
+        (
+            format!("{own} {}", table("o", "out", "out")),
+            "is in output directory",
+        ),
+        (
+            format!("{own} {}", table("o", "out", "out/ck")),
+            "is in output directory",
+        ),
+        (
+            format!(
+                "{words} {} {}",
+                table("o", "out", "out/_ck"),
+                table("p", "./out", "ck2")
+            ),
+            "which holds the rows of streaming table \"o\"",
+        ),
+    ] {
+        check(&["run", &sql(dir.path(), &statements)], 2, part);
+    }
+    let hosts = dir.path().join("hosts");
+    let cluster = [
+        "-n",
+        "2",
+        "-p",
+        "0",
+        "--hostfile",
+        &hosts.display().to_string(),
+    ];
+    for (lines, part) in [
+        (
+            "localhost:7001\nnot a line\n",
+            "\"not a line\", where process 1 should be",
+        ),
+        ("localhost:7001\nlocalhost:700100\n", "localhost:700100"),
+        (
+            "# two\nlocalhost:7001\n\nlocalhost:7001\n",
+            "processes 0 and 1 cannot both be at",
+        ),
+    ] {
+        fs::write(&hosts, lines).expect("written");
+        let args = [&["run", "examples/word_count.sql"], &cluster[..]].concat();
+        check(&args, 2, part);
     }
     let socket = "CREATE TABLE t USING socket OPTIONS (host 'localhost', port 1);";
     let read = console("append", "default", "SELECT * FROM STREAM t");

@@ -23,6 +23,7 @@ mod manager;
 mod memory;
 mod observe;
 pub mod options;
+pub mod places;
 mod plan;
 mod progress;
 mod query;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableSource};
 use highwater_query::parse_schema;
@@ -102,9 +102,31 @@ impl DataReader {
             streaming: self.streaming,
             time_zone: self.session.time_zone(),
         };
+        check_columns(&self.session, request.schema.as_ref())?;
         let plan = source_plan(&self.session.inner.formats, &format, request)?;
         Ok(DataFrame::new(self.session, plan))
     }
+}
+
+/// Refuses a schema that says a column twice.
+pub(crate) fn check_columns(session: &Session, schema: Option<&SchemaRef>) -> Result<(), Error> {
+    let fields = schema.map_or(&[][..], |schema| schema.fields());
+    for (at, field) in fields.iter().enumerate() {
+        let same = |other: &FieldRef| match session.is_case_sensitive() {
+            true => other.name() == field.name(),
+            false => other.name().to_lowercase() == field.name().to_lowercase(),
+        };
+        if fields[..at].iter().any(same) {
+            return Err(Error::refused(
+                "COLUMN_ALREADY_EXISTS",
+                format!(
+                    "The column `{}` already exists. Choose another name or rename the existing column.",
+                    field.name().to_lowercase()
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The relation of all rows of a source.

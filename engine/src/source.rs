@@ -201,6 +201,12 @@ pub trait SourceFactory: Send + Sync {
         false
     }
 
+    /// Whether files in this directory, or below it, would be read as rows.
+    fn holds(&self, directory: &Path) -> bool {
+        let _ = directory;
+        false
+    }
+
     /// Opens it for one query (or one batch read), in the one process that plans.
     fn open(&self) -> Result<Box<dyn Source>, SourceError>;
 

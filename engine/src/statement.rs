@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::frame::DataFrame;
 use crate::options::Options;
 use crate::query::StreamingQuery;
-use crate::reader::DataReader;
+use crate::reader::{DataReader, check_columns};
 use crate::session::{Session, read};
 use crate::sink::OutputMode;
 use crate::source::SourceRequest;
@@ -142,7 +142,7 @@ impl Session {
             } => {
                 let taken = taken(replace, if_not_exists)?;
                 if self.is_free(&name, NamedKind::Table, taken)? {
-                    let request = self.source_request(schema, options);
+                    let request = self.source_request(schema, options)?;
                     let source = self.table_source(format, request)?;
                     self.put(&name, NamedKind::Table, Named::Source(Arc::new(source)));
                 }
@@ -228,19 +228,20 @@ impl Session {
         &self,
         schema: Option<arrow::datatypes::SchemaRef>,
         given: Vec<(String, String)>,
-    ) -> SourceRequest {
+    ) -> Result<SourceRequest, Error> {
+        check_columns(self, schema.as_ref())?;
         let mut options = Options::default();
         for (name, value) in given {
             options.set(&name, value);
         }
         let path = options.take("path");
-        SourceRequest {
+        Ok(SourceRequest {
             options,
             path,
             schema,
             streaming: false,
             time_zone: self.time_zone(),
-        }
+        })
     }
 
     /// A table: checked in the way it will most likely be read. Without columns, those of its rows today are its columns,
@@ -327,6 +328,16 @@ impl Session {
                 Trigger::parse(&text).map_err(|e| invalid("trigger", text, e.to_string()))?
             }
         };
+        if let Some(path) = given.get("path")
+            && let Some(other) = self.inner.views.written_to(path)
+        {
+            return Err(Error::Refused {
+                class: None,
+                message: format!(
+                    "{owner} would write to \"{path}\", which holds the rows of streaming table \"{other}\"; write elsewhere"
+                ),
+            });
+        }
         let query = given.take("queryName").unwrap_or_else(|| name.clone());
         Ok(Some(StreamingTable {
             name,

@@ -23,6 +23,7 @@ use crate::late::LateTable;
 use crate::launch::Definition;
 use crate::manager::Starting;
 use crate::options::{OptionError, Options};
+use crate::places::{refuse_checkpoint_among_rows, refuse_own_output};
 use crate::plan::{Compiled, compile, late_schema};
 use crate::progress::stopwatch_us;
 use crate::query::{About, QueryShared, StreamingQuery};
@@ -232,6 +233,9 @@ impl StreamWriter {
             refuse_own_output(&compiled, late.as_ref())?;
             sinks.push(late);
         }
+        if let Some(store) = &store {
+            refuse_checkpoint_among_rows(&compiled, &sinks, store.as_ref())?;
+        }
         if sink.durable() && store.is_none() {
             return Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_1298",
@@ -364,19 +368,26 @@ pub(crate) struct Pacing {
 impl Pacing {
     /// Takes `commitInterval`, `commitBytes` and `checkpointInterval`.
     fn take(options: &mut Options) -> Result<Self, Error> {
+        let invalid = |name: &str, value: String, reason: &str| OptionError::Invalid {
+            name: name.into(),
+            owner: "the writer".into(),
+            value,
+            reason: reason.into(),
+        };
         let mut interval = |name: &str, default: Duration| match options.take(name) {
-            Some(text) => parse_interval(&text),
+            Some(text) => parse_interval(&text).map_err(|_| {
+                let reason = "it is an interval like \"10 seconds\" or \"500 milliseconds\"";
+                invalid(name, text, reason)
+            }),
             None => Ok(default),
         };
         let age_max = interval("commitInterval", Duration::from_secs(1))?;
         let checkpoint_interval = interval("checkpointInterval", Duration::from_secs(10))?;
         let bytes_max = match options.take("commitBytes") {
-            Some(text) => text.parse().map_err(|_| OptionError::Invalid {
-                name: "commitBytes".into(),
-                owner: "the writer".into(),
-                value: text,
-                reason: "it is a number of bytes".into(),
-            })?,
+            Some(text) => match text.parse() {
+                Ok(bytes) => bytes,
+                Err(_) => Err(invalid("commitBytes", text, "it is a number of bytes"))?,
+            },
             None => 128 << 20,
         };
         Ok(Pacing {
@@ -468,25 +479,6 @@ impl DataWriter {
             .for_each_batch(|rows| Ok(writer.write(0, &rows)?))?;
         let receipt = writer.stage(0..=0)?;
         Ok(sink.commit(0..=0, &[receipt])?)
-    }
-}
-
-/// A query that reads what it writes would go on for ever.
-fn refuse_own_output(compiled: &Compiled, sink: &dyn SinkFactory) -> Result<(), Error> {
-    let Some(directory) = sink.directory() else {
-        return Ok(());
-    };
-    let mut sources = compiled.sources.iter();
-    match sources.any(|source| source.factory.meets(directory)) {
-        false => Ok(()),
-        true => Err(Error::Refused {
-            class: None,
-            message: format!(
-                "the query would read its own output: one of its sources reads files in, below or around the output \
-                 directory \"{}\"; write elsewhere",
-                directory.display()
-            ),
-        }),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use highwater::checkpoint::inspect;
 use highwater::connectors::files::check_output;
 
+use super::run::told;
 use super::{Failure, print, say};
 
 /// Prints what a checkpoint directory holds, and what a restart would do.
@@ -16,7 +17,7 @@ pub(super) fn show(dir: &str) -> Result<(), Failure> {
                     summary.refused.get_or_insert(error.to_string());
                 }
             }
-            print(summary.to_string().trim_end());
+            print(summary.to_string().trim_end()).map_err(|error| told(&error, Failure::Query))?;
             match summary.damaged.is_empty() && summary.refused.is_none() {
                 true => Ok(()),
                 false => Err(Failure::Query),

@@ -21,10 +21,8 @@ pub(super) fn explain(path: &Path, settings: &Settings) -> Result<(), Failure> {
                 let said = said.join(" ");
                 let head: String = said.chars().take(100).collect();
                 let dots = if head.len() < said.len() { " .." } else { "" };
-                if !print(&format!(
-                    "-- line {}: {head}{dots}\n{text}",
-                    statement.place.line
-                )) {
+                let text = format!("-- line {}: {head}{dots}\n{text}", statement.place.line);
+                if !print(&text).map_err(|error| told(&error, Failure::Query))? {
                     return Ok(());
                 }
             }

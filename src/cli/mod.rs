@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use highwater::{ClusterConfig, Session, SessionBuilder};
+use highwater::{ClusterConfig, Error, Session, SessionBuilder};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -156,7 +156,7 @@ impl Workers {
     }
 
     /// A session of so many workers and processes.
-    fn session(&self) -> Result<SessionBuilder, highwater::Error> {
+    fn session(&self) -> Result<SessionBuilder, Error> {
         Ok(self.settings.builder().cluster(self.cluster()?))
     }
 }
@@ -195,8 +195,14 @@ fn say(text: &str) {
 }
 
 /// Prints on standard output; false if nobody reads it any more.
-fn print(text: &str) -> bool {
-    use std::io::Write;
+fn print(text: &str) -> Result<bool, Error> {
+    use std::io::{ErrorKind, Write};
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::Run {
+            message: format!("could not write to standard output: {error}"),
+        }),
+    }
 }

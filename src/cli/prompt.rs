@@ -41,7 +41,7 @@ pub(super) fn prompt(builder: SessionBuilder) -> Result<(), Failure> {
         // A first session has none.
         let _ = editor.load_history(path);
     }
-    print(GREETING);
+    print(GREETING).map_err(|error| run::told(&error, Failure::Query))?;
     let mut text = String::new();
     loop {
         let mark = if text.is_empty() {
@@ -125,7 +125,7 @@ fn outcome_of(
             print(&format!(
                 "query \"{}\" runs",
                 query.name().unwrap_or(query.id())
-            ));
+            ))?;
             let failed = Arc::clone(failed);
             std::thread::spawn(move || {
                 if let Err(error) = query.await_termination() {
@@ -136,7 +136,7 @@ fn outcome_of(
             Ok(())
         }
         Outcome::Done => {
-            print("done");
+            print("done")?;
             Ok(())
         }
     }

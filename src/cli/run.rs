@@ -111,7 +111,7 @@ pub(super) fn answer(session: &Session, frame: &DataFrame) -> Result<(), Error> 
     if frame.schema().fields().is_empty() || !session.is_first_process() {
         return Ok(());
     }
-    print(&frame.show_text(ROWS_MAX, 0)?);
+    print(&frame.show_text(ROWS_MAX, 0)?)?;
     Ok(())
 }
 

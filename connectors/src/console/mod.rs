@@ -70,10 +70,15 @@ impl SinkFormat for ConsoleFormat {
         };
         let zone = Zone::parse(&request.time_zone)
             .ok_or_else(|| invalid(owner, "timeZone", &request.time_zone, "it is no time zone"))?;
+        let rows_max = match options.get("numRows") {
+            None => defaults.rows_max,
+            Some(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| invalid(owner, "numRows", text, "it is a whole number"))?,
+        };
         let show = Show {
-            rows_max: options
-                .parse(owner, "numRows")?
-                .unwrap_or(defaults.rows_max),
+            rows_max,
             truncate,
             zone,
         };

@@ -638,7 +638,7 @@ pub(super) fn is_hidden(name: &str, options: &FileOptions) -> bool {
         return false;
     }
     match &options.ignored_names {
-        None => name.starts_with(['.', '_']),
+        None => highwater_engine::places::is_hidden(name),
         Some(ignored) => {
             name.starts_with("_metadata")
                 || name.starts_with("_common_metadata")

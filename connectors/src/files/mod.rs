@@ -373,6 +373,10 @@ impl SourceFactory for FileFactory {
         self.places.meets(directory)
     }
 
+    fn holds(&self, directory: &Path) -> bool {
+        self.places.holds(directory)
+    }
+
     fn reader(&self) -> Arc<dyn Reader> {
         Arc::new(FileReader {
             config: Arc::clone(&self.config),

@@ -1,6 +1,8 @@
 //! Tells whether a directory has to do with the places where files are looked for.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use highwater_engine::places::{is_hidden, resolved};
 
 use super::listing::Step;
 
@@ -14,6 +16,20 @@ pub(super) struct Places {
 impl Places {
     /// Whether `path`, as far as it goes, is a place where files are looked for, or may lead to one.
     pub(super) fn meets(&self, path: &Path) -> bool {
+        self.compare(path, |_, _| true)
+    }
+
+    /// Whether a listing comes across what is in directory `path`.
+    pub(super) fn holds(&self, path: &Path) -> bool {
+        self.compare(path, |steps, behind| {
+            let hidden = behind.is_some_and(|names| names.iter().any(|name| is_hidden(name)));
+            behind.is_some_and(|names| names.len() >= steps) && !hidden
+        })
+    }
+
+    /// Whether `path` agrees with one of the places as far as both go, and `suits`, told how many steps there are below
+    /// it, and the names of the path below it if it goes so far.
+    fn compare(&self, path: &Path, suits: impl Fn(usize, Option<&[&str]>) -> bool) -> bool {
         let path = resolved(path);
         let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
         let names = names.strip_prefix(&["/"]).unwrap_or(&names);
@@ -22,25 +38,19 @@ impl Places {
             let base: Vec<&str> = base.iter().filter_map(|name| name.to_str()).collect();
             let base = base.strip_prefix(&["/"]).unwrap_or(&base);
             let agree = base.iter().zip(names).all(|(base, name)| base == name);
-            let steps = self.patterns.get(at).into_iter().flatten();
-            let behind = names.iter().skip(base.len());
+            let steps = self.patterns.get(at).map_or(&[][..], Vec::as_slice);
+            let behind = names.get(base.len()..);
             agree
-                && steps.zip(behind).all(|(step, name)| match step {
-                    Step::Name(step) => step == name,
-                    Step::Wild(step) => step.matches(name),
-                })
+                && steps
+                    .iter()
+                    .zip(behind.unwrap_or_default())
+                    .all(|(step, name)| match step {
+                        Step::Name(step) => step == name,
+                        Step::Wild(step) => step.matches(name),
+                    })
+                && suits(steps.len(), behind)
         })
     }
-}
-
-/// A path without links, as far as it is there.
-fn resolved(path: &Path) -> PathBuf {
-    for there in path.ancestors() {
-        if let (Ok(found), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
-            return found.join(rest);
-        }
-    }
-    path.into()
 }
 
 #[cfg(test)]
@@ -73,6 +83,19 @@ mod tests {
         assert!(meets("in/*/b", "in/x/b"));
         assert!(meets("in/*/b", "in/x"));
         assert!(!meets("in/*/b", "in/x/c"));
+        let holds = |path: &str, other: &str| places(path).holds(&dir.path().join(other));
+        for (other, expected) in [
+            ("in", true),
+            ("in/x/y", true),
+            ("in/_x/y", false),
+            ("in/x/.y", false),
+            ("", false),
+            ("out", false),
+        ] {
+            assert_eq!(holds("in", other), expected, "{other}");
+        }
+        assert!(holds("in/*", "in/x"));
+        assert!(!holds("in/*.json", "in/x") && !holds("in/*/b", "in/x"));
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(dir.path().join("in"), dir.path().join("link")).unwrap();

@@ -427,8 +427,8 @@ impl Source for FileSource {
         let splits = planned.splits.iter().map(FileSplit::parse);
         let splits: Result<Vec<FileSplit>, FileError> = splits.collect();
         let splits = splits.map_err(|error| error.of_source(self.config.connector))?;
-        let grown = FileSplit::grown(&splits, self.config.can_be_cut());
-        Ok(grown.map(|splits| splits.iter().map(FileSplit::to_split).collect()))
+        let renewed = FileSplit::renewed(&splits, self.config.can_be_cut());
+        Ok(renewed.map(|splits| splits.iter().map(FileSplit::to_split).collect()))
     }
 
     fn resume(&mut self, from: Resume<'_>) -> Result<(), SourceError> {

@@ -56,32 +56,34 @@ impl FileSplit {
             .collect()
     }
 
-    /// The splits of the same files as they are now, if one of them is longer than `planned`: it was found before it was
-    /// all there, or mended. One that is shorter stays as it is, and reading it tells.
-    pub(super) fn grown(planned: &[FileSplit], can_be_cut: bool) -> Option<Vec<FileSplit>> {
+    /// The splits of the same files as they are now, if one of them was written since it was `planned`: it was found
+    /// before it was all there, or mended. One that is shorter now stays as it is, and reading it tells.
+    pub(super) fn renewed(planned: &[FileSplit], can_be_cut: bool) -> Option<Vec<FileSplit>> {
         let (mut splits, mut any) = (Vec::new(), false);
         // The ranges of one file follow each other.
         for of_file in planned.chunk_by(|a, b| a.path == b.path) {
+            let path = &of_file[0].path;
             let mut file = of_file[0].found();
-            let now = fs::metadata(&of_file[0].path);
-            let now = now
-                .ok()
-                .filter(|now| now.is_file() && now.len() > file.size);
-            match now.and_then(|now| Some((modified_us(&now).ok()?, now))) {
-                None => splits.extend_from_slice(of_file),
-                Some((modified, now)) => {
-                    tracing::warn!(
-                        "file \"{}\" has grown from {} to {} bytes since the epoch that reads it was planned, and nothing of \
-                         that epoch was written yet: all of the file is read",
-                        of_file[0].path,
-                        file.size,
-                        now.len()
-                    );
-                    (file.modified_us, file.size, file.inode) = (modified, now.len(), inode(&now));
-                    splits.extend(FileSplit::of(&file, can_be_cut));
-                    any = true;
-                }
-            }
+            let now = fs::metadata(path).ok().filter(fs::Metadata::is_file);
+            let now = now.and_then(|now| Some((now.len(), modified_us(&now).ok()?, inode(&now))));
+            let written = now.filter(|(size, modified, _)| {
+                // The times of parts that a commit log lists are those of the log.
+                let other_time = file.inode != 0 && *modified != file.modified_us;
+                *size > file.size || (*size == file.size && other_time)
+            });
+            let Some(now) = written else {
+                splits.extend_from_slice(of_file);
+                continue;
+            };
+            tracing::warn!(
+                "file \"{path}\" was written again since the epoch that reads it was planned ({} bytes then, {} now), and \
+                 nothing of that epoch is in a sink yet: all of it is read as it is now",
+                file.size,
+                now.0
+            );
+            (file.size, file.modified_us, file.inode) = now;
+            splits.extend(FileSplit::of(&file, can_be_cut));
+            any = true;
         }
         any.then_some(splits)
     }

@@ -82,6 +82,8 @@ pub fn inspect(location: &str) -> Result<CheckpointSummary, CheckpointError> {
         };
         none.to_string()
     });
+    // A run reads the newest generation before anything else.
+    let refused = refused.or_else(|| damaged.first().cloned());
     damaged.append(&mut unusable);
     let logged = log::read(store, loaded.as_ref().map(|manifest| manifest.epoch));
     let logged = logged.map_err(|error| match error {

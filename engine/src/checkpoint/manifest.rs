@@ -393,6 +393,10 @@ impl Shelf {
         })
     }
 
+    fn is_of_older_run(&self, epoch: u64) -> bool {
+        load(self.store.as_ref(), epoch).is_ok_and(|found| found.generation < self.generation)
+    }
+
     /// Makes a manifest durable, and lets go of the oldest.
     pub(crate) fn publish(&mut self, cut: Cut) -> Result<(), CheckpointError> {
         super::still_ours(self.store.as_ref(), self.generation)?;
@@ -410,7 +414,17 @@ impl Shelf {
         };
         let name = Manifest::name(cut.epoch);
         let bytes = sealed(&manifest);
-        super::put_of_run(self.store.as_ref(), self.generation, &name, &bytes)?;
+        let store = self.store.as_ref();
+        let put = || super::put_of_run(store, self.generation, &name, &bytes);
+        match put() {
+            // Where a store cannot see to it, a run that was about to publish when this one began may still do so; its
+            // files are gone by then.
+            Err(CheckpointError::OtherWriter { .. }) if self.is_of_older_run(cut.epoch) => {
+                store.delete(&name)?;
+                put()?;
+            }
+            other => other?,
+        }
         self.kept.push_back(manifest);
         let mut dropped: BTreeSet<String> = BTreeSet::new();
         while self.kept.len() > KEPT {
@@ -444,4 +458,38 @@ pub(crate) fn read_segment(
     }
     let text = String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8"))?;
     Ok(text.lines().map(str::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::{ObjectStores, open};
+    use super::*;
+
+    #[test]
+    fn what_an_older_run_published_late_stands_in_nobodys_way() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir.path().display().to_string(), &ObjectStores::default());
+        let store = store.expect("opened");
+        let cut = |epoch| Cut {
+            epoch,
+            sources: Vec::new(),
+            marks: None,
+            state: Vec::new(),
+            written: Vec::new(),
+        };
+        let shelf = |generation| {
+            let shelf = Shelf::open(Arc::clone(&store), generation, None, 0);
+            shelf.expect("opened")
+        };
+        let (mut older, mut newer) = (shelf(1), shelf(2));
+        store.take_over(1).expect("begun");
+        older.publish(cut(3)).expect("published");
+        store.take_over(2).expect("begun");
+        newer.publish(cut(3)).expect("published");
+        let found = load(store.as_ref(), 3).expect("loaded");
+        assert_eq!(found.generation, 2);
+        // Of this run's own making there is one for ever.
+        let twice = newer.publish(cut(3)).expect_err("it is there");
+        assert!(matches!(twice, CheckpointError::OtherWriter { .. }));
+    }
 }

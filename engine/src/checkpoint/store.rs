@@ -26,6 +26,11 @@ pub(crate) trait Store: Send + Sync {
     /// For messages.
     fn location(&self) -> &str;
 
+    /// Where it is on the local file system, if it is.
+    fn directory(&self) -> Option<&Path> {
+        None
+    }
+
     /// Writes an object that must not exist: false if it does.
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool, CheckpointError>;
 
@@ -216,6 +221,10 @@ impl Directory {
 impl Store for Directory {
     fn location(&self) -> &str {
         &self.location
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.root)
     }
 
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool, CheckpointError> {

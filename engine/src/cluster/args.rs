@@ -144,6 +144,19 @@ impl ClusterConfig {
             ));
         }
         if let Some(hosts) = &self.hosts {
+            for (number, host) in hosts.iter().enumerate() {
+                let port = host.rsplit_once(':').filter(|(name, _)| !name.is_empty());
+                if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+                    return wrong(format!(
+                        "\"{host}\", where process {number} should be, is no host:port, such as 10.0.0.1:7001"
+                    ));
+                }
+                if let Some(before) = hosts[..number].iter().position(|other| other == host) {
+                    return wrong(format!(
+                        "processes {before} and {number} cannot both be at \"{host}\""
+                    ));
+                }
+            }
             if self.process.is_none() && self.processes > 1 {
                 return wrong("a host file needs -p, the number of this process".into());
             }

@@ -30,6 +30,8 @@ use super::{ClusterConfig, ClusterError, now, pulse};
 /// Connecting all pairs, once all processes are there.
 const CONNECTING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
+/// What is waited for longer is told.
+const WAITING: Duration = Duration::from_secs(2);
 
 /// What the workers of one generation start from.
 pub(crate) struct Joined {
@@ -262,6 +264,8 @@ struct Host<'a, N: Network> {
     begun: Instant,
     /// Why the last attempt failed.
     cause: Option<Error>,
+    /// When the log is told again whom it waits for.
+    told_at: Duration,
     /// Hosts whose connections were not trusted.
     turned_away: BTreeSet<String>,
 }
@@ -311,6 +315,7 @@ impl<'a, N: Network> Host<'a, N> {
             wait,
             begun: now(),
             cause: None,
+            told_at: WAITING,
             turned_away: BTreeSet::new(),
         }
     }
@@ -365,6 +370,17 @@ impl<'a, N: Network> Host<'a, N> {
             return Err(self.failed(format!(
                 "process {missing} did not {what} within {limit:?}{cause}"
             )));
+        }
+        if self.begun.elapsed() > self.told_at {
+            self.told_at = self.told_at * 2;
+            let cause = self.cause.as_ref();
+            tracing::info!(
+                "process {} of {} waits for process {missing} at {}{}",
+                self.identity.me,
+                self.identity.of,
+                self.network.address(missing),
+                cause.map(|e| format!(": {e}")).unwrap_or_default()
+            );
         }
         std::thread::sleep(PAUSE);
         Ok(())

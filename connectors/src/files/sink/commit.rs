@@ -302,10 +302,13 @@ impl SinkConfig {
     /// `error`, or what it comes from: the directory of this run is gone.
     pub(super) fn told(&self, error: FileSinkError) -> FileSinkError {
         let staged = self.staged();
-        match staged.is_dir() {
-            true => error,
-            false => FileSinkError::TakenOver {
+        match (staged.is_dir(), self.directory.join(LOG).is_dir()) {
+            (true, _) => error,
+            (false, true) => FileSinkError::TakenOver {
                 path: staged.display().to_string(),
+            },
+            (false, false) => FileSinkError::Gone {
+                path: self.path.clone(),
             },
         }
     }

@@ -101,6 +101,15 @@ pub enum FileSinkError {
         /// The directory of what this run staged.
         path: String,
     },
+    /// The output was removed while the query ran.
+    #[error(
+        "output directory \"{path}\", or the commit log in it, was removed while the query ran; put it back and start the \
+         query again, or start over with a new checkpoint and a new output"
+    )]
+    Gone {
+        /// The output directory.
+        path: String,
+    },
     /// A directory of a newer run is there already.
     #[error(
         "[CONCURRENT_STREAM_LOG_UPDATE] \"{path}\" belongs to a newer run of this query, so this one does not begin; if none \

@@ -352,7 +352,7 @@ fn a_replaced_file_is_told_and_one_put_back_is_read() {
 }
 
 #[test]
-fn files_that_grew_since_an_epoch_nobody_has_was_planned_are_read_whole() {
+fn files_written_since_an_epoch_nobody_has_was_planned_are_read_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir, "a", "one\n", 9);
     write(&dir, "b", "two\nthree\n", 8);
@@ -374,6 +374,13 @@ fn files_that_grew_since_an_epoch_nobody_has_was_planned_are_read_whole() {
         sizes.collect::<Vec<_>>()
     };
     assert_eq!(sizes(&splits), [(13, 13), (10, 10)]);
+    run.planned[0].splits = splits;
+    assert_eq!(replan(&run.planned[0]), None);
+    // Another one of the same length.
+    write(&dir, "a", "two\nand more\n", 3);
+    let splits = replan(&run.planned[0]).unwrap();
+    assert_eq!(sizes(&splits), [(13, 13), (10, 10)]);
+    assert!(parsed(&splits[0]).modified < parsed(&run.planned[0].splits[0]).modified);
     run.planned[0].splits = splits;
     assert_eq!(replan(&run.planned[0]), None);
     run.restart();
