@@ -12,6 +12,8 @@ mod edges;
 mod idle;
 #[path = "session/late.rs"]
 mod late;
+#[path = "session/refusals.rs"]
+mod refusals;
 #[path = "session/reports.rs"]
 mod reports;
 #[path = "session/spill.rs"]

@@ -153,6 +153,15 @@ impl RunError {
     }
 }
 
+/// The name that a column had before it was given one of ours, so that no other has it.
+pub fn as_written(name: &str) -> &str {
+    let inner = name.strip_prefix("__").and_then(|n| n.rsplit_once('_'));
+    match inner {
+        Some((inner, number)) if number.parse::<usize>().is_ok() => as_written(inner),
+        _ => name,
+    }
+}
+
 /// Whether the text has names in it that the planner or we made up, which tell nothing to who wrote the query.
 pub fn names_ours(text: &str) -> bool {
     let made_up = |word: &str| {
@@ -231,6 +240,18 @@ mod tests {
         }
         for theirs in ["no column \"__time\"", "a_1 is not __known__", "window_1"] {
             assert!(!names_ours(theirs), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_ours_has_the_written_one_in_it() {
+        for (ours, written) in [
+            ("__c_5", "c"),
+            ("____my_sum_2_6", "my_sum"),
+            ("a_1", "a_1"),
+            ("__a", "__a"),
+        ] {
+            assert_eq!(as_written(ours), written);
         }
     }
 

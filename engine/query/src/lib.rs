@@ -22,7 +22,7 @@ mod types;
 mod unnest;
 
 pub use deduplicate::Deduplicate;
-pub use error::{Place, QueryError, RunError, error_class_of, names_ours};
+pub use error::{Place, QueryError, RunError, as_written, error_class_of, names_ours};
 pub use expr::{
     BinaryOp, Bound, Call, Expr, Frame, Groupings, IntoCondition, IsTest, LikeKind, Literal,
     Quantifier, UnaryOp, Window, col, expr, lit,

@@ -477,10 +477,12 @@ impl Compiler<'_> {
             LogicalPlan::Window(window) => self.over(window, want),
             LogicalPlan::Join(join) => self.join(join, want),
             LogicalPlan::Subquery(_) => Err(Error::not_yet("a subquery in a streaming query")),
-            other => Err(Error::not_yet(format!(
-                "{} in a streaming query",
-                other.display()
-            ))),
+            other => {
+                let operator = other.display().to_string();
+                // What follows has names in it that nobody wrote.
+                let operator = operator.split(':').next().unwrap_or_default();
+                Err(Error::not_yet(format!("{operator} in a streaming query")))
+            }
         }
     }
 

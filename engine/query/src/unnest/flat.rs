@@ -19,19 +19,11 @@ use datafusion::logical_expr::{
 };
 
 use super::{Names, OUTER, clause_of, is_correlated, is_key_type, joined, own_columns};
+use crate::error::as_written;
 use crate::functions::kernel::Typed;
 use crate::functions::normalized;
 use crate::nodes::{TimeWindow, node_of};
 use crate::types::type_sql;
-
-/// The name of a column that was given names of its own.
-fn as_written(name: &str) -> &str {
-    let inner = name.strip_prefix("__").and_then(|n| n.rsplit_once('_'));
-    match inner {
-        Some((inner, number)) if number.parse::<usize>().is_ok() => as_written(inner),
-        _ => name,
-    }
-}
 
 /// The values from outside that a subquery is asked for.
 pub(crate) struct Domain {
