@@ -77,7 +77,8 @@ impl<'a> Resolver<'a> {
                 format!("The timezone: {} is invalid.", conf.time_zone),
             )
         })?;
-        let resolved = cast::by_ansi(conf.ansi, || zone.during(|| env.relation(plan)))?.plan;
+        let resolved = cast::by_ansi(conf.ansi, || zone.during(|| env.relation(plan)))?;
+        let resolved = env.under_own_names(resolved)?;
         if !conf.ansi {
             ansi::check(&resolved)?;
         }
@@ -106,6 +107,16 @@ impl Env<'_> {
         let n = self.made.get();
         self.made.set(n + 1);
         format!("__{what}_{n}")
+    }
+
+    /// The plan with its columns under the names by which they are known.
+    fn under_own_names(&self, relation: Relation) -> Result<LogicalPlan> {
+        if relation.visible().all(|c| c.column.name == c.name) {
+            return Ok(relation.plan);
+        }
+        let outputs = relation.visible().map(|c| (c.name.clone(), c.typed()));
+        let outputs = outputs.collect();
+        Ok(self.projection(relation.plan, outputs)?.plan)
     }
 
     fn same(&self, a: &str, b: &str) -> bool {

@@ -1,9 +1,9 @@
 //! Subqueries whose values generators, functions of a window and IN take, and generators as relations. The rows are those
 //! that Spark 4.3 answers, where it takes the query.
 
-use highwater_query::Place;
+use highwater_query::{Place, Plan, parse_expression};
 
-use super::{check, fails, parse_query, resolve};
+use super::{check, fails, parse_query, resolve, run, text};
 
 const L: &str = "(VALUES (1, 'a', array(1, 2, 3)), (2, 'b', array(2)), (3, NULL, array(30)), (4, 'n', NULL)) AS l(i, k, arr)";
 const D: &str = "(VALUES ('a', 10, 1), ('b', 20, 2), ('b', 30, 1), (NULL, 40, 3)) AS d(k, w, g)";
@@ -199,6 +199,33 @@ fn shifts_bind_between_sums_and_the_bitwise_and() {
         "SELECT 8 >> > 1",
         "[PARSE_SYNTAX_ERROR] Syntax error at or near '>': expected an expression (line 1, column 13)",
     );
+}
+
+#[test]
+fn rows_that_a_subquery_chose_have_the_columns_that_they_had() {
+    for condition in [
+        "EXISTS (SELECT 1 FROM u WHERE u.id = t.id)",
+        "id IN (SELECT id FROM u)",
+        "(id, (SELECT max(id) FROM u)) IN (SELECT id, 4 FROM u)",
+    ] {
+        let chosen = Plan::Filter {
+            input: Box::new(Plan::Alias {
+                input: Box::new(parse_query("SELECT * FROM t").unwrap()),
+                name: "t".into(),
+                columns: vec![],
+            }),
+            condition: parse_expression(condition).unwrap(),
+        };
+        let rows = run(resolve(&chosen).unwrap()).unwrap();
+        let names: Vec<String> = rows
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .collect();
+        assert_eq!(names, ["id", "g", "v", "d"], "{condition}");
+        assert_eq!(text(&rows), "1 a 10 0.5\n3 a 30 0.0", "{condition}");
+    }
 }
 
 /// Refused by a sentence, and where in the text.
