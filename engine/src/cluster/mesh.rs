@@ -372,7 +372,7 @@ impl<'a, N: Network> Host<'a, N> {
             )));
         }
         if self.begun.elapsed() > self.told_at {
-            self.told_at = self.told_at * 2;
+            self.told_at *= 2;
             let cause = self.cause.as_ref();
             tracing::info!(
                 "process {} of {} waits for process {missing} at {}{}",
