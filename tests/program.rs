@@ -267,7 +267,15 @@ fn bad_input_gets_one_clear_error() {
     fs::create_dir_all(dir.path().join("in/part")).expect("made");
     for (statements, part) in [
         (
-            format!("{own} {}", table("o", "out", "in/part/ck")),
+            format!("{own} {}", table("o", "out", "in/part")),
+            "would read its own checkpoint",
+        ),
+        (
+            format!(
+                "{words} CREATE TABLE s USING text OPTIONS (path '{at}/in', recursiveFileLookup 'true');
+                 CREATE STREAMING TABLE o USING text OPTIONS (path '{at}/out', checkpointLocation '{at}/in/ck')
+                 AS SELECT t.value FROM STREAM t LEFT JOIN s ON t.value = s.value;"
+            ),
             "would read its own checkpoint",
         ),
         (
@@ -282,7 +290,7 @@ fn bad_input_gets_one_clear_error() {
             format!(
                 "{words} {} {}",
                 table("o", "out", "out/_ck"),
-                table("p", "./out", "ck2")
+                table("p", "./x/../out", "ck2")
             ),
             "which holds the rows of streaming table \"o\"",
         ),

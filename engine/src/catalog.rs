@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::datatypes::SchemaRef;
@@ -17,7 +16,7 @@ use highwater_query::{Conf, Functions, NamedKind, Plan, QueryError, Resolver};
 
 use crate::error::Error;
 use crate::formats::Formats;
-use crate::places::resolved;
+use crate::places::{local, resolved};
 use crate::plan::is_streaming;
 use crate::reader::source_plan;
 use crate::source::SourceRequest;
@@ -128,12 +127,13 @@ impl Views {
 
     /// The streaming table whose rows a path holds.
     pub(crate) fn written_to(&self, path: &str) -> Option<String> {
-        let place = resolved(Path::new(path));
+        let place = resolved(local(path)?);
         let entries = lock(&self.by_name);
         let mut found = entries.iter().filter(|(_, entry)| match &entry.named {
             Named::Output(Some(source)) => {
                 let path = source.request.path.as_ref();
-                path.is_some_and(|path| resolved(Path::new(path)) == place)
+                let path = path.and_then(|path| local(path));
+                path.is_some_and(|path| resolved(path) == place)
             }
             _ => false,
         });

@@ -3,17 +3,38 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checkpoint::Store;
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::checkpoint::{OBJECTS, Store};
 use crate::error::Error;
 use crate::plan::Compiled;
+use crate::relation::factories;
 use crate::sink::SinkFactory;
 
-/// A path without links, as far as it is there.
+/// A path of the local file system as options write it, without `file:`; none if it is elsewhere.
+pub fn local(text: &str) -> Option<&Path> {
+    let plain = text
+        .strip_prefix("file://")
+        .or_else(|| text.strip_prefix("file:"))
+        .unwrap_or(text);
+    (!plain.contains("://")).then(|| Path::new(plain))
+}
+
+/// A path without links and steps up, as far as it is there.
 pub fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
     for there in path.ancestors() {
-        if let (Ok(found), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
-            return found.join(rest);
+        if let (Ok(mut found), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            for step in rest {
+                match step == ".." {
+                    true => found.pop(),
+                    false => {
+                        found.push(step);
+                        true
+                    }
+                };
+            }
+            return found;
         }
     }
     path
@@ -42,7 +63,7 @@ pub(crate) fn refuse_own_output(compiled: &Compiled, sink: &dyn SinkFactory) -> 
 
 /// The files of a checkpoint are rows to nobody.
 pub(crate) fn refuse_checkpoint_among_rows(
-    compiled: &Compiled,
+    plan: &LogicalPlan,
     sinks: &[Arc<dyn SinkFactory>],
     store: &dyn Store,
 ) -> Result<(), Error> {
@@ -50,10 +71,10 @@ pub(crate) fn refuse_checkpoint_among_rows(
         return Ok(());
     };
     let at = checkpoint.display();
-    let mut sources = compiled.sources.iter();
-    if sources.any(|source| source.factory.holds(checkpoint)) {
+    let mut sources = factories(plan).into_iter();
+    if sources.any(|source| source.holds(checkpoint, &OBJECTS)) {
         return Err(refused(format!(
-            "the query would read its own checkpoint: one of its sources reads files in or around \"{at}\"; keep it \
+            "the query would read its own checkpoint: one of its sources reads files in or above \"{at}\"; keep it \
              elsewhere, or in a directory whose name begins with \"_\""
         )));
     }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::catalog::{Session as DataFusionSession, TableProvider};
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, TableReference};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -50,6 +51,24 @@ impl fmt::Debug for StaticRelation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StaticRelation")
     }
+}
+
+/// All sources that a plan reads, as streams or as they are.
+pub(crate) fn factories(plan: &LogicalPlan) -> Vec<Arc<dyn SourceFactory>> {
+    let mut found: Vec<Arc<dyn SourceFactory>> = Vec::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            if let Some(stream) = scan.source.downcast_ref::<StreamRelation>() {
+                found.push(Arc::clone(&stream.factory));
+            }
+            let table = scan.source.downcast_ref::<DefaultTableSource>();
+            let table =
+                table.and_then(|table| table.table_provider.downcast_ref::<StaticRelation>());
+            found.extend(table.map(|relation| Arc::clone(&relation.factory)));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
 }
 
 #[async_trait]

@@ -201,9 +201,9 @@ pub trait SourceFactory: Send + Sync {
         false
     }
 
-    /// Whether files in this directory, or below it, would be read as rows.
-    fn holds(&self, directory: &Path) -> bool {
-        let _ = directory;
+    /// Whether files that have these names, in this directory or below it, would be read as rows.
+    fn holds(&self, directory: &Path, names: &[&str]) -> bool {
+        let _ = (directory, names);
         false
     }
 

@@ -234,7 +234,7 @@ impl StreamWriter {
             sinks.push(late);
         }
         if let Some(store) = &store {
-            refuse_checkpoint_among_rows(&compiled, &sinks, store.as_ref())?;
+            refuse_checkpoint_among_rows(self.frame.plan(), &sinks, store.as_ref())?;
         }
         if sink.durable() && store.is_none() {
             return Err(Error::refused(

@@ -130,10 +130,13 @@ pub(super) fn open(split: &FileSplit, ignore_missing: bool) -> Result<Option<Fil
         _ if now < was => FileError::Shrank { path, was, now },
         _ if now > was && other => FileError::Replaced { path, was, now },
         _ => {
-            if now > was && split.to == was {
+            let again =
+                split.inode != 0 && modified_us(&metadata).is_ok_and(|time| time != split.modified);
+            if again && split.to == was {
                 tracing::warn!(
-                    "file \"{path}\" has grown from {was} to {now} bytes since the epoch that reads it was planned: what came \
-                     later is not read; write files elsewhere and move them in when they are whole"
+                    "file \"{path}\" was written again since the epoch that reads it was planned ({was} bytes then, {now} \
+                     now): its first {was} bytes are read, and if rows in them are others now, output and state no longer \
+                     agree; write files elsewhere and move them in when they are whole"
                 );
             }
             return Ok(Some(file));

@@ -127,17 +127,14 @@ pub(super) struct Lister {
 
 /// `path` without the scheme of local files.
 pub(super) fn local(path: &str) -> Result<&str, FileError> {
-    let plain = path
-        .strip_prefix("file://")
-        .or(path.strip_prefix("file:"))
-        .unwrap_or(path);
-    match plain.split_once("://") {
-        None => Ok(plain),
-        Some((scheme, _)) => Err(FileError::Pattern {
-            pattern: path.into(),
-            reason: format!("file system \"{scheme}\" is not supported yet, only local paths are"),
-        }),
-    }
+    let plain = highwater_engine::places::local(path).and_then(Path::to_str);
+    plain.ok_or_else(|| FileError::Pattern {
+        pattern: path.into(),
+        reason: format!(
+            "file system \"{}\" is not supported yet, only local paths are",
+            path.split("://").next().unwrap_or_default()
+        ),
+    })
 }
 
 impl Node {
@@ -315,6 +312,8 @@ impl Lister {
         Places {
             bases: bases.collect(),
             patterns: self.patterns.clone(),
+            recursive: self.options.recursive,
+            filter: self.options.path_glob_filter.clone(),
         }
     }
 

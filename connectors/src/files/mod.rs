@@ -373,8 +373,8 @@ impl SourceFactory for FileFactory {
         self.places.meets(directory)
     }
 
-    fn holds(&self, directory: &Path) -> bool {
-        self.places.holds(directory)
+    fn holds(&self, directory: &Path, names: &[&str]) -> bool {
+        self.places.holds(directory, names)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

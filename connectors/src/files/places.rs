@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use glob::Pattern;
 use highwater_engine::places::{is_hidden, resolved};
 
 use super::listing::Step;
@@ -11,6 +12,10 @@ pub(super) struct Places {
     pub(super) bases: Vec<String>,
     /// The steps below each of them, if there are patterns.
     pub(super) patterns: Vec<Vec<Step>>,
+    /// Directories below are looked into, whatever they are called.
+    pub(super) recursive: bool,
+    /// What files must be called.
+    pub(super) filter: Option<Vec<Pattern>>,
 }
 
 impl Places {
@@ -19,12 +24,22 @@ impl Places {
         self.compare(path, |_, _| true)
     }
 
-    /// Whether a listing comes across what is in directory `path`.
-    pub(super) fn holds(&self, path: &Path) -> bool {
-        self.compare(path, |steps, behind| {
-            let hidden = behind.is_some_and(|names| names.iter().any(|name| is_hidden(name)));
-            behind.is_some_and(|names| names.len() >= steps) && !hidden
-        })
+    /// Whether a listing comes across files that are in directory `path` and have `names`, or in directories below it.
+    pub(super) fn holds(&self, path: &Path, names: &[&str]) -> bool {
+        let wanted = |name: &&str| match &self.filter {
+            None => true,
+            Some(filter) => filter.iter().any(|pattern| pattern.matches(name)),
+        };
+        names.iter().any(wanted)
+            && self.compare(path, |steps, behind| {
+                let Some(below) = behind.and_then(|names| names.get(steps..)) else {
+                    return false;
+                };
+                // Whatever is below a directory that tells a value is looked into too.
+                let entered = below.first().is_none_or(|first| first.contains('='));
+                let hidden = behind.is_some_and(|names| names.iter().any(|name| is_hidden(name)));
+                (entered || self.recursive) && !hidden
+            })
     }
 
     /// Whether `path` agrees with one of the places as far as both go, and `suits`, told how many steps there are below
@@ -83,19 +98,38 @@ mod tests {
         assert!(meets("in/*/b", "in/x/b"));
         assert!(meets("in/*/b", "in/x"));
         assert!(!meets("in/*/b", "in/x/c"));
-        let holds = |path: &str, other: &str| places(path).holds(&dir.path().join(other));
-        for (other, expected) in [
-            ("in", true),
-            ("in/x/y", true),
-            ("in/_x/y", false),
-            ("in/x/.y", false),
-            ("", false),
-            ("out", false),
+        let holds = |path: &str, options: &FileOptions, other: &str| {
+            let path = dir.path().join(path);
+            let lister = Lister::new(path.to_str().unwrap(), options).unwrap();
+            let places = lister.places();
+            places.holds(&dir.path().join(other), &["metadata", "7"])
+        };
+        let plain = FileOptions::default();
+        let all_depths = FileOptions {
+            recursive: true,
+            ..FileOptions::default()
+        };
+        for (other, at_any_depth, told) in [
+            ("in", true, true),
+            ("in/x/y", true, false),
+            ("in/p=1/y", true, true),
+            ("in/_x/y", false, false),
+            ("in/x/.y", false, false),
+            ("", false, false),
+            ("out", false, false),
         ] {
-            assert_eq!(holds("in", other), expected, "{other}");
+            assert_eq!(holds("in", &all_depths, other), at_any_depth, "{other}");
+            assert_eq!(holds("in", &plain, other), told, "{other}");
         }
-        assert!(holds("in/*", "in/x"));
-        assert!(!holds("in/*.json", "in/x") && !holds("in/*/b", "in/x"));
+        assert!(holds("in/*", &plain, "in/x") && !holds("in/*", &plain, "in/x/y"));
+        assert!(!holds("in/*.json", &plain, "in/x") && !holds("in/*/b", &plain, "in/x"));
+        for (filter, expected) in [("*.json", false), ("?", true), ("meta*", true)] {
+            let options = FileOptions {
+                path_glob_filter: Some(vec![glob::Pattern::new(filter).unwrap()]),
+                ..FileOptions::default()
+            };
+            assert_eq!(holds("in", &options, "in"), expected, "{filter}");
+        }
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(dir.path().join("in"), dir.path().join("link")).unwrap();

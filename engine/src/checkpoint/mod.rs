@@ -182,6 +182,9 @@ fn generation(store: &dyn Store, number: u64) -> Result<GenerationRecord, Checkp
     })
 }
 
+/// How files of a checkpoint are called, by a few of each kind.
+pub(crate) const OBJECTS: [&str; 3] = ["metadata", "lock", "0"];
+
 /// A checkpoint directory that one run has taken.
 pub(crate) struct Checkpoint {
     pub(crate) store: Arc<dyn Store>,

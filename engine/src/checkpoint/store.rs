@@ -17,6 +17,7 @@ use object_store::ObjectStore;
 use super::objects::Objects;
 use super::{CheckpointError, cloud};
 use crate::failpoint::reach;
+use crate::places::local;
 
 /// Fills an object that is being written.
 pub(crate) type Fill<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
@@ -96,13 +97,10 @@ pub(crate) fn open(
     location: &str,
     stores: &ObjectStores,
 ) -> Result<Arc<dyn Store>, CheckpointError> {
-    let plain = location
-        .strip_prefix("file://")
-        .or_else(|| location.strip_prefix("file:"))
-        .unwrap_or(location);
-    let Some((scheme, rest)) = plain.split_once("://") else {
-        return Ok(Arc::new(Directory::new(Path::new(plain))));
-    };
+    if let Some(path) = local(location) {
+        return Ok(Arc::new(Directory::new(path)));
+    }
+    let (scheme, rest) = location.split_once("://").unwrap_or(("file", location));
     let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let root = format!("{scheme}://{host}");
     let inner = match stores.get(&root).map(Ok).or_else(|| cloud::open(&root)) {

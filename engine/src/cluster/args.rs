@@ -146,7 +146,7 @@ impl ClusterConfig {
         if let Some(hosts) = &self.hosts {
             for (number, host) in hosts.iter().enumerate() {
                 let port = host.rsplit_once(':').filter(|(name, _)| !name.is_empty());
-                if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+                if port.is_none_or(|(_, port)| port.parse::<std::num::NonZeroU16>().is_err()) {
                     return wrong(format!(
                         "\"{host}\", where process {number} should be, is no host:port, such as 10.0.0.1:7001"
                     ));

@@ -79,6 +79,10 @@ impl LogWriter {
     ) -> Result<&Entry, LogError> {
         self.compact()?;
         if !self.directory.is_dir() {
+            if self.last.is_some() {
+                let gone = io::Error::from(io::ErrorKind::NotFound);
+                return Err(LogError::write(&self.directory, gone));
+            }
             create_directories(&self.directory)
                 .map_err(|source| LogError::write(&self.directory, source))?;
         }

@@ -302,14 +302,22 @@ impl SinkConfig {
     /// `error`, or what it comes from: the directory of this run is gone.
     pub(super) fn told(&self, error: FileSinkError) -> FileSinkError {
         let staged = self.staged();
-        match (staged.is_dir(), self.directory.join(LOG).is_dir()) {
-            (true, _) => error,
-            (false, true) => FileSinkError::TakenOver {
+        let gone = FileSinkError::Gone {
+            path: self.path.clone(),
+        };
+        if !self.directory.join(LOG).is_dir() {
+            return gone;
+        }
+        if staged.is_dir() {
+            return error;
+        }
+        // Whoever takes over creates its own.
+        let newer = |name: &String| name.parse().is_ok_and(|other: u64| other > self.generation);
+        match self.staged_names() {
+            Ok(names) if names.iter().any(newer) => FileSinkError::TakenOver {
                 path: staged.display().to_string(),
             },
-            (false, false) => FileSinkError::Gone {
-                path: self.path.clone(),
-            },
+            _ => gone,
         }
     }
 

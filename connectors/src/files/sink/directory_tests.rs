@@ -136,6 +136,29 @@ fn a_run_is_seen_when_all_of_its_parts_are_at_their_places() {
 }
 
 #[test]
+fn what_is_removed_below_a_run_is_told() {
+    for removed in ["_highwater_log", "_highwater_staged", ""] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let factory = partitioned(&out, &[]);
+        let rows = |k: u64, n: u64| batch([(k, n)].into_iter());
+        let mut sink = factory.open(1).unwrap();
+        let mut writer = factory.writer(0, "1f-2e", 1).unwrap();
+        writer.write(0, &rows(1, 1)).unwrap();
+        let receipt = writer.stage(0..=0).unwrap();
+        sink.commit(0..=0, &[receipt]).unwrap();
+        writer.write(1, &rows(1, 2)).unwrap();
+        let receipt = writer.stage(1..=1).unwrap();
+        fs::remove_dir_all(out.join(removed)).unwrap();
+        let error = told(&sink.commit(1..=1, &[receipt]).unwrap_err());
+        assert!(
+            error.contains("was removed while the query ran"),
+            "{removed}: {error}"
+        );
+    }
+}
+
+#[test]
 fn a_newer_run_goes_on_where_one_that_is_still_alive_was() {
     let dir = tempfile::tempdir().unwrap();
     let factory = partitioned(dir.path(), &[]);

@@ -103,8 +103,9 @@ pub enum FileSinkError {
     },
     /// The output was removed while the query ran.
     #[error(
-        "output directory \"{path}\", or the commit log in it, was removed while the query ran; put it back and start the \
-         query again, or start over with a new checkpoint and a new output"
+        "output directory \"{path}\", or what the query keeps in it (_highwater_log, _highwater_staged), was removed while the \
+         query ran; start it again if what it has written is still there, else put it back, or start over with a new \
+         checkpoint and a new output"
     )]
     Gone {
         /// The output directory.
