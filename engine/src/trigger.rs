@@ -94,13 +94,13 @@ pub(crate) fn parse_interval(interval: &str) -> Result<Duration, crate::Error> {
     }
     for [number, unit] in pairs {
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        let unit = match unit.trim_end_matches('s') {
-            "millisecond" | "milli" | "m" => 1,
-            "second" | "sec" => 1_000,
-            "minute" | "min" => 60_000,
-            "hour" => 3_600_000,
-            "day" => 86_400_000,
-            "week" => 7 * 86_400_000,
+        let unit = match *unit {
+            "millisecond" | "milliseconds" | "milli" | "millis" | "ms" => 1,
+            "second" | "seconds" | "sec" | "secs" => 1_000,
+            "minute" | "minutes" | "min" | "mins" => 60_000,
+            "hour" | "hours" => 3_600_000,
+            "day" | "days" => 86_400_000,
+            "week" | "weeks" => 7 * 86_400_000,
             _ => return Err(wrong()),
         };
         millis = number
@@ -147,11 +147,17 @@ mod tests {
             Trigger::every("250 milliseconds").ok(),
             Some(Trigger::Every(Duration::from_millis(250)))
         );
+        assert_eq!(
+            Trigger::every("5 ms").ok(),
+            Some(Trigger::Every(Duration::from_millis(5)))
+        );
         for wrong in [
             "",
             "10",
             "ten seconds",
             "10 fortnights",
+            "5 m",
+            "1 mss",
             "1 minute 5",
             "seconds 10",
             "99999999999999999999 days",
