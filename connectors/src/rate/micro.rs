@@ -10,16 +10,16 @@ use arrow::array::{
     ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
 };
 use arrow::datatypes::SchemaRef;
-use highwater_engine::options::OptionError;
 use highwater_engine::source::{
     Admitted, Batches, FormatError, Offset, Reader, Resume, Source, SourceError, SourceFactory,
     SourceFormat, SourceRequest, Split, Waker, Watch,
 };
+use highwater_text::options::OptionError;
 use serde::{Deserialize, Serialize};
 
 use super::source::RateError;
 use super::{check_request, offset_of, parse_position, rate_schema};
-use crate::options::{invalid, positive};
+use highwater_text::options::{invalid, positive};
 
 const BATCH_ROWS: usize = 8192;
 /// A timestamp and a number.
@@ -260,8 +260,8 @@ impl Reader for MicroBatchReader {
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-    use highwater_engine::options::Options;
     use highwater_engine::source::Planned;
+    use highwater_text::options::Options;
 
     use super::*;
     use crate::conformance;

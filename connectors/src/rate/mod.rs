@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 pub use micro::MicroBatchOptions;
 pub use source::RateError;
 
-use crate::options::{duration_us, positive};
+use highwater_text::options::{duration_us, positive};
 use source::{RateReader, RateSource};
 
 /// The formats that make up numbers.

@@ -256,8 +256,8 @@ impl Reader for RateReader {
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-    use highwater_engine::options::Options;
     use highwater_engine::source::{SourceFactory, SourceRequest};
+    use highwater_text::options::Options;
 
     use super::*;
     use crate::conformance;
