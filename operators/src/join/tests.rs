@@ -121,13 +121,10 @@ fn a_lookup_finds_what_a_nested_loop_finds() {
         };
         // The table whole, or in the parts of three processes, each with the rows of the stream that come to it.
         let spread = with_key && case % 11 > 4;
-        let processes = if spread {
-            vec![0..1, 1..3, 3..5]
-        } else {
-            vec![0..5]
-        };
+        let ends: &[usize] = if spread { &[0, 1, 3, 5] } else { &[0, 5] };
         let mut found = Vec::new();
-        for workers in processes {
+        for ends in ends.windows(2) {
+            let workers = ends[0]..ends[1];
             let part = |rows: RecordBatch, stream: bool| match spread {
                 true => owned(&rows, &keys, stream_left != stream, &workers, 5).unwrap(),
                 false => rows,
