@@ -315,13 +315,6 @@ impl Window {
         self.frame = Some(Frame { rows, start, end });
         self
     }
-
-    /// Everything the window is made of.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &Expr> {
-        let bounds = self.frame.iter().flat_map(|f| [&f.start, &f.end]);
-        let keys = self.partition_by.iter().chain(&self.order_by);
-        keys.chain(bounds.filter_map(Bound::offset))
-    }
 }
 
 /// A constant, with the type it was written in.
@@ -782,6 +775,18 @@ impl Expr {
         }
     }
 
+    /// A key of ORDER BY: the value, whether it ascends, and whether nulls come first if that was said.
+    pub(crate) fn sort_key(&self) -> (&Expr, bool, Option<bool>) {
+        match self {
+            Expr::Sort {
+                expr,
+                ascending,
+                nulls_first,
+            } => (expr, *ascending, *nulls_first),
+            other => (other, true, None),
+        }
+    }
+
     /// Sort by this, ascending, nulls first.
     pub fn asc(self) -> Expr {
         Expr::Sort {
@@ -833,64 +838,7 @@ impl ops::Not for Expr {
     }
 }
 
-impl Call {
-    /// Everything the call is made of.
-    pub(crate) fn parts(&self) -> Vec<&Expr> {
-        let mut parts: Vec<&Expr> = self
-            .args
-            .iter()
-            .chain(&self.filter)
-            .chain(&self.order_by)
-            .collect();
-        if let Some(over) = &self.over {
-            parts.extend(over.parts());
-        }
-        parts
-    }
-}
-
 impl Expr {
-    /// The expressions that this one is made of, one level down. Subqueries are queries of their own.
-    pub(crate) fn children(&self) -> Vec<&Expr> {
-        match self {
-            Expr::Column { .. }
-            | Expr::Literal(_)
-            | Expr::TypedText { .. }
-            | Expr::Star { .. }
-            | Expr::Subquery(_)
-            | Expr::Exists { .. }
-            | Expr::Resolved(_) => vec![],
-            Expr::Call(call) => call.parts(),
-            Expr::Binary { left, right, .. } => vec![left, right],
-            Expr::Unary { expr, .. }
-            | Expr::Cast { expr, .. }
-            | Expr::Alias { expr, .. }
-            | Expr::Is { expr, .. }
-            | Expr::Field { expr, .. }
-            | Expr::Sort { expr, .. }
-            | Expr::InSubquery { expr, .. } => vec![expr],
-            Expr::Lambda { body, .. } => vec![body],
-            Expr::Case {
-                operand,
-                branches,
-                otherwise,
-            } => {
-                let mut parts: Vec<&Expr> = operand.iter().map(|e| &**e).collect();
-                parts.extend(branches.iter().flat_map(|(when, then)| [when, then]));
-                parts.extend(otherwise.iter().map(|e| &**e));
-                parts
-            }
-            Expr::Between {
-                expr, low, high, ..
-            } => vec![expr, low, high],
-            Expr::In { expr, list, .. } => std::iter::once(&**expr).chain(list).collect(),
-            Expr::Like { expr, patterns, .. } => std::iter::once(&**expr).chain(patterns).collect(),
-            Expr::Index { expr, index } => vec![expr, index],
-            Expr::Tuple(exprs) => exprs.iter().collect(),
-            Expr::Groupings { sets, .. } => sets.iter().flatten().collect(),
-        }
-    }
-
     /// Whether `test` holds for this expression or one inside it.
     pub(crate) fn any(&self, test: &dyn Fn(&Expr) -> bool) -> bool {
         test(self) || self.children().into_iter().any(|child| child.any(test))
