@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 mod values;
 
 /// As many as ever were the same: a change that loses one shows here.
-const SAME_AT_LEAST: usize = 1082;
+const SAME_AT_LEAST: usize = 1129;
 
 /// Rows where we keep to another answer, and why.
 const EXCEPTIONS: [(&str, usize, &str); 7] = [

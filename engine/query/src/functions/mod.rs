@@ -11,10 +11,13 @@ pub(crate) mod cast;
 mod codec;
 pub(crate) mod compare;
 pub(crate) mod conditional;
+mod csv;
 pub(crate) mod datetime;
+pub(crate) mod format;
 pub(crate) mod generator;
 mod hash;
 pub(crate) mod interval;
+mod json;
 pub(crate) mod kernel;
 mod known;
 pub(crate) mod lambda;
@@ -184,6 +187,8 @@ pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Opti
         array::build,
         map::build,
         codec::build,
+        json::build,
+        csv::build,
         window::build,
     ];
     for build in families {

@@ -111,7 +111,7 @@ impl CsvInference {
         Some(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    fn row(&mut self, row: &[u8]) {
+    pub(super) fn row(&mut self, row: &[u8]) {
         self.cells.cut(row, &self.options.dialect);
         if self.names.is_none() {
             let cells = (0..self.cells.len())

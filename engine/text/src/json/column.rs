@@ -314,7 +314,7 @@ impl Column {
             Values::Int64(values) => push_integer(cursor, start, depth, values)?,
             Values::Int32(values) => push_integer(cursor, start, depth, values)?,
             Values::Int16(values) => push_integer(cursor, start, depth, values)?,
-            Values::Int8(values) => push_integer(cursor, start, depth, values)?,
+            Values::Int8(values) => push_byte(cursor, start, depth, values)?,
             Values::Float64(values) => match float(cursor, start, context, depth)? {
                 Some(Float::Number(number)) => {
                     values.push(number_to_f64(cursor, number));
@@ -462,6 +462,23 @@ impl Column {
         Ok(read)
     }
 
+    /// Reads the value at the cursor as the only item of a list.
+    pub(super) fn read_alone(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context,
+    ) -> Scan<bool> {
+        let Values::List { offsets, item } = &mut self.values else {
+            unreachable!("only asked of lists");
+        };
+        let read = item.read(cursor, context, 0)?;
+        if read {
+            offsets.push(item.len as i32);
+            self.len += 1;
+        }
+        Ok(read)
+    }
+
     /// The array, and the column is empty again.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let len = std::mem::take(&mut self.len);
@@ -594,6 +611,19 @@ fn push_integer<T: TryFrom<i64>>(
     let number = cursor.number()?;
     let value = integer(cursor, number).and_then(|value| T::try_from(value).ok());
     Ok(push(values, value))
+}
+
+/// Jackson takes 128 to 255 for bytes too, and Java makes them negative.
+fn push_byte(
+    cursor: &mut Cursor<'_>,
+    start: Start,
+    depth: usize,
+    values: &mut Vec<i8>,
+) -> Scan<bool> {
+    let mut wide: Vec<i16> = Vec::with_capacity(1);
+    push_integer(cursor, start, depth, &mut wide)?;
+    let byte = wide.pop().filter(|value| (-128..256).contains(value));
+    Ok(push(values, byte.map(|value| value as i8)))
 }
 
 /// The value of a number that was written as an integer.
