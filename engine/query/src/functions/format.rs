@@ -34,6 +34,12 @@ pub(super) fn schema_of(schema: &Typed) -> Result<DataType> {
             "The input expression must be string literal and not null.",
         ));
     };
+    if text.trim().is_empty() {
+        return Err(QueryError::new(
+            "PARSE_EMPTY_STATEMENT",
+            "the schema is empty",
+        ));
+    }
     let columns = || parse_schema(text).map(|schema| DataType::Struct(schema.fields().clone()));
     let data_type = match parse_type(text) {
         Ok(data_type) => data_type,
@@ -89,9 +95,6 @@ pub(super) fn options_of(options: Option<&Typed>) -> Result<Options> {
             "Invalid options: Must use the `map()` function for options, and constants in it.",
         ));
     };
-    if map.entries().is_empty() {
-        return Ok(found);
-    }
     match entries.data_type() {
         DataType::Struct(fields) if texts(fields) => {}
         _ => {
@@ -159,6 +162,10 @@ pub(super) fn malformed(bad: BadText) -> datafusion::common::DataFusionError {
         BadText::ArrayForStruct => (
             "MALFORMED_RECORD_IN_PARSING.CANNOT_PARSE_JSON_ARRAYS_AS_STRUCTS",
             "Parsing JSON arrays as structs is forbidden.",
+        ),
+        BadText::StringForNumber => (
+            "MALFORMED_RECORD_IN_PARSING.CANNOT_PARSE_STRING_AS_DATATYPE",
+            "A string cannot be parsed as a number.",
         ),
         BadText::Other => (
             "MALFORMED_RECORD_IN_PARSING.WITHOUT_SUGGESTION",

@@ -21,6 +21,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::bytes::{Bytes, string_array, take};
+use super::copy::push_value;
 use super::escape::unescape;
 use super::object::Object;
 use super::scan::{Cursor, Number, Scan, Start};
@@ -41,6 +42,8 @@ pub(super) struct Context {
     pub(super) times: ReadTimes,
     /// Strings like `"NaN"` are numbers.
     pub(super) not_finite: bool,
+    /// What is read as a string is written anew, and not as it stands.
+    pub(super) anew: bool,
     /// The first bad value of the row.
     pub(super) bad: Option<BadValue>,
     /// Where strings with escapes are spelled out before they are understood.
@@ -302,6 +305,11 @@ impl Column {
                 if start == Start::String {
                     let text = cursor.string()?;
                     bytes.push_text(cursor, text);
+                } else if context.anew {
+                    let mut text = String::new();
+                    push_value(&mut text, cursor, depth)?;
+                    bytes.bytes.extend_from_slice(text.as_bytes());
+                    bytes.end();
                 } else {
                     cursor.skip(depth)?;
                     bytes

@@ -28,7 +28,11 @@ pub(super) fn push_value(out: &mut String, cursor: &mut Cursor<'_>, depth: usize
             Ok(())
         }
         Start::Number => push_number(out, cursor),
-        Start::NotFinite => cursor.not_finite().map(drop),
+        Start::NotFinite => {
+            let value = cursor.not_finite()?;
+            push_double(out, value);
+            Ok(())
+        }
         Start::Object => {
             cursor.deeper(depth)?;
             cursor.pos += 1;
@@ -92,13 +96,13 @@ fn push_number(out: &mut String, cursor: &mut Cursor<'_>) -> Scan<()> {
         return Ok(());
     }
     let value: f64 = text.parse().expect("the scan checked the number");
-    match value.is_finite() {
-        true => push_f64(out, value),
-        false => {
-            out.push('"');
-            push_f64(out, value);
-            out.push('"');
-        }
-    }
+    push_double(out, value);
     Ok(())
+}
+
+fn push_double(out: &mut String, value: f64) {
+    let quote = if value.is_finite() { "" } else { "\"" };
+    out.push_str(quote);
+    push_f64(out, value);
+    out.push_str(quote);
 }

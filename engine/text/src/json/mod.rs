@@ -177,6 +177,7 @@ impl JsonDecoder {
             context: Context {
                 times: options.times.clone(),
                 not_finite: options.allow_non_numeric_numbers,
+                anew: false,
                 bad: None,
                 scratch: Vec::new(),
             },

@@ -1,7 +1,8 @@
 //! One value from each text, as `from_json` makes it: the rules of the decoder for rows, and a row for every text.
 //!
 //! Where rows are read, a text may be several or none. Here an array is not taken for the object in it, a text that
-//! cannot be read is a struct of nulls, or no array and no map at all, and a blank one is null.
+//! cannot be read is a struct of nulls, or no array and no map at all, and a blank one is null. What is no string and is
+//! read as one is written anew: `1.50` is `1.5`.
 
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use super::scan::{Cursor, Malformed, Start};
 pub enum BadText {
     /// It is an array, and a struct is wanted.
     ArrayForStruct,
+    /// A string in it stands where a number with a fraction should.
+    StringForNumber,
     /// It, or a value in it, cannot be read.
     Other,
 }
@@ -72,6 +75,7 @@ impl ValueDecoder {
             context: Context {
                 times: options.times.clone(),
                 not_finite: options.allow_non_numeric_numbers,
+                anew: true,
                 bad: None,
                 scratch: Vec::new(),
             },
@@ -132,8 +136,18 @@ impl ValueDecoder {
         self.valid.append(good);
         let bad = match outcome {
             Err(malformed) if malformed == ARRAY => Some(BadText::ArrayForStruct),
-            Ok(true) if self.context.bad.is_none() => None,
-            _ => Some(BadText::Other),
+            Err(_) => Some(BadText::Other),
+            Ok(read) => match &self.context.bad {
+                None if read => None,
+                Some(bad)
+                    if matches!(bad.wanted, "FLOAT" | "DOUBLE")
+                        && bad.end > bad.start + 2
+                        && matches!(text.as_bytes()[bad.start], b'"' | b'\'') =>
+                {
+                    Some(BadText::StringForNumber)
+                }
+                _ => Some(BadText::Other),
+            },
         };
         if let Some((_, corrupt)) = &mut self.corrupt {
             match bad {
@@ -217,6 +231,20 @@ mod tests {
         check(&a, r#"[{"a":1}]"#, Some(BadText::ArrayForStruct), "{a: }");
         check(&a, "null", Some(BadText::Other), "{a: }");
         check(&a, " ", None, "null");
+        let number = of(&[("a", DataType::Float64)]);
+        check(
+            &number,
+            r#"{"a":"x"}"#,
+            Some(BadText::StringForNumber),
+            "{a: }",
+        );
+        let string = of(&[("a", DataType::Utf8)]);
+        check(
+            &string,
+            r#"{"a": { "b" : 1.50 } }"#,
+            None,
+            r#"{a: {"b":1.5}}"#,
+        );
         let corrupt = of(&[("_corrupt_record", DataType::Utf8), ("a", DataType::Int32)]);
         check(
             &corrupt,
