@@ -65,7 +65,7 @@ impl RowDecoder {
         if self.cells.has_stray_quote() {
             return Err("a quote that is not escaped is in a quoted cell".into());
         }
-        let (found, wanted) = (self.cells.len(), self.columns.len());
+        let (found, wanted) = (self.cells.count(), self.columns.len());
         let bad = append_cells(&mut self.columns, &self.cells, row, found, &self.options);
         let good = bad.is_none() && found == wanted;
         if let Some((_, corrupt)) = &mut self.corrupt {
