@@ -16,6 +16,7 @@ use highwater_query::{all_of, apart, can_fail, window_end, written};
 
 use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
 use super::event_time::watermarked;
+use super::held::held;
 use super::join::{Condition, is_over, model_name};
 use super::want::Want;
 use super::{JoinWords, Node};
@@ -36,8 +37,6 @@ struct Bounds {
     in_keys: bool,
     /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
     ends: [bool; 2],
-    /// True if event times above the join do not follow the watermark.
-    stands_still: bool,
 }
 
 /// In the model a closed bound ends a millisecond later than an open one.
@@ -81,7 +80,6 @@ impl Bounds {
         sides: [None, None],
         in_keys: false,
         ends: [false, false],
-        stands_still: false,
     };
 
     fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
@@ -126,19 +124,6 @@ impl Bounds {
         Ok(bounds)
     }
 
-    /// Drops what the model does not know. It takes a column that must be above a constant, in ON on the side whose rows are
-    /// kept, for an event time that is bounded by that constant: a moment that the watermark passed long ago and that
-    /// binds no row. So such rows stay, and never come out alone.
-    fn as_in_the_model(&mut self, condition: &Condition, sides: &[Side<'_>; 2], kind: JoinKind) {
-        for side in [0, 1] {
-            let lifted = |part: &Expr| is_lifted(part, &sides[side]);
-            if kind.keeps(side) && condition.rest.iter().any(lifted) {
-                self.sides[side] = None;
-                self.stands_still = true;
-            }
-        }
-    }
-
     fn tighten(&mut self, side: usize, bound: Bound) {
         let known = &mut self.sides[side];
         if known
@@ -152,7 +137,7 @@ impl Bounds {
     /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all.
     fn delay_ms(&self) -> Option<i64> {
         let more = self.sides.iter().flatten().map(|bound| bound.more_us);
-        let most = more.max().filter(|_| !self.stands_still)?;
+        let most = more.max()?;
         Some(most.max(0).saturating_add(999).div_euclid(1_000))
     }
 
@@ -192,13 +177,10 @@ impl Compiler<'_> {
         });
         // Rows that do not change meet late rows as well.
         let is_static = sides.iter().any(|side| !is_streaming(side.plan));
-        let mut bounds = match is_static {
+        let bounds = match is_static {
             true => Bounds::NONE,
             false => Bounds::of(&condition, &sides)?,
         };
-        if want == Want::Final {
-            bounds.as_in_the_model(&condition, &sides, kind);
-        }
         check(join.join_type, kind, want, &bounds)?;
         let below = want.below_state();
         let left = unordered(self.node(&join.left, below)?);
@@ -208,7 +190,10 @@ impl Compiler<'_> {
         // Pairs of rows that stay do stay.
         let is_final = want == Want::Final || appends && !kind.keeps(0) && !kind.keeps(1);
         let delay_ms = bounds.delay_ms();
-        self.evicts |= bounds.stands_still;
+        let held = match bounds.in_keys {
+            true => [false, false],
+            false => [0, 1].map(|side| held(&condition, kind, side, sides[side].plan.schema())),
+        };
         let bounds = if is_final { bounds } else { bounds.together() };
         let keys: Vec<JoinKey> = condition.physical_keys(join)?;
         let mut eligible = [Vec::new(), Vec::new()];
@@ -247,6 +232,7 @@ impl Compiler<'_> {
             keys: condition.words(),
             bounds: bounds.sides.map(|bound| bound.map(|bound| bound.words())),
             delay_ms,
+            held,
             asked: rest.iter().map(written).collect(),
         };
         let how = StreamJoin {
@@ -302,23 +288,6 @@ pub(super) fn unordered(node: Node) -> Node {
         true => stage(node, Step::Unorder),
         false => node,
     }
-}
-
-/// True for a column of `side` that must be above a constant.
-fn is_lifted(part: &Expr, side: &Side<'_>) -> bool {
-    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else {
-        return false;
-    };
-    let (more, less) = match op {
-        Operator::Gt | Operator::GtEq => (left, right),
-        Operator::Lt | Operator::LtEq => (right, left),
-        _ => return false,
-    };
-    let column = match more.as_ref() {
-        Expr::Cast(cast) => cast.expr.as_ref(),
-        other => other,
-    };
-    matches!(column, Expr::Column(column) if side.has(column)) && less.column_refs().is_empty()
 }
 
 /// The columns that must not be null for `expr` not to be null.
