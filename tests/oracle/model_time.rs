@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Boxed, Cell, Epoch, Flow, Line, Map};
+use crate::model::{Asked, Boxed, Cell, Epoch, Flow, Line, Map};
 use crate::model_join::TIME;
 use crate::over;
 use crate::reference::Grid;
@@ -45,7 +45,7 @@ pub(crate) fn windows(
     keys: usize,
     calls: Vec<Call>,
 ) -> Boxed {
-    from.ask(TIME, None);
+    from.ask(TIME, Asked::Known);
     let rows = spread(from, grid, |line| line[TIME].int(), columns);
     groups(rows, keys, calls)
 }
@@ -56,7 +56,7 @@ pub(crate) fn sessions(
     gap: impl Fn(&Line) -> i64 + 'static,
     calls: Vec<Call>,
 ) -> Boxed {
-    from.ask(TIME, None);
+    from.ask(TIME, Asked::Known);
     let alone = map(from, move |mut line| {
         let end = line[TIME].int().map(|at| at + gap(&line));
         line.insert(1, line[TIME].clone());

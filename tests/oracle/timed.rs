@@ -28,7 +28,16 @@ pub(crate) struct Made {
     views: Vec<View>,
 }
 
-pub(crate) fn query(sql: String, flow: Boxed, mode: OutputMode, made: Made, latest: bool) -> Query {
+pub(crate) fn query(
+    sql: String,
+    mut flow: Boxed,
+    mode: OutputMode,
+    made: Made,
+    latest: bool,
+) -> Query {
+    if mode == OutputMode::Append {
+        flow.last();
+    }
     Query {
         sql,
         mode,
@@ -175,9 +184,27 @@ pub(crate) fn join(
         _ => None,
     };
     sql.extend(one.map(|(_, text)| text));
+    let above = match kind {
+        Kind::Left | Kind::Anti if random.random_bool(0.2) => Some(0),
+        Kind::Right if random.random_bool(0.2) => Some(1),
+        Kind::Full if random.random_bool(0.2) => Some(random.random_range(0..2)),
+        _ => None,
+    };
+    let above = above.map(|side| (side, random.random_range(-8..12)));
+    if let Some((side, least)) = above {
+        let v = ["l.v", "r.v"][side];
+        let text = match random.random_range(0..3) {
+            0 => format!("{v} > {least}"),
+            1 => format!("{v} >= {}", least + 1),
+            _ => format!("{least} < {v}"),
+        };
+        sql.push_str(&format!(" AND {text}"));
+    }
     let mut model = Join::new(kind, [left.flow, right.flow], on, near, more_us);
     model.less = less;
     model.one = one.map(|(side, _)| side);
+    model.above = above;
+    model.ranged = !near_sql.contains(" = ");
     Relation {
         sql,
         flow: Box::new(model.asked()),
