@@ -131,6 +131,38 @@ fn near(random: &mut StdRng) -> (String, Near, [i64; 2]) {
     }
 }
 
+/// The same, where the other end of the time is a column of one of the sides.
+fn near_a_column(
+    random: &mut StdRng,
+    mut left: Relation,
+    mut right: Relation,
+) -> (String, Near, [i64; 2], Relation, Relation) {
+    const CLOSED: i64 = 1_000;
+    let minutes = random.random_range(1..9);
+    let high = minutes * MINUTE;
+    let with = |side: &mut Relation, sign: &str, name: &str| {
+        let far = format!("ts {sign} INTERVAL {minutes} MINUTES AS far");
+        side.sql = format!("(SELECT *, {far} FROM {}) AS {name}", side.sql);
+    };
+    let range = Box::new(move |l, r| r - l >= 0 && r - l <= high);
+    let ranged = [high + CLOSED, CLOSED];
+    let (sql, near, more_us): (&str, Near, [i64; 2]) = match random.random_range(0..3) {
+        0 => {
+            with(&mut left, "+", "l");
+            ("r.ts BETWEEN l.ts AND l.far", range, ranged)
+        }
+        1 => {
+            with(&mut right, "-", "r");
+            ("r.ts >= l.ts AND r.far <= l.ts", range, ranged)
+        }
+        _ => {
+            with(&mut left, "+", "l");
+            ("l.far = r.ts", Box::new(move |l, r| r - l == high), [high, 0])
+        }
+    };
+    (sql.into(), near, more_us, left, right)
+}
+
 pub(crate) const KINDS: &[(&str, Kind)] = &[
     ("INNER", Kind::Inner),
     ("LEFT", Kind::Left),
@@ -166,7 +198,13 @@ pub(crate) fn join(
     left: Relation,
     right: Relation,
 ) -> Relation {
-    let (near_sql, near, more_us) = near(random);
+    let (near_sql, near, more_us, left, right) = match random.random_bool(0.2) {
+        true => near_a_column(random, left, right),
+        false => {
+            let (sql, near, more_us) = near(random);
+            (sql, near, more_us, left, right)
+        }
+    };
     let (key, on): (&str, Vec<usize>) = match random.random_range(0..6) {
         0 => ("l.k = r.k AND l.g = r.g AND ", vec![0, 1]),
         1 if near_sql == "l.ts = r.ts" => ("", vec![]),

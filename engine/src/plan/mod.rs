@@ -9,6 +9,7 @@ mod join;
 mod keyed;
 mod late;
 mod modes;
+mod moments;
 mod observe;
 mod pushdown;
 mod regroup;

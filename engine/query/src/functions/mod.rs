@@ -35,7 +35,7 @@ pub use aggregate::weighed_sum;
 pub use builders::*;
 pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};
-pub use linear::{Apart, apart, equality};
+pub use linear::{Apart, apart, equality, shifted};
 pub use written::written;
 
 use std::collections::BTreeMap;
