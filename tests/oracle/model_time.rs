@@ -236,7 +236,8 @@ impl Flow for First {
             if self.seen.contains_key(&key) {
                 continue;
             }
-            let at = self.time.and_then(|time| line[time].int());
+            // Without a time it is one of 1970, where watermarks start.
+            let at = self.time.map(|time| line[time].int().unwrap_or(0));
             let due = at.zip(self.within_us).map(|(at, within)| at + within);
             self.seen.insert(key, due);
             out.push(line);
