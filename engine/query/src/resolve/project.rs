@@ -16,7 +16,7 @@ use crate::error::QueryError;
 use crate::expr::{Call, Expr};
 use crate::functions::kernel::Typed;
 use crate::functions::{self, generator};
-use crate::types::CALENDAR;
+use crate::functions::interval::{has_calendar_interval, plain_days};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -135,7 +135,8 @@ impl Env<'_> {
             let class = error.class().unwrap_or_default();
             QueryError::new(class, message).at(error.place())
         })?;
-        if value.data_type == CALENDAR {
+        let value = plain_days(value);
+        if has_calendar_interval(&value.data_type) {
             return Err(QueryError::unsupported(
                 "an interval of these units as a column",
             ));

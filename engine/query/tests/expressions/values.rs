@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
+    Date32Type, Decimal128Type, DurationMicrosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type,
     Int16Type, Int32Type, Int64Type, IntervalYearMonthType, TimestampMicrosecondType, UInt64Type,
 };
 
@@ -251,6 +251,9 @@ pub(super) fn json(array: &ArrayRef, row: usize) -> Value {
             number!(TimestampMicrosecondType),
             if zone.is_some() { "Z" } else { "" },
         ),
+        DataType::Duration(TimeUnit::Second) => {
+            json!(number!(DurationSecondType) * 1_000_000)
+        }
         DataType::Duration(_) => json!(number!(DurationMicrosecondType)),
         DataType::Interval(_) => json!(number!(IntervalYearMonthType)),
         DataType::List(_) => {
