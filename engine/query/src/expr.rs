@@ -6,6 +6,7 @@ use datafusion::logical_expr as df;
 
 use crate::error::{Place, QueryError};
 use crate::plan::Plan;
+use crate::rewrite::first_place;
 
 /// An expression as written: names unbound, literals with the type they were written in.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +18,8 @@ pub enum Expr {
         /// Where it stands.
         place: Option<Place>,
     },
-    /// A constant.
-    Literal(Literal),
+    /// A constant, and where it stands.
+    Literal(Literal, Option<Place>),
     /// A constant written as a type and a text, such as `TIMESTAMP '2024-01-01'`.
     TypedText {
         /// The type, in lower case.
@@ -464,7 +465,7 @@ pub fn col(name: impl AsRef<str>) -> Expr {
 
 /// A constant.
 pub fn lit(value: impl Into<Literal>) -> Expr {
-    Expr::Literal(value.into())
+    Expr::Literal(value.into(), None)
 }
 
 /// An expression written in SQL.
@@ -545,7 +546,7 @@ impl From<&String> for Expr {
 
 impl From<Literal> for Expr {
     fn from(value: Literal) -> Expr {
-        Expr::Literal(value)
+        Expr::Literal(value, None)
     }
 }
 
@@ -854,7 +855,7 @@ impl Expr {
     pub(crate) fn children(&self) -> Vec<&Expr> {
         match self {
             Expr::Column { .. }
-            | Expr::Literal(_)
+            | Expr::Literal(..)
             | Expr::TypedText { .. }
             | Expr::Star { .. }
             | Expr::Subquery(_)
@@ -889,6 +890,23 @@ impl Expr {
             Expr::Tuple(exprs) => exprs.iter().collect(),
             Expr::Groupings { sets, .. } => sets.iter().flatten().collect(),
         }
+    }
+
+    /// Where it begins in the text of the query, or its first part whose place is known.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let own = match self {
+            Expr::Column { place, .. }
+            | Expr::Literal(_, place)
+            | Expr::TypedText { place, .. }
+            | Expr::Binary { place, .. }
+            | Expr::Cast { place, .. }
+            | Expr::Star { place, .. } => *place,
+            Expr::Call(call) => call.place,
+            Expr::Subquery(plan) | Expr::Exists { plan, .. } => first_place(plan),
+            _ => None,
+        };
+        let mut children = self.children().into_iter();
+        own.or_else(|| children.find_map(Expr::place))
     }
 
     /// Whether `test` holds for this expression or one inside it.

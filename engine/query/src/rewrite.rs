@@ -26,7 +26,7 @@ impl Expr {
     fn children_mut(&mut self) -> Vec<&mut Expr> {
         match self {
             Expr::Column { .. }
-            | Expr::Literal(_)
+            | Expr::Literal(..)
             | Expr::TypedText { .. }
             | Expr::Star { .. }
             | Expr::Subquery(_)

@@ -275,7 +275,7 @@ impl Env<'_> {
     /// The key that is meant by a position or a name of the select list.
     fn key_of(&self, input: &Relation, key: &Expr, outputs: &[Expr]) -> Expr {
         let output = match key {
-            Expr::Literal(Literal::Int(nth)) => usize::try_from(*nth - 1)
+            Expr::Literal(Literal::Int(nth), _) => usize::try_from(*nth - 1)
                 .ok()
                 .and_then(|nth| outputs.get(nth)),
             Expr::Column { name, .. }

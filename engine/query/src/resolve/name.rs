@@ -29,7 +29,7 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
     };
     match expr {
         Expr::Column { name, .. } => column(name),
-        Expr::Literal(literal) => literal_text(literal),
+        Expr::Literal(literal, _) => literal_text(literal),
         Expr::TypedText { kind, text, .. } => format!("{} '{text}'", kind.to_uppercase()),
         Expr::Call(call) => call_text(call, column),
         Expr::Binary {

@@ -74,7 +74,8 @@ impl Env<'_> {
                 subqueries: Subqueries::OfRows,
                 ..Exprs::over(self, &relation.columns, "WHERE")
             };
-            let joined = exprs.join_of(part).map_err(|e| placed(e, part))?;
+            let joined = exprs.join_of(part).map_err(|e| placed(e, part));
+            let joined = joined.map_err(|error| error.at(part.place()))?;
             let predicate = match joined {
                 Some(joined) => exprs.checked(part, joined)?,
                 None => exprs.condition(part)?.expr,
@@ -260,7 +261,8 @@ impl Exprs<'_> {
                 Ok(()) => QueryError::unsupported("a subquery here"),
             });
         }
-        let mut value = self.subquery_value(expr).map_err(|e| placed(e, expr))?;
+        let value = self.subquery_value(expr).map_err(|e| placed(e, expr));
+        let mut value = value.map_err(|error| error.at(expr.place()))?;
         value.expr = self.checked(expr, value.expr)?;
         Ok(value)
     }
