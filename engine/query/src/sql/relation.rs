@@ -178,7 +178,7 @@ pub(super) fn aliased(input: Plan, name: String, columns: Vec<String>) -> Result
 
 #[cfg(test)]
 mod tests {
-    use crate::expr::{Expr, Literal, col};
+    use crate::expr::{Expr, Literal, col, lit};
     use crate::plan::{Plan, Statement};
     use crate::{Place, parse_query, parse_statement};
 
