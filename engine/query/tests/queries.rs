@@ -11,12 +11,15 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_query::{
-    Catalog, Conf, Expr, Functions, Literal, NamedKind, Place, Plan, QueryError, Resolver, Statement, col, expr,
-    functions, lit, parse_query, parse_statement, schema_text, unnested, without_event_time,
+    Catalog, Conf, Expr, Functions, Literal, NamedKind, Place, Plan, QueryError, Resolver,
+    Statement, col, expr, functions, lit, parse_query, parse_statement, schema_text, unnested,
+    without_event_time,
 };
 
 #[path = "queries/grouping.rs"]
 mod grouping;
+#[path = "queries/lateral.rs"]
+mod lateral;
 #[path = "queries/operands.rs"]
 mod operands;
 #[path = "queries/over.rs"]
@@ -25,6 +28,8 @@ mod over;
 mod places;
 #[path = "queries/sets.rs"]
 mod sets;
+#[path = "queries/structs.rs"]
+mod structs;
 #[path = "queries/subqueries.rs"]
 mod subqueries;
 #[path = "queries/unnested.rs"]

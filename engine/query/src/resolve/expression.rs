@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr as DfExpr, SortExpr};
 
 use super::Env;
 use super::grouping::Grouping;
-use super::name::pretty;
+use super::name::{field_name, pretty};
 use super::scope::{ScopeColumn, lookup, unknown_column, unqualified};
 use super::subquery::Subqueries;
 use crate::coerce;
@@ -251,7 +251,8 @@ impl<'r> Exprs<'r> {
             )),
             Expr::Tuple(exprs) => {
                 let values = self.all(exprs)?;
-                let names = (1..=values.len()).map(|i| format!("col{i}")).collect();
+                let names = exprs.iter().enumerate();
+                let names = names.map(|(nth, expr)| field_name(nth, expr)).collect();
                 Ok(nested::make_struct(names, values))
             }
             Expr::Groupings { .. } => Err(QueryError::new(

@@ -263,7 +263,7 @@ impl Env<'_> {
             )),
             Expr::Alias { .. } => Ok(output.clone()),
             other => {
-                let name = output_name(other, &|name| {
+                let name = output_name(&self.told(&input.columns, other), &|name| {
                     unqualified(&input.columns, name, self.conf.case_sensitive)
                 });
                 Ok(other.clone().alias(name))

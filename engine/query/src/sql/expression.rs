@@ -399,7 +399,9 @@ fn constant(value: ast::ValueWithSpan, negative: bool) -> Result<Expr> {
     use ast::Value;
     let ast::ValueWithSpan { value, span } = value;
     Ok(match value {
-        Value::Number(text, _) => Expr::Literal(literal::number(&text, negative, start(span))?, start(span)),
+        Value::Number(text, _) => {
+            Expr::Literal(literal::number(&text, negative, start(span))?, start(span))
+        }
         Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => {
             Expr::Literal(text.into(), start(span))
         }
@@ -657,12 +659,13 @@ fn special_form(name: &str, args: &[Expr], place: Option<Place>) -> Option<Resul
         Some(Expr::Literal(Literal::String(text), _)) => text.clone(),
         _ => String::new(),
     };
-    let located =
-        |result: Result<Literal>| Some(
+    let located = |result: Result<Literal>| {
+        Some(
             result
                 .map(|literal| Expr::Literal(literal, place))
                 .map_err(|e| e.at(place)),
-        );
+        )
+    };
     match name {
         FORM_CAST | FORM_TRY_CAST => {
             let attempt = name == FORM_TRY_CAST;

@@ -50,8 +50,22 @@ pub fn part_place(text: &str, part: Part<'_>) -> Option<Place> {
 
 /// What may stand before the name of what a statement is about.
 const BEFORE_NAME: [&str; 16] = [
-    "CREATE", "OR", "REPLACE", "STREAMING", "TEMP", "TEMPORARY", "TABLE", "VIEW", "IF", "NOT",
-    "EXISTS", "DROP", "STOP", "QUERY", "SET", "EXPLAIN",
+    "CREATE",
+    "OR",
+    "REPLACE",
+    "STREAMING",
+    "TEMP",
+    "TEMPORARY",
+    "TABLE",
+    "VIEW",
+    "IF",
+    "NOT",
+    "EXISTS",
+    "DROP",
+    "STOP",
+    "QUERY",
+    "SET",
+    "EXPLAIN",
 ];
 
 /// The first of a list in parentheses that begins with `name`.
