@@ -316,13 +316,6 @@ impl Window {
         self.frame = Some(Frame { rows, start, end });
         self
     }
-
-    /// Everything the window is made of.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &Expr> {
-        let bounds = self.frame.iter().flat_map(|f| [&f.start, &f.end]);
-        let keys = self.partition_by.iter().chain(&self.order_by);
-        keys.chain(bounds.filter_map(Bound::offset))
-    }
 }
 
 /// A constant, with the type it was written in.
@@ -783,6 +776,18 @@ impl Expr {
         }
     }
 
+    /// A key of ORDER BY: the value, whether it ascends, and whether nulls come first if that was said.
+    pub(crate) fn sort_key(&self) -> (&Expr, bool, Option<bool>) {
+        match self {
+            Expr::Sort {
+                expr,
+                ascending,
+                nulls_first,
+            } => (expr, *ascending, *nulls_first),
+            other => (other, true, None),
+        }
+    }
+
     /// Sort by this, ascending, nulls first.
     pub fn asc(self) -> Expr {
         Expr::Sort {
@@ -834,64 +839,7 @@ impl ops::Not for Expr {
     }
 }
 
-impl Call {
-    /// Everything the call is made of.
-    pub(crate) fn parts(&self) -> Vec<&Expr> {
-        let mut parts: Vec<&Expr> = self
-            .args
-            .iter()
-            .chain(&self.filter)
-            .chain(&self.order_by)
-            .collect();
-        if let Some(over) = &self.over {
-            parts.extend(over.parts());
-        }
-        parts
-    }
-}
-
 impl Expr {
-    /// The expressions that this one is made of, one level down. Subqueries are queries of their own.
-    pub(crate) fn children(&self) -> Vec<&Expr> {
-        match self {
-            Expr::Column { .. }
-            | Expr::Literal(..)
-            | Expr::TypedText { .. }
-            | Expr::Star { .. }
-            | Expr::Subquery(_)
-            | Expr::Exists { .. }
-            | Expr::Resolved(_) => vec![],
-            Expr::Call(call) => call.parts(),
-            Expr::Binary { left, right, .. } => vec![left, right],
-            Expr::Unary { expr, .. }
-            | Expr::Cast { expr, .. }
-            | Expr::Alias { expr, .. }
-            | Expr::Is { expr, .. }
-            | Expr::Field { expr, .. }
-            | Expr::Sort { expr, .. }
-            | Expr::InSubquery { expr, .. } => vec![expr],
-            Expr::Lambda { body, .. } => vec![body],
-            Expr::Case {
-                operand,
-                branches,
-                otherwise,
-            } => {
-                let mut parts: Vec<&Expr> = operand.iter().map(|e| &**e).collect();
-                parts.extend(branches.iter().flat_map(|(when, then)| [when, then]));
-                parts.extend(otherwise.iter().map(|e| &**e));
-                parts
-            }
-            Expr::Between {
-                expr, low, high, ..
-            } => vec![expr, low, high],
-            Expr::In { expr, list, .. } => std::iter::once(&**expr).chain(list).collect(),
-            Expr::Like { expr, patterns, .. } => std::iter::once(&**expr).chain(patterns).collect(),
-            Expr::Index { expr, index } => vec![expr, index],
-            Expr::Tuple(exprs) => exprs.iter().collect(),
-            Expr::Groupings { sets, .. } => sets.iter().flatten().collect(),
-        }
-    }
-
     /// Where it begins in the text of the query, or its first part whose place is known.
     pub(crate) fn place(&self) -> Option<Place> {
         let own = match self {

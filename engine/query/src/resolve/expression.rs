@@ -551,9 +551,9 @@ impl<'r> Exprs<'r> {
             .map(|f| inner.condition(f))
             .transpose()?;
         let order_by = inner.sort_keys(&call.order_by)?;
-        let order_types = call.order_by.iter().map(|key| match key {
-            Expr::Sort { expr, .. } => Ok(inner.resolve(expr)?.data_type),
-            other => Ok(inner.resolve(other)?.data_type),
+        let order_types = call.order_by.iter().map(|key| {
+            let (expr, ..) = key.sort_key();
+            Ok(inner.resolve(expr)?.data_type)
         });
         Ok(aggregate::Wanted {
             args,
@@ -568,14 +568,7 @@ impl<'r> Exprs<'r> {
     /// Keys of an ORDER BY.
     pub(super) fn sort_keys(&self, keys: &[Expr]) -> Result<Vec<SortExpr>> {
         let keys = keys.iter().map(|key| {
-            let (expr, ascending, nulls_first) = match key {
-                Expr::Sort {
-                    expr,
-                    ascending,
-                    nulls_first,
-                } => (&**expr, *ascending, *nulls_first),
-                other => (other, true, None),
-            };
+            let (expr, ascending, nulls_first) = key.sort_key();
             let value = self.resolve(expr)?;
             compare::orderable(&value).map_err(|error| error.at(expr.place()))?;
             Ok(compare::sort_by(value, ascending, nulls_first))

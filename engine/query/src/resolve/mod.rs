@@ -34,7 +34,7 @@ use self::scope::Relation;
 use crate::coerce;
 use crate::error::{Place, QueryError};
 use crate::expr::Expr;
-use crate::functions::cast::parse::Zone;
+use crate::functions::cast::parse::{Zone, during};
 use crate::functions::kernel::Typed;
 use crate::functions::{Functions, cast};
 use crate::plan::{Catalog, Conf, Plan};
@@ -77,7 +77,7 @@ impl<'a> Resolver<'a> {
                 format!("The timezone: {} is invalid.", conf.time_zone),
             )
         })?;
-        let resolved = cast::by_ansi(conf.ansi, || zone.during(|| env.relation(plan)))?;
+        let resolved = cast::by_ansi(conf.ansi, || during(zone, || env.relation(plan)))?;
         let resolved = env.under_own_names(resolved)?;
         if !conf.ansi {
             ansi::check(&resolved)?;

@@ -220,16 +220,13 @@ fn window_text(name: &str, call: &Call, window: &Window, of: &dyn Fn(&Expr) -> S
     }
     if !window.order_by.is_empty() {
         let keys = window.order_by.iter().map(|key| {
-            let (ascending, nulls_first) = match key {
-                Expr::Sort {
-                    ascending,
-                    nulls_first,
-                    ..
-                } => (*ascending, nulls_first.unwrap_or(*ascending)),
-                _ => (true, true),
-            };
+            let (_, ascending, nulls_first) = key.sort_key();
             let order = if ascending { "ASC" } else { "DESC" };
-            let nulls = if nulls_first { "FIRST" } else { "LAST" };
+            let nulls = if nulls_first.unwrap_or(ascending) {
+                "FIRST"
+            } else {
+                "LAST"
+            };
             format!("{} {order} NULLS {nulls}", of(key))
         });
         parts.push(format!("ORDER BY {}", keys.collect::<Vec<_>>().join(", ")));
