@@ -7,14 +7,14 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, TimestampMicrosecondType};
 use datafusion::common::DataFusionError;
 
-use super::cast::parse::Zone;
-use super::datetime::calendar::DAY;
+use super::cast::parse::{Zone, session_zone};
 use super::interval::{Step, is_interval, plus};
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::{Args, cast};
 use crate::coerce;
 use crate::error::{QueryError, RunError};
 use crate::types::{TIMESTAMP_NTZ, list_of, type_sql};
+use highwater_text::calendar::DAY;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -128,7 +128,7 @@ fn moments(mut values: Vec<Typed>, data_type: DataType) -> Result<Typed> {
     }
     let zone = match data_type == TIMESTAMP_NTZ {
         true => Zone::Fixed(0),
-        false => Zone::session(),
+        false => session_zone(),
     };
     let dates = data_type == DataType::Date32;
     let returns = list_of(data_type.clone());

@@ -7,9 +7,9 @@ use arrow::datatypes::{DataType, Decimal128Type, Int8Type, Int32Type};
 
 use super::{Kind, Step, plain};
 use crate::error::QueryError;
-use crate::functions::datetime::calendar::DAY;
 use crate::functions::kernel::{Can, Kernel, Typed};
 use crate::types::type_sql;
+use highwater_text::calendar::DAY;
 
 type Result<T> = std::result::Result<T, QueryError>;
 

@@ -19,8 +19,7 @@ use datafusion::common::ScalarValue;
 
 use super::arithmetic::Beyond;
 use super::cast;
-use super::cast::parse::Zone;
-use super::datetime::calendar::{Civil, DAY};
+use super::cast::parse::{Zone, session_zone};
 use super::datetime::plus_days;
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use crate::coerce::{is_integral, is_numeric, is_timestamp};
@@ -29,6 +28,7 @@ use crate::expr::BinaryOp;
 use crate::types::{
     CALENDAR, DAY_TIME, DAYS, TIMESTAMP_NTZ, YEAR_MONTH, timestamp, type_sql,
 };
+use highwater_text::calendar::{Civil, DAY};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -304,7 +304,7 @@ fn shift(value: Typed, interval: Typed, sign: i64, beyond: Beyond) -> Result<Typ
     let zone = if returns == TIMESTAMP_NTZ {
         Zone::Fixed(0)
     } else {
-        Zone::session()
+        session_zone()
     };
     let target = returns.clone();
     let label = format!("{sign}{}{}", beyond.prefix(), zone.suffix());
