@@ -55,7 +55,10 @@ impl Charset {
             // A mark says which byte comes first, unless there are none.
             Charset::Utf16 if text.is_empty() => vec![],
             Charset::Utf16 => [vec![0xfe, 0xff], units(u16::to_be_bytes)].concat(),
-            Charset::Utf32 => text.chars().flat_map(|c| (c as u32).to_be_bytes()).collect(),
+            Charset::Utf32 => text
+                .chars()
+                .flat_map(|c| (c as u32).to_be_bytes())
+                .collect(),
         })
     }
 
@@ -86,7 +89,10 @@ impl Charset {
                     bytes => (bytes, u32::from_be_bytes),
                 };
                 let (words, rest) = bytes.as_chunks::<4>();
-                let text = words.iter().map(|word| char::from_u32(read(*word))).collect();
+                let text = words
+                    .iter()
+                    .map(|word| char::from_u32(read(*word)))
+                    .collect();
                 if rest.is_empty() { text } else { None }
             }
         }
@@ -346,7 +352,10 @@ mod tests {
         assert_eq!(Charset::Latin1.encode("é"), Some(vec![0xe9]));
         assert_eq!(Charset::Latin1.encode("日"), None);
         assert_eq!(Charset::Ascii.encode("é"), None);
-        assert_eq!(Charset::Utf16.decode(&[0xff, 0xfe, 0x61, 0]).as_deref(), Some("a"));
+        assert_eq!(
+            Charset::Utf16.decode(&[0xff, 0xfe, 0x61, 0]).as_deref(),
+            Some("a")
+        );
         assert_eq!(Charset::Utf16Be.decode(&[0xd8, 0x3d]), None);
         assert_eq!(Charset::Utf32.decode(&[0, 0, 0]), None);
     }

@@ -90,10 +90,7 @@ struct Seeker {
 }
 
 /// The elements of each list in order; `compare` says of pairs, the later element first, how the one is to the other.
-fn sort(
-    offsets: &[i32],
-    compare: impl Fn(&[(u32, u32)]) -> Run<Int32Array>,
-) -> Run<Vec<u32>> {
+fn sort(offsets: &[i32], compare: impl Fn(&[(u32, u32)]) -> Run<Int32Array>) -> Run<Vec<u32>> {
     let (first, last) = (offsets[0] as u32, offsets[offsets.len() - 1] as u32);
     let mut order: Vec<u32> = (first..last).collect();
     let longest = offsets.windows(2).map(|two| (two[1] - two[0]) as usize);
@@ -209,11 +206,7 @@ pub(super) fn map_zip_with(
         move |args, rows| {
             let zipped = Zipped::new(args[0].as_map(), args[1].as_map(), rows)?;
             let result = body.run(
-                vec![
-                    Arc::clone(&zipped.keys),
-                    zipped.left,
-                    zipped.right,
-                ],
+                vec![Arc::clone(&zipped.keys), zipped.left, zipped.right],
                 &args[2..],
                 &parents(&zipped.offsets),
             )?;
@@ -281,7 +274,10 @@ mod tests {
         let offsets = [0, 4, 4, 5, 11];
         let tens = |i: u32| values[i as usize] / 10;
         let order = sort(&offsets, |pairs| {
-            Ok(pairs.iter().map(|(l, r)| Some(tens(*l) - tens(*r))).collect())
+            Ok(pairs
+                .iter()
+                .map(|(l, r)| Some(tens(*l) - tens(*r)))
+                .collect())
         });
         let order = order.expect("nothing fails");
         let sorted: Vec<i32> = order.iter().map(|i| values[*i as usize]).collect();
@@ -291,7 +287,10 @@ mod tests {
     #[test]
     fn a_function_that_contradicts_itself_is_told() {
         let order = sort(&[0, 8], |pairs| {
-            Ok(pairs.iter().map(|(l, r)| Some((l * 7 + r * 3) as i32 % 3 - 1)).collect())
+            Ok(pairs
+                .iter()
+                .map(|(l, r)| Some((l * 7 + r * 3) as i32 % 3 - 1))
+                .collect())
         });
         assert!(order.is_err_and(|e| e.to_string().contains("contract")));
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrayBuilder, AsArray, BooleanArray, ListArray, MapArray, StringBuilder, StructArray, UInt32Array,
-    make_comparator,
+    Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StringBuilder,
+    StructArray, UInt32Array, make_comparator,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{SortOptions, concat, interleave, take};

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Date32Array, Int64Array, ListArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Int64Array, ListArray, TimestampMicrosecondArray,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, TimestampMicrosecondType};
 use datafusion::common::DataFusionError;
@@ -25,7 +27,11 @@ pub(super) fn build(args: &Args) -> Result<Typed> {
         return Err(args.wrong_number("[2, 3]"));
     }
     let by_interval = values.len() == 3 && is_interval(&values[2].data_type);
-    let alike = if by_interval { &values[..2] } else { &values[..] };
+    let alike = if by_interval {
+        &values[..2]
+    } else {
+        &values[..]
+    };
     let Some(wider) = coerce::wider_of_all(alike.iter().map(|v| &v.data_type)) else {
         return Err(wrong_types(&values));
     };
@@ -50,7 +56,11 @@ fn wrong_types(values: &[Typed]) -> QueryError {
     QueryError::mismatch("SEQUENCE_WRONG_INPUT_TYPES", message)
 }
 
-fn illegal(start: impl std::fmt::Display, stop: impl std::fmt::Display, step: impl std::fmt::Display) -> DataFusionError {
+fn illegal(
+    start: impl std::fmt::Display,
+    stop: impl std::fmt::Display,
+    step: impl std::fmt::Display,
+) -> DataFusionError {
     let message = format!("Illegal sequence boundaries: {start} to {stop} by {step}");
     RunError::raise("IllegalArgumentException", message)
 }
@@ -142,7 +152,9 @@ fn moments(mut values: Vec<Typed>, data_type: DataType) -> Result<Typed> {
             // Days in the zone's midnights, so that a step of days and hours goes by its clocks.
             let bound = |nth: usize, row: usize| match dates {
                 true => i64::from(args[nth].as_primitive::<Date32Type>().value(row)),
-                false => args[nth].as_primitive::<TimestampMicrosecondType>().value(row),
+                false => args[nth]
+                    .as_primitive::<TimestampMicrosecondType>()
+                    .value(row),
             };
             let (mut elements, mut offsets, mut known) = (vec![], vec![0i32], vec![]);
             for row in 0..rows {
@@ -203,7 +215,8 @@ fn between(
     let (start, stop) = (midnight(start), midnight(stop));
     // Only how many at most, and whether the step leads to the end at all.
     let month = 28 * i128::from(DAY);
-    let length = i128::from(micros) + i128::from(months) * month + i128::from(days) * i128::from(DAY);
+    let length =
+        i128::from(micros) + i128::from(months) * month + i128::from(days) * i128::from(DAY);
     count(start.into(), stop.into(), length, out.len())?;
     let mut moment = start;
     for nth in 1.. {
@@ -214,10 +227,15 @@ fn between(
             true => zone.to_local(moment).div_euclid(DAY),
             false => moment,
         });
-        let next = plus(start, nth * months, nth * days, nth.saturating_mul(micros), zone);
-        moment = next.ok_or_else(|| {
-            RunError::raise("DATETIME_OVERFLOW", "Datetime operation overflow.")
-        })?;
+        let next = plus(
+            start,
+            nth * months,
+            nth * days,
+            nth.saturating_mul(micros),
+            zone,
+        );
+        moment = next
+            .ok_or_else(|| RunError::raise("DATETIME_OVERFLOW", "Datetime operation overflow."))?;
     }
     Ok(())
 }

@@ -386,26 +386,33 @@ fn pad_binary(name: &str, args: &Args) -> Result<Typed> {
         typed.push(Typed::literal(ScalarValue::Binary(Some(vec![0]))));
     }
     let returns = DataType::Binary;
-    Ok(Kernel::over_arrays(name, "", typed, returns, Can::NotFail, move |args, rows| {
-        let (values, pads) = (args[0].as_binary::<i32>(), args[2].as_binary::<i32>());
-        let mut out = BinaryBuilder::new();
-        for row in 0..rows {
-            if args.iter().any(|a| a.is_null(row)) {
-                out.append_null();
-                continue;
+    Ok(Kernel::over_arrays(
+        name,
+        "",
+        typed,
+        returns,
+        Can::NotFail,
+        move |args, rows| {
+            let (values, pads) = (args[0].as_binary::<i32>(), args[2].as_binary::<i32>());
+            let mut out = BinaryBuilder::new();
+            for row in 0..rows {
+                if args.iter().any(|a| a.is_null(row)) {
+                    out.append_null();
+                    continue;
+                }
+                let (value, pad) = (values.value(row), pads.value(row));
+                let wanted = usize::try_from(Row { args, row }.int(1)).unwrap_or(0);
+                let kept = &value[..value.len().min(wanted)];
+                let padding = pad.iter().copied().cycle().take(wanted - kept.len());
+                let padding: Vec<u8> = padding.collect();
+                out.append_value(match left {
+                    true => [&padding, kept].concat(),
+                    false => [kept, &padding].concat(),
+                });
             }
-            let (value, pad) = (values.value(row), pads.value(row));
-            let wanted = usize::try_from(Row { args, row }.int(1)).unwrap_or(0);
-            let kept = &value[..value.len().min(wanted)];
-            let padding = pad.iter().copied().cycle().take(wanted - kept.len());
-            let padding: Vec<u8> = padding.collect();
-            out.append_value(match left {
-                true => [&padding, kept].concat(),
-                false => [kept, &padding].concat(),
-            });
-        }
-        Ok(Arc::new(out.finish()))
-    }))
+            Ok(Arc::new(out.finish()))
+        },
+    ))
 }
 
 /// Where `part` is in `text`, from one, looking from the character at `from`; zero if nowhere.

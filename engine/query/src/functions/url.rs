@@ -24,7 +24,8 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Typed, QueryError> {
         move |args, rows| {
             let urls = args[0].as_string::<i32>();
             let parts = args[1].as_string::<i32>();
-            let mut keys = Patterns::new(|key: &str| java("parse_url", &format!("(&|^){key}=([^&]*)")));
+            let mut keys =
+                Patterns::new(|key: &str| java("parse_url", &format!("(&|^){key}=([^&]*)")));
             let mut out = StringBuilder::new();
             for row in 0..rows {
                 // With a key only the query is looked at, and else not even whether the rest is a URL.
@@ -168,9 +169,9 @@ impl<'u> Uri<'u> {
     }
 
     fn authority(&mut self, text: &'u str) -> Option<()> {
-        let server = text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || other(c) || format!("{MARK};:&=+$,@[]%").contains(c));
+        let server = text.chars().all(|c| {
+            c.is_ascii_alphanumeric() || other(c) || format!("{MARK};:&=+$,@[]%").contains(c)
+        });
         let registered = || all(text, "$,;:@&=+").is_some();
         match server.then(|| server_parts(text)).flatten() {
             Some((user, host)) => (self.user, self.host) = (user, Some(host)),
@@ -215,7 +216,9 @@ fn server_parts(text: &str) -> Option<(Option<&str>, &str)> {
             None => (address, None),
         };
         let named = |s: &str| {
-            !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c))
+            !s.is_empty()
+                && s.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_.".contains(c))
         };
         address.parse::<Ipv6Addr>().ok()?;
         if !scope.is_none_or(named) {
@@ -299,7 +302,15 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_told() {
-        for url in ["not a url", "http://", "1a:b", "http://h/%zz", "http://h/{x}", "http://h|x/", "a:"] {
+        for url in [
+            "not a url",
+            "http://",
+            "1a:b",
+            "http://h/%zz",
+            "http://h/{x}",
+            "http://h|x/",
+            "a:",
+        ] {
             assert_eq!(Uri::parse(url), None, "{url}");
         }
     }

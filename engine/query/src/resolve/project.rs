@@ -14,9 +14,9 @@ use super::scope::{Relation, ScopeColumn, unqualified};
 use super::subquery::{Subqueries, has_subquery};
 use crate::error::QueryError;
 use crate::expr::{Call, Expr};
+use crate::functions::interval::{has_calendar_interval, plain_days};
 use crate::functions::kernel::Typed;
 use crate::functions::{self, generator};
-use crate::functions::interval::{has_calendar_interval, plain_days};
 
 type Result<T> = std::result::Result<T, QueryError>;
 

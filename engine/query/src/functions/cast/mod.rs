@@ -209,7 +209,9 @@ fn allowed(from: &DataType, to: &DataType) -> bool {
         (from, DataType::Boolean) => is_numeric(from),
         (from, to) if is_numeric(from) && is_numeric(to) => true,
         (from, to) if is_numeric(from) => {
-            *to == crate::types::timestamp() || matches!(to, DataType::Duration(_)) || *to == YEAR_MONTH
+            *to == crate::types::timestamp()
+                || matches!(to, DataType::Duration(_))
+                || *to == YEAR_MONTH
         }
         (from, to) if is_time(from) && is_time(to) => true,
         (from, to) if is_timestamp(from) && *from != TIMESTAMP_NTZ => is_numeric(to),

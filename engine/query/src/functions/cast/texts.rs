@@ -8,8 +8,9 @@ use arrow::array::{
     StringArray, StringBuilder,
 };
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, DurationSecondType, Float32Type, IntervalMonthDayNanoType, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, IntervalYearMonthType, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, DurationSecondType, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType,
+    IntervalYearMonthType, TimestampMicrosecondType,
 };
 use datafusion::common::DataFusionError;
 

@@ -134,7 +134,10 @@ impl DecimalPattern {
             fraction = &fraction[..fraction.len() - 1];
         }
         let whole = whole.trim_start_matches('0');
-        let mut whole = format!("{}{whole}", "0".repeat(self.whole_least.saturating_sub(whole.len())));
+        let mut whole = format!(
+            "{}{whole}",
+            "0".repeat(self.whole_least.saturating_sub(whole.len()))
+        );
         if whole.is_empty() && fraction.is_empty() {
             whole.push('0');
         }
@@ -153,7 +156,11 @@ impl DecimalPattern {
     }
 
     fn around(&self, negative: bool, digits: &str) -> String {
-        let (prefix, suffix) = if negative { &self.negative } else { &self.positive };
+        let (prefix, suffix) = if negative {
+            &self.negative
+        } else {
+            &self.positive
+        };
         format!("{prefix}{digits}{suffix}")
     }
 
@@ -224,7 +231,11 @@ fn half<'p>(text: &'p str, pattern: &str) -> Run<(Half, Option<&'p str>)> {
             }
             phase = 2;
         }
-        let fix = if phase == 0 { &mut half.prefix } else { &mut half.suffix };
+        let fix = if phase == 0 {
+            &mut half.prefix
+        } else {
+            &mut half.suffix
+        };
         match c {
             '\'' if chars.peek().is_some_and(|(_, next)| *next == '\'') => {
                 chars.next();
@@ -238,11 +249,14 @@ fn half<'p>(text: &'p str, pattern: &str) -> Run<(Half, Option<&'p str>)> {
                 half.shift = if c == '%' { 2 } else { 3 };
             }
             '\u{a4}' | 'E' => {
-                let message = format!("format_number with '{c}' in \"{pattern}\" is not supported yet");
+                let message =
+                    format!("format_number with '{c}' in \"{pattern}\" is not supported yet");
                 return Err(illegal("UNSUPPORTED_FEATURE", message));
             }
             '#' | '0' | ',' | '.' => {
-                let message = format!("format_number with digits apart in \"{pattern}\" is not supported yet");
+                let message = format!(
+                    "format_number with digits apart in \"{pattern}\" is not supported yet"
+                );
                 return Err(illegal("UNSUPPORTED_FEATURE", message));
             }
             c => fix.push(c),
@@ -270,7 +284,11 @@ mod tests {
         check("#,##0.00", Number::Double(2.675), "2.67");
         check("#,##0.00", Number::Double(0.135), "0.14");
         check("#,##0", Number::Double(2.5), "2");
-        check("#,##0.00", Number::Double(1e23), "100,000,000,000,000,000,000,000.00");
+        check(
+            "#,##0.00",
+            Number::Double(1e23),
+            "100,000,000,000,000,000,000,000.00",
+        );
         check("#,##0.0", Number::Decimal(125, 2), "1.2");
         check("#,##0.0", Number::Decimal(9995, 3), "10.0");
         check("#,##0.00", Number::Decimal(-1, 3), "-0.00");

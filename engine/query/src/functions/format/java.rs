@@ -119,7 +119,9 @@ impl Format {
 }
 
 fn digits(text: &str) -> &str {
-    &text[..text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())]
+    &text[..text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len())]
 }
 
 impl Spec {
@@ -127,7 +129,10 @@ impl Spec {
     fn read(text: &str) -> Run<(Spec, &str)> {
         let unknown = |at: &str| {
             let c = at.chars().next().unwrap_or('%');
-            illegal("UnknownFormatConversionException", format!("Conversion = '{c}'"))
+            illegal(
+                "UnknownFormatConversionException",
+                format!("Conversion = '{c}'"),
+            )
         };
         let mut rest = &text[1..];
         let mut which = Which::Next;
@@ -175,7 +180,11 @@ impl Spec {
             return Err(unknown("%"));
         };
         let upper = "BHSCXEGAT".contains(letter);
-        let conversion = if upper { letter.to_ascii_lowercase() } else { letter };
+        let conversion = if upper {
+            letter.to_ascii_lowercase()
+        } else {
+            letter
+        };
         if !"bhscdoxefgatn%".contains(conversion) {
             return Err(unknown(rest));
         }
@@ -215,13 +224,16 @@ impl Spec {
         };
         let contradiction = |illegal_flags: bool| match illegal_flags {
             false => Ok(()),
-            true => Err(illegal("IllegalFormatFlagsException", format!("Flags = {:?}", self.flags))),
+            true => Err(illegal(
+                "IllegalFormatFlagsException",
+                format!("Flags = {:?}", self.flags),
+            )),
         };
-        let without_width = |flags: &str| {
-            match self.width.is_none() && self.flags.iter().any(|f| flags.contains(*f)) {
-                false => Ok(()),
-                true => Err(illegal("MissingFormatWidthException", self.written.clone())),
-            }
+        let without_width = |flags: &str| match self.width.is_none()
+            && self.flags.iter().any(|f| flags.contains(*f))
+        {
+            false => Ok(()),
+            true => Err(illegal("MissingFormatWidthException", self.written.clone())),
         };
         match self.conversion {
             'b' | 'h' => {
@@ -411,7 +423,12 @@ impl Spec {
         if value.is_infinite() {
             let plain = Spec {
                 which: self.which,
-                flags: self.flags.iter().copied().filter(|f| !"0,".contains(*f)).collect(),
+                flags: self
+                    .flags
+                    .iter()
+                    .copied()
+                    .filter(|f| !"0,".contains(*f))
+                    .collect(),
                 width: None,
                 precision: None,
                 conversion: 'f',
@@ -607,7 +624,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told() {
-        for pattern in ["%", "%q", "%-d", "%.3d", "%+x", "%05s", "%0-5d", "%,e", "%--5d"] {
+        for pattern in [
+            "%", "%q", "%-d", "%.3d", "%+x", "%05s", "%0-5d", "%,e", "%--5d",
+        ] {
             let read = Format::read(pattern);
             let told = read.and_then(|f| f.write(&[Value::Integer(1, 32)]));
             assert!(told.is_err(), "{pattern}");

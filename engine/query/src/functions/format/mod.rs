@@ -74,7 +74,9 @@ fn format_string(name: &str, args: &Args) -> Result<Typed> {
     if let Some(Ok(format)) = values[0].constant_text().map(Format::read)
         && let Some(conversion) = format.unsupported()
     {
-        return Err(QueryError::unsupported(format!("{name} with %{conversion}")));
+        return Err(QueryError::unsupported(format!(
+            "{name} with %{conversion}"
+        )));
     }
     for value in &values[1..] {
         let known = matches!(

@@ -64,7 +64,8 @@ pub(super) fn to_char(name: &str, args: &Args) -> Result<Typed> {
         t if coerce::is_time(t) => return other("date_format", vec![value, pattern]),
         DataType::Binary => {
             let Some(form) = constant(name, 1, &pattern)? else {
-                let message = format!("The function `{name}` requires a `format` that is not NULL.");
+                let message =
+                    format!("The function `{name}` requires a `format` that is not NULL.");
                 return Err(QueryError::new("INVALID_PARAMETER_VALUE.NULL", message));
             };
             return match form.to_lowercase().trim() {

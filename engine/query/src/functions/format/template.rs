@@ -23,7 +23,10 @@ enum Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Group {
     /// So many digits; `exact` ones are written as zeros where there are none.
-    Run { count: usize, exact: bool },
+    Run {
+        count: usize,
+        exact: bool,
+    },
     Separator,
 }
 
@@ -157,7 +160,10 @@ impl Template {
             Token::Close,
         ] {
             if tokens.iter().filter(|t| **t == once).count() > 1 {
-                let why = format!("At most one {} is allowed in the number format.", once.name());
+                let why = format!(
+                    "At most one {} is allowed in the number format.",
+                    once.name()
+                );
                 return invalid("WRONG_NUM_TOKEN", &why);
             }
         }
@@ -184,7 +190,10 @@ impl Template {
             return invalid("UNEXPECTED_TOKEN", &why);
         }
         let count = |fraction: bool| {
-            let of = tokens.iter().enumerate().filter(|(at, _)| after(*at) == fraction);
+            let of = tokens
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| after(*at) == fraction);
             of.map(|(_, token)| match token {
                 Token::Digits(groups) => groups.iter().map(Group::count).sum(),
                 _ => 0,
@@ -410,7 +419,11 @@ mod tests {
 
     #[track_caller]
     fn writes(unscaled: i128, scale: i8, pattern: &str, expected: &str) {
-        assert_eq!(template(pattern).write(unscaled, scale), expected, "{pattern}");
+        assert_eq!(
+            template(pattern).write(unscaled, scale),
+            expected,
+            "{pattern}"
+        );
     }
 
     #[test]

@@ -33,21 +33,21 @@ pub(crate) fn extract(part: &str, value: Typed) -> Result<Typed> {
             Some(("month", DataType::Int8, |(m, _, _)| m % 12))
         }
         "day" | "d" | "days" if time => Some(("day", DataType::Int32, |(_, d, us)| d + us / DAY)),
-        "hour" | "h" | "hours" | "hr" | "hrs" if time => Some((
-            "hour",
-            DataType::Int8,
-            |(_, _, us)| us % DAY / 3_600_000_000,
-        )),
-        "minute" | "m" | "min" | "mins" | "minutes" if time => Some((
-            "minute",
-            DataType::Int8,
-            |(_, _, us)| us % 3_600_000_000 / 60_000_000,
-        )),
-        "second" | "s" | "sec" | "seconds" | "secs" if time => Some((
-            "second",
-            DataType::Decimal128(8, 6),
-            |(_, _, us)| us % 60_000_000,
-        )),
+        "hour" | "h" | "hours" | "hr" | "hrs" if time => {
+            Some(("hour", DataType::Int8, |(_, _, us)| {
+                us % DAY / 3_600_000_000
+            }))
+        }
+        "minute" | "m" | "min" | "mins" | "minutes" if time => {
+            Some(("minute", DataType::Int8, |(_, _, us)| {
+                us % 3_600_000_000 / 60_000_000
+            }))
+        }
+        "second" | "s" | "sec" | "seconds" | "secs" if time => {
+            Some(("second", DataType::Decimal128(8, 6), |(_, _, us)| {
+                us % 60_000_000
+            }))
+        }
         _ => None,
     };
     let Some((name, returns, f)) = found else {

@@ -11,8 +11,8 @@ use datafusion::common::{DataFusionError, ScalarValue};
 
 use crate::coerce::is_numeric;
 use crate::error::{QueryError, RunError};
-use crate::functions::{Args, cast};
 use crate::functions::kernel::{Can, Kernel, Result as Run, Typed};
+use crate::functions::{Args, cast};
 use crate::types::{CALENDAR, DAY_TIME, YEAR_MONTH};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -26,7 +26,10 @@ fn parts(args: &Args, most: usize, seconds: bool) -> Result<Vec<Typed>> {
         types[most - 1] = SECONDS;
     }
     let mut given = args.at_least(0)?;
-    if seconds && let Some(last) = given.get_mut(most - 1) && is_numeric(&last.data_type) {
+    if seconds
+        && let Some(last) = given.get_mut(most - 1)
+        && is_numeric(&last.data_type)
+    {
         *last = cast::implicit(last.clone(), &SECONDS)?;
     }
     let given = Args {

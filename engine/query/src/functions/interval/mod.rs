@@ -25,9 +25,7 @@ use super::kernel::{Can, Kernel, Result as Run, Typed};
 use crate::coerce::{is_integral, is_numeric, is_timestamp};
 use crate::error::{QueryError, RunError};
 use crate::expr::BinaryOp;
-use crate::types::{
-    CALENDAR, DAY_TIME, DAYS, TIMESTAMP_NTZ, YEAR_MONTH, timestamp, type_sql,
-};
+use crate::types::{CALENDAR, DAY_TIME, DAYS, TIMESTAMP_NTZ, YEAR_MONTH, timestamp, type_sql};
 use highwater_text::calendar::{Civil, DAY};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -164,8 +162,12 @@ pub(crate) fn arithmetic(
         BinaryOp::Add | BinaryOp::Subtract if is_interval(l) && is_interval(r) => {
             scale::sum(op, left, right, beyond)?
         }
-        BinaryOp::Multiply if is_interval(l) && number(r) => scale::scaled(op, left, right, beyond)?,
-        BinaryOp::Multiply if number(l) && is_interval(r) => scale::scaled(op, right, left, beyond)?,
+        BinaryOp::Multiply if is_interval(l) && number(r) => {
+            scale::scaled(op, left, right, beyond)?
+        }
+        BinaryOp::Multiply if number(l) && is_interval(r) => {
+            scale::scaled(op, right, left, beyond)?
+        }
         BinaryOp::Divide if is_interval(l) && number(r) => scale::scaled(op, left, right, beyond)?,
         _ if is_interval(l) || is_interval(r) => {
             return Err(QueryError::unsupported(format!(

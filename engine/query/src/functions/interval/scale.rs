@@ -260,11 +260,8 @@ pub(crate) fn unary(
         returns,
         Can::Fail,
         move |args, rows| {
-            let results = (0..rows).map(|row| {
-                Ok(args[0]
-                    .is_valid(row)
-                    .then(|| f(amount(&args[0], row))))
-            });
+            let results =
+                (0..rows).map(|row| Ok(args[0].is_valid(row).then(|| f(amount(&args[0], row)))));
             intervals(results, &target, Beyond::Fails, || {
                 RunError::raise("ARITHMETIC_OVERFLOW", "long overflow")
             })
