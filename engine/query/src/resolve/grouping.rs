@@ -145,7 +145,7 @@ impl Env<'_> {
                     keys.extend(columns.map(|(_, value)| Expr::Resolved(Box::new(value.expr))));
                 }
                 // No position.
-                Expr::Literal(_) => keys.push(output.clone().alias("constant")),
+                Expr::Literal(..) => keys.push(output.clone().alias("constant")),
                 key => keys.push(key.clone()),
             }
         }

@@ -33,17 +33,11 @@ impl Env<'_> {
         let mut keys = vec![];
         let mut missing = vec![];
         let order = order.iter().flat_map(|key| self.every_column(&simple, key));
-        for key in &order.collect::<Vec<_>>() {
-            let (expr, ascending, nulls_first) = match key {
-                Expr::Sort {
-                    expr,
-                    ascending,
-                    nulls_first,
-                } => (&**expr, *ascending, *nulls_first),
-                other => (other, true, None),
-            };
+        let order: Vec<Expr> = order.collect();
+        for key in &order {
+            let (expr, ascending, nulls_first) = key.sort_key();
             let expr = match expr {
-                Expr::Literal(Literal::Int(nth)) => {
+                Expr::Literal(Literal::Int(nth), _) => {
                     let column = usize::try_from(*nth - 1)
                         .ok()
                         .and_then(|i| simple.visible().nth(i));
@@ -51,7 +45,8 @@ impl Env<'_> {
                         let message = format!(
                             "ORDER BY position {nth} is not in select list (valid range is [1, {wanted}])."
                         );
-                        return Err(QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message));
+                        let error = QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message);
+                        return Err(error.at(expr.place()));
                     };
                     Ok(column.typed())
                 }
@@ -61,10 +56,7 @@ impl Env<'_> {
                 (Ok(value), _) => keys.push((Ok(value), ascending, nulls_first)),
                 (Err(_), Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }) => {
                     let name = self.fresh("sort");
-                    let Expr::Sort { expr, .. } = key.clone().asc_unless_sorted() else {
-                        continue;
-                    };
-                    missing.push(expr.alias(name.clone()));
+                    missing.push(key.sort_key().0.clone().alias(name.clone()));
                     keys.push((Err(name), ascending, nulls_first));
                 }
                 (Err(error), _) => return Err(error),
@@ -74,13 +66,15 @@ impl Env<'_> {
             true => simple,
             false => self.relation(&input.with_more(&missing)?)?,
         };
-        let keys = keys.into_iter().map(|(key, ascending, nulls_first)| {
+        let places = order.iter().map(Expr::place);
+        let keys = keys.into_iter().zip(places);
+        let keys = keys.map(|((key, ascending, nulls_first), place)| {
             let value = match key {
                 Ok(value) => value,
                 Err(name) => Exprs::over(self, &inner.columns, "ORDER BY")
                     .resolve(&crate::expr::col(name))?,
             };
-            compare::orderable(&value)?;
+            compare::orderable(&value).map_err(|error| error.at(place))?;
             Ok(compare::sort_by(value, ascending, nulls_first))
         });
         let expr = keys.collect::<Result<Vec<_>>>()?;
@@ -106,21 +100,13 @@ impl Env<'_> {
 
     /// What `ALL` stands for, or the key itself.
     fn every_column(&self, of: &Relation, key: &Expr) -> Vec<Expr> {
-        let Expr::Sort {
-            expr,
-            ascending,
-            nulls_first,
-        } = key
-        else {
+        let (Expr::Star { .. }, ascending, nulls_first) = key.sort_key() else {
             return vec![key.clone()];
         };
-        if !matches!(**expr, Expr::Star { .. }) {
-            return vec![key.clone()];
-        }
         let by = |expr: Expr| Expr::Sort {
             expr: Box::new(expr),
-            ascending: *ascending,
-            nulls_first: *nulls_first,
+            ascending,
+            nulls_first,
         };
         // A column of that name is meant before all of them.
         let one = of.visible().find(|column| self.same(&column.name, "all"));
@@ -214,15 +200,5 @@ impl Plan {
             _ => return Err(QueryError::unsupported("more columns than these")),
         }
         Ok(plan)
-    }
-}
-
-impl Expr {
-    fn asc_unless_sorted(self) -> Expr {
-        if matches!(self, Expr::Sort { .. }) {
-            self
-        } else {
-            self.asc()
-        }
     }
 }

@@ -213,8 +213,7 @@ impl Exprs<'_> {
                     "A range window frame cannot be used in an unordered window specification.",
                 ));
             }
-            [Expr::Sort { expr, .. }] => expr,
-            [key] => key,
+            [key] => key.sort_key().0,
             _ if by_value => {
                 return Err(refuse(
                     "RANGE_FRAME_MULTI_ORDER",
