@@ -4,9 +4,7 @@ use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use highwater_operators::dedup::{Deduplication, Forget};
-use highwater_query::{
-    Deduplicate, TimeWindow, Watermark, node_of, same_event_time, window_end,
-};
+use highwater_query::{Deduplicate, TimeWindow, Watermark, node_of, same_event_time, window_end};
 
 use super::compile::{Compiler, is_streaming, physical};
 use super::want::Want;
@@ -110,9 +108,7 @@ fn delay_ms(plan: &LogicalPlan, index: usize) -> Option<i64> {
     }
     match plan {
         LogicalPlan::Projection(projection) => of(&projection.expr[index], &projection.input),
-        LogicalPlan::Aggregate(aggregate) => {
-            of(aggregate.group_expr.get(index)?, &aggregate.input)
-        }
+        LogicalPlan::Aggregate(aggregate) => of(aggregate.group_expr.get(index)?, &aggregate.input),
         LogicalPlan::Union(union) => {
             let mut inputs = union.inputs.iter();
             delay_ms(inputs.find(|input| is_streaming(input))?, index)

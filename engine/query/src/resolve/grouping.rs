@@ -5,9 +5,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::{
-    Cast, Expr as DfExpr, ExprSchemable, Operator, binary_expr, when,
-};
+use datafusion::logical_expr::{Cast, Expr as DfExpr, ExprSchemable, Operator, binary_expr, when};
 
 use super::Env;
 use super::aggregate::Key;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
-use arrow::datatypes::{
-    DataType, DurationMicrosecondType, Int64Type, IntervalYearMonthType,
-};
+use arrow::datatypes::{DataType, DurationMicrosecondType, Int64Type, IntervalYearMonthType};
 
 use super::Call;
 use crate::error::{QueryError, RunError};

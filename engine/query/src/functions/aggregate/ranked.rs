@@ -324,7 +324,8 @@ pub(super) fn percentiles(
     };
     let params = format!("{at:?} {array} {descending} {continuous}");
     // How often a value is there can be less than never.
-    let weighed = matches!(&list.data_type, DataType::List(element) if element.data_type().is_nested());
+    let weighed =
+        matches!(&list.data_type, DataType::List(element) if element.data_type().is_nested());
     let can = if weighed { Can::Fail } else { Can::NotFail };
     Kernel::over_arrays(
         "percentiles",
@@ -451,7 +452,12 @@ fn values_at(list: Typed, element: DataType, at: Vec<f64>) -> Typed {
                 return Ok(values);
             };
             let offsets = OffsetBuffer::from_lengths(lengths);
-            Ok(Arc::new(ListArray::try_new(field, offsets, values, Some(valid))?))
+            Ok(Arc::new(ListArray::try_new(
+                field,
+                offsets,
+                values,
+                Some(valid),
+            )?))
         },
     )
 }
