@@ -1,6 +1,7 @@
 //! Aggregate functions: DataFusion's where answer and type are Spark's, ours where not.
 
 mod extreme;
+mod interval;
 mod moments;
 mod only;
 mod ranked;
@@ -20,10 +21,10 @@ use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion::logical_expr::{AggregateUDF, Expr as DfExpr, SortExpr};
 
 use super::kernel::{Can, Kernel, Typed};
-use super::{Functions, cast, compare, conditional, interval, nested};
+use super::{Functions, cast, compare, conditional, nested};
 use crate::coerce::{self, adjusted, is_atomic, is_decimal, is_integral, is_numeric};
 use crate::error::QueryError;
-use crate::types::{DAY_TIME, list_of};
+use crate::types::list_of;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -296,8 +297,13 @@ impl Call<'_> {
                     conditional::case(vec![(condition, one)], Typed::null(&DataType::Int64));
                 self.named("count", vec![counted], DataType::Int64)
             }
-            "sum" if self.interval().is_some() => self.interval_sum(),
-            "avg" | "mean" if self.interval().is_some() => self.interval_average(),
+            "sum" | "try_sum" | "avg" | "mean" | "try_avg"
+                if self.wanted.args.len() == 1
+                    && interval::is_summed(&self.wanted.args[0].data_type) =>
+            {
+                let average = !matches!(self.name, "sum" | "try_sum");
+                self.of_intervals(self.one()?, average)
+            }
             "sum" | "try_sum" => {
                 let value = self.number()?;
                 match value.data_type.clone() {
@@ -523,63 +529,6 @@ impl Call<'_> {
         ))
     }
 
-    /// The argument, if it is an interval of days to seconds.
-    fn interval(&self) -> Option<Typed> {
-        match self.wanted.args.as_slice() {
-            [value] => Some(interval::plain_days(value.clone()))
-                .filter(|value| matches!(value.data_type, DataType::Duration(_))),
-            _ => None,
-        }
-    }
-
-    /// The sum of intervals, of the seconds or microseconds that they count.
-    fn interval_total(&self) -> Result<(Typed, DataType)> {
-        let value = self.one().map(interval::plain_days)?;
-        let returns = value.data_type.clone();
-        let amount = retyped(value, &DataType::Int64);
-        Ok((self.named("sum", vec![amount], DataType::Int64)?, returns))
-    }
-
-    fn interval_sum(&self) -> Result<Typed> {
-        let (total, returns) = self.interval_total()?;
-        Ok(retyped(total, &returns))
-    }
-
-    /// The mean of intervals, rounded once.
-    fn interval_average(&self) -> Result<Typed> {
-        let (total, of) = self.interval_total()?;
-        let value = self.one().map(interval::plain_days)?;
-        let count = self.named("count", vec![value], DataType::Int64)?;
-        let scale = if of == DAY_TIME { 1 } else { 1_000_000 };
-        Ok(Kernel::over_arrays(
-            "interval_average",
-            scale.to_string(),
-            vec![total, count],
-            DAY_TIME,
-            Can::Fail,
-            move |args, rows| {
-                let part = |nth: usize| args[nth].as_primitive::<Int64Type>();
-                let means = (0..rows).map(|row| {
-                    if part(0).is_null(row) || part(1).value(row) == 0 {
-                        return Ok(None);
-                    }
-                    let total = i128::from(part(0).value(row)) * scale;
-                    let mean = cast::divide_half_up(total, part(1).value(row).into());
-                    i64::try_from(mean).map(Some).map_err(|_| {
-                        crate::error::RunError::raise(
-                            "ARITHMETIC_OVERFLOW",
-                            "the average of intervals overflows",
-                        )
-                    })
-                });
-                let means = means.collect::<super::kernel::Result<
-                    PrimitiveArray<arrow::datatypes::DurationMicrosecondType>,
-                >>()?;
-                Ok(Arc::new(means))
-            },
-        ))
-    }
-
     fn at_end(mut self, end: &str) -> Result<Typed> {
         let mut args = std::mem::take(&mut self.wanted.args).into_iter();
         let (Some(value), ignore, None) = (args.next(), args.next(), args.next()) else {
@@ -646,10 +595,4 @@ fn or_empty(list: Typed) -> Typed {
             )?))
         },
     )
-}
-
-/// The same bits as another type.
-fn retyped(value: Typed, to: &DataType) -> Typed {
-    let cast = datafusion::logical_expr::Cast::new(Box::new(value.expr), to.clone());
-    Typed::new(DfExpr::Cast(cast), to.clone())
 }
