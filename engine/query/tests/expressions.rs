@@ -1,7 +1,8 @@
-//! Spark's answers to some two thousand expressions over a table of edge cases, and ours beside them.
+//! Spark's answers to some eighteen hundred expressions over a table of edge cases, and ours beside them.
 //!
-//! `tests/expressions/*.json` hold what Apache Spark 4.3.0 answered, row by row (`constants.json`: without a table). An expression of ours is the *same*,
-//! or *refused* before any row, or *different*; the last must not happen. `SHOW=1` lists what is refused.
+//! `tests/expressions/*.json` hold what Apache Spark 4.3.0 answered, row by row (`constants.json`: without a table).
+//! An expression of ours is the *same*, or *refused* before any row, or *different*; the last must not happen.
+//! `SHOW=1` lists what is refused.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -169,9 +169,10 @@ impl<'u> Uri<'u> {
     }
 
     fn authority(&mut self, text: &'u str) -> Option<()> {
-        let server = text.chars().all(|c| {
-            c.is_ascii_alphanumeric() || other(c) || format!("{MARK};:&=+$,@[]%").contains(c)
-        });
+        let allowed = format!("{MARK};:&=+$,@[]%");
+        let server = text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || other(c) || allowed.contains(c));
         let registered = || all(text, "$,;:@&=+").is_some();
         match server.then(|| server_parts(text)).flatten() {
             Some((user, host)) => (self.user, self.host) = (user, Some(host)),

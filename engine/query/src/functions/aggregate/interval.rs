@@ -61,7 +61,9 @@ fn units(value: Typed) -> Typed {
                 }
                 t if *t == DAYS => {
                     let seconds = args[0].as_primitive::<DurationSecondType>().iter();
-                    seconds.map(|s| s.map(|s| s.wrapping_mul(1_000_000))).collect()
+                    seconds
+                        .map(|s| s.map(|s| s.wrapping_mul(1_000_000)))
+                        .collect()
                 }
                 _ => args[0]
                     .as_primitive::<DurationMicrosecondType>()

@@ -76,11 +76,11 @@ impl Format {
 
     /// A conversion that is not built, if there is one.
     pub(crate) fn unsupported(&self) -> Option<char> {
-        let conversions = self.0.iter().filter_map(|part| match part {
+        let mut conversions = self.0.iter().filter_map(|part| match part {
             Part::Value(spec) => Some(spec.conversion),
             Part::Text(_) => None,
         });
-        conversions.into_iter().find(|c| "hat".contains(*c))
+        conversions.find(|c| "hat".contains(*c))
     }
 
     pub(crate) fn write(&self, values: &[Value<'_>]) -> Run<String> {
