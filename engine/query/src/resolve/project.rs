@@ -216,7 +216,9 @@ impl Env<'_> {
             .collect::<Result<Vec<_>>>()
             .map_err(|e| e.at(call.place))?;
         let of_column = match args.as_slice() {
-            [arg] if matches!(arg.expr, DfExpr::Column(_)) => Some(arg.clone()),
+            [arg] if matches!(arg.expr, DfExpr::Column(_)) && call.name != generator::RANGE => {
+                Some(arg.clone())
+            }
             _ => None,
         };
         let made =
