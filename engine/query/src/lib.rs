@@ -12,6 +12,7 @@ mod expr;
 pub mod functions;
 mod nodes;
 mod observe;
+mod place;
 mod plan;
 mod resolve;
 mod rewrite;
@@ -43,6 +44,9 @@ pub use plan::{
 };
 pub use resolve::Resolver;
 pub use session::{in_time_order, session_bounds, session_key, sessions_lowered};
-pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
+pub use sql::{
+    Part, StatementText, parse_expression, parse_query, parse_statement, part_place,
+    split_statements,
+};
 pub use types::{parse_schema, schema_text};
 pub use unnest::{as_joins, is_asked_for, unnested};

@@ -8,10 +8,13 @@ mod array;
 pub(crate) mod bits;
 mod builders;
 pub(crate) mod cast;
+mod charset;
 mod codec;
+mod comparator;
 pub(crate) mod compare;
 pub(crate) mod conditional;
 pub(crate) mod datetime;
+mod format;
 pub(crate) mod generator;
 mod hash;
 pub(crate) mod interval;
@@ -24,10 +27,12 @@ mod math;
 pub(crate) mod nested;
 pub(crate) mod over;
 pub(crate) mod pattern;
+mod sequence;
 pub(crate) mod session;
 mod split;
 mod string;
 pub(crate) mod text;
+mod url;
 pub(crate) mod window;
 mod written;
 
@@ -184,6 +189,8 @@ pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Opti
         array::build,
         map::build,
         codec::build,
+        charset::build,
+        format::build,
         window::build,
     ];
     for build in families {
