@@ -401,14 +401,15 @@ impl Firsts {
         let times = micros(&times)?;
         let expires = |row: u32| {
             let row = row as usize;
-            let at_us = if times.is_valid(row) { times.value(row) } else { 0 };
+            let at_us = if times.is_valid(row) {
+                times.value(row)
+            } else {
+                0
+            };
             at_us.saturating_add(delay_us)
         };
         let due = deadlines.due(now_us)?;
-        let kept = new
-            .iter()
-            .copied()
-            .filter(|row| expires(*row) > now_us);
+        let kept = new.iter().copied().filter(|row| expires(*row) > now_us);
         let kept: Vec<u32> = kept.collect();
         // Both ascend and have no key in common: what is due was known, what is new was not.
         let mut merged = Encoded {

@@ -157,7 +157,11 @@ fn near_a_column(
         }
         _ => {
             with(&mut left, "+", "l");
-            ("l.far = r.ts", Box::new(move |l, r| r - l == high), [high, 0])
+            (
+                "l.far = r.ts",
+                Box::new(move |l, r| r - l == high),
+                [high, 0],
+            )
         }
     };
     (sql.into(), near, more_us, left, right)
