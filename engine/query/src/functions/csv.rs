@@ -12,7 +12,7 @@ use highwater_text::times;
 use highwater_text::view::{TextStyle, View};
 
 use super::Args;
-use super::format::{
+use super::schema::{
     Result, TIME_OPTIONS, check_corrupt_column, example, malformed, options_of, params, read_times,
     refused, schema_of, text, write_times,
 };
@@ -92,7 +92,7 @@ fn from_csv(args: &Args) -> Result<Typed> {
 
 /// Whether a cell can hold the type.
 fn is_cell(data_type: &DataType) -> bool {
-    super::format::can_be_written(data_type)
+    super::schema::can_be_written(data_type)
         && !matches!(
             data_type,
             DataType::List(_) | DataType::Map(..) | DataType::Struct(_) | DataType::Binary

@@ -19,7 +19,7 @@ use highwater_text::times;
 use highwater_text::view::{JsonStyle, View};
 
 use super::Args;
-use super::format::{
+use super::schema::{
     Result, TIME_OPTIONS, can_be_written, check_corrupt_column, example, malformed, options_of,
     params, read_times, refused, schema_of, text, write_times,
 };

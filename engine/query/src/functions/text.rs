@@ -48,6 +48,38 @@ pub(crate) fn day_time(micros: i64) -> String {
     written(|out| push_day_time(out, micros))
 }
 
+/// `INTERVAL '1' DAY`.
+pub(crate) fn days(seconds: i64) -> String {
+    format!("INTERVAL '{}' DAY", seconds / 86_400)
+}
+
+/// `1 months 2 days 3 hours 0.5 seconds`; `0 seconds` for nothing.
+pub(crate) fn calendar_interval(months: i32, days: i32, micros: i64) -> String {
+    let (hours, rest) = (micros / 3_600_000_000, micros % 3_600_000_000);
+    let (minutes, rest) = (rest / 60_000_000, rest % 60_000_000);
+    let mut words = vec![];
+    let mut add = |amount: i64, unit: &str| {
+        if amount != 0 {
+            words.push(format!("{amount} {unit}"));
+        }
+    };
+    add(i64::from(months / 12), "years");
+    add(i64::from(months % 12), "months");
+    add(i64::from(days), "days");
+    add(hours, "hours");
+    add(minutes, "minutes");
+    if rest != 0 {
+        let sign = if rest < 0 { "-" } else { "" };
+        let seconds = decimal(i128::from(rest.unsigned_abs()), 6);
+        let seconds = seconds.trim_end_matches('0').trim_end_matches('.');
+        words.push(format!("{sign}{seconds} seconds"));
+    }
+    match words.is_empty() {
+        true => "0 seconds".into(),
+        false => words.join(" "),
+    }
+}
+
 /// `INTERVAL '1-2' YEAR TO MONTH`.
 pub(crate) fn year_month(months: i32) -> String {
     written(|out| push_year_month(out, months))

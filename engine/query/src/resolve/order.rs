@@ -30,10 +30,11 @@ impl Env<'_> {
         let mut keys = vec![];
         let mut missing = vec![];
         let order = order.iter().flat_map(|key| self.every_column(&simple, key));
-        for key in &order.collect::<Vec<_>>() {
+        let order: Vec<Expr> = order.collect();
+        for key in &order {
             let (expr, ascending, nulls_first) = key.sort_key();
             let expr = match expr {
-                Expr::Literal(Literal::Int(nth)) => {
+                Expr::Literal(Literal::Int(nth), _) => {
                     let column = usize::try_from(*nth - 1)
                         .ok()
                         .and_then(|i| simple.visible().nth(i));
@@ -41,7 +42,8 @@ impl Env<'_> {
                         let message = format!(
                             "ORDER BY position {nth} is not in select list (valid range is [1, {wanted}])."
                         );
-                        return Err(QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message));
+                        let error = QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message);
+                        return Err(error.at(expr.place()));
                     };
                     Ok(column.typed())
                 }
@@ -61,13 +63,15 @@ impl Env<'_> {
             true => simple,
             false => self.relation(&input.with_more(&missing)?)?,
         };
-        let keys = keys.into_iter().map(|(key, ascending, nulls_first)| {
+        let places = order.iter().map(Expr::place);
+        let keys = keys.into_iter().zip(places);
+        let keys = keys.map(|((key, ascending, nulls_first), place)| {
             let value = match key {
                 Ok(value) => value,
                 Err(name) => Exprs::over(self, &inner.columns, "ORDER BY")
                     .resolve(&crate::expr::col(name))?,
             };
-            compare::orderable(&value)?;
+            compare::orderable(&value).map_err(|error| error.at(place))?;
             Ok(compare::sort_by(value, ascending, nulls_first))
         });
         let expr = keys.collect::<Result<Vec<_>>>()?;
