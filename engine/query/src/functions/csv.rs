@@ -12,11 +12,11 @@ use highwater_text::times;
 use highwater_text::view::{TextStyle, View};
 
 use super::Args;
+use super::kernel::{Can, Kernel, Typed};
 use super::schema::{
     Result, TIME_OPTIONS, check_corrupt_column, example, malformed, options_of, params, read_times,
     refused, schema_of, text, write_times,
 };
-use super::kernel::{Can, Kernel, Typed};
 use crate::coerce;
 use crate::error::{QueryError, RunError};
 use crate::types::type_sql;

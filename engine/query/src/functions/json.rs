@@ -19,11 +19,11 @@ use highwater_text::times;
 use highwater_text::view::{JsonStyle, View};
 
 use super::Args;
+use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::schema::{
     Result, TIME_OPTIONS, can_be_written, check_corrupt_column, example, malformed, options_of,
     params, read_times, refused, schema_of, text, write_times,
 };
-use super::kernel::{Can, Kernel, Result as Run, Typed};
 use crate::coerce;
 use crate::error::QueryError;
 use crate::types::{list_of, type_sql};
