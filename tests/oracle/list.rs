@@ -230,6 +230,12 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Complete,
         1,
     ),
+    // Static groups beside those of a stream.
+    (
+        "SELECT k, count(*) AS n FROM t GROUP BY k UNION ALL SELECT col1, count(*) FROM VALUES ('a'), ('b'), ('a') GROUP BY col1",
+        OutputMode::Complete,
+        0,
+    ),
     // Aggregates that are computed anew where a group has lost all its rows.
     (
         "SELECT n, sum(DISTINCT s) AS d FROM (SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k) GROUP BY n",

@@ -481,6 +481,10 @@ pub(super) fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
 
 /// True if the topmost operator with state gives its whole answer with every epoch, and no row passes it by.
 fn comes_whole(plan: &LogicalPlan) -> bool {
+    // Static rows come once, whatever they are the answer of.
+    if !is_streaming(plan) {
+        return false;
+    }
     match plan {
         LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(Distinct::All(_)) => true,
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_) => true,
