@@ -224,6 +224,18 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Complete,
         0,
     ),
+    // Windows that overlap, of rows that move from one to another.
+    (
+        "SELECT unix_seconds(w.start) AS s, max(m) AS m, avg(x) AS a, count(*) AS c FROM (SELECT window(timestamp_seconds(m), '7 seconds', '3 seconds') AS w, m, x FROM (SELECT k, max(v) AS m, max(x) AS x FROM t GROUP BY k)) GROUP BY w",
+        OutputMode::Complete,
+        1,
+    ),
+    // Static groups beside those of a stream.
+    (
+        "SELECT k, count(*) AS n FROM t GROUP BY k UNION ALL SELECT col1, count(*) FROM VALUES ('a'), ('b'), ('a') GROUP BY col1",
+        OutputMode::Complete,
+        0,
+    ),
     // Aggregates that are computed anew where a group has lost all its rows.
     (
         "SELECT n, sum(DISTINCT s) AS d FROM (SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k) GROUP BY n",
