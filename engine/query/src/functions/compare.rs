@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, PrimitiveArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, ListArray, PrimitiveArray, StructArray,
+};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
+use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{BinaryExpr, Expr as DfExpr, Operator, SortExpr};
 
@@ -35,12 +38,6 @@ pub(crate) fn normalized(value: Typed) -> Result<Typed> {
     if !needs_normalizing(&value.data_type) {
         return Ok(value);
     }
-    if !is_float(&value.data_type) {
-        return Err(QueryError::unsupported(format!(
-            "comparing values of type {}",
-            type_sql(&value.data_type)
-        )));
-    }
     let data_type = value.data_type.clone();
     Ok(Kernel::over_arrays(
         "normalized",
@@ -48,18 +45,42 @@ pub(crate) fn normalized(value: Typed) -> Result<Typed> {
         vec![value],
         data_type,
         Can::NotFail,
-        |args, _| Ok(normalize(&args[0])),
+        |args, _| Ok(normalize(&args[0])?),
     ))
 }
 
-fn normalize(array: &ArrayRef) -> ArrayRef {
+/// The same with every float in it normalized, however deep.
+fn normalize(array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
     fn each<T: ArrowPrimitiveType>(
         array: &ArrayRef,
         f: impl Fn(T::Native) -> T::Native,
     ) -> PrimitiveArray<T> {
         array.as_primitive::<T>().unary(f)
     }
-    match array.data_type() {
+    Ok(match array.data_type() {
+        DataType::List(element) if needs_normalizing(element.data_type()) => {
+            let list = array.as_list::<i32>();
+            let (field, offsets) = (Arc::clone(element), list.offsets().clone());
+            let values = normalize(list.values())?;
+            Arc::new(ListArray::try_new(
+                field,
+                offsets,
+                values,
+                list.nulls().cloned(),
+            )?)
+        }
+        DataType::Struct(fields) if needs_normalizing(array.data_type()) => {
+            let columns = array.as_struct().columns().iter().map(normalize);
+            let (columns, nulls) = (
+                columns.collect::<std::result::Result<_, _>>()?,
+                array.nulls(),
+            );
+            Arc::new(StructArray::try_new(
+                fields.clone(),
+                columns,
+                nulls.cloned(),
+            )?)
+        }
         DataType::Float32 => {
             let fixed: Float32Array =
                 each::<Float32Type>(array, |v| if v.is_nan() { f32::NAN } else { v + 0.0 });
@@ -71,7 +92,7 @@ fn normalize(array: &ArrayRef) -> ArrayRef {
             Arc::new(fixed)
         }
         _ => Arc::clone(array),
-    }
+    })
 }
 
 /// A float as an integer of the same order, NaN greatest: what DataFusion's `min` and `max` take floats for is not

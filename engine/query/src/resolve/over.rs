@@ -306,9 +306,11 @@ fn distance(constant: &ScalarValue, of: &DataType, zone: &str) -> Option<(i128, 
         ScalarValue::DurationMicrosecond(Some(micros)) => (0, 0, *micros),
         ScalarValue::IntervalMonthDayNano(Some(v)) => (v.months, v.days, v.nanoseconds / 1_000),
         number if is_numeric(of) && is_numeric(&number.data_type()) => {
-            // Narrower than the key, or not at all: a bound must not be rounded.
-            crate::coerce::accepts(&number.data_type(), of).then_some(())?;
+            // As the key is, if that says the same: a bound must not be rounded.
             let value = number.cast_to(of).ok()?;
+            let back = value.cast_to(&number.data_type());
+            let exact = back.is_ok_and(|back| back == *number);
+            (exact || crate::coerce::accepts(&number.data_type(), of)).then_some(())?;
             let negative = value < ScalarValue::new_zero(of).ok()?;
             let value = if negative {
                 value.arithmetic_negate().ok()?

@@ -59,6 +59,26 @@ fn grouping_sets_are_what_they_say() {
 }
 
 #[test]
+fn floats_in_structs_and_arrays_are_equal_as_floats_are() {
+    let rows = "(VALUES (0.0D, 1), (-0.0D, 2), (double('NaN'), 3), (-double('NaN'), 4), (NULL, 5)) AS f(x, v)";
+    for made in ["struct(x AS a)", "array(x)", "array(struct(array(x) AS b))"] {
+        let grouped = format!("SELECT sum(v) AS s FROM {rows} GROUP BY {made} ORDER BY s");
+        check(&grouped, "s BIGINT", "3\n5\n7");
+        let distinct = format!("SELECT count(*) AS n FROM (SELECT DISTINCT {made} FROM {rows})");
+        check(&distinct, "n BIGINT", "3");
+        let unions = format!(
+            "SELECT count(*) AS n FROM (SELECT {made} FROM {rows} UNION SELECT {made} FROM {rows})"
+        );
+        check(&unions, "n BIGINT", "3");
+        let equal = format!(
+            "SELECT count(*) AS n FROM {rows} WHERE {made} <=> {}",
+            made.replace('x', "-x")
+        );
+        check(&equal, "n BIGINT", "5");
+    }
+}
+
+#[test]
 fn no_rows_have_no_groups() {
     check(
         &format!("SELECT g, count(*) AS n FROM {S} WHERE v > 9 GROUP BY ROLLUP (g)"),

@@ -81,6 +81,32 @@ fn frames_that_slide_are_computed_anew() {
 }
 
 #[test]
+fn a_range_is_a_number_that_the_key_can_be() {
+    let rows = "(VALUES (1.00), (2.25), (2.50), (9.75)) AS d(m)";
+    check(
+        &format!(
+            "SELECT m, count(*) OVER (ORDER BY CAST(m AS DECIMAL(38,2)) RANGE BETWEEN 1.5 PRECEDING AND CURRENT ROW) AS a, count(*) OVER (ORDER BY m RANGE BETWEEN CURRENT ROW AND 0.250 FOLLOWING) AS b FROM {rows} ORDER BY m"
+        ),
+        "m DECIMAL(3,2), a BIGINT, b BIGINT",
+        "1.00 1 1\n2.25 2 2\n2.50 3 1\n9.75 1 1",
+    );
+    let fails = |sql: &str| {
+        let plan = highwater_query::parse_query(sql).unwrap();
+        let class = resolve(&plan).unwrap_err();
+        assert_eq!(
+            class.class(),
+            Some("DATATYPE_MISMATCH.RANGE_FRAME_INVALID_TYPE"),
+            "{sql}"
+        );
+    };
+    for range in ["0.125 PRECEDING", "1000 PRECEDING"] {
+        fails(&format!(
+            "SELECT count(*) OVER (ORDER BY m RANGE BETWEEN {range} AND CURRENT ROW) FROM {rows}"
+        ));
+    }
+}
+
+#[test]
 fn groups_are_looked_at() {
     check(
         &format!(
