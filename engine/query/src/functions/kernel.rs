@@ -15,6 +15,8 @@ use datafusion::logical_expr::{
     Signature, TypeSignature, Volatility,
 };
 
+use super::aggregate::rank::Rank;
+
 pub(crate) type Result<T> = std::result::Result<T, DataFusionError>;
 type Body = Arc<dyn Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync>;
 
@@ -72,6 +74,8 @@ pub(crate) struct Kernel {
     returns: DataType,
     signature: Signature,
     body: Body,
+    /// What it asks of all values of a group, if it does.
+    rank: Option<Rank>,
 }
 
 impl Kernel {
@@ -83,6 +87,26 @@ impl Kernel {
         returns: DataType,
         can: Can,
         body: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
+    ) -> Typed {
+        Kernel::made(
+            name.into(),
+            params.into(),
+            args,
+            returns,
+            can,
+            None,
+            Arc::new(body),
+        )
+    }
+
+    fn made(
+        name: String,
+        params: String,
+        args: Vec<Typed>,
+        returns: DataType,
+        can: Can,
+        rank: Option<Rank>,
+        body: Body,
     ) -> Typed {
         let types: Vec<DataType> = args.iter().map(|a| a.data_type.clone()).collect();
         let volatility = if can == Can::Fail {
@@ -96,12 +120,13 @@ impl Kernel {
             TypeSignature::Any(types.len())
         };
         let kernel = Kernel {
-            name: name.into(),
-            params: params.into(),
+            name,
+            params,
             args: types,
             returns: returns.clone(),
             signature: Signature::new(accepts, volatility),
-            body: Arc::new(body),
+            body,
+            rank,
         };
         let udf = Arc::new(ScalarUDF::new_from_impl(kernel));
         let args = args.into_iter().map(|a| a.expr).collect();
@@ -122,25 +147,54 @@ impl Kernel {
         can: Can,
         body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
     ) -> Typed {
-        Kernel::call(name, params, args, returns, can, move |args, rows| {
-            let constant = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-            let rows = if constant { 1 } else { rows };
-            let arrays = args
-                .iter()
-                .map(|a| a.to_array(rows))
-                .collect::<Result<Vec<_>>>()?;
-            let result = body(&arrays, rows)?;
-            if constant {
-                return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
-                    &result, 0,
-                )?));
-            }
-            Ok(ColumnarValue::Array(result))
-        })
+        let body = as_arrays(body);
+        Kernel::made(name.into(), params.into(), args, returns, can, None, body)
+    }
+
+    /// A question about the values of a group, over their list.
+    pub(crate) fn of_values(
+        name: &str,
+        params: String,
+        list: Typed,
+        returns: DataType,
+        rank: Rank,
+        body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
+    ) -> Typed {
+        let (rank, body) = (Some(rank), as_arrays(body));
+        let args = vec![list];
+        Kernel::made(name.into(), params, args, returns, Can::NotFail, rank, body)
     }
 }
 
+fn as_arrays(
+    body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
+) -> Body {
+    Arc::new(move |args: &[ColumnarValue], rows: usize| {
+        let constant = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { rows };
+        let arrays = args
+            .iter()
+            .map(|a| a.to_array(rows))
+            .collect::<Result<Vec<_>>>()?;
+        let result = body(&arrays, rows)?;
+        if constant {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &result, 0,
+            )?));
+        }
+        Ok(ColumnarValue::Array(result))
+    })
+}
+
 impl Kernel {
+    /// What it asks of all values of a group, if it does, and their type.
+    pub(crate) fn rank(&self) -> Option<(&Rank, &DataType)> {
+        match self.args.as_slice() {
+            [DataType::List(element)] => Some((self.rank.as_ref()?, element.data_type())),
+            _ => None,
+        }
+    }
+
     /// What it was made with besides its arguments.
     pub(crate) fn params(&self) -> &str {
         &self.params

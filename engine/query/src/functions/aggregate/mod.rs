@@ -3,8 +3,10 @@
 mod extreme;
 mod moments;
 mod only;
+pub(crate) mod rank;
 mod ranked;
 mod regression;
+mod sorted;
 mod sum;
 mod weighed;
 
