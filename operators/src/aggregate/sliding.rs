@@ -203,7 +203,9 @@ impl Sliding {
         if !left.0.is_empty() {
             let (rows, groups) = left;
             let rows = UInt32Array::from(rows);
-            let old = columns.iter().map(|column| lookup.stored[*column].clone());
+            let old = columns
+                .iter()
+                .map(|column| Arc::clone(&lookup.stored[*column]));
             let schema = Arc::clone(&self.lists.plan.state_schema);
             let old = RecordBatch::try_new(schema, old.collect())?;
             running.leave(groups.into_iter().map(rest), &take_rows(&old, &rows)?)?;
