@@ -15,8 +15,6 @@ use datafusion::logical_expr::{
     Signature, TypeSignature, Volatility,
 };
 
-use super::aggregate::rank::Rank;
-
 pub(crate) type Result<T> = std::result::Result<T, DataFusionError>;
 type Body = Arc<dyn Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync>;
 
@@ -74,8 +72,6 @@ pub(crate) struct Kernel {
     returns: DataType,
     signature: Signature,
     body: Body,
-    /// What it asks of all values of a group, if it does.
-    rank: Option<Rank>,
 }
 
 impl Kernel {
@@ -87,26 +83,6 @@ impl Kernel {
         returns: DataType,
         can: Can,
         body: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
-    ) -> Typed {
-        Kernel::made(
-            name.into(),
-            params.into(),
-            args,
-            returns,
-            can,
-            None,
-            Arc::new(body),
-        )
-    }
-
-    fn made(
-        name: String,
-        params: String,
-        args: Vec<Typed>,
-        returns: DataType,
-        can: Can,
-        rank: Option<Rank>,
-        body: Body,
     ) -> Typed {
         let types: Vec<DataType> = args.iter().map(|a| a.data_type.clone()).collect();
         let volatility = if can == Can::Fail {
@@ -120,13 +96,12 @@ impl Kernel {
             TypeSignature::Any(types.len())
         };
         let kernel = Kernel {
-            name,
-            params,
+            name: name.into(),
+            params: params.into(),
             args: types,
             returns: returns.clone(),
             signature: Signature::new(accepts, volatility),
-            body,
-            rank,
+            body: Arc::new(body),
         };
         let udf = Arc::new(ScalarUDF::new_from_impl(kernel));
         let args = args.into_iter().map(|a| a.expr).collect();
@@ -147,54 +122,25 @@ impl Kernel {
         can: Can,
         body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
     ) -> Typed {
-        let body = as_arrays(body);
-        Kernel::made(name.into(), params.into(), args, returns, can, None, body)
+        Kernel::call(name, params, args, returns, can, move |args, rows| {
+            let constant = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+            let rows = if constant { 1 } else { rows };
+            let arrays = args
+                .iter()
+                .map(|a| a.to_array(rows))
+                .collect::<Result<Vec<_>>>()?;
+            let result = body(&arrays, rows)?;
+            if constant {
+                return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                    &result, 0,
+                )?));
+            }
+            Ok(ColumnarValue::Array(result))
+        })
     }
-
-    /// A question about the values of a group, over their list.
-    pub(crate) fn of_values(
-        name: &str,
-        params: String,
-        list: Typed,
-        returns: DataType,
-        rank: Rank,
-        body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
-    ) -> Typed {
-        let (rank, body) = (Some(rank), as_arrays(body));
-        let args = vec![list];
-        Kernel::made(name.into(), params, args, returns, Can::NotFail, rank, body)
-    }
-}
-
-fn as_arrays(
-    body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
-) -> Body {
-    Arc::new(move |args: &[ColumnarValue], rows: usize| {
-        let constant = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { rows };
-        let arrays = args
-            .iter()
-            .map(|a| a.to_array(rows))
-            .collect::<Result<Vec<_>>>()?;
-        let result = body(&arrays, rows)?;
-        if constant {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
-                &result, 0,
-            )?));
-        }
-        Ok(ColumnarValue::Array(result))
-    })
 }
 
 impl Kernel {
-    /// What it asks of all values of a group, if it does, and their type.
-    pub(crate) fn rank(&self) -> Option<(&Rank, &DataType)> {
-        match self.args.as_slice() {
-            [DataType::List(element)] => Some((self.rank.as_ref()?, element.data_type())),
-            _ => None,
-        }
-    }
-
     /// What it was made with besides its arguments.
     pub(crate) fn params(&self) -> &str {
         &self.params

@@ -14,7 +14,6 @@ use super::scope::Relation;
 use super::subquery::has_subquery;
 use crate::error::{Place, QueryError};
 use crate::expr::{Expr, Literal};
-use crate::functions::aggregate::rank::{self, Rank};
 use crate::functions::compare;
 use crate::functions::kernel::Typed;
 
@@ -80,7 +79,6 @@ impl Env<'_> {
             env: self,
             keys: &keys,
             calls: vec![],
-            asked: vec![],
         };
         let mut above = vec![];
         for (output, (name, value)) in resolved {
@@ -98,7 +96,7 @@ impl Env<'_> {
             ),
             _ => None,
         };
-        let calls = split.calls();
+        let calls = split.calls;
         let group = keys.iter().map(|k| match &k.made {
             plain @ DfExpr::Column(_) => plain.clone(),
             named @ DfExpr::Alias(_) => named.clone(),
@@ -243,8 +241,6 @@ struct Split<'s> {
     env: &'s Env<'s>,
     keys: &'s [Key],
     calls: Vec<(DfExpr, String)>,
-    /// By call: what is asked of the values that it collects, all at once.
-    asked: Vec<Vec<Rank>>,
 }
 
 impl Split<'_> {
@@ -263,31 +259,6 @@ impl Split<'_> {
         }
     }
 
-    /// The place of a call.
-    fn place(&mut self, call: DfExpr) -> usize {
-        match self.calls.iter().position(|(other, _)| *other == call) {
-            Some(place) => place,
-            None => {
-                let name = self.name(&call);
-                self.calls.push((call, name));
-                self.asked.push(vec![]);
-                self.calls.len() - 1
-            }
-        }
-    }
-
-    /// The calls and what they are called.
-    fn calls(self) -> Vec<(DfExpr, String)> {
-        let calls = self.calls.into_iter().zip(self.asked);
-        let calls = calls.map(|((call, name), asked)| match &call {
-            DfExpr::AggregateFunction(values) if !asked.is_empty() => {
-                (rank::at_once(values, asked), name)
-            }
-            _ => (call, name),
-        });
-        calls.collect()
-    }
-
     /// The expression over the aggregation's output.
     fn above(&mut self, expr: DfExpr, input: &Relation, written: &str) -> Result<DfExpr> {
         let above = expr.transform_down(|e| {
@@ -295,24 +266,16 @@ impl Split<'_> {
                 let column = DfExpr::Column(key.above.clone());
                 return Ok(Transformed::new(column, true, TreeNodeRecursion::Jump));
             }
-            if let DfExpr::ScalarFunction(call) = &e
-                && let Some((rank, values, element)) = rank::asked(call)
-            {
-                let place = self.place(DfExpr::AggregateFunction(values.clone()));
-                let asked = &mut self.asked[place];
-                let nth = asked.iter().position(|other| other == rank);
-                let nth = nth.unwrap_or(asked.len());
-                if nth == asked.len() {
-                    asked.push(rank.clone());
-                }
-                let all = Column::new_unqualified(self.calls[place].1.clone());
-                let answer = rank::answer(DfExpr::Column(all), nth, asked, element);
-                return Ok(Transformed::new(answer, true, TreeNodeRecursion::Jump));
-            }
             match e {
                 DfExpr::AggregateFunction(_) => {
-                    let place = self.place(e);
-                    let name = self.calls[place].1.clone();
+                    let name = match self.calls.iter().find(|(call, _)| *call == e) {
+                        Some((_, name)) => name.clone(),
+                        None => {
+                            let name = self.name(&e);
+                            self.calls.push((e, name.clone()));
+                            name
+                        }
+                    };
                     let column = DfExpr::Column(Column::new_unqualified(name));
                     Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
                 }

@@ -3,10 +3,8 @@
 mod extreme;
 mod moments;
 mod only;
-pub(crate) mod rank;
 mod ranked;
 mod regression;
-mod sorted;
 mod sum;
 mod weighed;
 

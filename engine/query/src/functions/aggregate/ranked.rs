@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, StringBuilder, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, StringBuilder, UInt32Array};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use datafusion::common::ScalarValue;
@@ -15,7 +15,6 @@ use datafusion::logical_expr::{
 };
 
 use super::Call;
-use super::rank::{List, Rank};
 use crate::coerce;
 use crate::error::QueryError;
 use crate::functions::kernel::{Can, Kernel, Result, Typed};
@@ -179,9 +178,8 @@ pub(super) fn values_udaf() -> Arc<AggregateUDF> {
     }))
 }
 
-/// `values(x)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Values {
+struct Values {
     inner: Arc<AggregateUDF>,
 }
 
@@ -209,22 +207,34 @@ impl AggregateUDFImpl for Values {
     }
 }
 
-/// What is asked of the values in each list.
-fn ranked(name: &str, params: String, list: Typed, element: DataType, rank: Rank) -> Typed {
-    let returns = rank.returns(&element);
-    let (result, asks) = (returns.clone(), rank.clone());
-    Kernel::of_values(name, params, list, returns, rank, move |args, rows| {
-        let lists = args[0].as_list::<i32>();
-        let answers = (0..rows).map(|row| match lists.is_valid(row) {
-            true => asks.answer(&List::of(&lists.value(row))?, &element),
-            false => ScalarValue::try_new_null(&result),
-        });
-        let answers = answers.collect::<Result<Vec<_>>>()?;
-        match answers.is_empty() {
-            true => Ok(arrow::array::new_empty_array(&result)),
-            false => ScalarValue::iter_to_array(answers),
-        }
-    })
+/// The known values of row `row`, ascending.
+fn sorted(lists: &ListArray, row: usize) -> Result<Option<ArrayRef>> {
+    if lists.is_null(row) {
+        return Ok(None);
+    }
+    let values = lists.value(row);
+    let known = arrow::compute::filter(&values, &arrow::compute::is_not_null(&values)?)?;
+    let sorted = arrow::compute::sort(&known, Some(SortOptions::default()))?;
+    Ok((!sorted.is_empty()).then_some(sorted))
+}
+
+/// Where a percentile is in `count` values: between two of them (`continuous`), or at one.
+fn percentile(values: &Float64Array, at: f64, descending: bool, continuous: bool) -> f64 {
+    let count = values.len();
+    let value = |place: usize| {
+        let place = place.min(count - 1);
+        values.value(if descending { count - 1 - place } else { place })
+    };
+    if !continuous {
+        return value(((at * count as f64).ceil() as usize).saturating_sub(1));
+    }
+    let position = (count - 1) as f64 * at;
+    let (low, high) = (position.floor(), position.ceil());
+    let (below, above) = (value(low as usize), value(high as usize));
+    if low == high || below == above {
+        return below;
+    }
+    (high - position) * below + (position - low) * above
 }
 
 /// Percentiles of a list of doubles: one, or an array of them.
@@ -235,26 +245,118 @@ pub(super) fn percentiles(
     descending: bool,
     continuous: bool,
 ) -> Typed {
-    let params = format!("{at:?} {array} {descending} {continuous}");
-    let rank = Rank::Percentiles {
-        at,
-        array,
-        descending,
-        continuous,
+    let returns = match array {
+        true => list_of(DataType::Float64),
+        false => DataType::Float64,
     };
-    ranked("percentiles", params, list, DataType::Float64, rank)
+    let params = format!("{at:?} {array} {descending} {continuous}");
+    let can = Can::NotFail;
+    Kernel::over_arrays(
+        "percentiles",
+        params,
+        vec![list],
+        returns,
+        can,
+        move |args, rows| {
+            let lists = args[0].as_list::<i32>();
+            let mut all = vec![];
+            let mut offsets = vec![0i32];
+            let mut valid = vec![];
+            for row in 0..rows {
+                let values = sorted(lists, row)?;
+                valid.push(values.is_some());
+                if let Some(values) = values {
+                    let values = values.as_primitive::<Float64Type>();
+                    all.extend(
+                        at.iter()
+                            .map(|at| percentile(values, *at, descending, continuous)),
+                    );
+                } else if !array {
+                    all.push(0.0);
+                }
+                offsets.push(i32::try_from(all.len()).unwrap_or(i32::MAX));
+            }
+            let nulls = arrow::buffer::NullBuffer::from(valid);
+            let values = Float64Array::from(all);
+            if !array {
+                return Ok(Arc::new(Float64Array::try_new(
+                    values.values().clone(),
+                    Some(nulls),
+                )?));
+            }
+            let DataType::List(field) = list_of(DataType::Float64) else {
+                return Ok(Arc::new(values));
+            };
+            let offsets = arrow::buffer::OffsetBuffer::new(offsets.into());
+            let values = Arc::new(values);
+            Ok(Arc::new(ListArray::try_new(
+                field,
+                offsets,
+                values,
+                Some(nulls),
+            )?))
+        },
+    )
+}
+
+/// One element of each list, or none.
+fn picked(
+    name: &str,
+    params: String,
+    list: Typed,
+    element: DataType,
+    pick: impl Fn(&ArrayRef) -> Result<usize> + Send + Sync + 'static,
+) -> Typed {
+    let returns = element.clone();
+    Kernel::over_arrays(
+        name,
+        params,
+        vec![list],
+        element,
+        Can::NotFail,
+        move |args, rows| {
+            let lists = args[0].as_list::<i32>();
+            let values = (0..rows).map(|row| match sorted(lists, row)? {
+                Some(values) => ScalarValue::try_from_array(&values, pick(&values)?),
+                None => ScalarValue::try_new_null(&returns),
+            });
+            let values = values.collect::<Result<Vec<_>>>()?;
+            match values.is_empty() {
+                true => Ok(arrow::array::new_empty_array(&returns)),
+                false => ScalarValue::iter_to_array(values),
+            }
+        },
+    )
 }
 
 /// The value at a percentile, which is one of the list's own.
 pub(super) fn value_at(list: Typed, element: DataType, at: f64) -> Typed {
-    let rank = Rank::ValueAt(at);
-    ranked("percentile_approx", at.to_string(), list, element, rank)
+    picked(
+        "percentile_approx",
+        at.to_string(),
+        list,
+        element,
+        move |values| {
+            let place = (at * values.len() as f64).ceil() as usize;
+            Ok(place.saturating_sub(1).min(values.len() - 1))
+        },
+    )
 }
 
 /// The value that is there most often; of several the least, or the greatest.
 pub(super) fn mode(list: Typed, element: DataType, greatest: bool) -> Typed {
-    let rank = Rank::Mode { greatest };
-    ranked("mode", greatest.to_string(), list, element, rank)
+    picked("mode", greatest.to_string(), list, element, move |values| {
+        let runs = arrow::compute::partition(std::slice::from_ref(values))?.ranges();
+        let longest = runs.iter().enumerate().max_by_key(|(nth, run)| {
+            let first = if greatest {
+                *nth as i64
+            } else {
+                -(*nth as i64)
+            };
+            (run.len(), first)
+        });
+        Ok(longest.map_or(0, |(_, run)| run.start))
+    })
 }
 
 /// The texts of a list put together: of structs whose last field is the text, sorted by the fields before it.
