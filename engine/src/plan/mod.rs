@@ -9,6 +9,7 @@ mod keyed;
 mod late;
 mod modes;
 mod observe;
+mod only_row;
 mod pushdown;
 mod regroup;
 mod semi;
