@@ -6,6 +6,7 @@ use datafusion::logical_expr as df;
 
 use crate::error::{Place, QueryError};
 use crate::plan::Plan;
+use crate::rewrite::first_place;
 
 /// An expression as written: names unbound, literals with the type they were written in.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +18,8 @@ pub enum Expr {
         /// Where it stands.
         place: Option<Place>,
     },
-    /// A constant.
-    Literal(Literal),
+    /// A constant, and where it stands.
+    Literal(Literal, Option<Place>),
     /// A constant written as a type and a text, such as `TIMESTAMP '2024-01-01'`.
     TypedText {
         /// The type, in lower case.
@@ -457,7 +458,7 @@ pub fn col(name: impl AsRef<str>) -> Expr {
 
 /// A constant.
 pub fn lit(value: impl Into<Literal>) -> Expr {
-    Expr::Literal(value.into())
+    Expr::Literal(value.into(), None)
 }
 
 /// An expression written in SQL.
@@ -538,7 +539,7 @@ impl From<&String> for Expr {
 
 impl From<Literal> for Expr {
     fn from(value: Literal) -> Expr {
-        Expr::Literal(value)
+        Expr::Literal(value, None)
     }
 }
 
@@ -839,6 +840,23 @@ impl ops::Not for Expr {
 }
 
 impl Expr {
+    /// Where it begins in the text of the query, or its first part whose place is known.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let own = match self {
+            Expr::Column { place, .. }
+            | Expr::Literal(_, place)
+            | Expr::TypedText { place, .. }
+            | Expr::Binary { place, .. }
+            | Expr::Cast { place, .. }
+            | Expr::Star { place, .. } => *place,
+            Expr::Call(call) => call.place,
+            Expr::Subquery(plan) | Expr::Exists { plan, .. } => first_place(plan),
+            _ => None,
+        };
+        let mut children = self.children().into_iter();
+        own.or_else(|| children.find_map(Expr::place))
+    }
+
     /// Whether `test` holds for this expression or one inside it.
     pub(crate) fn any(&self, test: &dyn Fn(&Expr) -> bool) -> bool {
         test(self) || self.children().into_iter().any(|child| child.any(test))

@@ -12,6 +12,7 @@ mod expr;
 pub mod functions;
 mod nodes;
 mod observe;
+mod place;
 mod plan;
 mod resolve;
 mod rewrite;
@@ -29,7 +30,9 @@ pub use expr::{
     Quantifier, UnaryOp, Window, col, expr, lit,
 };
 pub use functions::Functions;
-pub use functions::{Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum, written};
+pub use functions::{
+    Apart, all_of, apart, can_fail, conjuncts, equality, shifted, weighed_sum, written,
+};
 pub use highwater_text::type_name::{type_sql, type_text};
 pub use nodes::{
     Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,
@@ -41,6 +44,9 @@ pub use plan::{
 };
 pub use resolve::Resolver;
 pub use session::{in_time_order, session_bounds, session_key, sessions_lowered};
-pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
+pub use sql::{
+    Part, StatementText, parse_expression, parse_query, parse_statement, part_place,
+    split_statements,
+};
 pub use types::{parse_schema, schema_text};
 pub use unnest::{as_joins, is_asked_for, unnested};

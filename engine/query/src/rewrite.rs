@@ -25,7 +25,7 @@ macro_rules! parts {
             pub(crate) fn $children($($and)+ self) -> Vec<$($and)+ Expr> {
                 match self {
                     Expr::Column { .. }
-                    | Expr::Literal(_)
+                    | Expr::Literal(..)
                     | Expr::TypedText { .. }
                     | Expr::Star { .. }
                     | Expr::Subquery(_)

@@ -50,6 +50,18 @@ pub enum OptionError {
     },
 }
 
+impl OptionError {
+    /// The option.
+    pub fn name(&self) -> &str {
+        match self {
+            OptionError::Unknown { name, .. }
+            | OptionError::NotBuilt { name, .. }
+            | OptionError::Missing { name, .. }
+            | OptionError::Invalid { name, .. } => name,
+        }
+    }
+}
+
 /// Options by case-insensitive name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {

@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr as DfExpr, SortExpr};
 
 use super::Env;
 use super::grouping::Grouping;
-use super::name::pretty;
+use super::name::{field_name, pretty};
 use super::scope::{ScopeColumn, lookup, unknown_column, unqualified};
 use super::subquery::Subqueries;
 use crate::coerce;
@@ -112,10 +112,14 @@ impl<'r> Exprs<'r> {
     }
 
     pub(super) fn resolve(&self, expr: &Expr) -> Result<Typed> {
+        self.resolved(expr).map_err(|error| error.at(expr.place()))
+    }
+
+    fn resolved(&self, expr: &Expr) -> Result<Typed> {
         let boolean = |e: &Expr| self.condition(e);
         match expr {
             Expr::Column { name, place } => self.column(name, *place),
-            Expr::Literal(literal) => Ok(Typed::literal(scalar(literal))),
+            Expr::Literal(literal, _) => Ok(Typed::literal(scalar(literal))),
             Expr::TypedText { kind, text, place } => {
                 self.typed_text(kind, text).map_err(|e| e.at(*place))
             }
@@ -184,9 +188,11 @@ impl<'r> Exprs<'r> {
             } => {
                 let text = self.text(expr);
                 let value = self.resolve(expr)?;
-                let low =
-                    compare::compare(BinaryOp::GtEq, value.clone(), self.resolve(low)?, &text)?;
-                let high = compare::compare(BinaryOp::LtEq, value, self.resolve(high)?, &text)?;
+                let bound = |op, bound: &Expr| {
+                    let compared = compare::compare(op, value.clone(), self.resolve(bound)?, &text);
+                    compared.map_err(|error| error.at(bound.place()))
+                };
+                let (low, high) = (bound(BinaryOp::GtEq, low)?, bound(BinaryOp::LtEq, high)?);
                 Ok(negate_if(*negated, conditional::and(low, high)))
             }
             Expr::In {
@@ -234,18 +240,19 @@ impl<'r> Exprs<'r> {
                 nested::field(self.resolve(expr)?, name, self.case_sensitive())
                     .map_err(|e| e.at(*place))
             }
-            Expr::Index { expr, index } => nested::index(
-                self.resolve(expr)?,
-                self.resolve(index)?,
-                self.case_sensitive(),
-            ),
+            Expr::Index { expr, index } => {
+                let (value, at) = (self.resolve(expr)?, self.resolve(index)?);
+                nested::index(value, at, self.case_sensitive())
+                    .map_err(|error| error.at(index.place()))
+            }
             Expr::Lambda { .. } => Err(QueryError::new(
                 "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
                 "a lambda is only an argument of a function that takes one",
             )),
             Expr::Tuple(exprs) => {
                 let values = self.all(exprs)?;
-                let names = (1..=values.len()).map(|i| format!("col{i}")).collect();
+                let names = exprs.iter().enumerate();
+                let names = names.map(|(nth, expr)| field_name(nth, expr)).collect();
                 Ok(nested::make_struct(names, values))
             }
             Expr::Groupings { .. } => Err(QueryError::new(
@@ -340,7 +347,7 @@ impl<'r> Exprs<'r> {
         if matches!(value.data_type, DataType::Boolean | DataType::Null) {
             return cast::implicit(value, &DataType::Boolean);
         }
-        Err(coerce::unexpected(&self.text(expr), 0, &value, "BOOLEAN"))
+        Err(coerce::unexpected(&self.text(expr), 0, &value, "BOOLEAN").at(expr.place()))
     }
 
     fn typed_text(&self, kind: &str, text: &str) -> Result<Typed> {
@@ -563,7 +570,7 @@ impl<'r> Exprs<'r> {
         let keys = keys.iter().map(|key| {
             let (expr, ascending, nulls_first) = key.sort_key();
             let value = self.resolve(expr)?;
-            compare::orderable(&value)?;
+            compare::orderable(&value).map_err(|error| error.at(expr.place()))?;
             Ok(compare::sort_by(value, ascending, nulls_first))
         });
         keys.collect()

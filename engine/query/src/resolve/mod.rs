@@ -12,6 +12,7 @@ mod name;
 mod observe;
 mod order;
 mod over;
+mod partner;
 mod pivot;
 mod project;
 mod scope;
@@ -128,6 +129,11 @@ impl Env<'_> {
     }
 
     fn relation(&self, plan: &Plan) -> Result<Relation> {
+        self.relation_of(plan)
+            .map_err(|error| error.at(plan.place()))
+    }
+
+    fn relation_of(&self, plan: &Plan) -> Result<Relation> {
         match plan {
             Plan::Resolved(plan) => Ok(Relation::new(plan.as_ref().clone(), None)),
             Plan::Table {
@@ -398,7 +404,8 @@ impl Env<'_> {
                 "Cannot resolve \"{text}\" due to data type mismatch: Filter expression \"{text}\" of type \"{}\" is not a boolean.",
                 type_sql(&value.data_type)
             );
-            return Err(QueryError::mismatch("FILTER_NOT_BOOLEAN", message));
+            let error = QueryError::mismatch("FILTER_NOT_BOOLEAN", message);
+            return Err(error.at(condition.place()));
         }
         let value = cast::implicit(value, &DataType::Boolean)?;
         if !renamed && subquery::names_outer(&value.expr) {

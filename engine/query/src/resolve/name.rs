@@ -29,7 +29,7 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
     };
     match expr {
         Expr::Column { name, .. } => column(name),
-        Expr::Literal(literal) => literal_text(literal),
+        Expr::Literal(literal, _) => literal_text(literal),
         Expr::TypedText { kind, text, .. } => format!("{} '{text}'", kind.to_uppercase()),
         Expr::Call(call) => call_text(call, column),
         Expr::Binary {
@@ -139,7 +139,12 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         Expr::Field { expr, name, .. } => format!("{}.{name}", of(expr)),
         Expr::Index { expr, index } => format!("{}[{}]", of(expr), of(index)),
         Expr::Lambda { body, .. } => format!("lambdafunction({})", of(body)),
-        Expr::Tuple(exprs) => format!("struct({})", list(exprs)),
+        Expr::Tuple(exprs) => {
+            let fields = exprs.iter().enumerate();
+            let fields =
+                fields.map(|(nth, expr)| format!("{}, {}", field_name(nth, expr), of(expr)));
+            format!("named_struct({})", fields.collect::<Vec<_>>().join(", "))
+        }
         Expr::Groupings { kind, sets } => {
             let name = match kind {
                 Groupings::Sets => "GROUPING SETS",
@@ -159,6 +164,15 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
     }
 }
 
+/// What the field of a tuple is called that is made of this expression.
+pub(super) fn field_name(nth: usize, expr: &Expr) -> String {
+    match expr {
+        Expr::Column { name, .. } => name.last().cloned().unwrap_or_default(),
+        Expr::Field { name, .. } => name.clone(),
+        _ => format!("col{}", nth + 1),
+    }
+}
+
 fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
     let name = call.name.to_lowercase();
     if super::window::is_window_call(call) {
@@ -167,6 +181,13 @@ fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
     let mut args: Vec<String> = call.args.iter().map(|arg| pretty(arg, column)).collect();
     match (name.as_str(), args.len()) {
         ("count", 1) if args[0] == "*" => args[0] = "1".into(),
+        // What they are told by is no part of their name.
+        (
+            "from_json" | "to_json" | "from_csv" | "to_csv" | "schema_of_json" | "schema_of_csv",
+            _,
+        ) => {
+            args.truncate(1);
+        }
         ("isnull", 1) => return format!("({} IS NULL)", args[0]),
         ("isnotnull", 1) => return format!("({} IS NOT NULL)", args[0]),
         ("if", 3) => return format!("(IF({}))", args.join(", ")),

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Schema};
-use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::execution::context::ExecutionProps;
-use datafusion::logical_expr::{ColumnarValue, Expr as DfExpr, Limit, LogicalPlan, Sort, lit};
-use datafusion::physical_expr::create_physical_expr;
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Limit, LogicalPlan, Sort, lit};
 
 use super::Env;
 use super::expression::Exprs;
@@ -16,9 +13,10 @@ use super::subquery::has_subquery;
 use crate::error::{Place, QueryError};
 use crate::expr::{Expr, Literal};
 use crate::functions::compare;
-use crate::functions::kernel::Typed;
+use crate::functions::kernel::folded;
 use crate::plan::Plan;
 use crate::types::type_sql;
+use crate::unnest::names_outer;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -33,10 +31,11 @@ impl Env<'_> {
         let mut keys = vec![];
         let mut missing = vec![];
         let order = order.iter().flat_map(|key| self.every_column(&simple, key));
-        for key in &order.collect::<Vec<_>>() {
+        let order: Vec<Expr> = order.collect();
+        for key in &order {
             let (expr, ascending, nulls_first) = key.sort_key();
             let expr = match expr {
-                Expr::Literal(Literal::Int(nth)) => {
+                Expr::Literal(Literal::Int(nth), _) => {
                     let column = usize::try_from(*nth - 1)
                         .ok()
                         .and_then(|i| simple.visible().nth(i));
@@ -44,33 +43,48 @@ impl Env<'_> {
                         let message = format!(
                             "ORDER BY position {nth} is not in select list (valid range is [1, {wanted}])."
                         );
-                        return Err(QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message));
+                        let error = QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message);
+                        return Err(error.at(expr.place()));
                     };
                     Ok(column.typed())
                 }
                 other => Exprs::over(self, &simple.columns, "ORDER BY").resolve(other),
             };
-            match (expr, input) {
-                (Ok(value), _) => keys.push((Ok(value), ascending, nulls_first)),
-                (Err(_), Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }) => {
-                    let name = self.fresh("sort");
-                    missing.push(key.sort_key().0.clone().alias(name.clone()));
-                    keys.push((Err(name), ascending, nulls_first));
+            let name = self.fresh("sort");
+            let below = key.sort_key().0.clone().alias(name.clone());
+            let selects = matches!(
+                input,
+                Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }
+            );
+            let is_below = match &expr {
+                Err(_) => selects,
+                // A column below the select list is nearer than one of the query around.
+                Ok(value) if selects && names_outer(&value.expr) => {
+                    let more = input.with_more(std::slice::from_ref(&below))?;
+                    self.relation(&more).is_ok()
                 }
-                (Err(error), _) => return Err(error),
+                Ok(_) => false,
+            };
+            if is_below {
+                missing.push(below);
+                keys.push((Err(name), ascending, nulls_first));
+            } else {
+                keys.push((Ok(expr?), ascending, nulls_first));
             }
         }
         let inner = match missing.is_empty() {
             true => simple,
             false => self.relation(&input.with_more(&missing)?)?,
         };
-        let keys = keys.into_iter().map(|(key, ascending, nulls_first)| {
+        let places = order.iter().map(Expr::place);
+        let keys = keys.into_iter().zip(places);
+        let keys = keys.map(|((key, ascending, nulls_first), place)| {
             let value = match key {
                 Ok(value) => value,
                 Err(name) => Exprs::over(self, &inner.columns, "ORDER BY")
                     .resolve(&crate::expr::col(name))?,
             };
-            compare::orderable(&value)?;
+            compare::orderable(&value).map_err(|error| error.at(place))?;
             Ok(compare::sort_by(value, ascending, nulls_first))
         });
         let expr = keys.collect::<Result<Vec<_>>>()?;
@@ -164,24 +178,6 @@ impl Env<'_> {
             )),
         }
     }
-}
-
-/// The value of an expression that names no column.
-fn folded(value: &Typed) -> Result<Option<ScalarValue>> {
-    let outside = super::subquery::names_outer(&value.expr);
-    if outside || !value.expr.column_refs().is_empty() {
-        return Ok(None);
-    }
-    let expr: &DfExpr = &value.expr;
-    let (props, context) = (ExecutionProps::new(), Default::default());
-    let expr = create_physical_expr(expr, &DFSchema::empty(), &props, &context)?;
-    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
-    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one_row);
-    let row = row.map_err(|e| QueryError::from(datafusion::common::DataFusionError::from(e)))?;
-    Ok(Some(match expr.evaluate(&row)? {
-        ColumnarValue::Scalar(value) => value,
-        ColumnarValue::Array(values) => ScalarValue::try_from_array(&values, 0)?,
-    }))
 }
 
 impl Plan {
