@@ -11,7 +11,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 
 use super::kernel::{Can, Kernel, Typed};
-use super::{cast, nested};
+use super::{cast, json, nested};
 use crate::coerce;
 use crate::error::{QueryError, RunError};
 use crate::types::{list_of, map_entry_fields, type_sql};
@@ -46,7 +46,7 @@ pub(crate) fn is_known(name: &str) -> bool {
         return true;
     }
     let plain = name.strip_suffix("_outer").unwrap_or(name);
-    matches!(plain, "explode" | "posexplode" | "inline") || name == "stack"
+    matches!(plain, "explode" | "posexplode" | "inline") || matches!(name, "stack" | "json_tuple")
 }
 
 /// The call of the generator called `name`.
@@ -58,6 +58,17 @@ pub(crate) fn build(name: &str, args: Vec<Typed>) -> Result<Made> {
     let plain = name.strip_suffix("_outer").unwrap_or(name);
     if plain == "stack" {
         return stack(args);
+    }
+    if plain == "json_tuple" && !outer {
+        let (list, fields) = json::tuple(args)?;
+        let element = DataType::Struct(fields.clone());
+        let columns = fields.iter().enumerate();
+        let columns = columns.map(|(nth, field)| part(field.name(), nth, 0, &element));
+        return Ok(Made {
+            columns: columns.collect(),
+            lists: vec![list],
+            outer,
+        });
     }
     let count = args.len();
     let Ok([value]) = <[Typed; 1]>::try_from(args) else {

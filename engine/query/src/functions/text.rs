@@ -2,7 +2,10 @@
 
 use chrono::{Datelike, NaiveDate};
 
-use crate::text::{push_date, push_f32, push_f64, push_plain_decimal, push_timestamp};
+use crate::text::{
+    push_date, push_day_time, push_f32, push_f64, push_plain_decimal, push_timestamp,
+    push_year_month,
+};
 
 /// Days since 1970-01-01.
 pub(crate) fn from_date(date: NaiveDate) -> i32 {
@@ -42,16 +45,7 @@ pub(crate) fn timestamp(micros: i64) -> String {
 
 /// `INTERVAL '1 02:03:04' DAY TO SECOND`.
 pub(crate) fn day_time(micros: i64) -> String {
-    let sign = if micros < 0 { "-" } else { "" };
-    let micros = micros.unsigned_abs();
-    let (days, rest) = (micros / 86_400_000_000, micros % 86_400_000_000);
-    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
-    let fraction = match fraction {
-        0 => String::new(),
-        fraction => format!(".{fraction:06}").trim_end_matches('0').to_string(),
-    };
-    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("INTERVAL '{sign}{days} {h:02}:{m:02}:{s:02}{fraction}' DAY TO SECOND")
+    written(|out| push_day_time(out, micros))
 }
 
 /// `INTERVAL '1' DAY`.
@@ -88,13 +82,7 @@ pub(crate) fn calendar_interval(months: i32, days: i32, micros: i64) -> String {
 
 /// `INTERVAL '1-2' YEAR TO MONTH`.
 pub(crate) fn year_month(months: i32) -> String {
-    let sign = if months < 0 { "-" } else { "" };
-    let months = months.unsigned_abs();
-    format!(
-        "INTERVAL '{sign}{}-{}' YEAR TO MONTH",
-        months / 12,
-        months % 12
-    )
+    written(|out| push_year_month(out, months))
 }
 
 /// Bytes in upper-case hexadecimal.
