@@ -154,6 +154,21 @@ pub(crate) fn all(time: Typed, grid: Grid, form: Form) -> Typed {
     )
 }
 
+/// The ends of the windows that have a pane with this end, the first one first.
+pub(crate) fn of_pane(end: Typed, windows: Grid) -> Typed {
+    let returns = end.data_type.clone();
+    // A window that has one moment of a pane has all of them.
+    let moment = Kernel::over_arrays(
+        "moment of pane",
+        "",
+        vec![end],
+        returns,
+        Can::NotFail,
+        |args, _| Ok(mapped(&args[0], |end| end.saturating_sub(1))),
+    );
+    all(moment, windows, Form::End)
+}
+
 /// The width of the windows that a call of [`of_end`] makes.
 pub(crate) fn width_of(expr: &DfExpr) -> Option<i64> {
     match expr {
