@@ -325,9 +325,7 @@ pub(crate) fn delay_ms(value: &Typed) -> Result<i64> {
         };
         return Err(QueryError::new(
             "IllegalArgumentException",
-            format!(
-                "requirement failed: delay threshold ({written}) should not be negative."
-            ),
+            format!("requirement failed: delay threshold ({written}) should not be negative."),
         ));
     }
     Ok(delay)
