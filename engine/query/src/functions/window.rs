@@ -154,6 +154,21 @@ pub(crate) fn all(time: Typed, grid: Grid, form: Form) -> Typed {
     )
 }
 
+/// The ends of the windows that have a pane with this end, the first one first.
+pub(crate) fn of_pane(end: Typed, windows: Grid) -> Typed {
+    let returns = end.data_type.clone();
+    // A window that has one moment of a pane has all of them.
+    let moment = Kernel::over_arrays(
+        "moment of pane",
+        "",
+        vec![end],
+        returns,
+        Can::NotFail,
+        |args, _| Ok(mapped(&args[0], |end| end.saturating_sub(1))),
+    );
+    all(moment, windows, Form::End)
+}
+
 /// The width of the windows that a call of [`of_end`] makes.
 pub(crate) fn width_of(expr: &DfExpr) -> Option<i64> {
     match expr {
@@ -304,11 +319,13 @@ pub(crate) fn delay_ms(value: &Typed) -> Result<i64> {
         let whole = units.into_iter().find(|(_, unit_ms)| delay % unit_ms == 0);
         let (unit, unit_ms) = whole.unwrap_or(("SECOND", 1_000));
         let (count, width) = (-delay / unit_ms, if unit == "DAY" { 1 } else { 2 });
+        let written = match value.constant_text() {
+            Some(text) => text.to_string(),
+            None => format!("INTERVAL '-{count:0width$}' {unit}"),
+        };
         return Err(QueryError::new(
             "IllegalArgumentException",
-            format!(
-                "requirement failed: delay threshold (INTERVAL '-{count:0width$}' {unit}) should not be negative."
-            ),
+            format!("requirement failed: delay threshold ({written}) should not be negative."),
         ));
     }
     Ok(delay)
