@@ -353,6 +353,34 @@ pub(crate) fn sessions_that_change(random: &mut StdRng) -> Query {
     )
 }
 
+/// Windows of rows that change, those that overlap too, whether or not the slide divides the width.
+pub(crate) fn windows_that_change(random: &mut StdRng) -> Query {
+    let depth = random.random_range(1..3);
+    let from = match random.random_range(0..3) {
+        0 => grouped(random, depth),
+        1 => joined(random, depth),
+        _ => changing(random, depth),
+    };
+    let (width, slide) =
+        [(6, 6), (6, 3), (9, 3), (5, 2), (7, 3), (4, 1)][random.random_range(0..6)];
+    let start = random.random_range(0..slide);
+    let window = format!(
+        "window(timestamp_seconds(v), '{width} seconds', '{slide} seconds', '{start} seconds')"
+    );
+    let by = one(random, &["", ", k", ", g"]);
+    let calls = aggregates(random);
+    let names = (0..calls.matches(" AS a").count()).map(|index| format!(", a{index}"));
+    let (columns, mode) = (names.collect::<String>(), either(random));
+    query(
+        format!(
+            "SELECT unix_seconds(w.start) AS s, unix_seconds(w.end) AS e{by}{columns} FROM \
+             (SELECT {window} AS w{by}{calls} FROM {from} AS q GROUP BY {window}{by}) AS r"
+        ),
+        mode,
+        0,
+    )
+}
+
 fn one_key(random: &mut StdRng) -> (&'static str, Vec<&'static str>) {
     [("k", vec!["k"]), ("k, g", vec!["k", "g"]), ("v", vec!["v"])][random.random_range(0..3)]
         .clone()

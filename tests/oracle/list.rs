@@ -130,6 +130,32 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Complete,
         0,
     ),
+    // One row, whatever is read of it.
+    (
+        "SELECT count(*) AS n FROM (SELECT sum(v) AS s FROM t)",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT 1 AS one FROM (SELECT sum(v) AS s FROM t)",
+        OutputMode::Changes,
+        0,
+    ),
+    (
+        "SELECT k, 1 AS x FROM t, (SELECT max(v) AS m FROM t) AS b",
+        OutputMode::Changes,
+        0,
+    ),
+    (
+        "SELECT col1, 1 AS x FROM VALUES (1), (2) LEFT JOIN (SELECT max(v) AS m FROM t) AS b ON true",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT typeof(sum(v)) AS n FROM t UNION ALL SELECT DISTINCT 'c' FROM (SELECT count(*) AS c FROM t)",
+        OutputMode::Complete,
+        0,
+    ),
     // Sets, several groupings at once, static values in expressions.
     (
         "SELECT k, g FROM t WHERE v > 5 EXCEPT SELECT k, g FROM t WHERE v < 3",
@@ -221,6 +247,18 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
     ),
     (
         "SELECT k, g FROM t ORDER BY v DESC, x, k, g, line LIMIT 4",
+        OutputMode::Complete,
+        0,
+    ),
+    // Windows that overlap, of rows that move from one to another.
+    (
+        "SELECT unix_seconds(w.start) AS s, max(m) AS m, avg(x) AS a, count(*) AS c FROM (SELECT window(timestamp_seconds(m), '7 seconds', '3 seconds') AS w, m, x FROM (SELECT k, max(v) AS m, max(x) AS x FROM t GROUP BY k)) GROUP BY w",
+        OutputMode::Complete,
+        1,
+    ),
+    // Static groups beside those of a stream.
+    (
+        "SELECT k, count(*) AS n FROM t GROUP BY k UNION ALL SELECT col1, count(*) FROM VALUES ('a'), ('b'), ('a') GROUP BY col1",
         OutputMode::Complete,
         0,
     ),

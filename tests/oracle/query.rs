@@ -135,6 +135,7 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("layers", pairs::layers),
     ("asked", asked::asked),
     ("keyed", asked::keyed),
+    ("windows that change", changing::windows_that_change),
 ];
 
 pub(crate) fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {

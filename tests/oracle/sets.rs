@@ -7,17 +7,29 @@ use rand::rngs::StdRng;
 use crate::changing::{either, query};
 use crate::query::{Query, any_relation, one};
 
+/// Rows that are all there when the query begins, or answers over them.
+const STATIC: &[&str] = &[
+    "(SELECT k, rate AS g, rate AS v, 0.5D AS x FROM dim)",
+    "(SELECT k, count(*) AS g, sum(rate) AS v, 0.5D AS x FROM dim GROUP BY k)",
+    "(SELECT max(k) AS k, count(*) AS g, sum(rate) AS v, 0.5D AS x FROM dim)",
+    "(SELECT k, rate AS g, rate AS v, 0.5D AS x FROM dim ORDER BY rate, k LIMIT 3)",
+    "(SELECT DISTINCT k, 1L AS g, rate AS v, 0.5D AS x FROM dim)",
+    "(SELECT k, rate AS g, row_number() OVER (ORDER BY rate, k) AS v, 0.5D AS x FROM dim)",
+];
+
 /// Rows of both streams that stay, or groups of them.
 fn rows(random: &mut StdRng) -> String {
     match random.random_range(0..5) {
         0 => "(SELECT k, g, v, x FROM u)".to_string(),
-        1 => {
-            let from = any_relation(random);
-            let call = one(random, &["count(*)", "max(v)", "sum(v)"]);
-            format!("(SELECT k, g, {call} AS v, max(x) AS x FROM {from} AS r GROUP BY k, g)")
-        }
+        1 => groups(random),
         _ => any_relation(random),
     }
+}
+
+fn groups(random: &mut StdRng) -> String {
+    let from = any_relation(random);
+    let call = one(random, &["count(*)", "max(v)", "sum(v)"]);
+    format!("(SELECT k, g, {call} AS v, max(x) AS x FROM {from} AS r GROUP BY k, g)")
 }
 
 /// UNION, INTERSECT and EXCEPT, of two or three.
@@ -32,13 +44,28 @@ pub(crate) fn sets(random: &mut StdRng) -> Query {
         "MINUS",
     ];
     let columns = one(random, &["k, g", "g, v % 3 AS m", "k", "k, g, v"]);
+    // Groups of a stream beside static ones: in complete mode both come with every epoch.
+    if random.random_bool(0.2) {
+        let mut sides = [groups(random), one(random, STATIC).to_string()];
+        if random.random_bool(0.5) {
+            sides.reverse();
+        }
+        let [a, b] = sides;
+        let text =
+            format!("SELECT {columns} FROM {a} AS a UNION ALL SELECT {columns} FROM {b} AS b");
+        return query(text, either(random), 0);
+    }
     let mut text = format!("SELECT {columns} FROM {} AS a", rows(random));
     for _ in 0..random.random_range(1..3) {
         let way = one(random, &ways);
-        text = format!(
-            "({text}) {way} (SELECT {columns} FROM {} AS b)",
-            rows(random)
-        );
+        let other = match random.random_bool(0.3) {
+            true => one(random, STATIC).to_string(),
+            false => rows(random),
+        };
+        text = match random.random_bool(0.5) {
+            true => format!("({text}) {way} (SELECT {columns} FROM {other} AS b)"),
+            false => format!("(SELECT {columns} FROM {other} AS b) {way} ({text})"),
+        };
     }
     let mode = either(random);
     match random.random_range(0..4) {

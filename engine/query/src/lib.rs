@@ -30,11 +30,13 @@ pub use expr::{
     Quantifier, UnaryOp, Window, col, expr, lit,
 };
 pub use functions::Functions;
-pub use functions::{Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum, written};
+pub use functions::{
+    Apart, all_of, apart, can_fail, conjuncts, equality, shifted, weighed_sum, written,
+};
 pub use highwater_text::type_name::{type_sql, type_text};
 pub use nodes::{
     Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,
-    window_end, window_of_end, window_width, without_event_time,
+    window_end, window_of_end, window_width, windows_of_pane, without_event_time,
 };
 pub use observe::{Observation, Observe};
 pub use plan::{

@@ -230,6 +230,11 @@ pub fn window_end(windows: Expr, data_type: &DataType) -> Result<Expr> {
         .map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
+/// A list of the ends of the `windows` that have a pane with this end, an expression of type `data_type`.
+pub fn windows_of_pane(end: Expr, data_type: &DataType, windows: Grid) -> Expr {
+    window::of_pane(Typed::new(end, data_type.clone()), windows).expr
+}
+
 /// Whether `expr` is a column, or the event time of one: a window's time, or a window made of its end.
 pub fn same_event_time(expr: &Expr) -> Option<&Column> {
     match expr {

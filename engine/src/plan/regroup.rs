@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::JoinType;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, Limit, LogicalPlan, Projection, Sort, SortExpr, Window,
+    Aggregate, Distinct, Expr, ExprSchemable, Limit, LogicalPlan, Projection, Sort, SortExpr,
+    Window,
 };
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_planner::create_window_expr;
@@ -17,7 +18,9 @@ use highwater_operators::aggregate::Emit;
 use highwater_operators::order::Order;
 use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
-use highwater_query::{Deduplicate, Observe, TimeWindow, Watermark, node_of, session_key};
+use highwater_query::{
+    Deduplicate, Grid, Observe, TimeWindow, Watermark, node_of, session_key, windows_of_pane,
+};
 
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
@@ -110,7 +113,11 @@ impl Compiler<'_> {
                 }
             }
         }
-        let exprs = physical(&outputs, below.schema())?;
+        let windows = event_time::panes_of(aggregate).map(|(windows, _)| windows);
+        let input = match windows {
+            Some(windows) => by_windows(input, &outputs, below, windows)?,
+            None => projected(input, &outputs, below)?.0,
+        };
         let narrow = Projection::try_new(outputs, Arc::clone(below)).map_err(Error::run)?;
         let schema = arrow_schema(&narrow.schema);
         let narrow = Arc::new(LogicalPlan::Projection(narrow));
@@ -121,13 +128,6 @@ impl Compiler<'_> {
             aggregate.aggr_expr.clone(),
         )
         .map_err(Error::run)?;
-        let input = stage(
-            input,
-            Step::Project {
-                exprs,
-                schema: Arc::clone(&schema),
-            },
-        );
         let output = arrow_schema(&aggregate.schema);
         let by = (0..keys).map(|index| column(&schema, index)).collect();
         let aggregation = self.aggregation(by, calls(&again)?, Arc::clone(&output), want);
@@ -359,6 +359,46 @@ impl Compiler<'_> {
     }
 }
 
+/// `outputs` of the rows that `input` gives and `below` describes.
+fn projected(
+    input: Node,
+    outputs: &[Expr],
+    below: &Arc<LogicalPlan>,
+) -> Result<(Node, SchemaRef), Error> {
+    let exprs = physical(outputs, below.schema())?;
+    let plan = Projection::try_new(outputs.to_vec(), Arc::clone(below)).map_err(Error::run)?;
+    let schema = arrow_schema(&plan.schema);
+    let step = Step::Project {
+        exprs,
+        schema: Arc::clone(&schema),
+    };
+    Ok((stage(input, step), schema))
+}
+
+/// The same, each row once for every one of the windows that have the pane whose end is the first output: groups that
+/// are computed anew are windows.
+fn by_windows(
+    input: Node,
+    outputs: &[Expr],
+    below: &Arc<LogicalPlan>,
+    windows: Grid,
+) -> Result<Node, Error> {
+    let mut listed = outputs.to_vec();
+    let pane = listed[0].clone().unalias();
+    let data_type = pane.get_type(below.schema()).map_err(Error::run)?;
+    let name = listed[0].qualified_name().1;
+    listed[0] = windows_of_pane(pane, &data_type, windows).alias(name);
+    let (node, schema) = projected(input, &listed, below)?;
+    let mut fields = schema.fields().to_vec();
+    fields[0] = Arc::new(Field::new(schema.field(0).name(), data_type, true));
+    let step = Step::Unnest {
+        lists: vec![0],
+        outer: false,
+        schema: Arc::new(Schema::new(fields)),
+    };
+    Ok(stage(node, step))
+}
+
 /// A limit next to the order that it goes by: the columns of its rows may be chosen between them, and then those of the
 /// order are gone.
 fn below_columns(limit: &Limit) -> datafusion::common::Result<Option<LogicalPlan>> {
@@ -414,9 +454,7 @@ pub(super) fn laid_out(input: Node, leading: Vec<Arc<dyn PhysicalExpr>>) -> (Nod
             .data_type(&edge.rows)
             .unwrap_or(arrow::datatypes::DataType::Null);
         let name = format!("__by{index}");
-        fields.push(Arc::new(arrow::datatypes::Field::new(
-            name, data_type, true,
-        )));
+        fields.push(Arc::new(Field::new(name, data_type, true)));
     }
     for (index, field) in edge.rows.fields().iter().enumerate() {
         exprs.push(column(&edge.rows, index));
@@ -443,6 +481,10 @@ pub(super) fn without(node: Node, leading: usize, schema: &SchemaRef) -> Node {
 
 /// True if the topmost operator with state gives its whole answer with every epoch, and no row passes it by.
 fn comes_whole(plan: &LogicalPlan) -> bool {
+    // Static rows come once, whatever they are the answer of.
+    if !is_streaming(plan) {
+        return false;
+    }
     match plan {
         LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(Distinct::All(_)) => true,
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_) => true,

@@ -15,7 +15,7 @@ use super::relation;
 use super::tokens::STREAM;
 use crate::error::QueryError;
 use crate::expr::{Expr, Groupings};
-use crate::functions;
+use crate::functions::{self, generator::RANGE};
 use crate::plan::{JoinCondition, JoinKind, Plan, Statement};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -141,6 +141,12 @@ fn query_inner(inner: ast::Query) -> Result<Plan> {
     refuse(!locks.is_empty() || for_clause.is_some(), "FOR")?;
     refuse(settings.is_some() || format_clause.is_some(), "SETTINGS")?;
     refuse(!pipe_operators.is_empty(), "pipe syntax")?;
+    if order_by.is_some()
+        && let ast::SetExpr::Select(select) = &*body
+        && !(select.sort_by.is_empty() && select.cluster_by.is_empty())
+    {
+        return Err(two_orders());
+    }
     let mut plan = set_expr(*body)?;
     if let Some(ast::OrderBy { kind, interpolate }) = order_by {
         refuse(interpolate.is_some(), "INTERPOLATE")?;
@@ -201,6 +207,13 @@ fn query_inner(inner: ast::Query) -> Result<Plan> {
         ctes: ctes.collect::<Result<_>>()?,
         input: Box::new(plan),
     })
+}
+
+fn two_orders() -> QueryError {
+    QueryError::new(
+        "UNSUPPORTED_FEATURE.COMBINATION_QUERY_RESULT_CLAUSES",
+        "The feature is not supported: Combination of ORDER BY/SORT BY/DISTRIBUTE BY/CLUSTER BY.",
+    )
 }
 
 fn limited(input: Plan, limit: ast::LimitClause) -> Result<Plan> {
@@ -341,9 +354,16 @@ fn select_inner(inner: ast::Select) -> Result<Plan> {
     refuse(into.is_some(), "SELECT INTO")?;
     refuse(prewhere.is_some(), "PREWHERE")?;
     refuse(!connect_by.is_empty(), "CONNECT BY")?;
-    refuse(!cluster_by.is_empty(), "CLUSTER BY")?;
     refuse(!distribute_by.is_empty(), "DISTRIBUTE BY")?;
-    refuse(!sort_by.is_empty(), "SORT BY")?;
+    // What is in order as a whole is so in every part of it.
+    let order = match (cluster_by.is_empty(), sort_by.is_empty()) {
+        (_, true) => {
+            let keys = cluster_by.into_iter().map(ascending);
+            keys.collect::<Result<Vec<_>>>()?
+        }
+        (true, false) => sort_keys(sort_by)?,
+        (false, false) => return Err(two_orders()),
+    };
     refuse(flavor != ast::SelectFlavor::Standard, "FROM before SELECT")?;
     let mut plan = from_clause(from)?;
     for view in lateral_views {
@@ -408,7 +428,21 @@ fn select_inner(inner: ast::Select) -> Result<Plan> {
         }
         Some(ast::Distinct::On(_)) => return Err(QueryError::unsupported("DISTINCT ON")),
     }
+    if !order.is_empty() {
+        plan = Plan::Sort {
+            input: Box::new(plan),
+            order,
+        };
+    }
     Ok(plan)
+}
+
+fn ascending(key: ast::Expr) -> Result<Expr> {
+    Ok(Expr::Sort {
+        expr: Box::new(lower(key)?),
+        ascending: true,
+        nulls_first: None,
+    })
 }
 
 fn from_clause(from: Vec<ast::TableWithJoins>) -> Result<Plan> {
@@ -634,12 +668,13 @@ fn generated(name: Vec<String>, args: Vec<ast::FunctionArg>, span: Span) -> Resu
         let what = format!("the table function {}", name.join("."));
         return Err(unsupported(what, span));
     };
-    if !known(function) {
+    let range = function.eq_ignore_ascii_case("range").then_some(RANGE);
+    if range.is_none() && !known(function) {
         return Err(unsupported(format!("the table function {function}"), span));
     }
     Ok(Plan::Project {
         input: Box::new(Plan::OneRow),
-        outputs: vec![lower(call_of(function, args, span))?],
+        outputs: vec![lower(call_of(range.unwrap_or(function), args, span))?],
     })
 }
 

@@ -228,7 +228,14 @@ impl Target {
                 None if self.attempt => Ok(None),
                 None => Err(RunError::raise(
                     "ARITHMETIC_OVERFLOW",
-                    "long overflow. Use 'try_sum' to tolerate overflow and return NULL instead.",
+                    match self.returns {
+                        DataType::Int64 => {
+                            "long overflow. Use 'try_sum' to tolerate overflow and return NULL instead."
+                        }
+                        _ => {
+                            "Overflow in sum of decimals. Use 'try_sum' to tolerate overflow and return NULL instead."
+                        }
+                    },
                 )),
             },
         });
