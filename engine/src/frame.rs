@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
@@ -14,6 +15,8 @@ use highwater_query::{
     Expr, Groupings, IntoCondition, JoinCondition, JoinKind, NamedKind, Observation, Observe, Plan,
     functions, lit, node_of, schema_text, unnested, without_event_time,
 };
+
+use tokio::sync::mpsc::channel;
 
 use crate::catalog::Named;
 use crate::error::Error;
@@ -25,6 +28,7 @@ use crate::plan::{
 use crate::relation::{StreamRelation, told_apart};
 use crate::session::{Session, read};
 use crate::sink::OutputMode;
+use crate::workers::{self, panic_text};
 use crate::writer::{DataWriter, StreamWriter};
 
 /// A query in the making. Every step is checked at once; nothing runs before a writer is started or, for static
@@ -535,17 +539,38 @@ impl DataFrame {
             .and_then(unnested)
             .and_then(told_apart)
             .map_err(Error::run)?;
-        self.session.runtime().block_on(async {
-            let frame = context
-                .execute_logical_plan(plan)
-                .await
-                .map_err(Error::run)?;
-            let mut rows = frame.execute_stream().await.map_err(Error::run)?;
+        // A task of its own: what panics there is logged, and told as an error.
+        workers::watch_panics();
+        let runtime = self.session.runtime();
+        let (sender, mut batches) = channel(1);
+        let task = runtime.spawn(async move {
+            let frame = context.execute_logical_plan(plan).await?;
+            let mut rows = frame.execute_stream().await?;
             while let Some(batch) = rows.next().await {
-                each(batch.map_err(Error::run)?)?;
+                if sender.send(batch?).await.is_err() {
+                    break;
+                }
             }
-            observing.finish()
-        })
+            Ok::<(), DataFusionError>(())
+        });
+        while let Some(batch) = batches.blocking_recv() {
+            each(batch)?;
+        }
+        match runtime.block_on(task) {
+            Ok(ended) => ended.map_err(Error::run)?,
+            Err(lost) => {
+                let said = lost
+                    .try_into_panic()
+                    .map(|panic| panic_text(panic.as_ref()));
+                return Err(Error::Run {
+                    message: match said {
+                        Ok(text) => format!("a batch query panicked: {text}"),
+                        Err(lost) => lost.to_string(),
+                    },
+                });
+            }
+        }
+        observing.finish()
     }
 }
 

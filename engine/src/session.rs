@@ -308,10 +308,13 @@ impl Session {
         } else {
             self.inner.cluster.workers
         };
-        let config = SessionConfig::new()
+        let mut config = SessionConfig::new()
             .with_target_partitions(partitions)
             .with_batch_size(8192)
             .with_collect_statistics(false);
+        // With a limit above, DISTINCT of rows that come in order would fail: it takes them for the first of an order.
+        let optimizer = &mut config.options_mut().optimizer;
+        optimizer.enable_distinct_aggregation_soft_limit = false;
         SessionContext::new_with_state(
             SessionStateBuilder::new()
                 .with_config(config)

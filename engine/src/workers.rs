@@ -505,7 +505,7 @@ thread_local! {
 
 /// Worker, network and reader threads report a panic as an error of the session; its backtrace helps nobody. timely's
 /// network threads panic when a peer is gone, while a parked worker would never notice: here it is told.
-fn watch_panics() {
+pub(crate) fn watch_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();

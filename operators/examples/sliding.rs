@@ -9,18 +9,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMicrosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::first_last::{first_value_udaf, last_value_udaf};
 use datafusion::functions_aggregate::min_max::max_udaf;
+use datafusion::functions_aggregate::stddev::stddev_udaf;
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::col;
 use highwater_operators::aggregate::{
     AggregateCall, Aggregation, Emit, Panes, State, aggregate_with_state,
 };
+use highwater_operators::arrangement::{Budget, HeapStore};
 use highwater_operators::exact::{exact_avg, exact_sum};
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermarks, watermark};
@@ -84,18 +87,28 @@ enum Kind {
     CountDistinct,
     SumDistinct,
     CollectSet,
+    Rounded,
+    Ends,
+    CollectList,
     Mixed,
 }
 
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 8] = [
     ("avg, count, max", Kind::Plain),
     ("count distinct", Kind::CountDistinct),
     ("sum distinct", Kind::SumDistinct),
     ("collect_set", Kind::CollectSet),
-    ("all of these", Kind::Mixed),
+    ("stddev", Kind::Rounded),
+    ("first, last", Kind::Ends),
+    ("collect_list", Kind::CollectList),
+    ("the first four", Kind::Mixed),
 ];
 
 impl Kind {
+    fn needs_order(self) -> bool {
+        matches!(self, Kind::Ends | Kind::CollectList)
+    }
+
     /// The functions, the column that each takes, and whether only distinct values count.
     fn calls(self) -> Vec<(Arc<AggregateUDF>, &'static str, bool)> {
         match self {
@@ -107,6 +120,12 @@ impl Kind {
             Kind::CountDistinct => vec![(count_udaf(), "u", true)],
             Kind::SumDistinct => vec![(exact_sum(), "v", true)],
             Kind::CollectSet => vec![(array_agg_udaf(), "u", true)],
+            Kind::Rounded => vec![(stddev_udaf(), "v", false)],
+            Kind::Ends => vec![
+                (first_value_udaf(), "v", false),
+                (last_value_udaf(), "u", false),
+            ],
+            Kind::CollectList => vec![(array_agg_udaf(), "u", false)],
             Kind::Mixed => KINDS[..4]
                 .iter()
                 .flat_map(|(_, kind)| kind.calls())
@@ -171,13 +190,21 @@ fn run(worker: &mut timely::worker::Worker, job: Job) -> (Duration, u64) {
         let (input, stream) = scope.new_input_with_builder::<BatchBuilder>();
         let rows = Rows {
             stream,
-            edge: Edge::plain(schema()),
+            edge: Edge {
+                ordered: job.kind.needs_order(),
+                ..Edge::plain(schema())
+            },
         };
         let at = col("at", &schema()).expect("a column of the schema");
         let (rows, mark) = watermark(rows, at, 0, 0, &Meters::default(), &failure);
         let marks = Watermarks::new(vec![mark], Policy::Min, 0);
         let plan = aggregation(job);
-        let rows = aggregate_with_state(rows, plan, Some(marks), State::default(), &failure).rows;
+        // More than enough, but a limit.
+        let state = State {
+            budget: Some(Budget::new(4 << 30, HeapStore::default())),
+            ..State::default()
+        };
+        let rows = aggregate_with_state(rows, plan, Some(marks), state, &failure).rows;
         let (schema, windows) = (rows.edge.physical(), Arc::clone(&windows));
         let counted = rows
             .stream
@@ -200,7 +227,7 @@ fn run(worker: &mut timely::worker::Worker, job: Job) -> (Duration, u64) {
             let rows = |batch: u64| BATCH_ROWS.min(per_epoch - batch * BATCH_ROWS);
             let batches = 0..batches;
             batches
-                .map(|batch| rows_of(job, epoch, rows(batch), &mut state))
+                .map(|batch| rows_of(job, epoch, batch, rows(batch), &mut state))
                 .collect()
         })
         .collect();
@@ -221,7 +248,7 @@ fn run(worker: &mut timely::worker::Worker, job: Job) -> (Duration, u64) {
     (cpu, windows.load(Ordering::Relaxed))
 }
 
-fn rows_of(job: Job, epoch: u64, rows: u64, state: &mut u64) -> RecordBatch {
+fn rows_of(job: Job, epoch: u64, batch: u64, rows: u64, state: &mut u64) -> RecordBatch {
     let mut random = |below: u64| {
         *state ^= *state << 13;
         *state ^= *state >> 7;
@@ -234,7 +261,7 @@ fn rows_of(job: Job, epoch: u64, rows: u64, state: &mut u64) -> RecordBatch {
     let ends = ats
         .iter()
         .map(|at| at - at.rem_euclid(MINUTE_US) + MINUTE_US);
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampMicrosecondArray::from_iter_values(
             ats.iter().copied(),
         )),
@@ -249,7 +276,15 @@ fn rows_of(job: Job, epoch: u64, rows: u64, state: &mut u64) -> RecordBatch {
             (0..rows).map(|_| random(job.users) as i64),
         )),
     ];
-    RecordBatch::try_new(schema(), columns).expect("the columns fit the schema")
+    let edge = Edge {
+        ordered: job.kind.needs_order(),
+        ..Edge::plain(schema())
+    };
+    if edge.ordered {
+        let places = batch * BATCH_ROWS..batch * BATCH_ROWS + rows;
+        columns.push(Arc::new(UInt64Array::from_iter_values(places)));
+    }
+    RecordBatch::try_new(edge.physical(), columns).expect("the columns fit the schema")
 }
 
 /// User and system time of this process.

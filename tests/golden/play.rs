@@ -295,5 +295,23 @@ fn schema_of(frame: &DataFrame) -> String {
 /// JSON lines.
 pub(crate) fn lines(rows: &Value) -> String {
     let rows = rows.as_array().into_iter().flatten();
-    rows.map(|row| format!("{row}\n")).collect()
+    rows.map(|row| spaced(row) + "\n").collect()
+}
+
+/// JSON with spaces where the recorder writes some: a text column takes the text of a nested value as it is.
+fn spaced(value: &Value) -> String {
+    match value {
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(spaced).collect();
+            format!("[{}]", values.join(", "))
+        }
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                format!("{}: {}", Value::from(name.as_str()), spaced(value))
+            };
+            let fields: Vec<String> = fields.iter().map(field).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        other => other.to_string(),
+    }
 }

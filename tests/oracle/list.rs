@@ -130,6 +130,32 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Complete,
         0,
     ),
+    // One row, whatever is read of it.
+    (
+        "SELECT count(*) AS n FROM (SELECT sum(v) AS s FROM t)",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT 1 AS one FROM (SELECT sum(v) AS s FROM t)",
+        OutputMode::Changes,
+        0,
+    ),
+    (
+        "SELECT k, 1 AS x FROM t, (SELECT max(v) AS m FROM t) AS b",
+        OutputMode::Changes,
+        0,
+    ),
+    (
+        "SELECT col1, 1 AS x FROM VALUES (1), (2) LEFT JOIN (SELECT max(v) AS m FROM t) AS b ON true",
+        OutputMode::Complete,
+        0,
+    ),
+    (
+        "SELECT typeof(sum(v)) AS n FROM t UNION ALL SELECT DISTINCT 'c' FROM (SELECT count(*) AS c FROM t)",
+        OutputMode::Complete,
+        0,
+    ),
     // Sets, several groupings at once, static values in expressions.
     (
         "SELECT k, g FROM t WHERE v > 5 EXCEPT SELECT k, g FROM t WHERE v < 3",

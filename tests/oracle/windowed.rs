@@ -56,6 +56,8 @@ const BY_WINDOW: &[&str] = &[
     "avg(x)",
     "sum(x)",
     "count(DISTINCT g)",
+    "sum(DISTINCT v)",
+    "percentile(v, 0.3)",
 ];
 
 pub(crate) fn windows(random: &mut StdRng) -> Query {

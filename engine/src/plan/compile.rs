@@ -23,7 +23,7 @@ use super::late::LateRows;
 use super::want::Want;
 use super::{
     Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, keyed, late,
-    modes, pushdown,
+    modes, only_row, pushdown,
 };
 use super::{regroup, sets, subquery};
 use crate::error::Error;
@@ -117,10 +117,12 @@ fn compile_joins(
                     true => late::mark(plan, mode == OutputMode::Append),
                     false => Ok(plan),
                 })
+                .and_then(only_row::kept)
                 .map_err(not_built)?,
             &context,
             |_, _| {},
         )
+        .and_then(only_row::bare)
         .map_err(Error::run)?;
     let mut compiler = Compiler {
         statics,

@@ -11,6 +11,7 @@ mod late;
 mod modes;
 mod moments;
 mod observe;
+mod only_row;
 mod pushdown;
 mod regroup;
 mod semi;

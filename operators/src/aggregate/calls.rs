@@ -46,6 +46,9 @@ pub(crate) struct Plan {
     pub(crate) routed: Range<usize>,
 }
 
+/// So many elements of a list do not grow with the rows.
+const FEW: u64 = 16;
+
 /// Sums of doubles without rounding.
 const EXACT_SUMS: [&str; 2] = ["exact_sum", "exact_avg"];
 
@@ -237,11 +240,17 @@ impl Call {
         Ok(state.len() == announced.len() && state.iter().zip(&announced).all(same))
     }
 
-    /// True if what is kept of a group does not grow with the rows in it.
-    pub(crate) fn is_small(&self) -> Result<bool, OperatorError> {
+    /// True if states of panes beside each other can be merged before others are, and what is kept of a group does not
+    /// grow with the rows in it.
+    pub(super) fn folds(&self) -> Result<bool, OperatorError> {
+        let name = self.function.fun().name();
+        if needs_order(&self.function) {
+            let few = self.bound.is_some_and(|n| n.unsigned_abs() <= FEW);
+            return Ok(few || ["first_value", "last_value"].contains(&name));
+        }
         // Their states are one of their values, or registers.
         let some = ["min", "max", "min_by", "max_by", "approx_distinct"];
-        let named = !self.function.is_distinct() && some.contains(&self.function.fun().name());
+        let named = !self.function.is_distinct() && some.contains(&name);
         let is_fixed = |field: &FieldRef| {
             let data_type = field.data_type();
             data_type.primitive_width().is_some() || *data_type == DataType::Boolean
@@ -252,7 +261,14 @@ impl Call {
 
     /// True if it answers the same, to the last bit, in whatever order states are merged.
     pub(crate) fn is_exact(&self) -> Result<bool, OperatorError> {
-        let picks = ["min", "max", "min_by", "max_by"];
+        let picks = [
+            "min",
+            "max",
+            "min_by",
+            "max_by",
+            "first_value",
+            "last_value",
+        ];
         let picks = picks.contains(&self.function.fun().name());
         let is_float = |field: &FieldRef| field.data_type().is_floating();
         let fields = self.function.state_fields()?;

@@ -50,6 +50,13 @@ struct Closing {
     head: Option<Place>,
 }
 
+/// Where other panes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Before,
+    After,
+}
+
 /// The groups of a block of panes and of the one after it.
 #[derive(Default)]
 pub(crate) struct Folds {
@@ -138,24 +145,34 @@ impl Folds {
         made + self.keys.bytes.len() + self.groups.len() * (size_of::<Group>() + 12)
     }
 
-    /// Adds the states of `pane` for some groups, each once, to their tails; later panes of the block come first.
+    /// Adds the states of `pane` for some groups, each once, to their tails; later panes of the block come first. The
+    /// tails of those are kept, or let go of.
     pub(crate) fn add_to_tails(
         &mut self,
         plan: &Plan,
         pane: i64,
         groups: &[u32],
         states: &RecordBatch,
+        keep: bool,
     ) -> Result<(), OperatorError> {
         let next = groups.iter().map(|group| self.groups[*group as usize].tail);
-        let next: Vec<Option<Place>> = next.collect();
-        let states = self.folded(plan, states, &next)?;
+        let mut next: Vec<Option<Place>> = next.collect();
+        let states = self.folded(plan, states, &next, Side::After)?;
+        if !keep {
+            for place in next.iter_mut().filter_map(Option::take) {
+                self.made[place.batch as usize].used -= 1;
+            }
+        }
         let batch = self.keep(states, pane, next, false);
         for (row, group) in (0..).zip(groups) {
             let group = &mut self.groups[*group as usize];
             group.tail = Some(Place { batch, row });
             group.tail_pane = pane;
         }
-        Ok(())
+        match keep {
+            true => Ok(()),
+            false => self.let_go(plan),
+        }
     }
 
     /// Adds the states of a pane for some groups, each once, to their heads; earlier panes of the block come first.
@@ -167,7 +184,7 @@ impl Folds {
     ) -> Result<(), OperatorError> {
         let before = groups.iter().map(|group| self.groups[*group as usize].head);
         let before: Vec<Option<Place>> = before.collect();
-        let states = self.folded(plan, states, &before)?;
+        let states = self.folded(plan, states, &before, Side::Before)?;
         let batch = self.keep(states, 0, Vec::new(), true);
         for (row, group) in (0..).zip(groups) {
             self.groups[*group as usize].head = Some(Place { batch, row });
@@ -178,20 +195,30 @@ impl Folds {
         Ok(())
     }
 
-    /// `states` with those at `places` added.
+    /// `states` with those at `places`, which are of panes on that side of theirs: the first rows come first.
     fn folded(
         &self,
         plan: &Plan,
         states: &RecordBatch,
         places: &[Option<Place>],
+        side: Side,
     ) -> Result<RecordBatch, OperatorError> {
         let rows = states.num_rows();
         // Also of a group with nothing to add: what a function makes of one state may differ in the last bit from it,
         // and must not depend on which other groups come along.
-        let mut sums = accumulators(plan)?;
         let all: Vec<usize> = (0..rows).collect();
+        let others = places.iter().copied();
+        let mut sums = match side {
+            Side::Before if places.iter().any(Option::is_none) => sparse_accumulators(plan, rows)?,
+            _ => accumulators(plan)?,
+        };
+        if side == Side::Before {
+            self.merge_at(plan, &mut sums, others.clone(), rows)?;
+        }
         merge(plan, &mut sums, states.columns(), &all, rows)?;
-        self.merge_at(plan, &mut sums, places.iter().copied(), rows)?;
+        if side == Side::After {
+            self.merge_at(plan, &mut sums, others, rows)?;
+        }
         states_of(plan, &mut sums, rows)
     }
 
@@ -311,7 +338,7 @@ impl Folds {
 
     /// Lets go of states that are no tail and no head. Where panes bring a few groups each, old heads are spread over
     /// many batches: those in use are copied.
-    fn let_go(&mut self, plan: &Plan) -> Result<(), OperatorError> {
+    pub(crate) fn let_go(&mut self, plan: &Plan) -> Result<(), OperatorError> {
         let (mut held, mut used) = (0, 0);
         for made in &mut self.made {
             if made.used == 0 {

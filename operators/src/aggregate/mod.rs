@@ -9,6 +9,7 @@
 //! workers they come from. Functions whose answer depends on the order of rows get no partials: their rows go to the
 //! owner of the key, who sorts them.
 
+mod anew;
 mod calls;
 mod canonical;
 mod closing;

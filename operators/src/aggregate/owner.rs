@@ -427,12 +427,15 @@ impl Owner {
         let plan = Rc::clone(&self.plan);
         if let Some(mut sliding) = self.sliding.take() {
             let has_room = sliding.has_room(&self.arrangement);
+            let anew = !has_room && sliding.rounds;
+            let mut emit = |columns, rows| self.emit(columns, rows, out);
             if has_room {
-                let mut emit = |columns, rows| self.emit(columns, rows, out);
                 sliding.close(&plan, &self.arrangement, after_us, now_us, &mut emit)?;
+            } else if anew {
+                sliding.close_anew(&plan, &self.arrangement, after_us, now_us, &mut emit)?;
             }
             self.sliding = Some(sliding);
-            if has_room {
+            if has_room || anew {
                 return Ok(());
             }
         }

@@ -29,7 +29,6 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use super::calls::{Plan, conform};
 use super::closing::{self, Panes};
 use super::folds::{Closed, Folds};
-use super::groups::{answers, merge, sparse_accumulators};
 use super::owner::Lookup;
 use super::pieces::{Piece, Pieces, Times};
 use super::running::Running;
@@ -47,29 +46,31 @@ const BYTES: usize = 4 << 20;
 
 /// The windows of an aggregation that stores panes.
 pub(crate) struct Sliding {
-    grid: Panes,
+    pub(super) grid: Panes,
     /// How many panes a window has.
-    width: i64,
+    pub(super) width: i64,
     /// How many panes there are from a window's start to the next one's.
-    slide: i64,
+    pub(super) slide: i64,
     times: Times,
     /// Keys without their times.
     rest: Codec,
     /// Calls with small states.
-    small: Part,
+    pub(super) small: Part,
     /// Calls whose states list values.
-    lists: Part,
+    pub(super) lists: Part,
     /// Other calls.
-    whole: Part,
+    pub(super) whole: Part,
+    /// True if an answer is rounded as it is made: it must be made in the same order, however much memory there is.
+    pub(crate) rounds: bool,
     budget: Option<Arc<Budget>>,
     open: Option<Open>,
     running: Option<Running>,
 }
 
 /// Some calls of the plan.
-struct Part {
-    calls: Vec<usize>,
-    plan: Plan,
+pub(super) struct Part {
+    pub(super) calls: Vec<usize>,
+    pub(super) plan: Plan,
     /// Their state columns.
     columns: Vec<usize>,
 }
@@ -107,21 +108,19 @@ struct Waiting {
 }
 
 impl Sliding {
-    /// `None` if the windows are better put together of all their panes, each anew: because with little memory this
-    /// will have to be done for some windows, and some answer is rounded as it is made, so that it would tell which.
+    /// `None` if no panes are stored.
     pub(crate) fn of(
         plan: &Plan,
         budget: Option<Arc<Budget>>,
     ) -> Result<Option<Self>, OperatorError> {
-        let Some(grid) = plan.panes.filter(|_| plan.stores_panes && !plan.ordered) else {
+        let Some(grid) = plan.panes.filter(|_| plan.stores_panes) else {
             return Ok(None);
         };
         let (mut small, mut lists, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rounds = false;
         for (index, call) in plan.calls.iter().enumerate() {
-            if budget.is_some() && !call.is_exact()? {
-                return Ok(None);
-            }
-            let part = if call.is_small()? {
+            rounds |= !call.is_exact()?;
+            let part = if call.folds()? {
                 &mut small
             } else if call.runs()? {
                 &mut lists
@@ -144,6 +143,7 @@ impl Sliding {
             small: Part::new(plan, small)?,
             lists: Part::new(plan, lists)?,
             whole: Part::new(plan, whole)?,
+            rounds,
             budget,
             open: None,
             running: None,
@@ -203,7 +203,9 @@ impl Sliding {
         if !left.0.is_empty() {
             let (rows, groups) = left;
             let rows = UInt32Array::from(rows);
-            let old = columns.iter().map(|column| lookup.stored[*column].clone());
+            let old = columns
+                .iter()
+                .map(|column| Arc::clone(&lookup.stored[*column]));
             let schema = Arc::clone(&self.lists.plan.state_schema);
             let old = RecordBatch::try_new(schema, old.collect())?;
             running.leave(groups.into_iter().map(rest), &take_rows(&old, &rows)?)?;
@@ -217,6 +219,24 @@ impl Sliding {
         Ok(())
     }
 
+    /// The first window that starts with this pane or after it.
+    pub(super) fn up(&self, pane: i64) -> i64 {
+        pane.saturating_add(pane.saturating_neg().rem_euclid(self.slide))
+    }
+
+    /// The last window that starts with this pane or before it.
+    fn down(&self, pane: i64) -> i64 {
+        pane.saturating_sub(pane.rem_euclid(self.slide))
+    }
+
+    /// The first panes of the first and last windows that end after `after_us` and not after `until_us`.
+    pub(super) fn windows(&self, after_us: i64, until_us: i64) -> (i64, i64) {
+        // The window of which pane p is the last ends when p does.
+        let starts_after = |us: i64| self.grid.number(us).saturating_sub(self.width - 1);
+        let first = self.up(starts_after(after_us).saturating_add(1));
+        (first, self.down(starts_after(until_us)))
+    }
+
     /// Gives the windows that end after `after_us` and not after `until_us`: columns of keys and answers, in the order of
     /// the keys.
     pub(crate) fn close(
@@ -227,12 +247,7 @@ impl Sliding {
         until_us: i64,
         out: &mut dyn FnMut(Vec<ArrayRef>, usize) -> Result<(), OperatorError>,
     ) -> Result<(), OperatorError> {
-        let up = |pane: i64| pane.saturating_add(pane.saturating_neg().rem_euclid(self.slide));
-        let down = |pane: i64| pane.saturating_sub(pane.rem_euclid(self.slide));
-        // The window of which pane p is the last ends when p does.
-        let starts_after = |us: i64| self.grid.number(us).saturating_sub(self.width - 1);
-        let mut window = up(starts_after(after_us).saturating_add(1));
-        let last = down(starts_after(until_us));
+        let (mut window, last) = self.windows(after_us, until_us);
         if window > last {
             return Ok(());
         }
@@ -266,7 +281,7 @@ impl Sliding {
                         let Some(pane) = self.first_pane(plan, arrangement, window..until)? else {
                             return Ok(());
                         };
-                        let first = up(pane - self.width + 1);
+                        let first = self.up(pane - self.width + 1);
                         if first > window {
                             window = first;
                             continue;
@@ -283,12 +298,8 @@ impl Sliding {
                     let mut folds = Folds::default();
                     for piece in pieces.iter().rev().filter(|piece| piece.pane >= window) {
                         let groups = folds.intern(piece.keys());
-                        folds.add_to_tails(
-                            &self.small.plan,
-                            piece.pane,
-                            &groups,
-                            &piece.states(),
-                        )?;
+                        let states = piece.states();
+                        folds.add_to_tails(&self.small.plan, piece.pane, &groups, &states, true)?;
                     }
                     Open {
                         folds,
@@ -300,7 +311,7 @@ impl Sliding {
                     }
                 }
             };
-            let stop = last.min(down(second - 1));
+            let stop = last.min(self.down(second - 1));
             have = now.added..stop + self.width;
             pieces = self.read(plan, arrangement, have.clone())?;
             let mut unread = pieces.iter().peekable();
@@ -323,8 +334,8 @@ impl Sliding {
                         waiting.add(0, self.lists.finished(found)?);
                     }
                     if !self.whole.calls.is_empty() {
-                        let found =
-                            self.of_all(plan, arrangement, panes, &mut now.folds, before)?;
+                        let (part, folds) = (&self.whole, &mut now.folds);
+                        let found = self.of_all(plan, arrangement, part, panes, folds, before)?;
                         waiting.add(self.lists.calls.len(), found);
                     }
                 }
@@ -388,35 +399,8 @@ impl Sliding {
         Ok(())
     }
 
-    /// The answers of the other calls for the groups of a window, which are those that wait but for the first `skip`.
-    fn of_all(
-        &self,
-        plan: &Plan,
-        arrangement: &Arrangement,
-        panes: Range<i64>,
-        folds: &mut Folds,
-        skip: usize,
-    ) -> Result<Vec<ArrayRef>, OperatorError> {
-        let only = &self.whole.plan;
-        let waiting = folds.waiting(skip);
-        let count = waiting.len();
-        let mut place = vec![0; folds.len()];
-        for (at, group) in waiting.enumerate() {
-            place[group as usize] = at;
-        }
-        let mut sums = sparse_accumulators(only, count)?;
-        let mut pieces = self.pieces(plan, arrangement, &self.whole, panes)?;
-        while let Some(piece) = pieces.next()? {
-            let groups = folds.intern(piece.keys());
-            let indices = groups.iter().map(|group| place[*group as usize]);
-            let indices: Vec<usize> = indices.collect();
-            merge(only, &mut sums, piece.states().columns(), &indices, count)?;
-        }
-        answers(only, &mut sums)
-    }
-
     /// The keys and answers of some groups of windows: `others` are of lists and whole calls.
-    fn columns(
+    pub(super) fn columns(
         &self,
         plan: &Plan,
         folds: &Folds,
@@ -441,7 +425,7 @@ impl Sliding {
     }
 
     /// The first of `panes` that has rows.
-    fn first_pane(
+    pub(super) fn first_pane(
         &self,
         plan: &Plan,
         arrangement: &Arrangement,
@@ -466,7 +450,7 @@ impl Sliding {
     }
 
     /// The rows of some panes, in order: the state columns of some calls.
-    fn pieces<'s>(
+    pub(super) fn pieces<'s>(
         &'s self,
         plan: &Plan,
         arrangement: &Arrangement,
@@ -536,7 +520,7 @@ impl Sliding {
         let (tails, heads): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|p| p.0 < second);
         for (pane, groups, states) in tails.into_iter().rev() {
             open.folds
-                .add_to_tails(&self.small.plan, pane, &groups, &states)?;
+                .add_to_tails(&self.small.plan, pane, &groups, &states, true)?;
         }
         for (_, groups, states) in heads {
             open.folds

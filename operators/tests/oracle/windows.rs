@@ -12,7 +12,7 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::col;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{
-    AggregateCall, Aggregation, Emit, Panes, State, aggregate_with_state,
+    AggregateCall, Aggregation, Emit, Panes, State, aggregate_with_state, needs_order,
 };
 use highwater_operators::arrangement::{Budget, Snapshot, Snapshots};
 use highwater_operators::metrics::Meters;
@@ -65,7 +65,11 @@ impl Run {
     ) -> (Output, Vec<Snapshot>) {
         let saved = Arc::new(Mutex::new(Vec::new()));
         let keep = Arc::clone(&saved);
-        let edge = Edge::plain(Arc::clone(&self.schema));
+        let mut calls = self.aggregation.calls.iter();
+        let edge = Edge {
+            ordered: calls.any(|call| needs_order(&call.function)),
+            ..Edge::plain(Arc::clone(&self.schema))
+        };
         let (first, before_ms, from_ms) = self.from;
         let output = run(cluster, epochs, first, edge, seed, move |rows, failure| {
             let at = col("at", &self.schema).unwrap();

@@ -25,11 +25,11 @@ fn reading(name: &str, args: &Args, given: Option<&Typed>) -> Result<(CsvOptions
     let options = options_of(given)?;
     let known = [csv::KNOWN, times::KNOWN].concat();
     // These are of files, and not of their rows.
-    let of_files = |option: &str| {
-        matches!(option, "enforceSchema" | "multiLine")
-            || (option == "header" && name == "from_csv")
-    };
-    let known: Vec<&str> = known.into_iter().filter(|o| !of_files(o)).collect();
+    let of_files = ["header", "enforceSchema", "multiLine"];
+    let known: Vec<&str> = known
+        .into_iter()
+        .filter(|name| !of_files.contains(name))
+        .collect();
     options
         .only(name, &known, csv::NOT_BUILT)
         .map_err(refused)?;
@@ -120,6 +120,9 @@ fn to_csv(args: &Args) -> Result<Typed> {
     let DataType::Struct(fields) = &value.data_type else {
         return Err(coerce::unexpected(name, 0, value, "STRUCT"));
     };
+    if fields.is_empty() {
+        return Err(QueryError::unsupported("to_csv of a struct without fields"));
+    }
     if let Some(field) = fields.iter().find(|field| !is_cell(field.data_type())) {
         let what = format!("to_csv of the type {}", type_sql(field.data_type()));
         return Err(QueryError::unsupported(what));

@@ -291,10 +291,7 @@ pub(super) fn tuple(args: Vec<Typed>) -> Result<(Typed, Fields)> {
             message,
         ));
     }
-    if let Some(other) = args
-        .iter()
-        .find(|arg| !matches!(arg.data_type, DataType::Utf8 | DataType::Null))
-    {
+    if let Some(other) = args.iter().find(|arg| arg.data_type != DataType::Utf8) {
         let message = format!(
             "Cannot resolve \"{name}\" due to data type mismatch: All arguments of `{name}` must be strings, not \"{}\".",
             type_sql(&other.data_type)

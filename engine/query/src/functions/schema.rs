@@ -226,7 +226,8 @@ pub(super) fn can_be_written(data_type: &DataType) -> bool {
         | DataType::Binary
         | DataType::Date32
         | DataType::Timestamp(..) => true,
-        other => *other == crate::types::DAY_TIME || *other == crate::types::YEAR_MONTH,
+        // An interval is written with the fields of its type, `INTERVAL '1' DAY`, which types here do not tell.
+        _ => false,
     }
 }
 

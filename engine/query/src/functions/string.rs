@@ -358,7 +358,15 @@ fn pad(name: &str, args: &Args) -> Result<Typed> {
     if values[0].data_type == DataType::Binary && binary(values.get(2)) {
         return pad_binary(name, args);
     }
-    let mut typed = args.typed(&[DataType::Utf8, DataType::Int32, DataType::Utf8], 2)?;
+    let texts = values.into_iter().map(|value| match value.data_type {
+        DataType::Binary => crate::functions::cast::implicit(value, &DataType::Utf8),
+        _ => Ok(value),
+    });
+    let texts = Args {
+        values: texts.collect::<Result<_>>()?,
+        ..*args
+    };
+    let mut typed = texts.typed(&[DataType::Utf8, DataType::Int32, DataType::Utf8], 2)?;
     if typed.len() == 2 {
         typed.push(Typed::literal(ScalarValue::Utf8(Some(" ".into()))));
     }

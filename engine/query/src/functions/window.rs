@@ -319,11 +319,13 @@ pub(crate) fn delay_ms(value: &Typed) -> Result<i64> {
         let whole = units.into_iter().find(|(_, unit_ms)| delay % unit_ms == 0);
         let (unit, unit_ms) = whole.unwrap_or(("SECOND", 1_000));
         let (count, width) = (-delay / unit_ms, if unit == "DAY" { 1 } else { 2 });
+        let written = match value.constant_text() {
+            Some(text) => text.to_string(),
+            None => format!("INTERVAL '-{count:0width$}' {unit}"),
+        };
         return Err(QueryError::new(
             "IllegalArgumentException",
-            format!(
-                "requirement failed: delay threshold (INTERVAL '-{count:0width$}' {unit}) should not be negative."
-            ),
+            format!("requirement failed: delay threshold ({written}) should not be negative."),
         ));
     }
     Ok(delay)

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError};
-use datafusion::logical_expr::{Aggregate, Expr as DfExpr, LogicalPlan};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Aggregate, Expr as DfExpr, LogicalPlan, lit};
 
 use super::Env;
 use super::expression::Exprs;
@@ -102,11 +103,13 @@ impl Env<'_> {
             named @ DfExpr::Alias(_) => named.clone(),
             made => made.clone().alias(k.above.name.clone()),
         });
-        let group = group.collect();
-        let calls = calls
-            .into_iter()
-            .map(|(call, name)| call.alias(name))
-            .collect();
+        let group: Vec<DfExpr> = group.collect();
+        let calls = calls.into_iter().map(|(call, name)| call.alias(name));
+        let mut calls: Vec<DfExpr> = calls.collect();
+        if group.is_empty() && calls.is_empty() {
+            // One row all the same, as for `typeof(sum(v))`, which is known without one.
+            calls.push(count(lit(1i64)).alias(self.fresh("rows")));
+        }
         let mut plan =
             LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input.plan), group, calls)?);
         if let Some(having) = having {

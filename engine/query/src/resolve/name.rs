@@ -186,6 +186,10 @@ fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
             "from_json" | "to_json" | "from_csv" | "to_csv" | "schema_of_json" | "schema_of_csv",
             _,
         ) => {
+            let map = |schema: &str| schema.trim_start().to_lowercase().starts_with("map<");
+            if name == "from_json" && args.get(1).is_some_and(|schema| map(schema)) {
+                return "entries".into();
+            }
             args.truncate(1);
         }
         ("isnull", 1) => return format!("({} IS NULL)", args[0]),

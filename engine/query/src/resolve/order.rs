@@ -16,6 +16,7 @@ use crate::functions::compare;
 use crate::functions::kernel::folded;
 use crate::plan::Plan;
 use crate::types::type_sql;
+use crate::unnest::names_outer;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -49,14 +50,26 @@ impl Env<'_> {
                 }
                 other => Exprs::over(self, &simple.columns, "ORDER BY").resolve(other),
             };
-            match (expr, input) {
-                (Ok(value), _) => keys.push((Ok(value), ascending, nulls_first)),
-                (Err(_), Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }) => {
-                    let name = self.fresh("sort");
-                    missing.push(key.sort_key().0.clone().alias(name.clone()));
-                    keys.push((Err(name), ascending, nulls_first));
+            let name = self.fresh("sort");
+            let below = key.sort_key().0.clone().alias(name.clone());
+            let selects = matches!(
+                input,
+                Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }
+            );
+            let is_below = match &expr {
+                Err(_) => selects,
+                // A column below the select list is nearer than one of the query around.
+                Ok(value) if selects && names_outer(&value.expr) => {
+                    let more = input.with_more(std::slice::from_ref(&below))?;
+                    self.relation(&more).is_ok()
                 }
-                (Err(error), _) => return Err(error),
+                Ok(_) => false,
+            };
+            if is_below {
+                missing.push(below);
+                keys.push((Err(name), ascending, nulls_first));
+            } else {
+                keys.push((Ok(expr?), ascending, nulls_first));
             }
         }
         let inner = match missing.is_empty() {

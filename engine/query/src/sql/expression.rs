@@ -316,6 +316,8 @@ fn lower_inner(expr: Sql) -> Result<Expr> {
             negated,
         }),
         Sql::Subquery(subquery) => Ok(Expr::Subquery(Box::new(query::query(*subquery)?))),
+        // `()` has a meaning in GROUPING SETS only.
+        Sql::Tuple(exprs) if exprs.is_empty() => Err(super::near(")", None)),
         Sql::Tuple(exprs) => Ok(Expr::Tuple(all(exprs)?)),
         Sql::Wildcard(token) => Ok(Expr::Star {
             qualifier: vec![],

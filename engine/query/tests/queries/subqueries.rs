@@ -223,3 +223,55 @@ fn a_subquery_is_called_by_what_it_names_of_the_query_around() {
     let plan = resolve(&plan.unwrap()).unwrap();
     assert_eq!(plan.schema().field(1).name(), "sum(scalarsubquery(id))");
 }
+
+#[test]
+fn an_order_is_by_the_nearest_column_of_its_name() {
+    let inner = "(VALUES (3, 30), (1, 10), (2, 20)) AS x(i, v)";
+    let one = |below: &str, value: &str| {
+        let sql = format!("SELECT i, ({below}) AS v FROM {L} WHERE i = 4");
+        check(&sql, "i INT, v INT", &format!("4 {value}"));
+    };
+    one(&format!("SELECT v FROM {inner} ORDER BY i LIMIT 1"), "10");
+    one(
+        &format!("SELECT v FROM {inner} ORDER BY i DESC LIMIT 1"),
+        "30",
+    );
+    one(
+        &format!("SELECT v AS i FROM {inner} ORDER BY i LIMIT 1"),
+        "10",
+    );
+    one(
+        &format!("SELECT max(v) FROM {inner} GROUP BY i ORDER BY i DESC LIMIT 1"),
+        "30",
+    );
+    // That of the query around, where there is none nearer.
+    one(
+        &format!("SELECT v FROM (SELECT v FROM {inner}) ORDER BY (v - 20) * (i - 3) LIMIT 1"),
+        "10",
+    );
+    check(
+        &format!(
+            "SELECT l.i, x.v FROM {L}, LATERAL (SELECT v FROM {inner} ORDER BY i LIMIT 1) AS x WHERE l.i = 4"
+        ),
+        "i INT, v INT",
+        "4 10",
+    );
+}
+
+#[test]
+fn what_is_known_without_an_aggregate_has_its_one_row() {
+    check(
+        "SELECT typeof(sum(i)) AS t FROM (VALUES (1), (2)) AS x(i)",
+        "t STRING",
+        "bigint",
+    );
+    check(
+        "SELECT 'c' AS c FROM (VALUES (1), (2)) AS x(i) HAVING true",
+        "c STRING",
+        "c",
+    );
+    fails(
+        "SELECT sum(i) FROM (VALUES (1), (2)) AS x(i) GROUP BY ()",
+        "[PARSE_SYNTAX_ERROR] Syntax error at or near ')'",
+    );
+}

@@ -1,4 +1,4 @@
-//! One struct from each text, as `from_csv` makes it: the first row of it, by the rules for rows of files.
+//! One struct from each text, as `from_csv` makes it: all of it is one row, by the rules for rows of files.
 
 use std::sync::Arc;
 
@@ -7,7 +7,6 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Fields, Schema};
 use arrow::error::ArrowError;
 
-use super::cells::record_end;
 use super::{Cells, Column, CsvInference, CsvOptions, append_cells};
 
 /// Decodes texts until asked for the array.
@@ -47,7 +46,7 @@ impl RowDecoder {
     /// Appends the struct that `text` is. Answers whether it was read as it should, or why it cannot be in any mode.
     pub fn decode(&mut self, text: Option<&str>) -> Result<bool, String> {
         self.valid.append(text.is_some());
-        let row = text.and_then(|text| first_row(text, &self.options));
+        let row = text.and_then(|text| row_of(text, &self.options));
         let Some(row) = row else {
             self.columns
                 .iter_mut()
@@ -89,27 +88,16 @@ impl RowDecoder {
     }
 }
 
-/// The first row in `text` that is one.
-fn first_row<'t>(text: &'t str, options: &CsvOptions) -> Option<&'t [u8]> {
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        let comment = options.comment == Some(rest[0]);
-        let end = match comment {
-            true => memchr::memchr(b'\n', rest),
-            false => record_end(rest, &options.dialect),
-        };
-        let row = &rest[..end.unwrap_or(rest.len())];
-        if !row.is_empty() && !comment {
-            return Some(row);
-        }
-        rest = &rest[(row.len() + 1).min(rest.len())..];
-    }
-    None
+/// The row that `text` is, line ends and all; a comment is none.
+fn row_of<'t>(text: &'t str, options: &CsvOptions) -> Option<&'t [u8]> {
+    let row = text.as_bytes();
+    let comment = options.comment.is_some() && options.comment == row.first().copied();
+    (!row.is_empty() && !comment).then_some(row)
 }
 
-/// The columns of the first row of `text`, by its cells.
+/// The columns of the row that `text` is, by its cells.
 pub fn schema_of(text: &str, options: CsvOptions) -> Option<Schema> {
-    let row = first_row(text, &options)?;
+    let row = row_of(text, &options)?;
     let mut inference = CsvInference::new(CsvOptions {
         infer: true,
         sampling_ratio: 1.0,

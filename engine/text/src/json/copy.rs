@@ -1,19 +1,47 @@
 //! JSON written anew, without blanks and with the escapes it needs: how functions hand out pieces of a text.
 
-use super::escape::unescape;
-use super::scan::{Cursor, Scan, Start, Text};
+use super::escape::{hex4, unescape};
+use super::scan::{Cursor, Malformed, Scan, Start, Text};
 use crate::view::push_json_string;
 use crate::write::push_f64;
 
-/// Appends what the string is that stands at `text`, without quotes.
-pub(super) fn push_content(out: &mut String, cursor: &Cursor<'_>, text: Text) {
+/// Appends what the string is that stands at `text`, without quotes. Half a character cannot be written.
+pub(super) fn push_content(out: &mut String, cursor: &Cursor<'_>, text: Text) -> Scan<()> {
     let raw = &cursor.text[text.start..text.end];
-    let mut content = Vec::new();
-    match text.escaped {
-        true => unescape(raw, &mut content),
-        false => content.extend_from_slice(raw),
+    if !text.escaped {
+        out.push_str(&String::from_utf8_lossy(raw));
+        return Ok(());
     }
+    if has_half_character(raw) {
+        return Err(Malformed("a string has half a character"));
+    }
+    let mut content = Vec::new();
+    unescape(raw, &mut content);
     out.push_str(&String::from_utf8_lossy(&content));
+    Ok(())
+}
+
+/// Whether one of two escapes that make a character stands alone.
+fn has_half_character(raw: &[u8]) -> bool {
+    let mut first = false;
+    let mut at = 0;
+    while at < raw.len() {
+        let code = match raw[at..] {
+            [b'\\', b'u', ..] => hex4(&raw[at + 2..]),
+            _ => None,
+        };
+        let second = code.is_some_and(|code| (0xdc00..0xe000).contains(&code));
+        if first != second {
+            return true;
+        }
+        first = code.is_some_and(|code| (0xd800..0xdc00).contains(&code));
+        at += match (code, raw[at]) {
+            (Some(_), _) => 6,
+            (None, b'\\') => 2,
+            (None, _) => 1,
+        };
+    }
+    first
 }
 
 /// Appends the value at the cursor, and goes over it.
@@ -24,8 +52,7 @@ pub(super) fn push_value(out: &mut String, cursor: &mut Cursor<'_>, depth: usize
         Start::False => push_word(out, cursor, "false"),
         Start::String => {
             let text = cursor.string()?;
-            push_string(out, cursor, text);
-            Ok(())
+            push_string(out, cursor, text)
         }
         Start::Number => push_number(out, cursor),
         Start::NotFinite => {
@@ -41,7 +68,7 @@ pub(super) fn push_value(out: &mut String, cursor: &mut Cursor<'_>, depth: usize
             if !cursor.eat(b'}') {
                 loop {
                     let name = cursor.key()?;
-                    push_string(out, cursor, name);
+                    push_string(out, cursor, name)?;
                     out.push(':');
                     push_value(out, cursor, depth + 1)?;
                     if !cursor.more(b'}')? {
@@ -79,10 +106,11 @@ fn push_word(out: &mut String, cursor: &mut Cursor<'_>, word: &'static str) -> S
     Ok(())
 }
 
-fn push_string(out: &mut String, cursor: &Cursor<'_>, text: Text) {
+fn push_string(out: &mut String, cursor: &Cursor<'_>, text: Text) -> Scan<()> {
     let mut content = String::new();
-    push_content(&mut content, cursor, text);
+    push_content(&mut content, cursor, text)?;
     push_json_string(out, &content);
+    Ok(())
 }
 
 /// An integer with all its digits; a fraction as the double it is.

@@ -73,9 +73,9 @@ pub(super) fn lenient() -> Dialect {
 impl JsonPath {
     /// Understands `$`, `.name`, `['name']`, `[0]`, `[*]` and `.*`; else there is no path.
     pub fn parse(text: &str) -> Option<JsonPath> {
-        let mut rest = blanks(text).strip_prefix('$')?;
+        let mut rest = text.strip_prefix('$')?;
         let mut steps = Vec::new();
-        while !rest.is_empty() {
+        while !blanks(rest).is_empty() {
             rest = step(rest, &mut steps)?;
         }
         Some(JsonPath(steps))
@@ -95,34 +95,35 @@ fn blanks(text: &str) -> &str {
     text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c'])
 }
 
-/// Takes one step off the front of a path.
+/// Takes one step off the front of a path. Blanks may stand where Spark's parser looks over them: before a name, a number
+/// and `['`, and nowhere else.
 fn step<'t>(text: &'t str, steps: &mut Vec<Step>) -> Option<&'t str> {
-    let text = blanks(text);
     for wildcard in [".*", "['*']"] {
-        if let Some(rest) = text.strip_prefix(wildcard) {
+        if let Some(rest) = blanks(text).strip_prefix(wildcard) {
             steps.push(Step::Wildcard);
             return Some(rest);
         }
     }
+    let mut named = |rest: &'t str, end: usize| {
+        if end == 0 {
+            return None;
+        }
+        steps.extend([Step::Key, Step::Named(rest[..end].to_string())]);
+        Some(&rest[end..])
+    };
     if let Some(rest) = text.strip_prefix('.') {
         let rest = blanks(rest);
-        let end = rest.find(['.', '[']).unwrap_or(rest.len());
-        if end > 0 {
-            steps.extend([Step::Key, Step::Named(rest[..end].to_string())]);
-            return Some(&rest[end..]);
-        }
-        return None;
+        return named(rest, rest.find(['.', '[']).unwrap_or(rest.len()));
     }
-    if let Some(rest) = text.strip_prefix("['") {
+    if let Some(rest) = blanks(text).strip_prefix("['") {
         let rest = blanks(rest);
-        let end = rest.find(['\'', '?']).filter(|end| *end > 0)?;
-        steps.extend([Step::Key, Step::Named(rest[..end].to_string())]);
-        return blanks(&rest[end..]).strip_prefix("']");
+        return named(rest, rest.find('\'')?)?.strip_prefix("']");
     }
-    let inside = blanks(text.strip_prefix('[')?);
+    let inside = text.strip_prefix('[')?;
     let (operand, rest) = match inside.strip_prefix('*') {
         Some(rest) => (Step::Wildcard, rest),
         None => {
+            let inside = blanks(inside);
             let digits = inside.bytes().take_while(u8::is_ascii_digit).count();
             (
                 Step::Index(inside[..digits].parse().ok()?),
@@ -131,7 +132,7 @@ fn step<'t>(text: &'t str, steps: &mut Vec<Step>) -> Option<&'t str> {
         }
     };
     steps.extend([Step::Subscript, operand]);
-    blanks(rest).strip_prefix(']')
+    rest.strip_prefix(']')
 }
 
 /// Goes over the value at the cursor and writes what `path` finds in it. False if it finds nothing.
@@ -146,7 +147,7 @@ fn walk(
     match (cursor.start()?, path) {
         (Start::String, []) if style == Style::Raw => {
             let text = cursor.string()?;
-            push_content(&mut out.text, cursor, text);
+            push_content(&mut out.text, cursor, text)?;
             Ok(true)
         }
         (Start::Array, []) if style == Style::Flatten => {
@@ -243,7 +244,7 @@ fn fields(
     loop {
         let text = cursor.key()?;
         let mut name = String::new();
-        push_content(&mut name, cursor, text);
+        push_content(&mut name, cursor, text)?;
         let wanted = match first {
             Step::Named(wanted) => *wanted == name && cursor.start()? != Start::Null,
             other => *other == Step::Wildcard,
@@ -294,7 +295,7 @@ pub fn json_fields(json: &str, names: &[Option<&str>]) -> Vec<Option<String>> {
         match cursor.start()? {
             Start::String => {
                 let text = cursor.string()?;
-                push_content(&mut value, cursor, text);
+                push_content(&mut value, cursor, text)?;
             }
             _ => push_value(&mut value, cursor, 1)?,
         }
@@ -350,7 +351,7 @@ fn each_field<'a>(
     loop {
         let text = cursor.key()?;
         let mut name = String::new();
-        push_content(&mut name, cursor, text);
+        push_content(&mut name, cursor, text)?;
         field(cursor, &name)?;
         if !cursor.more(b'}')? {
             return Ok(());
@@ -375,6 +376,10 @@ mod tests {
         check(r#"{"a":1}"#, "$[\"a\"]", None);
         check(r#"{"a":null,"a":2}"#, "$.a", Some("2"));
         check("[1,2]", "$[5]", None);
+        check("[1,2]", "$[ 1]", Some("2"));
+        check("[1,2]", "$ [1]", None);
+        check(r#"{"a?":1}"#, "$['a?']", Some("1"));
+        check(r#"{"a":"\ud83d"}"#, "$.a", None);
         check("{bad", "$", None);
         check(r#"{"a":1, bad}"#, "$.a", None);
         check(r#"{"a":1} bad"#, "$.a", Some("1"));

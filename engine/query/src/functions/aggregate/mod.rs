@@ -22,7 +22,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr as DfExpr, SortExpr};
 
 use super::kernel::{Can, Kernel, Typed};
 use super::{Functions, cast, compare, conditional, nested};
-use crate::coerce::{self, adjusted, is_atomic, is_decimal, is_integral, is_numeric};
+use crate::coerce::{self, is_atomic, is_decimal, is_integral, is_numeric};
 use crate::error::QueryError;
 use crate::types::list_of;
 
@@ -487,10 +487,8 @@ impl Call<'_> {
         let sum = if attempt { "try_sum" } else { "sum" };
         let sum = self.named(sum, vec![value.clone()], adjusted_sum(p, s))?;
         let count = self.named("count", vec![value], DataType::Int64)?;
-        let returns = adjusted(i32::from(p) + 4, i32::from(s) + 4);
-        let DataType::Decimal128(precision, scale) = returns else {
-            return Err(QueryError::unsupported("this average"));
-        };
+        let (precision, scale) = ((p + 4).min(38), (s + 4).min(38));
+        let returns = DataType::Decimal128(precision, scale);
         let target = returns.clone();
         Ok(Kernel::over_arrays(
             "decimal_average",
@@ -509,10 +507,11 @@ impl Call<'_> {
                         return Ok(None);
                     }
                     let power = 10i128.pow(u32::try_from(scale - sum_scale).unwrap_or(0));
-                    let mean = sums
-                        .value(row)
-                        .checked_mul(power)
-                        .map(|v| cast::divide_half_up(v, count));
+                    // What a row has whole and what is left are multiplied each: their sum may be too much for it.
+                    let (whole, rest) = (sums.value(row) / count, sums.value(row) % count);
+                    let rest = cast::divide_half_up(rest * power, count);
+                    let mean = whole.checked_mul(power);
+                    let mean = mean.and_then(|mean| mean.checked_add(rest));
                     match mean.filter(|m| m.unsigned_abs() < 10u128.pow(u32::from(precision))) {
                         Some(mean) => Ok(Some(mean)),
                         None if attempt => Ok(None),

@@ -4,7 +4,7 @@
 //! depend on their order, hence on the number of workers. A try is another matter: there the sum becomes NULL on the way
 //! and stays it, so such a call takes its rows in order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::mem::size_of_val;
 use std::ops::Range;
@@ -94,6 +94,15 @@ impl AggregateUDFImpl for CheckedSum {
             (false, false) => Box::new(One::<i256>::new(self)),
             (true, true) => Box::new(Distinct::<i128>::new(self)),
             (false, true) => Box::new(Distinct::<i256>::new(self)),
+        })
+    }
+
+    /// Of distinct values: takes what a state lists, and has it taken back.
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(match (self.returns == DataType::Int64, args.is_distinct) {
+            (true, true) => Box::new(Running::<i128>::new(self)),
+            (false, true) => Box::new(Running::<i256>::new(self)),
+            _ => self.accumulator(args)?,
         })
     }
 
@@ -219,7 +228,14 @@ impl Target {
                 None if self.attempt => Ok(None),
                 None => Err(RunError::raise(
                     "ARITHMETIC_OVERFLOW",
-                    "long overflow. Use 'try_sum' to tolerate overflow and return NULL instead.",
+                    match self.returns {
+                        DataType::Int64 => {
+                            "long overflow. Use 'try_sum' to tolerate overflow and return NULL instead."
+                        }
+                        _ => {
+                            "Overflow in sum of decimals. Use 'try_sum' to tolerate overflow and return NULL instead."
+                        }
+                    },
                 )),
             },
         });
@@ -374,6 +390,98 @@ impl<T: Total> Accumulator for Distinct<T> {
             });
         }
         Ok(())
+    }
+}
+
+/// One group, each value as often as it is there, and the sum of those that are.
+#[derive(Debug)]
+struct Running<T> {
+    target: Target,
+    values: HashMap<T, u32>,
+    sum: T,
+}
+
+/// Tables with less room than this are not worth making smaller.
+const SHRINK_MIN: usize = 64;
+
+impl<T: Total> Running<T> {
+    fn new(sum: &CheckedSum) -> Self {
+        Running {
+            target: Target::of(sum),
+            values: HashMap::new(),
+            sum: T::default(),
+        }
+    }
+
+    fn each(values: &ArrayRef, mut f: impl FnMut(T)) -> Result<()> {
+        match values.data_type() {
+            DataType::Decimal256(..) => {
+                for_each_state(values, |_, v| f(v));
+                Ok(())
+            }
+            _ => for_each(values, |_, v| f(v)),
+        }
+    }
+}
+
+impl<T: Total> Accumulator for Running<T> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        Self::each(&values[0], |value| {
+            let times = self.values.entry(value).or_insert(0);
+            *times += 1;
+            if *times == 1 {
+                self.sum = self.sum.plus(value);
+            }
+        })
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let mut missing = false;
+        Self::each(&values[0], |value| match self.values.get_mut(&value) {
+            None => missing = true,
+            Some(times) => {
+                *times -= 1;
+                if *times == 0 {
+                    self.values.remove(&value);
+                    self.sum = self.sum.plus(value.times(-1));
+                }
+            }
+        })?;
+        if missing {
+            let message = "of a sum of distinct values one leaves that is not there";
+            return Err(DataFusionError::Internal(message.into()));
+        }
+        if self.values.capacity() > SHRINK_MIN && self.values.len() * 4 < self.values.capacity() {
+            self.values.shrink_to(self.values.len() * 2);
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let sum = (!self.values.is_empty()).then_some(self.sum);
+        ScalarValue::try_from_array(&self.target.finish(std::iter::once(sum))?, 0)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.values.capacity() * size_of::<(T, u32)>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let values = self.values.drain().map(|(value, _)| value).collect();
+        let target = self.target.clone();
+        Distinct { target, values }.state()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let lists = states[0].as_list::<i32>();
+        let known = (0..lists.len()).filter(|row| lists.is_valid(*row));
+        known
+            .map(|row| self.update_batch(&[lists.value(row)]))
+            .collect()
     }
 }
 
