@@ -83,17 +83,22 @@ impl Charset {
                 bytes => units(bytes, u16::from_be_bytes),
             },
             Charset::Utf32 => {
-                let (bytes, read): (&[u8], fn([u8; 4]) -> u32) = match bytes {
-                    [0xff, 0xfe, 0, 0, rest @ ..] => (rest, u32::from_le_bytes),
-                    [0, 0, 0xfe, 0xff, rest @ ..] => (rest, u32::from_be_bytes),
-                    bytes => (bytes, u32::from_be_bytes),
+                let (bytes, little) = match bytes {
+                    [0xff, 0xfe, 0, 0, rest @ ..] => (rest, true),
+                    [0, 0, 0xfe, 0xff, rest @ ..] => (rest, false),
+                    bytes => (bytes, false),
                 };
                 let (words, rest) = bytes.as_chunks::<4>();
-                let text = words
-                    .iter()
-                    .map(|word| char::from_u32(read(*word)))
-                    .collect();
-                if rest.is_empty() { text } else { None }
+                let number = |word: &[u8; 4]| match little {
+                    true => u32::from_le_bytes(*word),
+                    false => u32::from_be_bytes(*word),
+                };
+                let text = words.iter().map(|word| char::from_u32(number(word)));
+                if rest.is_empty() {
+                    text.collect()
+                } else {
+                    None
+                }
             }
         }
     }

@@ -235,10 +235,11 @@ fn server_parts(text: &str) -> Option<(Option<&str>, &str)> {
     };
     match port.strip_prefix(':') {
         None if !port.is_empty() => return None,
-        Some(port) if !port.is_empty() => {
-            if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<i32>().is_err() {
-                return None;
-            }
+        Some(port)
+            if !port.is_empty()
+                && (!port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<i32>().is_err()) =>
+        {
+            return None;
         }
         _ => {}
     }

@@ -27,7 +27,7 @@ pub(super) fn keyed(
         Expr::OuterReferenceColumn(_, column) => Some(column),
         _ => None,
     });
-    if !of_maps.any(|column| is_no_key(column)) {
+    if !of_maps.any(is_no_key) {
         return Ok((rows, subquery.clone()));
     }
     let mut made: Vec<(Expr, String)> = vec![];

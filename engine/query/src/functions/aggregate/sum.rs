@@ -478,10 +478,8 @@ impl<T: Total> Accumulator for Running<T> {
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         let lists = states[0].as_list::<i32>();
-        let known = (0..lists.len()).filter(|row| lists.is_valid(*row));
-        known
-            .map(|row| self.update_batch(&[lists.value(row)]))
-            .collect()
+        let mut known = (0..lists.len()).filter(|row| lists.is_valid(*row));
+        known.try_for_each(|row| self.update_batch(&[lists.value(row)]))
     }
 }
 
