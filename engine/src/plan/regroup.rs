@@ -25,6 +25,7 @@ use highwater_query::{
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
 use super::keyed::stays_together;
+use super::late::LateRows;
 use super::streams::unordered;
 use super::want::Want;
 use super::{Node, event_time};
@@ -600,7 +601,10 @@ pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
                     return None;
                 }
                 below.push(true);
-            } else if node_of::<Observe>(plan).is_none() && node_of::<Watermark>(plan).is_none() {
+            } else if node_of::<Observe>(plan).is_none()
+                && node_of::<Watermark>(plan).is_none()
+                && node_of::<LateRows>(plan).is_none()
+            {
                 return None;
             }
             Some(below)
