@@ -181,8 +181,8 @@ impl Compiler<'_> {
             Want::Changes => self.top(input, by, skip, fetch, want),
             Want::Upserts => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
-                "Limits are not supported on streaming DataFrames/Datasets in Update output mode: a row that has come out may be pushed out by a later one without \
-                 another under its key. Use output mode complete or changes",
+                "Limits are not supported on streaming DataFrames/Datasets in Update output mode: where rows change, one that leaves the first ones has no successor \
+                 under its key, and where they do not, there is nothing to update. Use append mode there, in which the first rows to come stay the first, or output mode complete or changes",
             )),
             Want::Final if !by.is_empty() => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
