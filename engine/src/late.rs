@@ -1,8 +1,9 @@
 //! The table that a query's late rows go to, if its user asks for one.
 //!
-//! A row is late when the operator that would take it in drops it: an aggregation by event time when the last window that
-//! the row is in ended at or before the watermark. Such rows come whole, as they enter that operator, with the epoch that
-//! read them: they are committed with the answer of that epoch, so each is there once, whatever happened in between.
+//! A row is late when an operator that would take it in drops it: an aggregation by event time when the last window that
+//! the row is in ended at or before the watermark. Such rows come whole, as their source has them, with the epoch that read
+//! them: they are committed with the answer of that epoch, so each is there once, whatever happened in between and however
+//! many operators drop it or what the query makes of it.
 
 use std::path::Path;
 use std::sync::Arc;

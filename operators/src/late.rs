@@ -1,19 +1,20 @@
-//! Sends a copy of late rows aside, before the operator that will drop them takes them in.
+//! Sends a copy of late rows aside, before the operators that will drop them take them in.
 //!
-//! That operator may see groups rather than rows (an aggregation that has pre-aggregated on each worker), so rows that
-//! are wanted whole must be told apart before it. Whether a row of epoch e is late is known with W(e-1), which may not be
-//! known yet when the row arrives: then a copy waits, while the row itself goes on at once. The verdict depends on the row
+//! Those operators may see groups rather than rows (an aggregation that has pre-aggregated on each worker), and other
+//! columns than the source has, so rows that are wanted whole must be told apart before. Whether a row of epoch e is late is known with W(e-1), which may not be
+//! known yet when the row arrives: then it waits here, while it goes on at once elsewhere. The verdict depends on the row
 //! and on W(e-1) alone, so it is the same in a replay and for any number of workers, and the same as the operator's.
 //!
-//! State: none. Holds the frontier of the rows back: never; that of the late rows: until W(e-1) is known.
+//! State: none. Holds its output frontier back: until W(e-1) is known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{and, filter_record_batch, or, prep_null_mask_filter};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::cast::as_boolean_array;
 use datafusion::common::exec_err;
 use datafusion::physical_expr::PhysicalExpr;
 use timely::container::Accountable;
@@ -24,44 +25,46 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 
-use crate::aggregate::Panes;
 use crate::failure::guard;
 use crate::watermark::{Tracker, Watermarks};
-use crate::{Batch, BatchBuilder, Edge, Failure, OperatorError, Rows};
+use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows};
 
-/// Which rows an operator calls late, and what of them is wanted.
+/// Which rows the operators above call late.
 #[derive(Debug, Clone)]
 pub struct Late {
-    /// The event time that judges, a timestamp in microseconds over the visible columns. Null is never late.
-    pub at: Arc<dyn PhysicalExpr>,
-    /// If `at` is the end of a pane of these windows: a row is late when the last window that it is in is late.
-    pub panes: Option<Panes>,
-    /// The columns that are sent, ascending.
-    pub columns: Vec<usize>,
-    /// What is sent.
+    /// A row is late if it is by any of them.
+    pub judges: Vec<Judge>,
+    /// What is sent: the visible columns.
     pub schema: SchemaRef,
 }
 
-/// Passes `rows` on, and gives those of them that are late besides. `start` is the first epoch that runs.
+/// Which rows an operator calls late.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    /// The event time that judges, a timestamp in microseconds over the visible columns. Null is never late.
+    pub at: Arc<dyn PhysicalExpr>,
+    /// What must be true of a row for it to come to the operator; each is asked of the rows of which those before are true.
+    pub conditions: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// Those of `rows` that are late. `start` is the first epoch that runs.
 pub fn late_rows<'s>(
     rows: Rows<'s>,
     late: Late,
     watermarks: Watermarks<'s>,
     start: u64,
     failure: &Failure,
-) -> (Rows<'s>, Rows<'s>) {
+) -> Rows<'s> {
     let physical = rows.edge.physical();
     let (clock, idle, tracker) = watermarks.into_parts();
     let mut builder = OperatorBuilder::new("LateRows".into(), rows.stream.scope());
     let mut input = builder.new_input(rows.stream, Pipeline);
     let mut clock = builder.new_input(clock, Pipeline);
     let mut idle = idle.map(|idle| builder.new_input(idle, Pipeline));
-    // Neither output follows the clock: rows need not wait for it, and late ones are held by their own capability.
-    let of_rows = || [(0, Antichain::from_elem(0))];
-    let (output, stream) = builder.new_output_connection(of_rows());
-    let (aside, late_stream) = builder.new_output_connection(of_rows());
+    // The output does not follow the clock: late rows are held by their own capability.
+    let of_rows = [(0, Antichain::from_elem(0))];
+    let (output, stream) = builder.new_output_connection(of_rows);
     let mut output = OutputBuilder::<u64, BatchBuilder>::from(output);
-    let mut aside = OutputBuilder::<u64, BatchBuilder>::from(aside);
     let edge = Edge::plain(Arc::clone(&late.schema));
     let failure = failure.clone();
     builder.build(move |_| {
@@ -79,7 +82,6 @@ pub fn late_rows<'s>(
                 marks && idle.is_none_or(|frontier| !frontier.less_equal(&epoch))
             };
             let mut output = output.activate();
-            let mut aside = aside.activate();
             input.for_each(|capability, batch| {
                 let epoch = *capability.time();
                 if batch.record_count() == 0 || failure.covers(epoch) {
@@ -87,31 +89,20 @@ pub fn late_rows<'s>(
                 }
                 let batch = std::mem::take(batch);
                 let take = || {
-                    let before_ms = known.before(epoch, is_in);
-                    let rows = match before_ms {
-                        Some(_) => batch.into_rows(&physical)?,
-                        None => batch.into_owned_rows(&physical)?,
+                    let Some(before_ms) = known.before(epoch, is_in) else {
+                        let rows = batch.into_owned_rows(&physical)?;
+                        let held = held.entry(epoch);
+                        let held = held.or_insert_with(|| (capability.retain(0), Vec::new()));
+                        held.1.push(rows);
+                        return Ok(None);
                     };
-                    match before_ms {
-                        Some(before_ms) => {
-                            if let Some(rows) = select(&late, &rows, before_ms)? {
-                                let capability = capability.retain(1);
-                                let mut session = aside.session_with_builder(&capability);
-                                session.give_container(&mut rows.into());
-                            }
-                        }
-                        None => {
-                            let held = held.entry(epoch);
-                            let held = held.or_insert_with(|| (capability.retain(1), Vec::new()));
-                            held.1.push(rows.clone());
-                        }
-                    }
-                    Ok(rows)
+                    select(&late, &batch.into_rows(&physical)?, before_ms)
                 };
                 match guard(take) {
-                    Ok(rows) => output
+                    Ok(None) => {}
+                    Ok(Some(rows)) => output
                         .session_with_builder(&capability)
-                        .give_container(&mut Batch::from(rows)),
+                        .give_container(&mut rows.into()),
                     Err(error) => failure.set(epoch, error),
                 }
             });
@@ -121,7 +112,7 @@ pub fn late_rows<'s>(
                     break;
                 };
                 let (capability, batches) = entry.remove();
-                let mut session = aside.session_with_builder(&capability);
+                let mut session = output.session_with_builder(&capability);
                 for rows in batches {
                     match guard(|| select(&late, &rows, before_ms)) {
                         Ok(None) => {}
@@ -137,15 +128,7 @@ pub fn late_rows<'s>(
             known.forget(|epoch| !frontiers[0].less_equal(&epoch));
         }
     });
-    let rows = Rows {
-        stream,
-        edge: rows.edge,
-    };
-    let late = Rows {
-        stream: late_stream,
-        edge,
-    };
-    (rows, late)
+    Rows { stream, edge }
 }
 
 /// The watermarks that judge the rows of each epoch, as far as they are known.
@@ -190,30 +173,61 @@ fn select(
     rows: &RecordBatch,
     before_ms: i64,
 ) -> Result<Option<RecordBatch>, OperatorError> {
-    let times = late.at.evaluate(rows)?.into_array(rows.num_rows())?;
-    let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
-        let found = times.data_type();
-        return exec_err!("late rows are told by a timestamp in microseconds, not by {found}")?;
-    };
-    let before_us = before_ms.saturating_mul(1_000);
-    let is_late = |row: usize| {
-        let time = times.value(row);
-        let last = late.panes.map_or(time, |panes| panes.last_end(time));
-        times.is_valid(row) && last <= before_us
-    };
-    let mask: BooleanArray = (0..times.len()).map(|row| Some(is_late(row))).collect();
+    let mut mask = BooleanArray::from(vec![false; rows.num_rows()]);
+    for judge in &late.judges {
+        mask = or(&mask, &judge.late(rows, before_ms)?)?;
+    }
     if mask.true_count() == 0 {
         return Ok(None);
     }
-    let columns = rows.project(&late.columns)?;
-    let rows = filter_record_batch(&columns, &mask)?;
+    let rows = filter_record_batch(rows, &mask)?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    let schema = Arc::clone(&late.schema);
+    let (schema, width) = (Arc::clone(&late.schema), late.schema.fields().len());
     Ok(Some(RecordBatch::try_new_with_options(
         schema,
-        rows.columns().to_vec(),
+        rows.columns()[..width].to_vec(),
         &options,
     )?))
+}
+
+impl Judge {
+    /// Which of `rows` are late, none of them null.
+    fn late(&self, rows: &RecordBatch, before_ms: i64) -> Result<BooleanArray, OperatorError> {
+        match self.all(rows, before_ms) {
+            Err(_) if !self.conditions.is_empty() => {}
+            judged => return judged,
+        }
+        // The query may leave out the row that fails by something that is not asked here. One by one, so that it does not
+        // depend on its neighbours what becomes of a row.
+        let each = (0..rows.num_rows()).map(|row| {
+            let judged = self.all(&rows.slice(row, 1), before_ms);
+            Some(judged.is_ok_and(|late| late.value(0)))
+        });
+        Ok(each.collect())
+    }
+
+    fn all(&self, rows: &RecordBatch, before_ms: i64) -> Result<BooleanArray, OperatorError> {
+        let mut asked = BooleanArray::from(vec![true; rows.num_rows()]);
+        for condition in &self.conditions {
+            let is_true = condition.evaluate_selection(rows, &asked)?;
+            let is_true = is_true.into_array(rows.num_rows())?;
+            let is_true = as_boolean_array(&is_true)?;
+            asked = match is_true.null_count() {
+                0 => and(&asked, is_true)?,
+                _ => and(&asked, &prep_null_mask_filter(is_true))?,
+            };
+        }
+        let times = self.at.evaluate_selection(rows, &asked)?;
+        let times = times.into_array(rows.num_rows())?;
+        let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
+            let found = times.data_type();
+            return exec_err!("late rows are told by a timestamp in microseconds, not by {found}")?;
+        };
+        let before_us = before_ms.saturating_mul(1_000);
+        let is_late =
+            |row: usize| asked.value(row) && times.is_valid(row) && times.value(row) <= before_us;
+        Ok((0..times.len()).map(|row| Some(is_late(row))).collect())
+    }
 }
 
 #[cfg(test)]
@@ -225,15 +239,18 @@ mod tests {
     use super::*;
 
     /// The times, in seconds, of those of `times` that are late at `before`.
-    fn check(times: &[Option<i64>], panes: Option<Panes>, before: i64, expected: &[i64]) {
+    fn check(times: &[Option<i64>], before: i64, expected: &[i64]) {
         let micros = times.iter().map(|time| time.map(|s| s * 1_000_000));
         let times = TimestampMicrosecondArray::from_iter(micros);
         let schema = Schema::new(vec![Field::new("at", times.data_type().clone(), true)]);
         let schema = Arc::new(schema);
-        let late = Late {
+        let judge = Judge {
             at: col("at", &schema).unwrap(),
-            panes,
-            columns: vec![0],
+            conditions: Vec::new(),
+        };
+        let late = Late {
+            // A row that is late twice is sent once.
+            judges: vec![judge.clone(), judge],
             schema: Arc::clone(&schema),
         };
         let rows = RecordBatch::try_new(schema, vec![Arc::new(times)]).unwrap();
@@ -247,21 +264,8 @@ mod tests {
 
     #[test]
     fn late_is_at_or_before_and_null_is_never_late() {
-        check(&[Some(9), None, Some(10), Some(11)], None, 10, &[9, 10]);
-        check(&[Some(11), None], None, 10, &[]);
-    }
-
-    #[test]
-    fn a_row_in_several_windows_is_late_when_the_last_of_them_is() {
-        let panes = Panes {
-            width_us: 10_000_000,
-            slide_us: 5_000_000,
-            start_us: 0,
-            pane_us: 5_000_000,
-        };
-        // The pane that ends at 5 is in the windows that end at 5 and at 10.
-        check(&[Some(5), Some(10)], Some(panes), 9, &[]);
-        check(&[Some(5), Some(10)], Some(panes), 10, &[5]);
+        check(&[Some(9), None, Some(10), Some(11)], 10, &[9, 10]);
+        check(&[Some(11), None], 10, &[]);
     }
 
     #[test]

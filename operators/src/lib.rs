@@ -22,7 +22,6 @@ pub mod limit;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
-pub mod once;
 pub mod order;
 mod places;
 pub mod regroup;

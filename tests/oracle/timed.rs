@@ -157,8 +157,9 @@ fn near_a_column(
         }
         _ => {
             with(&mut left, "+", "l");
+            // Of a side whose own time nothing reads no row is late, as in the model.
             (
-                "l.far = r.ts",
+                "l.far = r.ts AND l.ts < r.ts",
                 Box::new(move |l, r| r - l == high),
                 [high, 0],
             )

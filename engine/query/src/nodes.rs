@@ -151,6 +151,19 @@ impl TimeWindow {
         extension(self)
     }
 
+    /// The last of a row's windows, an expression over the input: as the column has it, or of panes the window's end.
+    pub fn last(&self) -> Result<Expr> {
+        use datafusion::logical_expr::ExprSchemable;
+        let data_type = self.time.get_type(self.input.schema())?;
+        let time = Typed::new(self.time.clone(), data_type);
+        let last = match self.form {
+            Form::Struct => window::of_end(window::end(time, self.grid), self.grid.width_us),
+            Form::End => window::end(time, self.grid),
+            Form::Pane(windows) => window::end(time, windows),
+        };
+        Ok(last.expr)
+    }
+
     /// The same rows by nodes of DataFusion's.
     pub fn lowered(&self) -> Result<LogicalPlan> {
         use datafusion::logical_expr::ExprSchemable;

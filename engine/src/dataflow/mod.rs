@@ -21,11 +21,12 @@ use datafusion::scalar::ScalarValue;
 use highwater_operators::aggregate::{self, ReadState, State};
 use highwater_operators::arrangement::{Budget, Shared, Snapshots};
 use highwater_operators::dedup::{self, Deduplication, Forget};
+use highwater_operators::late::Late;
 use highwater_operators::metrics::Meters;
 use highwater_operators::session::{self, Sessions};
 use highwater_operators::watermark::{Policy, Watermark, Watermarks, watermark};
 use highwater_operators::{
-    Failure, OperatorError, Rows, exchange, join, late, limit, observe, once, order, regroup, stage,
+    Edge, Failure, OperatorError, Rows, exchange, join, late, limit, observe, order, regroup, stage,
 };
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::core::Concatenate;
@@ -146,16 +147,9 @@ impl Blueprint {
             render.follow_watermarks(&self.compiled.root);
             let rows = render.node(&self.compiled.root);
             let marks = render.watermarks.as_ref().map(Watermarks::account);
-            let late = render.late.take();
             let mut rows = vec![rows];
-            let late = late.into_values().map(|of_same_rows| match <[_; 1]>::try_from(of_same_rows) {
-                Ok([alone]) => alone,
-                // An operator for each use of a stream sees the same late rows.
-                Err(several) => {
-                    let edge = several[0].edge.clone();
-                    once::once(several, edge, first_epoch, &failure)
-                }
-            });
+            let late: Vec<_> = render.late.take();
+            let late = late.into_iter().map(|(rows, late)| render.late_rows(rows, late));
             rows.extend(late.reduce(|all, more| Rows {
                 stream: scope.concatenate([all.stream, more.stream]),
                 edge: all.edge,
@@ -233,8 +227,8 @@ struct Render<'a, 's> {
     read: RefCell<BTreeMap<usize, Rows<'s>>>,
     /// All watermarks together, once all are followed.
     watermarks: Option<Watermarks<'s>>,
-    /// Late rows that are wanted, of each operator that drops them, by the sources that they are from.
-    late: RefCell<BTreeMap<Vec<usize>, Vec<Rows<'s>>>>,
+    /// The rows of sources of which late ones are wanted, and which those are.
+    late: RefCell<Vec<(Rows<'s>, Late)>>,
     /// This worker, and how many there are.
     place: (usize, usize),
 }
@@ -391,8 +385,16 @@ impl<'s> Render<'_, 's> {
         });
     }
 
-    /// Late rows of one operator with nulls in the columns that those of others have.
-    fn with_columns_of_all(&self, late: Rows<'s>) -> Rows<'s> {
+    /// Late rows of one source, with nulls in the columns that those of others have.
+    fn late_rows(&self, rows: Rows<'s>, late: Late) -> Rows<'s> {
+        let edge = Edge::plain(Arc::clone(&late.schema));
+        let Some(watermarks) = self.watermarks.clone() else {
+            let text = "late rows are told apart by a watermark of the query";
+            self.failure
+                .set(self.first_epoch, OperatorError::Other(text.into()));
+            return Rows { edge, ..rows };
+        };
+        let late = late::late_rows(rows, late, watermarks, self.first_epoch, &self.failure);
         let all = late_columns(&self.blueprint.compiled.root);
         let Ok(Some(all)) = all else {
             return late; // refused when the query was started
@@ -522,17 +524,8 @@ impl<'s> Render<'_, 's> {
             ),
             Node::Late { input, late } => {
                 let rows = self.node(input);
-                let Some(watermarks) = self.watermarks_over(input) else {
-                    let text = "late rows are told apart below a watermark of the query";
-                    failure.set(self.first_epoch, OperatorError::Other(text.into()));
-                    return rows;
-                };
-                let late = late.as_ref().clone();
-                let (rows, late) =
-                    late::late_rows(rows, late, watermarks, self.first_epoch, failure);
-                let late = self.with_columns_of_all(late);
                 let mut all = self.late.borrow_mut();
-                all.entry(input.sources()).or_default().push(late);
+                all.push((rows.clone(), late.as_ref().clone()));
                 rows
             }
             Node::Union { inputs, edge } => {

@@ -20,7 +20,6 @@ use highwater_query::{
 };
 
 use super::compile::is_streaming;
-use super::late::LateRows;
 use crate::error::Error;
 
 /// Which columns of a plan's output are event time under a watermark.
@@ -42,9 +41,6 @@ pub(super) fn watermarked(plan: &LogicalPlan) -> Vec<bool> {
     }
     if let Some(observe) = node_of::<Observe>(plan) {
         return watermarked(&observe.input);
-    }
-    if let Some(late) = node_of::<LateRows>(plan) {
-        return watermarked(&late.input);
     }
     if let Some(deduplicate) = node_of::<Deduplicate>(plan) {
         return watermarked(&deduplicate.input);
@@ -444,9 +440,6 @@ fn panes_below(plan: &LogicalPlan, index: usize) -> Option<(Grid, Grid)> {
             _ => None,
         };
     }
-    if let Some(late) = node_of::<LateRows>(plan) {
-        return panes_below(&late.input, index);
-    }
     match plan {
         LogicalPlan::Projection(projection) => {
             let Expr::Column(column) = projection.expr[index].clone().unalias() else {
@@ -457,42 +450,6 @@ fn panes_below(plan: &LogicalPlan, index: usize) -> Option<(Grid, Grid)> {
         LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
             panes_below(plan.inputs()[0], index)
         }
-        _ => None,
-    }
-}
-
-/// The columns of `plan` in which a window, its end or its pane's end stands that was made of a row's event time and of
-/// nothing else.
-pub(super) fn windows_of(plan: &LogicalPlan) -> Vec<Column> {
-    let columns = (0..plan.schema().fields().len()).filter(|index| made_at(plan, *index).is_some());
-    columns
-        .map(|index| Column::from(plan.schema().qualified_field(index)))
-        .collect()
-}
-
-/// True if rows stand once for each of several windows, which are this column.
-pub(super) fn overlaps(plan: &LogicalPlan, windows: &Column) -> bool {
-    let made = index_of(plan, windows).and_then(|index| made_at(plan, index));
-    made.is_some_and(|window| !window.grid.is_tumbling())
-}
-
-/// The node that makes the windows in column number `index`.
-fn made_at(plan: &LogicalPlan, index: usize) -> Option<&TimeWindow> {
-    if let Some(window) = node_of::<TimeWindow>(plan) {
-        let own = window.input.schema().fields().len();
-        return match index < own {
-            true => made_at(&window.input, index),
-            false => Some(window),
-        };
-    }
-    match plan {
-        LogicalPlan::Projection(projection) => {
-            let Expr::Column(column) = projection.expr[index].clone().unalias() else {
-                return None;
-            };
-            made_at(&projection.input, index_of(&projection.input, &column)?)
-        }
-        LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => made_at(plan.inputs()[0], index),
         _ => None,
     }
 }

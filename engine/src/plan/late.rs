@@ -1,221 +1,361 @@
-//! Late rows that are wanted: where they are told apart, and what of them is sent.
+//! Late rows that are wanted: which rows of the sources they are.
 //!
-//! A row is sent as it enters the operator that drops it, with all its columns: [`mark`] puts a node below each such
-//! operator, before rules cut columns that nothing above reads. An operator above another one that drops late rows of the
-//! same event time finds none: what comes out below is not late by the watermark that judges above. A chain of windows
-//! has its late rows at its lowest one.
+//! A late row is sent as its source has it, once, whatever the query makes of it on the way to the operators that drop
+//! it. So the node that tells them apart stands right above the source, one for each source however often it is used, and
+//! asks of its rows what the operators will: [`mark`] follows the event time of each operator, and the conditions on the
+//! way, down to columns of the source. A row is late if any operator calls it so.
+//!
+//! Whether a static table has a partner for a row, or an array any elements, is not asked: that is no matter of when the
+//! row came. An operator above another one that drops late rows of the same event time finds none: what comes out below
+//! is not late by the watermark that judges above. A chain of windows has its late rows at its lowest one.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchemaRef, DataFusionError, Result};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchemaRef, DataFusionError, JoinType, Result};
 use datafusion::logical_expr::{
-    Aggregate, Expr, ExprSchemable, Extension, LogicalPlan, Projection, UserDefinedLogicalNodeCore,
-    Window,
+    Expr, ExprSchemable, Extension, Join, LogicalPlan, TableScan, Unnest,
+    UserDefinedLogicalNodeCore,
 };
-use highwater_operators::aggregate::Panes;
-use highwater_operators::late::Late;
-use highwater_query::{Deduplicate, node_of, session_bounds, session_key, type_text};
+use highwater_operators::late::{Judge, Late};
+use highwater_query::{
+    Deduplicate, Observe, TimeWindow, Watermark, node_of, session_bounds, session_key, type_text,
+};
 
 use super::compile::{is_streaming, physical};
-use super::event_time::{
-    event_keys, is_event_time, overlaps, panes_of, partition_time, watermarked, windows_of,
-};
+use super::event_time::{event_keys, is_event_time, partition_time, watermarked};
 use super::firsts::event_time_of;
 use super::{Compiled, Node};
 use crate::error::Error;
+use crate::relation::StreamRelation;
 use crate::sink::OutputMode;
 
-/// Rows of which late ones are sent aside as well.
+/// The rows of a source, of which late ones are sent aside as well.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LateRows {
     /// The rows.
     pub(super) input: Arc<LogicalPlan>,
+    /// What the operators that drop late rows ask.
+    questions: Vec<Question>,
+}
+
+/// What an operator asks of a row that comes to it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Question {
     /// The event time that judges.
     at: Expr,
-    /// Columns that say nothing but the event time again, which are not sent.
-    made: Vec<Column>,
-    /// Whether `at` is a pane's end, by width, slide, start and pane of its windows.
-    panes: Option<[i64; 4]>,
+    /// What the rows below it are asked, the lowest last.
+    conditions: Vec<Expr>,
 }
 
-/// The same plan with a node below each operator that drops late rows, in append mode or another.
+/// The questions that come to a source.
+struct Asked {
+    scan: TableScan,
+    questions: Vec<Question>,
+}
+
+/// The same plan with a node above each source of which an operator drops late rows, in append mode or another.
 pub(super) fn mark(plan: LogicalPlan, appends: bool) -> Result<LogicalPlan> {
-    let marked = plan.transform_up(|node| {
-        if !matches!(node, LogicalPlan::Join(_)) && node.inputs().into_iter().any(is_marked) {
-            return Ok(Transformed::no(node));
-        }
-        if let Some(deduplicate) = node_of::<Deduplicate>(&node) {
-            let Some(at) = event_time_of(&deduplicate.input)? else {
-                return Ok(Transformed::no(node));
-            };
-            let mut deduplicate = deduplicate.clone();
-            let made = windows_of(&deduplicate.input);
-            deduplicate.input = Arc::new(below(deduplicate.input, at, made, None)?);
-            return Ok(Transformed::yes(deduplicate.into_plan()));
-        }
-        if let LogicalPlan::Window(window) = &node
-            && appends
-            && let Some(at) = partition_time(window)?
-        {
-            let made = windows_of(&window.input);
-            let below = Arc::new(below(Arc::clone(&window.input), at, made, None)?);
-            let over = Window::try_new(window.window_expr.clone(), below)?;
-            return Ok(Transformed::yes(LogicalPlan::Window(over)));
-        }
-        if let LogicalPlan::Join(join) = &node {
-            if !is_streaming(&join.left) || !is_streaming(&join.right) {
-                return Ok(Transformed::no(node));
+    let mut asked: Vec<Asked> = Vec::new();
+    plan.apply(|node| {
+        if is_streaming(node) {
+            for (below, at) in judged(node, appends)? {
+                let conditions = Vec::new();
+                ask(below, Question { at, conditions }, appends, &mut asked)?;
             }
-            let mut join = join.clone();
-            for side in [&mut join.left, &mut join.right] {
-                if is_marked(side) {
-                    continue;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    // Above the first use of each: all uses see the same rows.
+    plan.transform_up(|node| {
+        let LogicalPlan::TableScan(scan) = &node else {
+            return Ok(Transformed::no(node));
+        };
+        let Some(place) = asked.iter().position(|asked| is_same(&asked.scan, scan)) else {
+            return Ok(Transformed::no(node));
+        };
+        let Asked {
+            scan: first,
+            questions,
+        } = asked.swap_remove(place);
+        let questions = questions.into_iter().map(|question| {
+            let values = columns_of(&node).into_iter().map(Some).collect::<Vec<_>>();
+            let first = LogicalPlan::TableScan(first.clone());
+            question.of(&first, &values, &values)
+        });
+        let late = LateRows {
+            questions: questions.collect::<Result<_>>()?,
+            input: Arc::new(node),
+        };
+        let node = Arc::new(late);
+        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node })))
+    })
+    .data()
+}
+
+/// If this node drops late rows: which of those below, and by what.
+fn judged(node: &LogicalPlan, appends: bool) -> Result<Vec<(&LogicalPlan, Expr)>> {
+    if let Some(deduplicate) = node_of::<Deduplicate>(node) {
+        let at = event_time_of(&deduplicate.input)?;
+        return Ok(at
+            .map(|at| (deduplicate.input.as_ref(), at))
+            .into_iter()
+            .collect());
+    }
+    match node {
+        LogicalPlan::Window(window) if appends => {
+            let at = partition_time(window)?;
+            Ok(at
+                .map(|at| (window.input.as_ref(), at))
+                .into_iter()
+                .collect())
+        }
+        LogicalPlan::Join(join) if is_streaming(&join.left) && is_streaming(&join.right) => {
+            let mut found = Vec::new();
+            for side in [join.left.as_ref(), join.right.as_ref()] {
+                found.extend(event_time_of(side)?.map(|at| (side, at)));
+            }
+            Ok(found)
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            let input = aggregate.input.as_ref();
+            let at = if let Some(place) = session_key(aggregate) {
+                let session = aggregate.group_expr[place].clone().unalias();
+                if !is_event_time(&session, input, &watermarked(input)) {
+                    return Ok(Vec::new());
                 }
-                *side = Arc::new(below_names(side)?);
-            }
-            return Ok(Transformed::yes(LogicalPlan::Join(join)));
+                let [_, end] = session_bounds(&session, &session.get_type(input.schema())?)?;
+                end
+            } else if event_keys(node).first() == Some(&0) {
+                aggregate.group_expr[0].clone().unalias()
+            } else {
+                return Ok(Vec::new());
+            };
+            Ok(vec![(input, at)])
         }
-        let LogicalPlan::Aggregate(aggregate) = &node else {
-            return Ok(Transformed::no(node));
-        };
-        let input = Arc::clone(&aggregate.input);
-        let mut made = windows_of(&input);
-        let mut panes = None;
-        let at = if let Some(place) = session_key(aggregate) {
-            let session = aggregate.group_expr[place].clone().unalias();
-            if !is_event_time(&session, &input, &watermarked(&input)) {
-                return Ok(Transformed::no(node));
-            }
-            if let Expr::Column(column) = &session {
-                made.push(column.clone());
-            }
-            let [_, end] = session_bounds(&session, &session.get_type(input.schema())?)?;
-            end
-        } else if event_keys(&node).first() == Some(&0) {
-            panes = panes_of(aggregate)
-                .map(|(of, pane)| [of.width_us, of.slide_us, of.start_us, pane.width_us]);
-            aggregate.group_expr[0].clone().unalias()
-        } else {
-            return Ok(Transformed::no(node));
-        };
-        let below = below(input, at, made, panes)?;
-        let (keys, calls) = (aggregate.group_expr.clone(), aggregate.aggr_expr.clone());
-        let aggregate = Aggregate::try_new(Arc::new(below), keys, calls)?;
-        Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
-    });
-    Ok(marked?.data)
-}
-
-/// One side of a join with a node for its late rows: below the names that the resolver gives to columns of which both
-/// sides have one.
-fn below_names(side: &Arc<LogicalPlan>) -> Result<LogicalPlan> {
-    if let LogicalPlan::Projection(projection) = side.as_ref() {
-        let input = &projection.input;
-        let renames = |(index, expr): (usize, &Expr)| match expr.clone().unalias() {
-            Expr::Column(column) => input.schema().maybe_index_of_column(&column) == Some(index),
-            _ => false,
-        };
-        let width = input.schema().fields().len();
-        if projection.expr.len() == width && projection.expr.iter().enumerate().all(renames) {
-            let below = Arc::new(below_names(input)?);
-            let named = Projection::try_new(projection.expr.clone(), below)?;
-            return Ok(LogicalPlan::Projection(named));
-        }
-    }
-    match event_time_of(side)? {
-        Some(at) => below(Arc::clone(side), at, windows_of(side), None),
-        None => Ok(side.as_ref().clone()),
+        _ => Ok(Vec::new()),
     }
 }
 
-/// `input` with a node that sends aside what `at` says is late.
-fn below(
-    input: Arc<LogicalPlan>,
-    at: Expr,
-    made: Vec<Column>,
-    panes: Option<[i64; 4]>,
-) -> Result<LogicalPlan> {
-    if let Some(column) = made.iter().find(|column| overlaps(&input, column)) {
-        return Err(DataFusionError::NotImplemented(format!(
-            "sending aside late rows of overlapping windows whose column \"{}\" is used other than as a key",
-            column.name
-        )));
+/// Takes a question about the rows of `plan` to the sources that they are made of.
+fn ask(
+    plan: &LogicalPlan,
+    question: Question,
+    appends: bool,
+    asked: &mut Vec<Asked>,
+) -> Result<()> {
+    // Another operator has asked before: what it lets through is not late.
+    if !is_streaming(plan) || !judged(plan, appends)?.is_empty() {
+        return Ok(());
     }
-    Ok(LogicalPlan::Extension(Extension {
-        node: Arc::new(LateRows {
-            input,
-            at,
-            made,
-            panes,
+    let all = |input: &LogicalPlan| -> Vec<Option<Expr>> {
+        columns_of(input).into_iter().map(Some).collect()
+    };
+    if let Some(window) = node_of::<TimeWindow>(plan) {
+        let mut values = all(&window.input);
+        values.push(Some(window.last()?));
+        let mut of_row = values.clone();
+        // Of several windows a condition may leave some out.
+        if !window.grid.is_tumbling() {
+            of_row.pop();
+        }
+        of_row.resize(values.len(), None);
+        return ask(
+            &window.input,
+            question.of(plan, &values, &of_row)?,
+            appends,
+            asked,
+        );
+    }
+    let passes = node_of::<Watermark>(plan).is_some()
+        || node_of::<Observe>(plan).is_some()
+        || node_of::<Deduplicate>(plan).is_some();
+    let input = plan.inputs().first().copied();
+    match (plan, input) {
+        (LogicalPlan::TableScan(scan), _) => {
+            match asked.iter_mut().find(|known| is_same(&known.scan, scan)) {
+                None => asked.push(Asked {
+                    scan: scan.clone(),
+                    questions: vec![question],
+                }),
+                Some(known) => {
+                    let values = all(&LogicalPlan::TableScan(known.scan.clone()));
+                    let question = question.of(plan, &values, &values)?;
+                    if !known.questions.contains(&question) {
+                        known.questions.push(question);
+                    }
+                }
+            }
+            Ok(())
+        }
+        (LogicalPlan::Filter(filter), Some(input)) => {
+            let mut question = question;
+            question.conditions.push(filter.predicate.clone());
+            ask(input, question, appends, asked)
+        }
+        (LogicalPlan::Projection(projection), Some(input)) => {
+            let known = |expr: &Expr| Some(expr.clone().unalias());
+            let values: Vec<_> = projection.expr.iter().map(known).collect();
+            ask(input, question.of(plan, &values, &values)?, appends, asked)
+        }
+        (LogicalPlan::Union(union), _) => union.inputs.iter().try_for_each(|input| {
+            let values = all(input);
+            ask(input, question.of(plan, &values, &values)?, appends, asked)
         }),
-    }))
+        (LogicalPlan::Join(join), _) => {
+            let values = of_stream(join);
+            let input = match is_streaming(&join.left) {
+                true => &join.left,
+                false => &join.right,
+            };
+            ask(input, question.of(plan, &values, &values)?, appends, asked)
+        }
+        (LogicalPlan::Unnest(unnest), Some(input)) => {
+            let values = beside_lists(unnest);
+            ask(input, question.of(plan, &values, &values)?, appends, asked)
+        }
+        (LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_), Some(input)) => {
+            let values = all(input);
+            ask(input, question.of(plan, &values, &values)?, appends, asked)
+        }
+        (LogicalPlan::Window(window), Some(input)) => {
+            let mut values = all(input);
+            values.resize(window.schema.fields().len(), None);
+            ask(input, question.of(plan, &values, &values)?, appends, asked)
+        }
+        (_, Some(input)) if passes => ask(input, question, appends, asked),
+        (other, _) => {
+            let name = other.display().to_string();
+            let name = name.split(':').next().unwrap_or_default().to_uppercase();
+            Err(DataFusionError::NotImplemented(format!(
+                "sending aside late rows above {name}: it is not known which rows of a source they are"
+            )))
+        }
+    }
 }
 
-fn is_marked(plan: &LogicalPlan) -> bool {
-    plan.exists(|node| Ok(node_of::<LateRows>(node).is_some()))
-        .unwrap_or(false)
+impl Question {
+    /// The same question about the rows below `plan`, of which its columns are these values, where they are known: those
+    /// that judge, and those that a condition may ask for.
+    fn of(
+        &self,
+        plan: &LogicalPlan,
+        values: &[Option<Expr>],
+        of_row: &[Option<Expr>],
+    ) -> Result<Self> {
+        let Some(at) = replaced(&self.at, plan, values)? else {
+            return Err(DataFusionError::NotImplemented(
+                "sending aside late rows by an event time that is not made of columns of a source, but of an exploded array or of a static table".into(),
+            ));
+        };
+        let conditions = self.conditions.iter();
+        let conditions = conditions.map(|condition| replaced(condition, plan, of_row));
+        let conditions: Result<Vec<Option<Expr>>> = conditions.collect();
+        Ok(Question {
+            at,
+            conditions: conditions?.into_iter().flatten().collect(),
+        })
+    }
+}
+
+/// `expr` with the values of `plan`'s columns in their place; `None` if one is not known.
+fn replaced(expr: &Expr, plan: &LogicalPlan, values: &[Option<Expr>]) -> Result<Option<Expr>> {
+    let mut known = true;
+    let made = expr.clone().transform(|expr| {
+        let Expr::Column(column) = &expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let index = plan.schema().index_of_column(column)?;
+        Ok(match &values[index] {
+            // What stands in its place has columns of the rows below, which are not looked at again.
+            Some(value) => Transformed::new(value.clone(), true, TreeNodeRecursion::Jump),
+            None => {
+                known = false;
+                Transformed::no(expr)
+            }
+        })
+    });
+    let made = made.data()?;
+    Ok(known.then_some(made))
+}
+
+fn columns_of(plan: &LogicalPlan) -> Vec<Expr> {
+    let indices = 0..plan.schema().fields().len();
+    let column = |index| Expr::Column(Column::from(plan.schema().qualified_field(index)));
+    indices.map(column).collect()
+}
+
+/// The columns of a join of a stream with static rows: those of the stream are known.
+fn of_stream(join: &Join) -> Vec<Option<Expr>> {
+    let side = |plan: &LogicalPlan| -> Vec<Option<Expr>> {
+        let known = is_streaming(plan);
+        let columns = columns_of(plan).into_iter();
+        columns.map(|column| known.then_some(column)).collect()
+    };
+    let mut values = match join.join_type {
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => side(&join.right),
+        JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => side(&join.left),
+        _ => [side(&join.left), side(&join.right)].concat(),
+    };
+    // Whether there is a partner.
+    values.resize(join.schema.fields().len(), None);
+    values
+}
+
+/// The columns of exploded rows: those are known that are not made of a list.
+fn beside_lists(unnest: &Unnest) -> Vec<Option<Expr>> {
+    let below = columns_of(&unnest.input);
+    let made = |index: &usize| {
+        let lists = unnest.list_type_columns.iter().map(|(index, _)| index);
+        let mut made = lists.chain(&unnest.struct_type_columns);
+        made.any(|of| of == index)
+    };
+    let places = unnest.dependency_indices.iter();
+    places
+        .map(|index| (!made(index)).then(|| below[*index].clone()))
+        .collect()
+}
+
+/// True if both read one source.
+fn is_same(one: &TableScan, other: &TableScan) -> bool {
+    let of = |scan: &TableScan| {
+        let stream = scan.source.downcast_ref::<StreamRelation>();
+        stream.map(|stream| Arc::clone(&stream.factory))
+    };
+    matches!((of(one), of(other)), (Some(one), Some(other)) if Arc::ptr_eq(&one, &other))
 }
 
 impl LateRows {
     /// The node over `input`, the rows of its own input.
     pub(super) fn over(&self, input: Node) -> std::result::Result<Node, Error> {
-        let edge = input.edge();
-        if edge.signed {
-            return Err(Error::not_yet("late rows of rows that may leave again"));
-        }
-        let fields = self.input.schema().fields();
-        let made = self.made.iter();
-        let made: Vec<Option<usize>> = made
-            .map(|column| self.input.schema().maybe_index_of_column(column))
-            .collect();
-        let columns = (0..fields.len()).filter(|index| !made.contains(&Some(*index)));
-        let columns: Vec<usize> = columns.collect();
-        let schema = edge.rows.project(&columns).map_err(Error::run)?;
-        // Nullable throughout, so that rows of several operators have one schema.
+        let fields = input.edge().rows.fields().clone();
+        // Nullable throughout, so that rows of several sources have one schema.
         let nullable = |field: &FieldRef| field.as_ref().clone().with_nullable(true);
-        let fields: Vec<Field> = schema.fields().iter().map(nullable).collect();
+        let fields: Vec<Field> = fields.iter().map(nullable).collect();
         let schema: SchemaRef = Arc::new(Schema::new(fields));
-        check_names(&schema)?;
-        let mut at = physical(std::slice::from_ref(&self.at), self.input.schema())?;
-        let panes = self
-            .panes
-            .map(|[width_us, slide_us, start_us, pane_us]| Panes {
-                width_us,
-                slide_us,
-                start_us,
-                pane_us,
-            });
+        let judge = |question: &Question| {
+            // As the query does: the lowest first.
+            let mut exprs: Vec<Expr> = question.conditions.iter().rev().cloned().collect();
+            exprs.push(question.at.clone());
+            let mut exprs = physical(&exprs, self.input.schema())?;
+            let at = exprs.pop().expect("the last one");
+            Ok(Judge {
+                at,
+                conditions: exprs,
+            })
+        };
+        let judges = self.questions.iter().map(judge);
         Ok(Node::Late {
             input: Box::new(input),
             late: Box::new(Late {
-                at: at.remove(0),
-                panes,
-                columns,
+                judges: judges.collect::<std::result::Result<_, Error>>()?,
                 schema,
             }),
         })
     }
-}
-
-fn check_names(schema: &Schema) -> std::result::Result<(), Error> {
-    let fields = schema.fields();
-    for (index, field) in fields.iter().enumerate() {
-        let same = |other: &FieldRef| other.name().eq_ignore_ascii_case(field.name());
-        if fields[..index].iter().any(same) {
-            return Err(Error::refused(
-                "COLUMN_ALREADY_EXISTS",
-                format!(
-                    "late rows would have two columns \"{}\": rename one of them below the operator that drops late rows",
-                    field.name()
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// What late rows of the query look like; refused if there can be none, or if they have no common columns.
@@ -249,8 +389,8 @@ pub(crate) fn schema(
     })
 }
 
-/// The columns of all operators that drop late rows, together: a row has nulls in those of others. None if no operator
-/// drops any.
+/// The columns of all sources that have late rows, together: a row has nulls in those of others. None if no operator drops
+/// any.
 pub(crate) fn columns(root: &Node) -> std::result::Result<Option<SchemaRef>, Error> {
     let mut fields: Vec<FieldRef> = Vec::new();
     let mut clash = None;
@@ -273,8 +413,8 @@ pub(crate) fn columns(root: &Node) -> std::result::Result<Option<SchemaRef>, Err
         return Err(Error::Refused {
             class: None,
             message: format!(
-                "late rows of this query come from several operators, and column \"{}\" is {} in some and {} in others: \
-                 rename it below one of them",
+                "late rows of this query come from several sources, and column \"{}\" is {} in one and {} in another, which a \
+                 table of both cannot have: rename it where one of them is defined, or do not ask",
                 one.name(),
                 type_text(one.data_type()),
                 type_text(other.data_type())
@@ -304,27 +444,39 @@ impl UserDefinedLogicalNodeCore for LateRows {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![self.at.clone()]
+        let questions = self.questions.iter();
+        let exprs = questions.flat_map(|one| [&one.at].into_iter().chain(&one.conditions));
+        exprs.cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LateRows: by {}", self.at)
+        let at: Vec<String> = self
+            .questions
+            .iter()
+            .map(|one| one.at.to_string())
+            .collect();
+        write!(f, "LateRows: by {}", at.join(", "))
     }
 
     fn with_exprs_and_inputs(
         &self,
-        mut exprs: Vec<Expr>,
+        exprs: Vec<Expr>,
         mut inputs: Vec<LogicalPlan>,
     ) -> Result<Self> {
-        let (Some(at), Some(input)) = (exprs.pop(), inputs.pop()) else {
-            let message = "late rows have one event time and one input";
-            return Err(DataFusionError::Internal(message.into()));
-        };
+        let internal = |message: &str| DataFusionError::Internal(message.into());
+        let mut exprs = exprs.into_iter();
+        let mut questions = Vec::new();
+        for question in &self.questions {
+            let at = exprs.next();
+            questions.push(Question {
+                at: at.ok_or_else(|| internal("late rows have an event time"))?,
+                conditions: exprs.by_ref().take(question.conditions.len()).collect(),
+            });
+        }
+        let input = inputs.pop();
         Ok(LateRows {
-            input: Arc::new(input),
-            at,
-            made: self.made.clone(),
-            panes: self.panes,
+            input: Arc::new(input.ok_or_else(|| internal("late rows have an input"))?),
+            questions,
         })
     }
 

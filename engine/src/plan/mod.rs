@@ -256,17 +256,6 @@ impl Node {
             .for_each(|input| input.for_each(visit));
     }
 
-    /// The sources whose rows come here, each once.
-    pub(crate) fn sources(&self) -> Vec<usize> {
-        let mut found = BTreeSet::new();
-        self.for_each(&mut |node| {
-            if let Node::Source { source, .. } = node {
-                found.insert(*source);
-            }
-        });
-        found.into_iter().collect()
-    }
-
     /// For each watermark below and here, in their order, the sources whose rows move it.
     pub(crate) fn watermark_sources(&self) -> Vec<BTreeSet<usize>> {
         let mut found: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
@@ -670,12 +659,8 @@ impl Node {
                 input.write(f, depth + 1)
             }
             Node::Late { input, late } => {
-                let unit = if late.panes.is_some() {
-                    "the last window of "
-                } else {
-                    ""
-                };
-                writeln!(f, "{pad}Late rows, by {unit}{}, go aside", late.at)?;
+                let at: Vec<String> = late.judges.iter().map(|one| one.at.to_string()).collect();
+                writeln!(f, "{pad}Late rows, by {}, go aside", at.join(" or "))?;
                 input.write(f, depth + 1)
             }
             Node::Union { inputs, .. } => {

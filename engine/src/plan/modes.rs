@@ -131,18 +131,21 @@ fn written(expr: &Expr) -> String {
 /// The error for INTERSECT and EXCEPT in update mode, which cannot say that a row has left: if the right side goes on.
 fn taken_away(set: &SetOperation<'_>, mode: OutputMode) -> Option<Error> {
     let both = is_streaming(set.left) && is_streaming(set.right);
-    let words = match set.except {
-        true if is_streaming(set.right) => {
-            "Except on a streaming DataFrame/Dataset on the right is not supported"
-        }
-        false if both || mode == OutputMode::Append => {
-            "Intersect of streaming DataFrames/Datasets is not supported"
-        }
+    let (words, why) = match set.except {
+        true if is_streaming(set.right) => (
+            "Except on a streaming DataFrame/Dataset on the right is not supported",
+            "a row that comes on the right takes its own back. Use output mode complete or changes",
+        ),
+        false if both || mode == OutputMode::Append => (
+            "Intersect of streaming DataFrames/Datasets is not supported",
+            "it groups equal rows, and in append mode without a watermark on one of their columns no group is final. LEFT SEMI JOIN and drop_duplicates give \
+             the same rows, each as soon as both sides have it; or use output mode complete or changes",
+        ),
         _ => return None,
     };
     Some(Error::refused(
         "_LEGACY_ERROR_TEMP_3102",
-        format!("{words} in this output mode. Use output mode complete or changes"),
+        format!("{words} in this output mode: {why}"),
     ))
 }
 

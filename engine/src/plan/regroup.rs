@@ -25,6 +25,7 @@ use highwater_query::{
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
 use super::join::keep;
 use super::keyed::stays_together;
+use super::late::LateRows;
 use super::streams::unordered;
 use super::want::Want;
 use super::{Node, event_time};
@@ -180,8 +181,8 @@ impl Compiler<'_> {
             Want::Changes => self.top(input, by, skip, fetch, want),
             Want::Upserts => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
-                "Limits are not supported on streaming DataFrames/Datasets in Update output mode: a row that has come out may be pushed out by a later one without \
-                 another under its key. Use output mode complete or changes",
+                "Limits are not supported on streaming DataFrames/Datasets in Update output mode: where rows change, one that leaves the first ones has no successor \
+                 under its key, and where they do not, there is nothing to update. Use append mode there, in which the first rows to come stay the first, or output mode complete or changes",
             )),
             Want::Final if !by.is_empty() => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
@@ -600,7 +601,10 @@ pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
                     return None;
                 }
                 below.push(true);
-            } else if node_of::<Observe>(plan).is_none() && node_of::<Watermark>(plan).is_none() {
+            } else if node_of::<Observe>(plan).is_none()
+                && node_of::<Watermark>(plan).is_none()
+                && node_of::<LateRows>(plan).is_none()
+            {
                 return None;
             }
             Some(below)
