@@ -257,8 +257,9 @@ fn duration(value: &Typed) -> Result<i64> {
                 value.constant_text().unwrap_or("months")
             ),
         )),
-        None => Err(QueryError::unsupported(
-            "a window whose width, slide or start is not a constant",
+        None => Err(QueryError::new(
+            "_LEGACY_ERROR_TEMP_1207",
+            "The duration and time inputs to window must be an integer, long or string literal.",
         )),
     }
 }
@@ -278,11 +279,13 @@ pub(crate) fn delay_ms(value: &Typed) -> Result<i64> {
         let whole = units.into_iter().find(|(_, unit_ms)| delay % unit_ms == 0);
         let (unit, unit_ms) = whole.unwrap_or(("SECOND", 1_000));
         let (count, width) = (-delay / unit_ms, if unit == "DAY" { 1 } else { 2 });
+        let said = match value.constant_text() {
+            Some(text) => text.to_string(),
+            None => format!("INTERVAL '-{count:0width$}' {unit}"),
+        };
         return Err(QueryError::new(
             "IllegalArgumentException",
-            format!(
-                "requirement failed: delay threshold (INTERVAL '-{count:0width$}' {unit}) should not be negative."
-            ),
+            format!("requirement failed: delay threshold ({said}) should not be negative."),
         ));
     }
     Ok(delay)

@@ -33,7 +33,8 @@ impl Env<'_> {
         let mut keys = vec![];
         let mut missing = vec![];
         let order = order.iter().flat_map(|key| self.every_column(&simple, key));
-        for key in &order.collect::<Vec<_>>() {
+        let order = order.collect::<Vec<_>>();
+        for key in &order {
             let (expr, ascending, nulls_first) = match key {
                 Expr::Sort {
                     expr,
@@ -58,14 +59,14 @@ impl Env<'_> {
                 other => Exprs::over(self, &simple.columns, "ORDER BY").resolve(other),
             };
             match (expr, input) {
-                (Ok(value), _) => keys.push((Ok(value), ascending, nulls_first)),
+                (Ok(value), _) => keys.push((Ok(value), key, ascending, nulls_first)),
                 (Err(_), Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }) => {
                     let name = self.fresh("sort");
                     let Expr::Sort { expr, .. } = key.clone().asc_unless_sorted() else {
                         continue;
                     };
                     missing.push(expr.alias(name.clone()));
-                    keys.push((Err(name), ascending, nulls_first));
+                    keys.push((Err(name), key, ascending, nulls_first));
                 }
                 (Err(error), _) => return Err(error),
             }
@@ -74,13 +75,13 @@ impl Env<'_> {
             true => simple,
             false => self.relation(&input.with_more(&missing)?)?,
         };
-        let keys = keys.into_iter().map(|(key, ascending, nulls_first)| {
+        let keys = keys.into_iter().map(|(key, written, ascending, nulls_first)| {
+            let exprs = Exprs::over(self, &inner.columns, "ORDER BY");
             let value = match key {
                 Ok(value) => value,
-                Err(name) => Exprs::over(self, &inner.columns, "ORDER BY")
-                    .resolve(&crate::expr::col(name))?,
+                Err(name) => exprs.resolve(&crate::expr::col(name))?,
             };
-            compare::orderable(&value)?;
+            exprs.sortable(&value, written)?;
             Ok(compare::sort_by(value, ascending, nulls_first))
         });
         let expr = keys.collect::<Result<Vec<_>>>()?;
@@ -218,7 +219,7 @@ impl Plan {
 }
 
 impl Expr {
-    fn asc_unless_sorted(self) -> Expr {
+    pub(super) fn asc_unless_sorted(self) -> Expr {
         if matches!(self, Expr::Sort { .. }) {
             self
         } else {

@@ -235,7 +235,7 @@ impl Exprs<'_> {
             };
             let to_target = |value| {
                 let value = cast::implicit(value, &target)?;
-                compare::orderable(&value)?;
+                compare::orderable("in", &value)?;
                 compare::normalized(value)
             };
             both.0.push(to_target(value)?);
@@ -309,7 +309,13 @@ impl Exprs<'_> {
                 plan,
                 negated,
             } if self.subqueries != Subqueries::Refused => self.in_value(expr, plan, !negated),
-            other => Ok(conditional::not(self.condition(other)?)),
+            other => {
+                let whole = format!("(NOT {})", self.text(other));
+                let value = self
+                    .condition_of(&whole, 0, other)
+                    .map_err(|e| e.naming(&self.text(other)))?;
+                Ok(conditional::not(value))
+            }
         }
     }
 
