@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use highwater_connectors::console::{Show, show};
-use highwater_connectors::time::Zone;
+use highwater_text::time::Zone;
 
 use crate::{ClusterConfig, Formats, Result, SessionBuilder};
 

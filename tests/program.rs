@@ -2,6 +2,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test gives up after a time")]
 
+#[path = "program/processes.rs"]
+mod processes;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -559,72 +562,6 @@ fn a_socket_that_ends_ends_the_query() {
         rows.iter().any(|row| row.contains("last without newl")),
         "{rows:?}"
     );
-}
-
-/// Random rows in several files, as JSON lines.
-fn random_files(dir: &Path, seed: u64) {
-    use rand::rngs::StdRng;
-    use rand::{RngExt, SeedableRng};
-    let mut random = StdRng::seed_from_u64(seed);
-    fs::create_dir(dir).expect("made");
-    for file in 0..random.random_range(2..6) {
-        let mut rows = String::new();
-        for _ in 0..random.random_range(0..400) {
-            let k = random.random_range(0..7);
-            let g = random.random_range(-3..3);
-            let x = random.random_range(-1e6..1e6) * 10f64.powi(random.random_range(-9..9));
-            let known = random.random_bool(0.9);
-            let v = if known {
-                random.random_range(-99..99).to_string()
-            } else {
-                "null".into()
-            };
-            rows.push_str(&format!(
-                "{{\"k\":\"k{k}\",\"g\":{g},\"v\":{v},\"x\":{x:e}}}\n"
-            ));
-        }
-        fs::write(dir.join(format!("{file}.json")), rows).expect("written");
-    }
-}
-
-/// Whole processes against DataFusion from scratch: a plain SELECT runs there, a streaming table in the dataflow.
-#[test]
-fn two_processes_give_the_batch_answer_on_random_rows() {
-    let columns = "(k STRING, g INT, v BIGINT, x DOUBLE)";
-    let queries = [
-        "SELECT k, count(*) AS n, count(v) AS c, sum(v) AS s, min(v) AS a, max(x) AS z FROM t GROUP BY k",
-        "SELECT g, sum(x) AS s, avg(x) AS a, count(DISTINCT k) AS d FROM t GROUP BY g",
-        "SELECT k, first(v) AS f, last(v) AS l, sum(v) FILTER (WHERE g > 0) AS p FROM t GROUP BY k",
-        "SELECT c, count(*) AS n FROM (SELECT explode(split(k, '')) AS c FROM t WHERE v > 0) GROUP BY c",
-    ];
-    for seed in 0..3 {
-        let dir = tempfile::tempdir().expect("a directory");
-        random_files(&dir.path().join("in"), seed);
-        let path = dir.path().join("in").display().to_string();
-        for query in queries {
-            let table = format!("CREATE TABLE t {columns} USING json OPTIONS (path '{path}');");
-            let batch = run(&["run", &sql(dir.path(), &format!("{table} {query}"))]);
-            assert!(batch.status.success(), "{}", text(&batch.stderr));
-            assert!(
-                rows(&batch.stdout).len() > 2,
-                "a header and groups: {}",
-                text(&batch.stdout)
-            );
-            for flags in [["-w", "1", "-n", "2"], ["-w", "2", "-n", "2"]] {
-                let query = query.replace("FROM t", "FROM STREAM t");
-                let query = console("complete", "availableNow", &query);
-                let file = sql(dir.path(), &format!("{table} {query}"));
-                let args: Vec<&str> = ["run", &file].into_iter().chain(flags).collect();
-                let stream = run(&args);
-                assert!(stream.status.success(), "{}", text(&stream.stderr));
-                assert_eq!(
-                    rows(&stream.stdout),
-                    rows(&batch.stdout),
-                    "{query}, {flags:?}, seed {seed}"
-                );
-            }
-        }
-    }
 }
 
 /// Waits until the program has ended by itself.

@@ -70,6 +70,19 @@ fn arrows_point_one_way() {
             "std::net",
         ],
     );
+    never(
+        "engine/text/src",
+        &[
+            "highwater_",
+            "datafusion",
+            "timely",
+            "std::fs",
+            "std::net",
+            "SystemTime",
+            "Instant::now",
+            "tokio",
+        ],
+    );
     never("engine/src", &["highwater_connectors", "highwater::"]);
     never(
         "connectors/src",
@@ -133,6 +146,7 @@ fn no_unsafe_code() {
         "operators/src",
         "engine/src",
         "engine/query/src",
+        "engine/text/src",
         "connectors/src",
     ] {
         never(

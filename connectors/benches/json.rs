@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
-use highwater_connectors::json::{JsonDecoder, JsonOptions};
+use highwater_text::json::{JsonDecoder, JsonOptions};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

@@ -2,7 +2,7 @@
 //! old classes count days by it, and so do ORC files and those that old versions of Spark wrote. The engine counts by
 //! ours at all times; a day keeps the date that it shows.
 
-use crate::time::days_from_civil;
+use highwater_text::time::days_from_civil;
 
 /// 1582-10-15, the first day of our calendar.
 const FIRST: i64 = -141_427;

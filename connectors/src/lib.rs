@@ -4,18 +4,9 @@ mod calendar;
 pub mod conformance;
 pub mod console;
 pub mod files;
-pub mod json;
-mod lines;
-pub mod mode;
 mod noop;
-pub mod number;
-mod options;
 pub mod rate;
-mod sample;
 pub mod socket;
-pub mod time;
-pub mod times;
-pub mod view;
 
 use std::sync::Arc;
 

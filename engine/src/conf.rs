@@ -103,7 +103,7 @@ impl Inert {
     }
 }
 
-const SETTINGS: [Setting; 8] = [
+const SETTINGS: [Setting; 9] = [
     Setting {
         key: "spark.sql.ansi.enabled",
         get: |conf| conf.ansi.to_string(),
@@ -123,6 +123,20 @@ const SETTINGS: [Setting; 8] = [
             parsed.is_some()
         },
         values: "a number of milliseconds, or a time such as 30s; 0 means never",
+    },
+    Setting {
+        key: "spark.sql.autoBroadcastJoinThreshold",
+        get: |conf| conf.broadcast_max.to_string(),
+        set: |conf, value| {
+            let parsed = match value.trim() {
+                "-1" => Some(-1),
+                size if size.ends_with('%') => None,
+                size => spill::parse_bytes(size, 0).and_then(|bytes| bytes.try_into().ok()),
+            };
+            conf.broadcast_max = parsed.unwrap_or(conf.broadcast_max);
+            parsed.is_some()
+        },
+        values: "a number of bytes, a size such as 10MB, or -1",
     },
     Setting {
         key: "spark.sql.caseSensitive",

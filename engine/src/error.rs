@@ -5,7 +5,7 @@ use crate::options::OptionError;
 use crate::sink::SinkError;
 use crate::source::{FormatError, SourceError};
 use datafusion::common::DataFusionError;
-use highwater_query::{QueryError, names_ours};
+use highwater_query::{Place, QueryError, names_ours};
 
 /// An error of the engine. `main` functions that return it print it as a sentence: its `Debug` is its text and its
 /// causes'.
@@ -21,6 +21,15 @@ pub enum Error {
         class: Option<&'static str>,
         /// Which operator, why, and the ways out.
         message: String,
+    },
+    /// An error that is about a part of a statement's text.
+    #[error("{error} (line {}, column {})", place.line, place.column)]
+    Placed {
+        /// Where the part stands.
+        place: Place,
+        /// What is wrong.
+        #[source]
+        error: Box<Error>,
     },
     /// An option is unknown, missing or malformed.
     #[error(transparent)]
@@ -100,8 +109,39 @@ impl Error {
         }
     }
 
+    /// The same error, told where in a statement's text it happened, unless it says so itself.
+    pub(crate) fn at(self, place: Option<Place>) -> Self {
+        match (place, self.place()) {
+            (Some(place), None) => Error::Placed {
+                place,
+                error: Box::new(self),
+            },
+            _ => self,
+        }
+    }
+
+    /// Where in a statement's text, if it is about a part of one.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Error::Query(error) => error.place(),
+            Error::Placed { place, .. } => Some(*place),
+            _ => None,
+        }
+    }
+
+    /// The error itself, without where it happened.
+    pub fn unplaced(&self) -> &Error {
+        match self {
+            Error::Placed { error, .. } => error.unplaced(),
+            other => other,
+        }
+    }
+
     /// The error and its causes in one line, without its class.
     pub fn message(&self) -> String {
+        if let Error::Placed { error, .. } = self {
+            return error.message();
+        }
         let text = error_chain(self);
         let class = self.class().map(|class| format!("[{class}] "));
         match class.and_then(|class| text.strip_prefix(&class).map(str::to_string)) {
@@ -114,6 +154,7 @@ impl Error {
     pub fn class(&self) -> Option<String> {
         match self {
             Error::Query(error) => error.class().map(str::to_string),
+            Error::Placed { error, .. } => error.class(),
             Error::Refused { class, .. } => class.map(str::to_string),
             Error::Format(FormatError::Invalid { class, .. }) => class.map(str::to_string),
             Error::Run { message } | Error::QueryFailed { message, .. } => class_in(message),

@@ -19,11 +19,11 @@ use crate::catalog::Named;
 use crate::error::Error;
 use crate::observe::Observing;
 use crate::plan::{
-    Observed, Statics, compile, deduplicates_within_watermark, is_streaming, late_schema,
+    Observed, Spread, Statics, compile, deduplicates_within_watermark, is_streaming, late_schema,
     wants_order,
 };
 use crate::relation::{StreamRelation, told_apart};
-use crate::session::Session;
+use crate::session::{Session, read};
 use crate::sink::OutputMode;
 use crate::writer::{DataWriter, StreamWriter};
 
@@ -557,6 +557,14 @@ impl Statics for Unread {
         let schema = Arc::new(plan.schema().as_arrow().clone());
         Ok(RecordBatch::new_empty(schema))
     }
+
+    fn spread(&self) -> Spread {
+        Spread {
+            broadcast_max: -1,
+            workers: 0..1,
+            peers: 1,
+        }
+    }
 }
 
 impl Statics for Session {
@@ -569,6 +577,15 @@ impl Statics for Session {
             .collect();
         let batches = batches.map_err(Error::run)?;
         concat_batches(&schema, &batches).map_err(Error::run)
+    }
+
+    fn spread(&self) -> Spread {
+        let (workers, process) = (self.inner.cluster.workers, self.inner.process);
+        Spread {
+            broadcast_max: read(&self.inner.conf).broadcast_max,
+            workers: process * workers..(process + 1) * workers,
+            peers: workers * self.inner.cluster.processes,
+        }
     }
 }
 

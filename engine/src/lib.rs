@@ -22,7 +22,6 @@ mod listener;
 mod manager;
 mod memory;
 mod observe;
-pub mod options;
 pub mod places;
 mod plan;
 mod progress;
@@ -39,6 +38,7 @@ mod workers;
 mod writer;
 
 pub use highwater_query::{text, type_sql};
+pub use highwater_text::options;
 
 pub use checkpoint::CheckpointError;
 pub use cluster::{ClusterConfig, ClusterError};

@@ -64,7 +64,7 @@ pub(crate) fn budget(settings: &Options, processes: usize) -> Result<Arc<Budget>
 }
 
 /// "64m" as a number of bytes; "10%" of `memory`.
-fn parse_bytes(text: &str, memory: u64) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str, memory: u64) -> Option<u64> {
     let text = text.trim().to_lowercase();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);

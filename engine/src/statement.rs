@@ -5,17 +5,19 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
-use highwater_query::{NamedKind, Plan, Show, Statement, parse_statement, type_text};
+use highwater_query::{
+    NamedKind, Part, Plan, Show, Statement, parse_statement, part_place, type_text,
+};
 
 use crate::catalog::{Named, NamedSource, Names, no_rows};
 use crate::error::Error;
 use crate::frame::DataFrame;
-use crate::options::Options;
+use crate::options::{OptionError, Options};
 use crate::query::StreamingQuery;
 use crate::reader::{DataReader, check_columns};
 use crate::session::{Session, read};
 use crate::sink::OutputMode;
-use crate::source::SourceRequest;
+use crate::source::{FormatError, SourceRequest};
 use crate::trigger::Trigger;
 use crate::writer::StreamWriter;
 
@@ -61,7 +63,10 @@ impl Session {
 
     /// Runs a statement, and tells what came of it.
     pub fn execute(&self, text: &str) -> Result<Outcome, Error> {
-        self.statement(parse_statement(text)?)
+        let statement = parse_statement(text)?;
+        let parts = Parts::of(&statement);
+        self.statement(statement)
+            .map_err(|error| parts.placed(error, text))
     }
 
     /// What a statement would do, as text. A table, view or setting is made, so that later statements can be explained;
@@ -71,6 +76,12 @@ impl Session {
             Statement::Explain(inner) => *inner,
             statement => statement,
         };
+        let parts = Parts::of(&statement);
+        self.explain_statement(statement)
+            .map_err(|error| parts.placed(error, text))
+    }
+
+    fn explain_statement(&self, statement: Statement) -> Result<String, Error> {
         match statement {
             Statement::Query(_) => self.explained(&statement),
             Statement::CreateStreamingTable { .. } => {
@@ -347,6 +358,7 @@ impl Session {
             partition_by,
             mode,
             trigger,
+            plan,
             frame,
         }))
     }
@@ -422,7 +434,7 @@ impl Session {
             Statement::Query(plan) => self.frame(plan)?.explain(),
             Statement::CreateStreamingTable { .. } => {
                 match self.streaming_table(statement.clone())? {
-                    Some(table) => table.explain(),
+                    Some(table) => table.explain(self),
                     None => Ok("nothing: there is such a table already".into()),
                 }
             }
@@ -460,6 +472,8 @@ struct StreamingTable {
     partition_by: Vec<String>,
     mode: OutputMode,
     trigger: Trigger,
+    /// The query as written, and resolved.
+    plan: Plan,
     frame: DataFrame,
 }
 
@@ -480,7 +494,8 @@ impl StreamingTable {
     }
 
     fn start(self, session: &Session) -> Result<StreamingQuery, Error> {
-        let query = self.writer().start()?;
+        let started = self.writer().start();
+        let query = started.map_err(|error| self.placed(error, session))?;
         self.put(session)?;
         Ok(query)
     }
@@ -523,7 +538,34 @@ impl StreamingTable {
         Ok(())
     }
 
-    fn explain(&self) -> Result<String, Error> {
+    /// The refusal of the query, told where the part of it stands that cannot be answered.
+    fn placed(&self, error: Error, session: &Session) -> Error {
+        let Error::Refused { class, message } = &error else {
+            return error;
+        };
+        let late_rows = self.options.get("lateRows").is_some();
+        let refusal = |plan: &Plan| {
+            let frame = session.frame(plan).ok()?;
+            frame.explain_as(self.mode, late_rows).err()
+        };
+        // Names in the rest of a sentence are those of one part or another.
+        let begins = |text: &str| text.split([':', '(', '`']).next().map(str::to_string);
+        let is_wrong = |plan: &Plan| {
+            refusal(plan).is_some_and(|refused| {
+                refused.class().as_deref() == *class
+                    && begins(&refused.message()) == begins(message)
+            })
+        };
+        match is_wrong(&self.plan) {
+            true => {
+                let place = self.plan.place_of_least(&is_wrong);
+                error.at(place)
+            }
+            false => error,
+        }
+    }
+
+    fn explain(&self, session: &Session) -> Result<String, Error> {
         let mut text = format!(
             "streaming table \"{}\"\n  sink: {}{}\n  output mode: {}\n  trigger: {}\n",
             self.name,
@@ -542,7 +584,61 @@ impl StreamingTable {
         if let Some(table) = late {
             text.push_str(&format!("  late rows to: \"{table}\"\n"));
         }
-        text.push_str(&self.frame.explain_as(self.mode, late.is_some())?);
+        let plan = self.frame.explain_as(self.mode, late.is_some());
+        text.push_str(&plan.map_err(|error| self.placed(error, session))?);
         Ok(text)
+    }
+}
+
+/// What of a statement an error may be about.
+struct Parts {
+    /// It is about something that has a name.
+    named: bool,
+    partition_by: Vec<String>,
+}
+
+impl Parts {
+    fn of(statement: &Statement) -> Self {
+        let partition_by = match statement {
+            Statement::CreateStreamingTable { partition_by, .. } => partition_by.clone(),
+            Statement::Explain(inner) => return Parts::of(inner),
+            _ => Vec::new(),
+        };
+        let named = !matches!(statement, Statement::Query(_) | Statement::Show(_));
+        Parts {
+            named,
+            partition_by,
+        }
+    }
+
+    /// The error of the statement `text`, told where the part stands that it is about.
+    fn placed(&self, error: Error, text: &str) -> Error {
+        let of_partition = |message: &str| {
+            let mut columns = self.partition_by.iter();
+            columns
+                .find(|name| message.contains(&format!("column \"{name}\"")))
+                .and_then(|name| part_place(text, Part::PartitionColumn(name)))
+        };
+        let place = match &error {
+            Error::Option(option) | Error::Format(FormatError::Option(option)) => match option {
+                OptionError::Missing { .. } => part_place(text, Part::Format),
+                given => part_place(text, Part::Option(given.name())),
+            },
+            Error::Refused { class, .. } if *class == Some("DATA_SOURCE_NOT_FOUND") => {
+                part_place(text, Part::Format)
+            }
+            Error::Format(told) => of_partition(&told.to_string())
+                .or_else(|| part_place(text, Part::Option("path")))
+                .or_else(|| part_place(text, Part::Format)),
+            Error::Refused { message, .. } => {
+                let place = of_partition(message);
+                place.or_else(|| match self.named {
+                    true => part_place(text, Part::Name),
+                    false => None,
+                })
+            }
+            _ => None,
+        };
+        error.at(place)
     }
 }

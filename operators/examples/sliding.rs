@@ -1,8 +1,8 @@
-//! Measures windows that overlap: `sliding <rows> <keys> <minutes> <epochs>`.
+//! Measures windows that overlap: `sliding <rows> <keys> <minutes> <epochs> <users>`.
 //!
-//! The event times of the rows are spread over so many minutes, those of an epoch over its share of them; the value of
-//! a row is averaged, counted and its maximum taken. Prints, for windows of an hour and several slides, and for one
-//! that takes just a minute, how many windows come out and what one costs in CPU time.
+//! The event times of the rows are spread over so many minutes, those of an epoch over its share of them. For functions
+//! of several kinds, prints what a group of a window costs in CPU time where windows slide by a minute and are one, ten
+//! and sixty minutes long: as many come out of each, so the cost should stay the same, but for what is longer itself.
 #![allow(clippy::print_stdout, reason = "a program that prints its findings")]
 
 use std::sync::Arc;
@@ -12,14 +12,16 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
+use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::max_udaf;
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::col;
 use highwater_operators::aggregate::{
     AggregateCall, Aggregation, Emit, Panes, State, aggregate_with_state,
 };
-use highwater_operators::exact::exact_avg;
+use highwater_operators::exact::{exact_avg, exact_sum};
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermarks, watermark};
 use highwater_operators::{BatchBuilder, Edge, Failure, Rows};
@@ -35,8 +37,9 @@ struct Job {
     keys: u64,
     minutes: u64,
     epochs: u64,
+    users: u64,
     width: i64,
-    slide: i64,
+    kind: Kind,
 }
 
 fn main() {
@@ -46,29 +49,69 @@ fn main() {
         argument.unwrap_or(default)
     };
     let job = Job {
-        rows: number(0, 2_000_000),
-        keys: number(1, 1_000),
-        minutes: number(2, 280),
-        epochs: number(3, 1),
-        width: 60,
-        slide: 60,
+        rows: number(0, 1_000_000),
+        keys: number(1, 333),
+        minutes: number(2, 90),
+        epochs: number(3, 90),
+        users: number(4, 100_000),
+        width: 1,
+        kind: Kind::Plain,
     };
     println!(
-        "{} rows, {} keys, {} minutes, {} epochs",
+        "{} rows, {} keys, {} minutes, {} epochs; CPU of all, and of a group of a window, at a width of:",
         job.rows, job.keys, job.minutes, job.epochs
     );
-    for (width, slide) in [(60, 60), (1, 1), (60, 20), (60, 5), (60, 1)] {
-        let job = Job {
-            width,
-            slide,
-            ..job
-        };
-        let (cpu, windows) = timely::execute_directly(move |worker| run(worker, job));
-        let per_window = cpu.as_nanos() as f64 / windows as f64;
-        println!(
-            "{width:3} min by {slide:2}: {:5.2} s of CPU, {windows:8} windows, {per_window:6.0} ns each",
-            cpu.as_secs_f64(),
-        );
+    println!(
+        "{:>16} {:>18} {:>18} {:>18}",
+        "", "1 min", "10 min", "60 min"
+    );
+    for (name, kind) in KINDS {
+        print!("{name:>16}");
+        for width in [1, 10, 60] {
+            let job = Job { width, kind, ..job };
+            let (cpu, windows) = timely::execute_directly(move |worker| run(worker, job));
+            let per_window = cpu.as_nanos() as f64 / windows as f64 / 1e3;
+            print!(" {:6.2} s {per_window:6.2} us", cpu.as_secs_f64());
+        }
+        println!();
+    }
+}
+
+/// What is asked of the values.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Plain,
+    CountDistinct,
+    SumDistinct,
+    CollectSet,
+    Mixed,
+}
+
+const KINDS: [(&str, Kind); 5] = [
+    ("avg, count, max", Kind::Plain),
+    ("count distinct", Kind::CountDistinct),
+    ("sum distinct", Kind::SumDistinct),
+    ("collect_set", Kind::CollectSet),
+    ("all of these", Kind::Mixed),
+];
+
+impl Kind {
+    /// The functions, the column that each takes, and whether only distinct values count.
+    fn calls(self) -> Vec<(Arc<AggregateUDF>, &'static str, bool)> {
+        match self {
+            Kind::Plain => vec![
+                (exact_avg(), "v", false),
+                (count_udaf(), "v", false),
+                (max_udaf(), "v", false),
+            ],
+            Kind::CountDistinct => vec![(count_udaf(), "u", true)],
+            Kind::SumDistinct => vec![(exact_sum(), "v", true)],
+            Kind::CollectSet => vec![(array_agg_udaf(), "u", true)],
+            Kind::Mixed => KINDS[..4]
+                .iter()
+                .flat_map(|(_, kind)| kind.calls())
+                .collect(),
+        }
     }
 }
 
@@ -79,20 +122,24 @@ fn schema() -> SchemaRef {
         Field::new("end", time, false),
         Field::new("k", DataType::Int64, false),
         Field::new("v", DataType::Float64, false),
+        Field::new("u", DataType::Int64, false),
     ]))
 }
 
 fn aggregation(job: Job) -> Aggregation {
     let schema = schema();
-    let value = || vec![col("v", &schema).expect("a column of the schema")];
-    let calls = [exact_avg(), count_udaf(), max_udaf()].map(|function| {
-        let call = AggregateExprBuilder::new(function, value()).schema(Arc::clone(&schema));
-        let call = call.alias("call").build();
+    let calls = job.kind.calls().into_iter();
+    let calls = calls.map(|(function, column, distinct)| {
+        let column = col(column, &schema).expect("a column of the schema");
+        let call = AggregateExprBuilder::new(function, vec![column]);
+        let call = call.schema(Arc::clone(&schema)).alias("call");
+        let call = call.with_distinct(distinct).build();
         AggregateCall {
             function: Arc::new(call.expect("the function takes the column")),
             filter: None,
         }
     });
+    let calls: Vec<AggregateCall> = calls.collect();
     let mut fields = vec![schema.field(1).clone(), schema.field(2).clone()];
     for (index, call) in calls.iter().enumerate() {
         let data_type = call.function.field().data_type().clone();
@@ -102,15 +149,15 @@ fn aggregation(job: Job) -> Aggregation {
     Aggregation {
         name: "sliding".into(),
         keys: keys.to_vec(),
-        calls: calls.to_vec(),
+        calls,
         schema: Arc::new(Schema::new(fields)),
         emit: Emit::Closed,
         event_time: true,
-        panes: (job.width != job.slide).then_some(Panes {
+        panes: (job.width > 1).then_some(Panes {
             width_us: job.width * MINUTE_US,
-            slide_us: job.slide * MINUTE_US,
+            slide_us: MINUTE_US,
             start_us: 0,
-            pane_us: job.slide * MINUTE_US,
+            pane_us: MINUTE_US,
         }),
         gone: None,
     }
@@ -184,8 +231,9 @@ fn rows_of(job: Job, epoch: u64, rows: u64, state: &mut u64) -> RecordBatch {
     let span = job.minutes * MINUTE_US as u64 / job.epochs;
     let start = (1 << 20) * 60 * MINUTE_US + (epoch * span) as i64;
     let ats: Vec<i64> = (0..rows).map(|_| start + random(span) as i64).collect();
-    let pane = job.slide * MINUTE_US;
-    let ends = ats.iter().map(|at| at - at.rem_euclid(pane) + pane);
+    let ends = ats
+        .iter()
+        .map(|at| at - at.rem_euclid(MINUTE_US) + MINUTE_US);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampMicrosecondArray::from_iter_values(
             ats.iter().copied(),
@@ -196,6 +244,9 @@ fn rows_of(job: Job, epoch: u64, rows: u64, state: &mut u64) -> RecordBatch {
         )),
         Arc::new(Float64Array::from_iter_values(
             (0..rows).map(|_| random(100_000) as f64 / 100.0),
+        )),
+        Arc::new(Int64Array::from_iter_values(
+            (0..rows).map(|_| random(job.users) as i64),
         )),
     ];
     RecordBatch::try_new(schema(), columns).expect("the columns fit the schema")

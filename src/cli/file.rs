@@ -78,7 +78,12 @@ impl SqlFile {
             Error::Query(error) => {
                 self.say(&query_error(error), Some(place_of(statement, error)));
             }
-            other => self.say(&format!("{other:?}"), Some(statement.place)),
+            other => {
+                let place = other
+                    .place()
+                    .map_or(statement.place, |inner| statement.place_of(inner));
+                self.say(&format!("{:?}", other.unplaced()), Some(place));
+            }
         }
     }
 

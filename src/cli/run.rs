@@ -141,7 +141,7 @@ fn goes_on(statement: &Statement, error: &Error) -> bool {
 
 /// Whether the user or the world is to blame.
 pub(super) fn failure_of(error: &Error) -> Failure {
-    match error {
+    match error.unplaced() {
         Error::Query(_) | Error::Refused { .. } | Error::Option(_) => Failure::Wrong,
         Error::Format(highwater::source::FormatError::Outside { .. }) => Failure::Query,
         Error::Format(_) => Failure::Wrong,

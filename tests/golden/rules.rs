@@ -111,6 +111,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "not supported for no streaming aggregations",
         "the rows so far are the state, and come whole with every epoch",
     ),
+    (
+        "_LEGACY_ERROR_TEMP_1207",
+        "The duration and time inputs to window must be",
+        "an interval says how long it is as a text does",
+    ),
 ];
 
 pub(crate) fn may_answer(error: &Value) -> bool {

@@ -242,49 +242,44 @@ pub(crate) fn layer(name: &str, from: Relation, place: usize, pair: Pair) -> Rel
 
 fn windows(mut from: Relation, rows: &str) -> Relation {
     from.judge(Late::Window(WINDOW));
-    let flow = from.flow.filter(|_| from.timed).map(|flow| -> Boxed {
-        let calls = vec![Call::Max(2), Call::Sum(3)];
-        let groups = model_time::windows(flow, WINDOW, &[0, 1, 2], 2, calls);
-        map(groups, |line| {
-            let at = line[0].int().map(|end| end - 1);
-            vec![vec![
-                line[1].clone(),
-                line[2].clone(),
-                line[3].clone(),
-                at.into(),
-            ]]
-        })
-    });
-    Relation {
-        sql: format!(
-            "SELECT k, g, v, window_time(w) AS ts FROM (SELECT window(ts, '5 minutes') AS w, k, max(g) AS g, sum(v) AS v FROM {rows} GROUP BY 1, 2) AS w"
-        ),
-        flow,
-        adds: false,
-        keys: &["k", "ts"],
-        whole: true,
-        ..from
-    }
+    let flow = from
+        .flow
+        .take()
+        .filter(|_| from.timed)
+        .map(|flow| -> Boxed {
+            let calls = vec![Call::Max(2), Call::Sum(3)];
+            let groups = model_time::windows(flow, WINDOW, &[0, 1, 2], 2, calls);
+            map(groups, |line| by_window(0, [1, 2, 3], &line))
+        });
+    grouped(from, flow, "window(ts, '5 minutes')", rows)
 }
 
 fn sessions(mut from: Relation, rows: &str) -> Relation {
     from.judge(Late::Session(GAP));
-    let flow = from.flow.filter(|_| from.timed).map(|flow| -> Boxed {
-        let calls = vec![Call::Max(3), Call::Sum(4)];
-        let sessions = model_time::sessions(flow, |_| GAP, calls);
-        map(sessions, |line| {
-            let at = line[2].int().map(|end| end - 1);
-            vec![vec![
-                line[0].clone(),
-                line[3].clone(),
-                line[4].clone(),
-                at.into(),
-            ]]
-        })
-    });
+    let flow = from
+        .flow
+        .take()
+        .filter(|_| from.timed)
+        .map(|flow| -> Boxed {
+            let calls = vec![Call::Max(3), Call::Sum(4)];
+            let sessions = model_time::sessions(flow, |_| GAP, calls);
+            map(sessions, |line| by_window(2, [0, 3, 4], &line))
+        });
+    grouped(from, flow, "session_window(ts, '2 minutes')", rows)
+}
+
+/// The columns of a group and the last microsecond of its window.
+fn by_window(end: usize, columns: [usize; 3], line: &[Cell]) -> Vec<Line> {
+    let at = line[end].int().map(|end| end - 1);
+    let columns = columns.into_iter().map(|column| line[column].clone());
+    vec![columns.chain([at.into()]).collect()]
+}
+
+/// Groups by key and `window`, each with the time of its window.
+fn grouped(from: Relation, flow: Option<Boxed>, window: &str, rows: &str) -> Relation {
     Relation {
         sql: format!(
-            "SELECT k, g, v, window_time(w) AS ts FROM (SELECT session_window(ts, '2 minutes') AS w, k, max(g) AS g, sum(v) AS v FROM {rows} GROUP BY 1, 2) AS w"
+            "SELECT k, g, v, window_time(w) AS ts FROM (SELECT {window} AS w, k, max(g) AS g, sum(v) AS v FROM {rows} GROUP BY 1, 2) AS w"
         ),
         flow,
         adds: false,

@@ -52,3 +52,69 @@ fn a_refusal_names_what_the_query_names() {
         assert!(!said.contains("__"), "{sql}\n{said}");
     }
 }
+
+/// Streaming tables that are refused for the part at the mark `@`.
+const PLACED: &[&str] = &[
+    "OPTIONS (outputMode 'append') AS SELECT k, count(*) FROM t GROUP BY\n @k",
+    "OPTIONS (outputMode 'append') AS SELECT @count(*) FROM t",
+    "OPTIONS (outputMode 'append') AS SELECT DISTINCT\n @k FROM t",
+    "OPTIONS (outputMode 'append') AS SELECT k FROM t ORDER BY @v LIMIT 3",
+    "OPTIONS (outputMode 'append') AS SELECT k FROM t LIMIT 3 OFFSET @1",
+    "OPTIONS (outputMode 'update') AS SELECT k, count(*) FROM t GROUP BY k LIMIT @3",
+    "OPTIONS (outputMode 'append') AS SELECT k, @rank() OVER (ORDER BY v) FROM t",
+    "OPTIONS (outputMode 'append') AS SELECT k FROM t EXCEPT SELECT @k FROM t",
+    "OPTIONS (outputMode 'append') AS SELECT a.k FROM t AS a LEFT JOIN\n @t AS b ON a.k = b.k",
+    "OPTIONS (outputMode 'append') AS WITH c AS (SELECT k FROM t),\n d AS (SELECT k FROM c ORDER BY @k) SELECT * FROM d",
+    "OPTIONS (outputMode 'append') AS SELECT * FROM (SELECT k FROM t) JOIN (SELECT k, max(v) FROM t GROUP BY @k) USING (k)",
+    "OPTIONS (outputMode 'append') AS SELECT k FROM @counted",
+    "OPTIONS (truncate 'false', @outputMode 'all') AS SELECT k FROM t",
+    "OPTIONS (truncate 'false', @nix 1) AS SELECT k FROM t",
+    "OPTIONS (@trigger 'soon') AS SELECT k FROM t",
+];
+
+#[test]
+fn a_refusal_is_where_the_refused_part_is() {
+    let session = Session::with_workers(1).expect("a session");
+    let (_, frame) = session
+        .memory_stream("k STRING, v BIGINT")
+        .expect("a stream");
+    frame.create_or_replace_temp_view("t").expect("named");
+    session
+        .sql("CREATE VIEW counted AS SELECT k, count(*) AS n FROM t GROUP BY k")
+        .expect("a view");
+    for rest in PLACED {
+        let marked = format!("CREATE STREAMING TABLE o USING memory {rest}");
+        let (before, _) = marked.split_once('@').expect("a mark");
+        let sql = marked.replace('@', "");
+        let error = match session.sql(&sql) {
+            Ok(_) => panic!("not refused: {sql}"),
+            Err(error) => error,
+        };
+        let line = before.split('\n').count() as u64;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .map_or(0, |l| l.chars().count() as u64);
+        let place = error.place().map(|place| (place.line, place.column));
+        assert_eq!(place, Some((line, column + 1)), "{sql}\n{error}");
+        if !rest.contains("nix") {
+            let explained = session.explain(&sql).err();
+            assert_eq!(explained.and_then(|e| e.place()), error.place(), "{sql}");
+        }
+    }
+    for (marked, said) in [
+        ("DROP TABLE @x", "there is no table \"x\""),
+        ("STOP QUERY @q", "there is no query \"q\""),
+        ("SET @spark.nothing = 1", "no setting"),
+        ("CREATE TABLE x USING @fax", "\"fax\""),
+    ] {
+        let (before, _) = marked.split_once('@').expect("a mark");
+        let error = session
+            .execute(&marked.replace('@', ""))
+            .err()
+            .expect(marked);
+        let place = error.place().map(|place| place.column as usize);
+        assert_eq!(place, Some(before.len() + 1), "{marked}: {error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+}

@@ -15,8 +15,8 @@ use highwater_engine::source::FormatError;
 pub use show::{Show, show};
 pub use sink::ConsoleError;
 
-use crate::options::{flag_or, invalid};
-use crate::time::Zone;
+use highwater_text::options::{flag_or, invalid};
+use highwater_text::time::Zone;
 use sink::ConsoleFactory;
 
 /// Where tables go.

@@ -4,8 +4,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 
-use crate::time::Zone;
-use crate::view::{TextStyle, TimePatterns, View};
+use highwater_text::time::Zone;
+use highwater_text::view::{TextStyle, TimePatterns, View};
 
 /// How a table is drawn.
 #[derive(Debug, Clone, Copy)]

@@ -182,8 +182,8 @@ mod tests {
 
     use arrow::array::{ArrayRef, Int64Array};
     use arrow::datatypes::{DataType, Field, Schema};
-    use highwater_engine::options::Options;
     use highwater_engine::sink::{OutputMode, SinkFormat, SinkRequest};
+    use highwater_text::options::Options;
 
     use super::super::ConsoleFormat;
     use super::*;

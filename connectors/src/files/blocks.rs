@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use highwater_engine::options::{OptionError, Options};
+use highwater_text::options::{OptionError, Options};
 
 use super::codec::Codec;
 use super::encoding::Encoding;
 use super::error::FileError;
 use super::listing::{inode, modified_us};
 use super::split::FileSplit;
-use crate::lines::{LineEnd, line_separator, whole_lines};
-use crate::options::{flag, invalid};
+use highwater_text::lines::{LineEnd, line_separator, whole_lines};
+use highwater_text::options::{flag, invalid};
 
 const BLOCK_BYTES: usize = 1 << 20;
 /// What the rows of a file are.
@@ -329,7 +329,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::lines::Lines;
+    use highwater_text::lines::Lines;
 
     /// All lines of a file, read in ranges that meet at `cuts`.
     fn read(path: &std::path::Path, cuts: &[u64]) -> Vec<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::io;
 use highwater_engine::source::{FormatError, Retry, SourceError};
 
 use super::avro::AvroError;
-use crate::json::JsonError;
+use highwater_text::json::JsonError;
 
 /// What can go wrong with files.
 #[derive(Debug, thiserror::Error)]

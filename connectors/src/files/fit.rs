@@ -15,11 +15,11 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
-use highwater_engine::type_sql;
+use highwater_text::type_name::type_sql;
 
 use super::FileError;
 use crate::calendar;
-use crate::time::Zone;
+use highwater_text::time::Zone;
 
 /// How the columns of one file become those of the schema.
 pub(super) struct Fit {

@@ -8,15 +8,15 @@ use arrow::datatypes::Schema;
 use highwater_engine::source::FormatError;
 
 use super::blocks::{self, Blocks, Shape, TextRules};
-use super::csv::CsvInference;
 use super::error::FileError;
 use super::fit::merged;
 use super::listing::Lister;
 use super::options::FileOptions;
 use super::split::FileSplit;
 use super::{Format, avro, orc, parquet};
-use crate::json::{JsonError, JsonInference};
-use crate::lines::LineEnd;
+use highwater_text::csv::CsvInference;
+use highwater_text::json::{JsonError, JsonInference};
+use highwater_text::lines::LineEnd;
 
 /// What is known from the files so far.
 pub(super) enum Looking<'a> {

@@ -37,11 +37,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use highwater_engine::options::Options;
 use highwater_engine::source::{
     FormatError, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
 };
-use highwater_engine::type_sql;
+use highwater_text::options::Options;
+use highwater_text::type_name::type_sql;
 
 pub use avro::AvroError;
 pub use cleaner::Clean;
@@ -51,13 +51,13 @@ pub use options::FileOptions;
 pub use sink::{FileSinkError, check_output, sinks};
 pub use source::FileSource;
 
-use crate::json::{self, JsonDecoder, JsonOptions};
-use crate::mode::ParseMode;
-use crate::options::{flag, invalid};
-use crate::time::Zone;
-use crate::times::{self, ReadTimes, zone_of};
 use blocks::TextRules;
-use csv::CsvOptions;
+use highwater_text::csv::{self as cells, CsvOptions};
+use highwater_text::json::{self, JsonDecoder, JsonOptions};
+use highwater_text::mode::ParseMode;
+use highwater_text::options::{flag, invalid};
+use highwater_text::time::Zone;
+use highwater_text::times::{self, ReadTimes, zone_of};
 use listing::{Directory, Lister};
 use looking::Looking;
 use places::Places;
@@ -145,7 +145,7 @@ impl FileFormat {
         }
         let (known, not_built): (&[&str], &[&str]) = match self.name {
             "json" => (json::KNOWN, json::NOT_BUILT),
-            "csv" => (csv::KNOWN, csv::NOT_BUILT),
+            "csv" => (cells::KNOWN, cells::NOT_BUILT),
             "parquet" => (&["mergeSchema"], &[]),
             "orc" => (&["mergeSchema", "timeZone"], &[]),
             "avro" => (&[], AVRO_NOT_BUILT),
@@ -269,9 +269,11 @@ impl SourceFormat for FileFormat {
         let (zone, name) = zone_of(&owner, &request.options, &request.time_zone)?;
         let rules = TextRules::parse(&owner, self.name, &request.options)?;
         let format = match self.format(&owner, &request.options, zone, name)? {
-            Format::Csv(csv) => {
-                Format::Csv(csv.shaped(&rules.shape, options.bad_records.is_some()))
-            }
+            Format::Csv(csv) => Format::Csv(csv::shaped(
+                csv,
+                &rules.shape,
+                options.bad_records.is_some(),
+            )),
             // Bad rows are told by the errors of this mode.
             Format::Json(json) if options.bad_records.is_some() => Format::Json(JsonOptions {
                 mode: ParseMode::FailFast,

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use glob::Pattern;
-use highwater_engine::options::{OptionError, Options};
 use highwater_engine::source::{FormatError, SourceRequest};
+use highwater_text::options::{OptionError, Options};
 
 use regex::Regex;
 
 use super::cleaner::Clean;
 use super::listing::{local, spell_out};
-use crate::options::{duration_us, flag, invalid, positive};
-use crate::time::{Zone, parse_timestamp};
+use highwater_text::options::{duration_us, flag, invalid, positive};
+use highwater_text::time::{Zone, parse_timestamp};
 
 /// Which files are read, and how many at a time.
 #[derive(Debug, Clone)]

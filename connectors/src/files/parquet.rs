@@ -22,7 +22,7 @@ use super::FileError;
 use super::fit::{Fit, Times, in_our_types, is_only_of_spark};
 use super::reader::BATCH_ROWS;
 use super::split::FileSplit;
-use crate::time::Zone;
+use highwater_text::time::Zone;
 
 /// The batches of one file.
 pub(super) struct ParquetBatches {

@@ -9,14 +9,14 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use highwater_engine::source::FormatError;
-use highwater_engine::type_sql;
+use highwater_text::type_name::type_sql;
 
 use super::FileError;
-use super::csv::{Column, CsvOptions};
 use super::listing::Directory;
 use super::split::FileSplit;
-use crate::number::{parse_f64, parse_i64};
-use crate::time::{Zone, parse_date, parse_timestamp};
+use highwater_text::csv::{Column, CsvOptions};
+use highwater_text::number::{parse_f64, parse_i64};
+use highwater_text::time::{Zone, parse_date, parse_timestamp};
 
 /// What stands for a null in the name of a directory.
 pub(super) const NULL_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";

@@ -17,8 +17,8 @@ use super::partition::Together;
 use super::split::FileSplit;
 use super::text::TextDecoder;
 use super::{FileConfig, Format};
-use crate::json::{JsonDecoder, JsonError};
-use crate::lines::LineEnd;
+use highwater_text::json::{JsonDecoder, JsonError};
+use highwater_text::lines::LineEnd;
 
 pub(super) const BATCH_ROWS: usize = 8192;
 /// Batches are cut near so many bytes of text, however few rows that is.

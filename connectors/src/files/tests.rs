@@ -20,7 +20,7 @@ mod scale;
 
 use super::*;
 use crate::conformance;
-use crate::view::{JsonStyle, View, push_json_object};
+use highwater_text::view::{JsonStyle, View, push_json_object};
 
 mod columnar;
 

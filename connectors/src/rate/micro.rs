@@ -6,24 +6,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
-};
 use arrow::datatypes::SchemaRef;
-use highwater_engine::options::OptionError;
 use highwater_engine::source::{
     Admitted, Batches, FormatError, Offset, Reader, Resume, Source, SourceError, SourceFactory,
     SourceFormat, SourceRequest, Split, Waker, Watch,
 };
+use highwater_text::options::OptionError;
 use serde::{Deserialize, Serialize};
 
-use super::source::RateError;
-use super::{check_request, offset_of, parse_position, rate_schema};
-use crate::options::{invalid, positive};
+use super::{
+    ROW_BYTES, batches, check_request, offset_of, parse_numbers, parse_position, rate_schema,
+};
+use highwater_text::options::{invalid, positive};
 
-const BATCH_ROWS: usize = 8192;
-/// A timestamp and a number.
-const ROW_BYTES: u64 = 16;
 /// There is always something to read: nobody has to ask for it.
 const POLL_MS: u64 = 10;
 
@@ -225,34 +220,10 @@ struct MicroBatchReader {
 
 impl Reader for MicroBatchReader {
     fn read(&self, split: &Split, columns: &[usize]) -> Result<Batches, SourceError> {
-        let numbers: Numbers =
-            serde_json::from_str(&split.descriptor).map_err(|_| RateError::NotOurs {
-                text: split.descriptor.clone(),
-                what: "split",
-            })?;
-        let columns = columns.to_vec();
-        let schema = Arc::new(self.schema.project(&columns).map_err(RateError::Arrow)?);
-        let starts = (numbers.from..numbers.to).step_by(BATCH_ROWS);
-        Ok(Box::new(starts.map(move |from| {
-            let range = from..numbers.to.min(from + BATCH_ROWS as u64);
-            let rows = (range.end - range.start) as usize;
-            let arrays = columns.iter().map(|column| -> ArrayRef {
-                match column {
-                    0 => {
-                        let time = numbers.timestamp.saturating_mul(1000);
-                        let times = TimestampMicrosecondArray::from_value(time, rows);
-                        Arc::new(times.with_timezone("UTC"))
-                    }
-                    _ => Arc::new(Int64Array::from_iter_values(
-                        range.clone().map(|n| n as i64),
-                    )),
-                }
-            });
-            let options = RecordBatchOptions::new().with_row_count(Some(rows));
-            let batch =
-                RecordBatch::try_new_with_options(Arc::clone(&schema), arrays.collect(), &options);
-            Ok(batch.map_err(RateError::Arrow)?)
-        })))
+        let numbers: Numbers = parse_numbers(split)?;
+        let time_us = numbers.timestamp.saturating_mul(1000);
+        let numbered = numbers.from..numbers.to;
+        batches(&self.schema, columns, numbered, move |_| time_us)
     }
 }
 
@@ -260,8 +231,8 @@ impl Reader for MicroBatchReader {
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-    use highwater_engine::options::Options;
     use highwater_engine::source::Planned;
+    use highwater_text::options::Options;
 
     use super::*;
     use crate::conformance;

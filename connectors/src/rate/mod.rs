@@ -8,11 +8,16 @@
 mod micro;
 mod source;
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use highwater_engine::source::{
-    FormatError, Offset, Reader, Source, SourceError, SourceFactory, SourceFormat, SourceRequest,
+    Batches, FormatError, Offset, Reader, Source, SourceError, SourceFactory, SourceFormat,
+    SourceRequest, Split,
 };
 
 use serde::Serialize;
@@ -21,8 +26,12 @@ use serde::de::DeserializeOwned;
 pub use micro::MicroBatchOptions;
 pub use source::RateError;
 
-use crate::options::{duration_us, positive};
+use highwater_text::options::{duration_us, positive};
 use source::{RateReader, RateSource};
+
+const BATCH_ROWS: usize = 8192;
+/// A timestamp and a number.
+const ROW_BYTES: u64 = 16;
 
 /// The formats that make up numbers.
 pub fn sources() -> Vec<(&'static str, Arc<dyn SourceFormat>)> {
@@ -64,6 +73,45 @@ fn parse_position<T: DeserializeOwned>(offset: &Offset) -> Result<T, RateError> 
 /// The offset that carries a position.
 fn offset_of(position: impl Serialize) -> Offset {
     Offset(serde_json::to_value(position).expect("numbers can be written"))
+}
+
+/// A range of numbers as a split carries it.
+fn parse_numbers<T: DeserializeOwned>(split: &Split) -> Result<T, RateError> {
+    serde_json::from_str(&split.descriptor).map_err(|_| RateError::NotOurs {
+        text: split.descriptor.clone(),
+        what: "split",
+    })
+}
+
+/// These numbers in batches, each with the time that `time_us` gives it.
+fn batches(
+    schema: &SchemaRef,
+    columns: &[usize],
+    numbers: Range<u64>,
+    time_us: impl Fn(u64) -> i64 + Send + 'static,
+) -> Result<Batches, SourceError> {
+    let columns = columns.to_vec();
+    let schema = Arc::new(schema.project(&columns).map_err(RateError::Arrow)?);
+    let starts = numbers.clone().step_by(BATCH_ROWS);
+    Ok(Box::new(starts.map(move |from| {
+        let range = from..numbers.end.min(from + BATCH_ROWS as u64);
+        let arrays = columns.iter().map(|column| -> ArrayRef {
+            match column {
+                0 => {
+                    let times =
+                        TimestampMicrosecondArray::from_iter_values(range.clone().map(&time_us));
+                    Arc::new(times.with_timezone("UTC"))
+                }
+                _ => Arc::new(Int64Array::from_iter_values(
+                    range.clone().map(|n| n as i64),
+                )),
+            }
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(range.clone().count()));
+        let batch =
+            RecordBatch::try_new_with_options(Arc::clone(&schema), arrays.collect(), &options);
+        Ok(batch.map_err(RateError::Arrow)?)
+    })))
 }
 
 fn rate_schema() -> SchemaRef {

@@ -3,21 +3,15 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arrow::array::{
-    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
-};
 use arrow::datatypes::SchemaRef;
 use highwater_engine::source::{
     Admitted, Batches, Offset, Reader, Resume, Retry, Source, SourceError, Split, Waker, Watch,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{RateOptions, offset_of, parse_position};
+use super::{ROW_BYTES, RateOptions, batches, offset_of, parse_numbers, parse_position};
 
 const POLL_MS: u64 = 10;
-const BATCH_ROWS: usize = 8192;
-/// A timestamp and a number.
-const ROW_BYTES: u64 = 16;
 
 /// What can go wrong with made-up numbers.
 #[derive(Debug, thiserror::Error)]
@@ -218,37 +212,11 @@ pub(super) struct RateReader {
 
 impl Reader for RateReader {
     fn read(&self, split: &Split, columns: &[usize]) -> Result<Batches, SourceError> {
-        let numbers: Numbers =
-            serde_json::from_str(&split.descriptor).map_err(|_| RateError::NotOurs {
-                text: split.descriptor.clone(),
-                what: "split",
-            })?;
-        let (rate, columns) = (self.rate, columns.to_vec());
-        let schema = Arc::new(self.schema.project(&columns).map_err(RateError::Arrow)?);
-        let starts = (numbers.from..numbers.to).step_by(BATCH_ROWS);
-        Ok(Box::new(starts.map(move |from| {
-            let range = from..numbers.to.min(from + BATCH_ROWS as u64);
-            let rows = range.clone().count();
-            let arrays = columns.iter().map(|column| -> ArrayRef {
-                match column {
-                    0 => {
-                        let times = range
-                            .clone()
-                            .map(|n| numbers.start.saturating_add(rate.comes_after_us(n)));
-                        Arc::new(
-                            TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"),
-                        )
-                    }
-                    _ => Arc::new(Int64Array::from_iter_values(
-                        range.clone().map(|n| n as i64),
-                    )),
-                }
-            });
-            let options = RecordBatchOptions::new().with_row_count(Some(rows));
-            let batch =
-                RecordBatch::try_new_with_options(Arc::clone(&schema), arrays.collect(), &options);
-            Ok(batch.map_err(RateError::Arrow)?)
-        })))
+        let numbers: Numbers = parse_numbers(split)?;
+        let rate = self.rate;
+        batches(&self.schema, columns, numbers.from..numbers.to, move |n| {
+            numbers.start.saturating_add(rate.comes_after_us(n))
+        })
     }
 }
 
@@ -256,8 +224,8 @@ impl Reader for RateReader {
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-    use highwater_engine::options::Options;
     use highwater_engine::source::{SourceFactory, SourceRequest};
+    use highwater_text::options::Options;
 
     use super::*;
     use crate::conformance;

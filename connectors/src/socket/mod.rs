@@ -21,7 +21,7 @@ use highwater_engine::source::{
 pub use error::SocketError;
 pub use source::SocketSource;
 
-use crate::options::{flag, invalid, positive};
+use highwater_text::options::{flag, invalid, positive};
 use source::NotHere;
 
 /// The formats that read from a socket.

@@ -17,7 +17,7 @@ use highwater_engine::source::{
 use serde_json::json;
 
 use super::{SocketError, SocketOptions};
-use crate::lines::{Lines, whole_lines};
+use highwater_text::lines::{Lines, whole_lines};
 
 /// So many bytes may wait before no more are received.
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -439,8 +439,8 @@ mod tests {
     use std::time::Duration;
 
     use arrow::array::AsArray;
-    use highwater_engine::options::Options;
     use highwater_engine::source::{SourceFactory, SourceRequest};
+    use highwater_text::options::Options;
 
     use super::*;
     use crate::conformance;

@@ -152,6 +152,22 @@ pub(crate) fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
     }
 }
 
+/// The type `other` with the names that the fields of `of` have: structs are compared field by field, whatever they are
+/// called.
+pub(crate) fn named_as(of: &DataType, other: &DataType) -> DataType {
+    match (of, other) {
+        (DataType::List(x), DataType::List(y)) => list_of(named_as(x.data_type(), y.data_type())),
+        (DataType::Struct(x), DataType::Struct(y)) if x.len() == y.len() => {
+            let fields = x.iter().zip(y).map(|(x, y)| {
+                let data_type = named_as(x.data_type(), y.data_type());
+                Arc::new(Field::new(x.name(), data_type, true))
+            });
+            DataType::Struct(fields.collect::<Vec<_>>().into())
+        }
+        _ => other.clone(),
+    }
+}
+
 /// The wider type of all; `None` names the first that does not fit.
 pub(crate) fn wider_of_all<'t>(types: impl IntoIterator<Item = &'t DataType>) -> Option<DataType> {
     types

@@ -6,6 +6,7 @@ use datafusion::logical_expr as df;
 
 use crate::error::{Place, QueryError};
 use crate::plan::Plan;
+use crate::rewrite::first_place;
 
 /// An expression as written: names unbound, literals with the type they were written in.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +18,8 @@ pub enum Expr {
         /// Where it stands.
         place: Option<Place>,
     },
-    /// A constant.
-    Literal(Literal),
+    /// A constant, and where it stands.
+    Literal(Literal, Option<Place>),
     /// A constant written as a type and a text, such as `TIMESTAMP '2024-01-01'`.
     TypedText {
         /// The type, in lower case.
@@ -315,13 +316,6 @@ impl Window {
         self.frame = Some(Frame { rows, start, end });
         self
     }
-
-    /// Everything the window is made of.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &Expr> {
-        let bounds = self.frame.iter().flat_map(|f| [&f.start, &f.end]);
-        let keys = self.partition_by.iter().chain(&self.order_by);
-        keys.chain(bounds.filter_map(Bound::offset))
-    }
 }
 
 /// A constant, with the type it was written in.
@@ -494,7 +488,7 @@ pub fn col(name: impl AsRef<str>) -> Expr {
 
 /// A constant.
 pub fn lit(value: impl Into<Literal>) -> Expr {
-    Expr::Literal(value.into())
+    Expr::Literal(value.into(), None)
 }
 
 /// An expression written in SQL.
@@ -575,7 +569,7 @@ impl From<&String> for Expr {
 
 impl From<Literal> for Expr {
     fn from(value: Literal) -> Expr {
-        Expr::Literal(value)
+        Expr::Literal(value, None)
     }
 }
 
@@ -812,6 +806,18 @@ impl Expr {
         }
     }
 
+    /// A key of ORDER BY: the value, whether it ascends, and whether nulls come first if that was said.
+    pub(crate) fn sort_key(&self) -> (&Expr, bool, Option<bool>) {
+        match self {
+            Expr::Sort {
+                expr,
+                ascending,
+                nulls_first,
+            } => (expr, *ascending, *nulls_first),
+            other => (other, true, None),
+        }
+    }
+
     /// Sort by this, ascending, nulls first.
     pub fn asc(self) -> Expr {
         Expr::Sort {
@@ -863,62 +869,22 @@ impl ops::Not for Expr {
     }
 }
 
-impl Call {
-    /// Everything the call is made of.
-    pub(crate) fn parts(&self) -> Vec<&Expr> {
-        let mut parts: Vec<&Expr> = self
-            .args
-            .iter()
-            .chain(&self.filter)
-            .chain(&self.order_by)
-            .collect();
-        if let Some(over) = &self.over {
-            parts.extend(over.parts());
-        }
-        parts
-    }
-}
-
 impl Expr {
-    /// The expressions that this one is made of, one level down. Subqueries are queries of their own.
-    pub(crate) fn children(&self) -> Vec<&Expr> {
-        match self {
-            Expr::Column { .. }
-            | Expr::Literal(_)
-            | Expr::TypedText { .. }
-            | Expr::Star { .. }
-            | Expr::Subquery(_)
-            | Expr::Exists { .. }
-            | Expr::Resolved(_) => vec![],
-            Expr::Call(call) => call.parts(),
-            Expr::Binary { left, right, .. } => vec![left, right],
-            Expr::Unary { expr, .. }
-            | Expr::Cast { expr, .. }
-            | Expr::Alias { expr, .. }
-            | Expr::Is { expr, .. }
-            | Expr::Field { expr, .. }
-            | Expr::Sort { expr, .. }
-            | Expr::InSubquery { expr, .. } => vec![expr],
-            Expr::Lambda { body, .. } => vec![body],
-            Expr::Case {
-                operand,
-                branches,
-                otherwise,
-            } => {
-                let mut parts: Vec<&Expr> = operand.iter().map(|e| &**e).collect();
-                parts.extend(branches.iter().flat_map(|(when, then)| [when, then]));
-                parts.extend(otherwise.iter().map(|e| &**e));
-                parts
-            }
-            Expr::Between {
-                expr, low, high, ..
-            } => vec![expr, low, high],
-            Expr::In { expr, list, .. } => std::iter::once(&**expr).chain(list).collect(),
-            Expr::Like { expr, patterns, .. } => std::iter::once(&**expr).chain(patterns).collect(),
-            Expr::Index { expr, index } => vec![expr, index],
-            Expr::Tuple(exprs) => exprs.iter().collect(),
-            Expr::Groupings { sets, .. } => sets.iter().flatten().collect(),
-        }
+    /// Where it begins in the text of the query, or its first part whose place is known.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let own = match self {
+            Expr::Column { place, .. }
+            | Expr::Literal(_, place)
+            | Expr::TypedText { place, .. }
+            | Expr::Binary { place, .. }
+            | Expr::Cast { place, .. }
+            | Expr::Star { place, .. } => *place,
+            Expr::Call(call) => call.place,
+            Expr::Subquery(plan) | Expr::Exists { plan, .. } => first_place(plan),
+            _ => None,
+        };
+        let mut children = self.children().into_iter();
+        own.or_else(|| children.find_map(Expr::place))
     }
 
     /// Whether `test` holds for this expression or one inside it.

@@ -12,14 +12,16 @@ mod expr;
 pub mod functions;
 mod nodes;
 mod observe;
+mod place;
 mod plan;
 mod resolve;
 mod rewrite;
 mod session;
 mod sql;
-pub mod text;
 mod types;
 mod unnest;
+
+pub use highwater_text as text;
 
 pub use deduplicate::Deduplicate;
 pub use error::{Place, QueryError, RunError, as_written, error_class_of, names_ours};
@@ -29,6 +31,7 @@ pub use expr::{
 };
 pub use functions::Functions;
 pub use functions::{Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum, written};
+pub use highwater_text::type_name::{type_sql, type_text};
 pub use nodes::{
     Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,
     window_end, window_of_end, window_width, without_event_time,
@@ -39,6 +42,9 @@ pub use plan::{
 };
 pub use resolve::Resolver;
 pub use session::{in_time_order, session_bounds, session_key, sessions_lowered};
-pub use sql::{StatementText, parse_expression, parse_query, parse_statement, split_statements};
-pub use types::{parse_schema, schema_text, type_sql, type_text};
+pub use sql::{
+    Part, StatementText, parse_expression, parse_query, parse_statement, part_place,
+    split_statements,
+};
+pub use types::{parse_schema, schema_text};
 pub use unnest::{as_joins, is_asked_for, unnested};

@@ -395,6 +395,8 @@ pub struct Conf {
     pub progress_reports: usize,
     /// How often a query with nothing to do tells its listeners, in milliseconds.
     pub idle_event_ms: u64,
+    /// A static table with more bytes in memory than these is not held whole by every process; none is if it is -1.
+    pub broadcast_max: i64,
     /// Settings of the model's that change nothing here, as they were given.
     pub inert: BTreeMap<&'static str, String>,
 }
@@ -419,6 +421,7 @@ impl Default for Conf {
             idle_timeout_ms: 0,
             progress_reports: 100,
             idle_event_ms: 10_000,
+            broadcast_max: 10 << 20,
             inert: BTreeMap::new(),
         }
     }

@@ -1,77 +1,87 @@
 //! Expressions with other expressions in the place of their parts.
 
 use crate::error::Place;
-use crate::expr::{Bound, Call, Expr};
+use crate::expr::{Bound, Expr, Window};
 use crate::plan::Plan;
 
-impl Call {
-    fn parts_mut(&mut self) -> Vec<&mut Expr> {
-        let args = self.args.iter_mut().chain(&mut self.filter);
-        let mut parts: Vec<&mut Expr> = args.chain(&mut self.order_by).collect();
-        if let Some(over) = &mut self.over {
-            parts.extend(over.partition_by.iter_mut().chain(&mut over.order_by));
-            let bounds = over.frame.iter_mut();
-            let bounds = bounds.flat_map(|frame| [&mut frame.start, &mut frame.end]);
-            parts.extend(bounds.filter_map(|bound| match bound {
-                Bound::Preceding(offset) | Bound::Following(offset) => Some(offset),
-                _ => None,
-            }));
+/// The parts of an expression, to be read (`&`) or changed (`&mut`).
+macro_rules! parts {
+    ($(#[$doc:meta])* $children:ident, $window:ident, $iter:ident, $($and:tt)+) => {
+        impl Window {
+            fn $window($($and)+ self) -> impl Iterator<Item = $($and)+ Expr> {
+                let bounds = self.frame.$iter();
+                let bounds = bounds.flat_map(|frame| [$($and)+ frame.start, $($and)+ frame.end]);
+                let offsets = bounds.filter_map(|bound| match bound {
+                    Bound::Preceding(offset) | Bound::Following(offset) => Some(offset),
+                    _ => None,
+                });
+                let keys = self.partition_by.$iter().chain(self.order_by.$iter());
+                keys.chain(offsets)
+            }
         }
-        parts
-    }
+
+        impl Expr {
+            $(#[$doc])*
+            pub(crate) fn $children($($and)+ self) -> Vec<$($and)+ Expr> {
+                match self {
+                    Expr::Column { .. }
+                    | Expr::Literal(..)
+                    | Expr::TypedText { .. }
+                    | Expr::Star { .. }
+                    | Expr::Subquery(_)
+                    | Expr::Exists { .. }
+                    | Expr::Resolved(_) => vec![],
+                    Expr::Call(call) => {
+                        let parts = call.args.$iter().chain(call.filter.$iter());
+                        let over = call.over.$iter().flat_map(|over| over.$window());
+                        parts.chain(call.order_by.$iter()).chain(over).collect()
+                    }
+                    Expr::Binary { left, right, .. } => vec![left, right],
+                    Expr::Unary { expr, .. }
+                    | Expr::Cast { expr, .. }
+                    | Expr::Alias { expr, .. }
+                    | Expr::Is { expr, .. }
+                    | Expr::Field { expr, .. }
+                    | Expr::Sort { expr, .. }
+                    | Expr::InSubquery { expr, .. } => vec![expr],
+                    Expr::Lambda { body, .. } => vec![body],
+                    Expr::Case {
+                        operand,
+                        branches,
+                        otherwise,
+                    } => {
+                        let branches = branches.$iter().flat_map(|(when, then)| [when, then]);
+                        let operand = operand.$iter().map(|e| $($and)+ **e);
+                        let otherwise = otherwise.$iter().map(|e| $($and)+ **e);
+                        operand.chain(branches).chain(otherwise).collect()
+                    }
+                    Expr::Between {
+                        expr, low, high, ..
+                    } => vec![expr, low, high],
+                    Expr::In { expr, list, .. } => {
+                        std::iter::once($($and)+ **expr).chain(list).collect()
+                    }
+                    Expr::Like { expr, patterns, .. } => {
+                        std::iter::once($($and)+ **expr).chain(patterns).collect()
+                    }
+                    Expr::Index { expr, index } => vec![expr, index],
+                    Expr::Tuple(exprs) => exprs.$iter().collect(),
+                    Expr::Groupings { sets, .. } => sets.$iter().flatten().collect(),
+                }
+            }
+        }
+    };
 }
+parts!(
+    /// The expressions that this one is made of, one level down. Subqueries are queries of their own.
+    children, parts, iter, &
+);
+parts!(
+    /// As [`Expr::children`].
+    children_mut, parts_mut, iter_mut, &mut
+);
 
 impl Expr {
-    /// As [`Expr::children`].
-    fn children_mut(&mut self) -> Vec<&mut Expr> {
-        match self {
-            Expr::Column { .. }
-            | Expr::Literal(_)
-            | Expr::TypedText { .. }
-            | Expr::Star { .. }
-            | Expr::Subquery(_)
-            | Expr::Exists { .. }
-            | Expr::Resolved(_) => vec![],
-            Expr::Call(call) => call.parts_mut(),
-            Expr::Binary { left, right, .. } => vec![left, right],
-            Expr::Unary { expr, .. }
-            | Expr::Cast { expr, .. }
-            | Expr::Alias { expr, .. }
-            | Expr::Is { expr, .. }
-            | Expr::Field { expr, .. }
-            | Expr::Sort { expr, .. }
-            | Expr::InSubquery { expr, .. } => vec![expr],
-            Expr::Lambda { body, .. } => vec![body],
-            Expr::Case {
-                operand,
-                branches,
-                otherwise,
-            } => {
-                let mut parts: Vec<&mut Expr> = vec![];
-                parts.extend(operand.iter_mut().map(|e| &mut **e));
-                parts.extend(branches.iter_mut().flat_map(|(when, then)| [when, then]));
-                parts.extend(otherwise.iter_mut().map(|e| &mut **e));
-                parts
-            }
-            Expr::Between {
-                expr, low, high, ..
-            } => vec![expr, low, high],
-            Expr::In { expr, list, .. } => {
-                let mut parts: Vec<&mut Expr> = vec![expr];
-                parts.extend(list);
-                parts
-            }
-            Expr::Like { expr, patterns, .. } => {
-                let mut parts: Vec<&mut Expr> = vec![expr];
-                parts.extend(patterns);
-                parts
-            }
-            Expr::Index { expr, index } => vec![expr, index],
-            Expr::Tuple(exprs) => exprs.iter_mut().collect(),
-            Expr::Groupings { sets, .. } => sets.iter_mut().flatten().collect(),
-        }
-    }
-
     /// The expression with what `other` gives in the place of a part; what has a place of its own is not looked into.
     pub(crate) fn rewritten(mut self, other: &mut dyn FnMut(&Expr) -> Option<Expr>) -> Expr {
         self.rewrite(other);

@@ -4,7 +4,7 @@ use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use highwater_operators::dedup::{Deduplication, Forget};
-use highwater_query::{Deduplicate, Watermark, node_of, window_end};
+use highwater_query::{Deduplicate, TimeWindow, Watermark, node_of, same_event_time, window_end};
 
 use super::compile::{Compiler, is_streaming, physical};
 use super::want::Want;
@@ -83,18 +83,47 @@ fn joins_streams(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(is_join(node))).unwrap_or(false)
 }
 
-/// The delay of the watermarks below, if they agree.
-fn delay_ms(plan: &LogicalPlan) -> Result<i64, Error> {
-    let mut delays = Vec::new();
-    let _ = plan.apply(|node| {
-        delays.extend(node_of::<Watermark>(node).map(|watermark| watermark.delay_ms));
-        Ok(TreeNodeRecursion::Continue)
-    });
-    match delays.first() {
-        Some(first) if delays.iter().all(|delay| delay == first) => Ok(*first),
-        _ => Err(Error::not_yet(
-            "dropDuplicatesWithinWatermark over streams whose watermarks have different delays",
-        )),
+/// The delay that column number `index`, an event time, comes with: of several streams in a union the first one's.
+fn delay_ms(plan: &LogicalPlan, index: usize) -> Option<i64> {
+    if let Some(watermark) = node_of::<Watermark>(plan) {
+        let own = plan.schema().maybe_index_of_column(&watermark.column);
+        return match own == Some(index) {
+            true => Some(watermark.delay_ms),
+            false => delay_ms(&watermark.input, index),
+        };
+    }
+    // A window's end, which `by_event_time` has made of the window, is as late as the window.
+    let of = |expr: &Expr, input: &LogicalPlan| {
+        let column = match same_event_time(expr) {
+            Some(column) => column.clone(),
+            None => expr.column_refs().into_iter().next()?.clone(),
+        };
+        delay_ms(input, input.schema().maybe_index_of_column(&column)?)
+    };
+    if let Some(window) = node_of::<TimeWindow>(plan) {
+        return match index < window.input.schema().fields().len() {
+            true => delay_ms(&window.input, index),
+            false => of(&window.time, &window.input),
+        };
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => of(&projection.expr[index], &projection.input),
+        LogicalPlan::Aggregate(aggregate) => of(aggregate.group_expr.get(index)?, &aggregate.input),
+        LogicalPlan::Union(union) => {
+            let mut inputs = union.inputs.iter();
+            delay_ms(inputs.find(|input| is_streaming(input))?, index)
+        }
+        LogicalPlan::Join(join) => match index.checked_sub(join.left.schema().fields().len()) {
+            None => delay_ms(&join.left, index),
+            Some(index) => delay_ms(&join.right, index),
+        },
+        LogicalPlan::Unnest(unnest) => {
+            delay_ms(&unnest.input, *unnest.dependency_indices.get(index)?)
+        }
+        other => match other.inputs().as_slice() {
+            [input] if index < input.schema().fields().len() => delay_ms(input, index),
+            _ => None,
+        },
     }
 }
 
@@ -138,14 +167,15 @@ impl Compiler<'_> {
         let mut keys: Vec<Expr> = node.keys.iter().cloned().map(Expr::Column).collect();
         let forget = match (&time, node.keys.iter().any(is_time)) {
             _ if node.within_watermark => {
-                if time.is_none() {
+                let delay = times.first().and_then(|index| delay_ms(below, *index));
+                let (Some(_), Some(delay_ms)) = (&time, delay) else {
                     return Err(Error::refused(
                         "_LEGACY_ERROR_TEMP_3102",
                         "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without watermark: \
                          it forgets by event time. Give the rows one with with_watermark, or use drop_duplicates",
                     ));
-                }
-                let delay_us = delay_ms(below)?.saturating_mul(1_000);
+                };
+                let delay_us = delay_ms.saturating_mul(1_000);
                 Forget::After { delay_us }
             }
             (Some(time), true) => {

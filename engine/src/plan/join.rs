@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
-use highwater_operators::join::{JoinKey, Keep, Lookup, Table};
+use highwater_operators::join::{JoinKey, Keep, Lookup, Table, owned};
 use highwater_query::{all_of, can_fail, conjuncts, equality};
 
 use super::Node;
@@ -126,7 +126,13 @@ impl Compiler<'_> {
             (&join.right, &join.left)
         };
         let keys = condition.physical_keys(join)?;
-        let rows = self.read_static(table, false)?;
+        let mut rows = self.read_static(table, false)?;
+        let place = self.statics.spread();
+        let spread = !keys.is_empty() && place.parts(&rows);
+        if spread {
+            rows = owned(&rows, &keys, stream_left, &place.workers, place.peers)
+                .map_err(Error::run)?;
+        }
         let table = Table::new(rows, &keys, stream_left).map_err(Error::run)?;
         let rest = all_of(condition.rest.clone());
         let rest = rest.map(|rest| physical(&[rest], &condition.both));
@@ -142,6 +148,7 @@ impl Compiler<'_> {
                 both,
                 schema: arrow_schema(&join.schema),
                 table: Arc::new(table),
+                spread,
             }),
             keys: words,
         })

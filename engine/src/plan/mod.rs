@@ -27,7 +27,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
 use arrow::record_batch::RecordBatch;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use highwater_operators::Edge;
@@ -44,18 +43,11 @@ pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
 pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use late::{columns as late_columns, schema as late_schema};
 pub(crate) use observe::{Observed, merger};
-pub(crate) use statics::StaticUse;
+pub(crate) use statics::{Spread, StaticUse, Statics};
 
 use crate::checkpoint::OperatorShape;
-use crate::error::Error;
 use crate::sink::OutputMode;
 use crate::source::SourceFactory;
-
-/// What reads the static parts of a streaming query.
-pub(crate) trait Statics {
-    /// All rows of `plan`, which reads no stream.
-    fn rows(&self, plan: &LogicalPlan) -> Result<RecordBatch, Error>;
-}
 
 /// One source of a query.
 #[derive(Clone)]
@@ -653,9 +645,13 @@ impl Node {
                     Some(condition) => format!(" where {condition}"),
                     None => String::new(),
                 };
+                let spread = match how.spread {
+                    true => ", each process with its part of the table",
+                    false => "",
+                };
                 writeln!(
                     f,
-                    "{pad}Join with a table by [{}]{condition}: {rows}; state: none",
+                    "{pad}Join with a table by [{}]{condition}: {rows}{spread}; state: none",
                     keys.join(", ")
                 )?;
                 input.write(f, depth + 1)

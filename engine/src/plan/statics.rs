@@ -6,6 +6,7 @@
 //! versions, so that a replay joins the same rows or stops.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
@@ -14,11 +15,39 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
-use highwater_operators::{Edge, keys};
+use highwater_operators::{Edge, keys, memory};
 
 use super::Node;
 use super::compile::Compiler;
 use crate::error::Error;
+
+/// What reads the static parts of a streaming query.
+pub(crate) trait Statics {
+    /// All rows of `plan`, which reads no stream.
+    fn rows(&self, plan: &LogicalPlan) -> Result<RecordBatch, Error>;
+
+    /// How a table that streams are joined with lies in the processes.
+    fn spread(&self) -> Spread;
+}
+
+/// Where the rows of a table are that streams are joined with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spread {
+    /// A table with more bytes does not lie whole in every process; -1 if none does.
+    pub(crate) broadcast_max: i64,
+    /// The workers of this process.
+    pub(crate) workers: Range<usize>,
+    /// The workers of all processes.
+    pub(crate) peers: usize,
+}
+
+impl Spread {
+    /// True if each process is to have its part of a table.
+    pub(super) fn parts(&self, table: &RecordBatch) -> bool {
+        let bytes = i64::try_from(memory::size_of(table)).unwrap_or(i64::MAX);
+        self.workers.len() < self.peers && bytes > self.broadcast_max
+    }
+}
 
 /// Static rows of a query.
 #[derive(Debug, Clone)]

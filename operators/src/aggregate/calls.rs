@@ -13,6 +13,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
 
 use super::canonical::{self, Canonical};
+use super::values::{self, Ask, Kept};
 use super::{AggregateCall, Aggregation, Emit, Panes, closing, needs_order, nth};
 use crate::exchange::take_rows;
 use crate::keys::Codec;
@@ -45,7 +46,11 @@ pub(crate) struct Plan {
     pub(crate) routed: Range<usize>,
 }
 
+/// Sums of doubles without rounding.
+const EXACT_SUMS: [&str; 2] = ["exact_sum", "exact_avg"];
+
 /// One call made ready to run.
+#[derive(Clone)]
 pub(crate) struct Call {
     function: Arc<AggregateFunctionExpr>,
     filter: Option<Arc<dyn PhysicalExpr>>,
@@ -145,6 +150,40 @@ impl Plan {
         })
     }
 
+    /// The same with some of its calls, and which state columns are theirs.
+    pub(super) fn only(&self, calls: &[usize]) -> Result<(Self, Vec<usize>), OperatorError> {
+        let (mut columns, mut first) = (Vec::new(), 0);
+        for (index, call) in self.calls.iter().enumerate() {
+            let end = first + call.state_columns;
+            if calls.contains(&index) {
+                columns.extend(first..end);
+            }
+            first = end;
+        }
+        let keys = 0..self.keys.len();
+        let answers = calls.iter().map(|call| self.keys.len() + call);
+        let output: Vec<usize> = keys.chain(answers).collect();
+        let types = self.codec.types().to_vec();
+        let plan = Plan {
+            name: self.name.clone(),
+            keys: self.keys.clone(),
+            calls: calls.iter().map(|call| self.calls[*call].clone()).collect(),
+            output: Arc::new(self.output.project(&output)?),
+            input: self.input.clone(),
+            key_schema: SchemaRef::clone(&self.key_schema),
+            state_schema: Arc::new(self.state_schema.project(&columns)?),
+            codec: if self.event_time {
+                Codec::nulls_last(types)?
+            } else {
+                Codec::new(types)?
+            },
+            gone: None,
+            routed: self.routed.clone(),
+            ..*self
+        };
+        Ok((plan, columns))
+    }
+
     /// The state columns of each call.
     pub(crate) fn split_states<'a>(
         &self,
@@ -220,9 +259,55 @@ impl Call {
         Ok(picks || self.sums_exactly() || !fields.iter().any(is_float))
     }
 
+    /// What its state is a list of, if values can be taken out of its answer as they were put in, and nothing tells
+    /// from it that they were there.
+    fn elements(&self) -> Result<Option<FieldRef>, OperatorError> {
+        let fields = self.function.state_fields()?;
+        let [field] = fields.as_slice() else {
+            return Ok(None);
+        };
+        let DataType::List(element) = field.data_type() else {
+            return Ok(None);
+        };
+        let known = match self.ask() {
+            Some(_) => Codec::new(vec![element.data_type().clone()]).is_ok(),
+            None => {
+                let name = self.function.fun().name();
+                let sums = name == "sum" && !element.data_type().is_floating();
+                let distinct = self.function.is_distinct() && (sums || EXACT_SUMS.contains(&name));
+                distinct && self.function.create_sliding_accumulator().is_ok()
+            }
+        };
+        Ok(known.then(|| Arc::clone(element)))
+    }
+
+    fn ask(&self) -> Option<Ask> {
+        let one = self.function.expressions().len() == 1 && self.function.order_bys().is_empty();
+        if !one || !self.function.is_distinct() {
+            return None;
+        }
+        match self.function.fun().name() {
+            "count" => Some(Ask::Count),
+            "array_agg" => Some(Ask::List),
+            _ => None,
+        }
+    }
+
+    /// True if the values in its states are kept as panes enter and leave a window.
+    pub(super) fn runs(&self) -> Result<bool, OperatorError> {
+        Ok(self.elements()?.is_some())
+    }
+
+    /// What its values are kept in.
+    pub(super) fn kept(&self) -> Result<Box<dyn Kept>, OperatorError> {
+        match (self.ask(), self.elements()?) {
+            (Some(ask), Some(element)) => Ok(values::distinct(ask, &element)?),
+            _ => Ok(values::sliding(&self.function)),
+        }
+    }
+
     fn sums_exactly(&self) -> bool {
-        let sums = ["exact_sum", "exact_avg"];
-        !self.function.is_distinct() && sums.contains(&self.function.fun().name())
+        !self.function.is_distinct() && EXACT_SUMS.contains(&self.function.fun().name())
     }
 
     /// True if its rows are sorted before it sees them.

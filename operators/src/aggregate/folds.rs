@@ -276,6 +276,11 @@ impl Folds {
         self.closing.len()
     }
 
+    /// The groups that wait to be put together, but for the first `skip`.
+    pub(crate) fn waiting(&self, skip: usize) -> impl ExactSizeIterator<Item = u32> {
+        self.closing[skip..].iter().map(|closing| closing.group)
+    }
+
     /// Puts together what waits, `rows` at once.
     pub(crate) fn put_together(
         &mut self,

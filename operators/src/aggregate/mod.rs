@@ -18,8 +18,11 @@ mod nth;
 mod order;
 mod owner;
 mod partial;
+mod pieces;
+mod running;
 mod signed;
 mod sliding;
+mod values;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -261,7 +261,7 @@ fn in_order(plan: &Plan, batches: &[RecordBatch]) -> Result<RecordBatch, Operato
 /// The touched groups in key order, with what is stored of them.
 pub(super) struct Lookup {
     pub(super) keys: Vec<ArrayRef>,
-    encoded: Encoded,
+    pub(super) encoded: Encoded,
     /// Groups in ascending order of their keys.
     pub(super) order: Vec<u32>,
     /// State columns found, and the group of each of their rows.
@@ -386,9 +386,7 @@ impl Owner {
         };
         self.arrangement.insert(epoch, &changes)?;
         if let Some(sliding) = &mut self.sliding {
-            let keys = lookup.order.iter();
-            let keys = keys.map(|group| lookup.encoded.key(*group as usize));
-            sliding.changed(&self.plan, keys)?;
+            sliding.changed(&self.plan, &lookup, states)?;
         }
         let groups = lookup.order.len() as u64;
         let left = lives.iter().flatten().filter(|lives| **lives == 0).count() as u64;

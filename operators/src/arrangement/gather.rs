@@ -92,14 +92,23 @@ impl Picks {
 
     /// The picked rows as a block with memory of its own; starts over.
     pub(crate) fn take_block(&mut self, schema: &SchemaRef) -> Result<Block, ArrowError> {
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        self.take_columns(schema, &all)
+    }
+
+    /// The same with some of the columns, which have this schema.
+    pub(crate) fn take_columns(
+        &mut self,
+        schema: &SchemaRef,
+        columns: &[usize],
+    ) -> Result<Block, ArrowError> {
         let picks = std::mem::take(self);
         let mut keys = KeysBuilder::with_capacity(picks.rows);
         for Stretch { source, start, end } in &picks.stretches {
             keys.extend(&picks.sources[*source], *start, *end);
         }
-        let columns = (0..schema.fields().len())
-            .map(|column| picks.column(column))
-            .collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
+        let columns = columns.iter().map(|column| picks.column(*column));
+        let columns = columns.collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(picks.rows));
         let schema = SchemaRef::clone(schema);
         let values = RecordBatch::try_new_with_options(schema, columns, &options)?;

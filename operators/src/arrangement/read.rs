@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::interleave;
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
@@ -331,6 +331,25 @@ impl Scan {
 
     /// The next rows, about `rows` of them; `None` at the end.
     pub fn next_chunk(&mut self, rows: usize) -> Result<Option<Chunk>, OperatorError> {
+        let picks = self.pick(rows)?;
+        let values = &self.shape.values;
+        let chunk = picks.map(|mut picks| Ok(Chunk(picks.take_block(values)?)));
+        chunk.transpose()
+    }
+
+    /// The same with some of the value columns, which have this schema.
+    pub(crate) fn next_columns(
+        &mut self,
+        rows: usize,
+        schema: &SchemaRef,
+        columns: &[usize],
+    ) -> Result<Option<Chunk>, OperatorError> {
+        let picks = self.pick(rows)?;
+        let chunk = picks.map(|mut picks| Ok(Chunk(picks.take_columns(schema, columns)?)));
+        chunk.transpose()
+    }
+
+    fn pick(&mut self, rows: usize) -> Result<Option<Picks>, OperatorError> {
         let mut picks = Picks::default();
         while picks.rows() < rows && !self.runs.is_empty() {
             self.step(&mut picks, rows)?;
@@ -339,10 +358,7 @@ impl Scan {
             }
         }
         self.shape.check()?;
-        if picks.rows() == 0 {
-            return Ok(None);
-        }
-        Ok(Some(Chunk(picks.take_block(&self.shape.values)?)))
+        Ok((picks.rows() > 0).then_some(picks))
     }
 
     /// How many rows there are from here to the end.

@@ -7,11 +7,16 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Ar
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use hashbrown::HashTable;
 
 use super::Answer;
-use super::expansion::Sums;
+use super::expansion::{HUGE, Sums};
+use crate::keys::hash_bytes;
+
+/// Tables with less room than this are not worth making smaller.
+const SHRINK_MIN: usize = 64;
 
 fn element() -> FieldRef {
     Arc::new(Field::new_list_field(DataType::Float64, true))
@@ -220,6 +225,23 @@ impl Accumulator for Single {
     }
 }
 
+impl Answer {
+    /// What is made of the sum of so many values.
+    fn of(self, sum: &Sums, values: usize) -> ScalarValue {
+        ScalarValue::Float64((values > 0).then(|| match self {
+            Answer::Sum => sum.round(0),
+            Answer::Average => sum.round(0) / values as f64,
+        }))
+    }
+}
+
+/// The bits of the known values: one NaN, one zero.
+fn bits(values: &ArrayRef) -> impl Iterator<Item = u64> {
+    let values = values.as_primitive::<Float64Type>().iter().flatten();
+    let one = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
+    values.map(move |x| one(x).to_bits())
+}
+
 /// The distinct values, by their bits; a sum of those is made at the end.
 #[derive(Debug)]
 pub(super) struct Distinct {
@@ -238,28 +260,17 @@ impl Distinct {
 
 impl Accumulator for Distinct {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let values = doubles(&values[0])?;
-        for x in values.as_primitive::<Float64Type>().iter().flatten() {
-            // One NaN, one zero.
-            let x = if x.is_nan() { f64::NAN } else { x + 0.0 };
-            self.values.insert(x.to_bits());
-        }
+        self.values.extend(bits(&doubles(&values[0])?));
         Ok(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        if self.values.is_empty() {
-            return Ok(ScalarValue::Float64(None));
-        }
         let mut sums = Sums::default();
         sums.resize(1);
         for bits in &self.values {
             sums.add(0, f64::from_bits(*bits));
         }
-        Ok(ScalarValue::Float64(Some(match self.answer {
-            Answer::Sum => sums.round(0),
-            Answer::Average => sums.round(0) / self.values.len() as f64,
-        })))
+        Ok(self.answer.of(&sums, self.values.len()))
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
@@ -282,5 +293,114 @@ impl Accumulator for Distinct {
 
     fn size(&self) -> usize {
         size_of_val(self) + self.values.len() * 16
+    }
+}
+
+/// The distinct values and how often each is there, and their sum. What comes and goes leaves no trace in an exact sum.
+#[derive(Debug)]
+pub(super) struct Running {
+    answer: Answer,
+    values: HashTable<(u64, u32)>,
+    sum: Sums,
+    /// How many values are no part of the sum, because it could not lose them again.
+    apart: usize,
+}
+
+impl Running {
+    pub(super) fn new(answer: Answer) -> Self {
+        let mut sum = Sums::default();
+        sum.resize(1);
+        Running {
+            answer,
+            values: HashTable::new(),
+            sum,
+            apart: 0,
+        }
+    }
+}
+
+fn hash(bits: u64) -> u64 {
+    hash_bytes(0, &bits.to_le_bytes())
+}
+
+/// True of what is not added as it is: infinities, NaNs, and what is so huge that it may become one.
+fn stays_apart(x: f64) -> bool {
+    !x.is_finite() || x.abs() >= HUGE
+}
+
+impl Accumulator for Running {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for bits in bits(&doubles(&values[0])?) {
+            let found = self
+                .values
+                .find_mut(hash(bits), |(other, _)| *other == bits);
+            if let Some((_, times)) = found {
+                *times += 1;
+                continue;
+            }
+            let entry = (bits, 1);
+            self.values
+                .insert_unique(hash(bits), entry, |(bits, _)| hash(*bits));
+            match f64::from_bits(bits) {
+                x if stays_apart(x) => self.apart += 1,
+                x => self.sum.add(0, x),
+            }
+        }
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for bits in bits(&doubles(&values[0])?) {
+            let found = self
+                .values
+                .find_entry(hash(bits), |(other, _)| *other == bits);
+            let Ok(mut found) = found else {
+                return exec_err!("of a sum of distinct values one leaves that is not there");
+            };
+            found.get_mut().1 -= 1;
+            if found.get().1 > 0 {
+                continue;
+            }
+            found.remove();
+            match f64::from_bits(bits) {
+                x if stays_apart(x) => self.apart -= 1,
+                x => self.sum.add(0, -x),
+            }
+        }
+        let (values, room) = (self.values.len(), self.values.capacity());
+        if room > SHRINK_MIN && values * 4 < room {
+            self.values.shrink_to(values * 2, |(bits, _)| hash(*bits));
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        if self.apart > 0 {
+            let values = self.values.iter().map(|(bits, _)| *bits).collect();
+            let answer = self.answer;
+            return Distinct { answer, values }.evaluate();
+        }
+        Ok(self.answer.of(&self.sum, self.values.len()))
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let values = self.values.iter().map(|(bits, _)| *bits).collect();
+        let answer = self.answer;
+        Distinct { answer, values }.state()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        for list in states[0].as_list::<i32>().iter().flatten() {
+            self.update_batch(&[list])?;
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.values.allocation_size() + self.sum.size()
     }
 }

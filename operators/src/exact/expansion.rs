@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 /// From here on partial sums could overflow although the whole does not.
-const HUGE: f64 = f64::from_bits((1023 + 960) << 52);
+pub(crate) const HUGE: f64 = f64::from_bits((1023 + 960) << 52);
 /// By how much huge values are scaled down: an exact operation on a power of two.
 const SCALE: f64 = f64::from_bits((1023 + 64) << 52);
 
@@ -65,7 +65,7 @@ fn round(components: &[f64]) -> f64 {
 }
 
 /// What does not fit three components.
-#[derive(Default, Clone)]
+#[derive(Debug, Default, Clone)]
 struct Overflow {
     parts: Vec<f64>,
     /// The sum of the infinities and NaNs.
@@ -75,7 +75,7 @@ struct Overflow {
 }
 
 /// One exact sum per group.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Sums {
     parts: Vec<[f64; 3]>,
     overflow: BTreeMap<usize, Overflow>,

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
 };
 
-use accumulate::{Distinct, ExactGroups, Single};
+use accumulate::{Distinct, ExactGroups, Running, Single};
 
 /// What is made of the sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +93,14 @@ impl AggregateUDFImpl for Exact {
         } else {
             Box::new(Single::new(self.answer))
         })
+    }
+
+    /// Of distinct values: takes what a state lists, and has it taken back.
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        if args.is_distinct {
+            return Ok(Box::new(Running::new(self.answer)));
+        }
+        self.accumulator(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {

@@ -1,8 +1,10 @@
 //! Joins a stream with a table that does not change: every row finds its partners at once.
 //!
 //! The table is indexed once per process and shared by its workers, so rows stay where they are and there is no state.
-//! Rows pass on their hidden columns: a retraction retracts what its row had found.
+//! Of a table that is too large for every process each has the rows of the keys that its workers own, and the stream's
+//! rows go to the owners of theirs. Rows pass on their hidden columns: a retraction retracts what its row had found.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
@@ -14,9 +16,9 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
 use super::keys::{JoinKey, Keyed, holds, key_types};
-use crate::exchange::take_rows;
+use crate::exchange::{exchange, take_rows};
 use crate::failure::guard;
-use crate::keys::{Codec, Encoded};
+use crate::keys::{Codec, Encoded, owner};
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows};
 
 /// Which rows of the stream come out, and with what.
@@ -47,8 +49,35 @@ pub struct Lookup {
     pub both: SchemaRef,
     /// The columns that come out.
     pub schema: SchemaRef,
-    /// The table.
+    /// The table, or the rows of it that this process [owns](owned).
     pub table: Arc<Table>,
+    /// True if each process has its own rows of the table.
+    pub spread: bool,
+}
+
+/// The rows, of a table on the right side of the keys if the stream is on the left, whose keys these workers out of
+/// `peers` own.
+pub fn owned(
+    rows: &RecordBatch,
+    keys: &[JoinKey],
+    stream_left: bool,
+    workers: &Range<usize>,
+    peers: usize,
+) -> Result<RecordBatch, OperatorError> {
+    let hashes = Keyed::of(&side(keys, !stream_left), &null_safe(keys), rows)?;
+    let hashes = hashes.hash(rows.num_rows())?.into_iter().zip(0_u32..);
+    let own = hashes.filter(|(hash, _)| workers.contains(&owner(*hash, peers)));
+    let own = UInt32Array::from_iter_values(own.map(|(_, row)| row));
+    Ok(take_rows(rows, &own)?)
+}
+
+fn side(keys: &[JoinKey], left: bool) -> Vec<Arc<dyn PhysicalExpr>> {
+    let one = |key: &JoinKey| Arc::clone(if left { &key.left } else { &key.right });
+    keys.iter().map(one).collect()
+}
+
+fn null_safe(keys: &[JoinKey]) -> Vec<bool> {
+    keys.iter().map(|key| key.null_safe).collect()
 }
 
 /// Rows that do not change, by their keys.
@@ -74,12 +103,8 @@ impl Table {
         keys: &[JoinKey],
         stream_left: bool,
     ) -> Result<Self, OperatorError> {
-        let side = |left: bool| {
-            keys.iter()
-                .map(move |key| if left { &key.left } else { &key.right })
-        };
-        let own: Vec<_> = side(!stream_left).map(Arc::clone).collect();
-        let null_safe: Vec<bool> = keys.iter().map(|key| key.null_safe).collect();
+        let own = side(keys, !stream_left);
+        let null_safe = null_safe(keys);
         let keyed = Keyed::of(&own, &null_safe, &rows)?;
         let codec = Codec::new(key_types(&own, rows.schema_ref())?)?;
         let count = rows.num_rows();
@@ -93,7 +118,7 @@ impl Table {
         }
         Ok(Table {
             keys: keyed.encode(&codec, count)?,
-            stream_keys: side(stream_left).map(Arc::clone).collect(),
+            stream_keys: side(keys, stream_left),
             null_safe,
             codec,
             hashes,
@@ -120,7 +145,10 @@ fn slot(hash: u64, slots: usize) -> usize {
 }
 
 /// Joins `rows` with a table.
-pub fn lookup<'s>(rows: Rows<'s>, how: Lookup, failure: &Failure) -> Rows<'s> {
+pub fn lookup<'s>(mut rows: Rows<'s>, how: Lookup, failure: &Failure) -> Rows<'s> {
+    if how.spread {
+        rows = exchange(rows, how.table.stream_keys.clone(), failure);
+    }
     let input = rows.edge.clone();
     let edge = Edge {
         rows: SchemaRef::clone(&how.schema),

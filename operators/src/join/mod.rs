@@ -10,7 +10,7 @@ mod side;
 mod stream;
 
 pub use keys::JoinKey;
-pub use lookup::{Keep, Lookup, Table, lookup};
+pub use lookup::{Keep, Lookup, Table, lookup, owned};
 pub use side::Times;
 pub use stream::{JoinKind, JoinState, Joined, StreamJoin, join_streams};
 

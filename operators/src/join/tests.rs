@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{binary, col};
 
-use super::lookup::{Keep, Lookup, Table};
+use super::lookup::{Keep, Lookup, Table, owned};
 use super::{JoinKey, keys};
 
 type Cells = Vec<Option<i64>>;
@@ -119,19 +119,30 @@ fn a_lookup_finds_what_a_nested_loop_finds() {
                 Arc::new(Schema::new(fields))
             }
         };
-        let how = Lookup {
-            keep,
-            stream_left,
-            condition: with_condition.then(less),
-            both,
-            schema: Arc::clone(&output),
-            table: Arc::new(Table::new(batch(&other, &table), &keys, stream_left).unwrap()),
-        };
+        // The table whole, or in the parts of three processes, each with the rows of the stream that come to it.
+        let spread = with_key && case % 11 > 4;
+        let ends: &[usize] = if spread { &[0, 1, 3, 5] } else { &[0, 5] };
         let mut found = Vec::new();
-        how.run(&batch(&own, &stream), &output, &mut |rows| {
-            found.extend(cells(&rows))
-        })
-        .unwrap();
+        for ends in ends.windows(2) {
+            let workers = ends[0]..ends[1];
+            let part = |rows: RecordBatch, stream: bool| match spread {
+                true => owned(&rows, &keys, stream_left != stream, &workers, 5).unwrap(),
+                false => rows,
+            };
+            let table = part(batch(&other, &table), false);
+            let how = Lookup {
+                keep,
+                stream_left,
+                condition: with_condition.then(less),
+                both: Arc::clone(&both),
+                schema: Arc::clone(&output),
+                table: Arc::new(Table::new(table, &keys, stream_left).unwrap()),
+                spread,
+            };
+            let stream = part(batch(&own, &stream), true);
+            how.run(&stream, &output, &mut |rows| found.extend(cells(&rows)))
+                .unwrap();
+        }
         found.sort();
         let is_pair = |a: &Cells, b: &Cells| {
             let (l, r) = if stream_left { (a, b) } else { (b, a) };

@@ -16,13 +16,12 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use super::OutFormat;
 use super::encoding::OutEncoding;
 use super::error::FileSinkError;
-use super::lines::push_ascii;
-use super::{CsvStyle, OutFormat};
 use crate::calendar;
-use crate::time::Zone;
-use crate::view::{JsonStyle, TextStyle, View, push_json_object};
+use highwater_text::time::Zone;
+use highwater_text::view::{JsonStyle, TextStyle, View, push_json_object};
 
 /// A row group is closed when so many bytes are buffered: it bounds the memory of a writer.
 pub(super) const ROW_GROUP_BYTES: usize = 64 << 20;
@@ -121,7 +120,7 @@ impl Encoder {
                 if at > 0 {
                     text.push(style.separator);
                 }
-                push_cell(&mut text, field.name(), style);
+                style.push_cell(&mut text, field.name());
             }
             text.push_str(&lines.separator);
             lines.encoding.push(&mut begin, &text);
@@ -328,7 +327,7 @@ fn push_rows(
     };
     let json = JsonStyle {
         zone,
-        null_fields: lines.null_fields,
+        null_fields: lines.json.null_fields,
         times: &lines.times,
     };
     let schema = rows.schema();
@@ -337,36 +336,16 @@ fn push_rows(
         match format {
             OutFormat::Json { .. } => {
                 let names = schema.fields().iter().map(|field| field.name().as_str());
-                if !lines.ascii && lines.layout.is_plain() {
+                if lines.json.is_plain() {
                     push_json_object(out, names.zip(&views), row, &json);
                 } else {
                     cell.clear();
                     push_json_object(&mut cell, names.zip(&views), row, &json);
-                    if !lines.layout.is_plain() {
-                        let compact = std::mem::take(&mut cell);
-                        lines.layout.push(&mut cell, &compact);
-                    }
-                    match lines.ascii {
-                        true => push_ascii(out, &cell),
-                        false => out.push_str(&cell),
-                    }
+                    lines.json.push(out, &cell);
                 }
             }
             OutFormat::Csv { style: csv, .. } => {
-                for (at, view) in views.iter().enumerate() {
-                    if at > 0 {
-                        out.push(csv.separator);
-                    }
-                    if view.is_null(row) {
-                        push_marker(out, &csv.null_value, csv);
-                    } else if csv.quote_all || view.is_free_text() {
-                        cell.clear();
-                        view.push_text(&mut cell, row, &style);
-                        push_cell(out, &cell, csv);
-                    } else {
-                        view.push_text(out, row, &style);
-                    }
-                }
+                csv.push_row(out, views.iter(), row, &style, &mut cell);
             }
             OutFormat::Text { .. } => views[0].push_text(out, row, &style),
             OutFormat::Parquet(_) | OutFormat::Orc(_) => unreachable!("they have no lines"),
@@ -374,54 +353,4 @@ fn push_rows(
         out.push_str(&lines.separator);
     }
     Ok(())
-}
-
-/// Appends what stands for a value that is not there, which may be two quotes.
-fn push_marker(out: &mut String, marker: &str, style: &CsvStyle) {
-    match marker.chars().eq([style.quote, style.quote]) {
-        true => out.push_str(marker),
-        false => push_whole(out, marker, style),
-    }
-}
-
-/// Appends a cell, in quotes if its text needs them. Blanks around it are left out, as Spark does when it writes.
-fn push_cell(out: &mut String, text: &str, style: &CsvStyle) {
-    let is_blank = |c: char| c <= ' ';
-    let mut text = text;
-    if style.trim_start {
-        text = text.trim_start_matches(is_blank);
-    }
-    if style.trim_end {
-        text = text.trim_end_matches(is_blank);
-    }
-    if text.is_empty() {
-        return push_marker(out, &style.empty_value, style);
-    }
-    push_whole(out, text, style);
-}
-
-fn push_whole(out: &mut String, text: &str, style: &CsvStyle) {
-    let special = |c: char| c == style.separator || c == '\n' || c == '\r';
-    // What begins with a quote would be taken for a quoted cell.
-    let quotes = match style.escape_quotes {
-        true => text.contains(style.quote),
-        false => text.starts_with(style.quote),
-    };
-    match style.quote_all || quotes || text.contains(special) {
-        true => push_quoted(out, text, style),
-        false => out.push_str(text),
-    }
-}
-
-fn push_quoted(out: &mut String, text: &str, style: &CsvStyle) {
-    out.push(style.quote);
-    for c in text.chars() {
-        if c == style.quote {
-            out.push(style.escape);
-        } else if c == style.escape {
-            out.push(style.escape_of_escape);
-        }
-        out.push(c);
-    }
-    out.push(style.quote);
 }

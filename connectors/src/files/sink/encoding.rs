@@ -2,9 +2,9 @@
 //!
 //! What an encoding has no character for becomes a question mark, as Java writes it.
 
-use highwater_engine::options::{OptionError, Options};
+use highwater_text::options::{OptionError, Options};
 
-use crate::options::invalid;
+use highwater_text::options::invalid;
 
 /// How text is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

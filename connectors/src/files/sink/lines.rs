@@ -1,13 +1,12 @@
 //! Options of formats whose files are lines of text.
 
-use highwater_engine::options::{OptionError, Options};
-use highwater_engine::text::TimePattern;
+use highwater_text::options::{OptionError, Options};
 
 use super::encoding::OutEncoding;
-use super::layout::Layout;
-use crate::lines::line_separator;
-use crate::options::{flag, flag_or, invalid};
-use crate::view::TimePatterns;
+use highwater_text::json::{JsonWriting, WRITE_KNOWN};
+use highwater_text::lines::line_separator;
+use highwater_text::options::invalid;
+use highwater_text::view::TimePatterns;
 
 /// How lines are written.
 #[derive(Debug, Clone)]
@@ -15,12 +14,8 @@ pub(super) struct LineStyle {
     /// What ends a line.
     pub(super) separator: String,
     pub(super) times: TimePatterns,
-    /// Fields of JSON that are null are written too.
-    pub(super) null_fields: bool,
-    /// JSON in ASCII, with escapes for what is not.
-    pub(super) ascii: bool,
-    /// JSON over several lines, and its fields in the order of their names.
-    pub(super) layout: Layout,
+    /// In files of JSON.
+    pub(super) json: JsonWriting,
     pub(super) encoding: OutEncoding,
 }
 
@@ -46,15 +41,7 @@ impl LineStyle {
         let own: &[&str] = match format {
             "text" => &["lineSep"],
             "csv" => &["lineSep", "encoding", "charset"],
-            "json" => &[
-                "lineSep",
-                "encoding",
-                "charset",
-                "pretty",
-                "sortKeys",
-                "ignoreNullFields",
-                "writeNonAsciiCharacterAsCodePoint",
-            ],
+            "json" => &["lineSep", "encoding", "charset"],
             _ => &[],
         };
         let times = match format {
@@ -62,7 +49,11 @@ impl LineStyle {
             _ => &[],
         };
         let fixed: Vec<&str> = fixed(format).map(|(name, _)| name).collect();
-        [own, times, &fixed].concat()
+        let json: &[&str] = match format {
+            "json" => WRITE_KNOWN,
+            _ => &[],
+        };
+        [own, json, times, &fixed].concat()
     }
 
     pub(super) fn parse(
@@ -80,45 +71,14 @@ impl LineStyle {
             }
         }
         let separator = line_separator(owner, format, options)?;
-        let pattern = |name: &str, zone: &str| {
-            let Some(text) = options.get(name) else {
-                return Ok(None);
-            };
-            TimePattern::new(text, zone)
-                .map(Some)
-                .map_err(|reason| invalid(owner, name, text, &reason))
-        };
         Ok(LineStyle {
             separator: separator.unwrap_or_else(|| "\n".into()),
-            times: TimePatterns {
-                date: pattern("dateFormat", "UTC")?,
-                timestamp: pattern("timestampFormat", time_zone)?,
-                timestamp_ntz: pattern("timestampNTZFormat", "UTC")?,
-            },
-            null_fields: !flag_or(options, owner, "ignoreNullFields", true)?,
-            ascii: flag(options, owner, "writeNonAsciiCharacterAsCodePoint")?,
-            layout: Layout {
-                pretty: flag(options, owner, "pretty")?,
-                sorted: flag(options, owner, "sortKeys")?,
-            },
+            times: TimePatterns::parse(owner, options, time_zone)?,
+            json: JsonWriting::parse(owner, options)?,
             encoding: match format {
                 "text" => OutEncoding::Utf8,
                 _ => OutEncoding::parse(owner, options)?,
             },
         })
-    }
-}
-
-/// Escapes what is not ASCII; in JSON it can only be within strings.
-pub(super) fn push_ascii(out: &mut String, text: &str) {
-    let mut units = [0; 2];
-    for c in text.chars() {
-        if c.is_ascii() {
-            out.push(c);
-            continue;
-        }
-        for unit in c.encode_utf16(&mut units) {
-            out.push_str(&format!("\\u{unit:04X}"));
-        }
     }
 }

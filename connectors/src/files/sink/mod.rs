@@ -14,7 +14,6 @@ mod directory_tests;
 mod encode;
 mod encoding;
 mod error;
-mod layout;
 mod lines;
 mod spill;
 #[cfg(test)]
@@ -25,13 +24,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
-use highwater_engine::options::{OptionError, Options};
 use highwater_engine::sink::{
     OutputMode, Placement, SaveMode, Sink, SinkError, SinkFactory, SinkFormat, SinkRequest,
     SinkWriter,
 };
 use highwater_engine::source::FormatError;
-use highwater_engine::type_sql;
+use highwater_text::options::{OptionError, Options};
+use highwater_text::type_name::type_sql;
 use orc_rust::compression::CompressionType as OrcCompression;
 use parquet::basic::Compression;
 
@@ -40,11 +39,12 @@ pub use error::FileSinkError;
 use lines::LineStyle;
 
 use super::nullable;
-use crate::options::{character, duration_us, flag, flag_or, invalid, positive, separator};
-use crate::time::Zone;
-use crate::times::zone_of;
 use commit::FileSink;
 pub use commit::check_output;
+use highwater_text::csv::{CSV_WRITE_KNOWN, CsvStyle};
+use highwater_text::options::{duration_us, invalid, positive};
+use highwater_text::time::Zone;
+use highwater_text::times::zone_of;
 use writer::FileWriter;
 
 /// What the files hold.
@@ -65,25 +65,6 @@ enum OutFormat {
         lines: LineStyle,
         style: CsvStyle,
     },
-}
-
-/// How cells are written.
-#[derive(Debug, Clone)]
-struct CsvStyle {
-    header: bool,
-    separator: char,
-    quote: char,
-    escape: char,
-    null_value: String,
-    empty_value: String,
-    trim_start: bool,
-    trim_end: bool,
-    /// All cells are in quotes.
-    quote_all: bool,
-    /// Cells that have quotes are in quotes.
-    escape_quotes: bool,
-    /// Stands before an escape within quotes.
-    escape_of_escape: char,
 }
 
 impl OutFormat {
@@ -133,22 +114,6 @@ pub fn sinks() -> Vec<(&'static str, Arc<dyn SinkFormat>)> {
 struct FileFormat {
     name: &'static str,
 }
-
-const CSV_KNOWN: &[&str] = &[
-    "header",
-    "sep",
-    "delimiter",
-    "quote",
-    "escape",
-    "nullValue",
-    "emptyValue",
-    "ignoreLeadingWhiteSpace",
-    "ignoreTrailingWhiteSpace",
-    "quoteAll",
-    "escapeQuotes",
-    "charToEscapeQuoteEscaping",
-    "extension",
-];
 
 const NOT_BUILT: &[&str] = &["mergeSchema", "datetimeRebaseMode"];
 
@@ -297,34 +262,6 @@ fn extension<'a>(owner: &str, options: &'a Options) -> Result<&'a str, OptionErr
     }
 }
 
-impl CsvStyle {
-    fn parse(owner: &str, options: &Options) -> Result<Self, OptionError> {
-        let one = |name: &str, default: char| {
-            let byte = character(options, owner, name)?;
-            Ok::<_, OptionError>(byte.flatten().map_or(default, char::from))
-        };
-        // None is the character of number zero.
-        let or_zero = |name: &str, default: char| {
-            let byte = character(options, owner, name)?;
-            Ok::<_, OptionError>(byte.map_or(default, |byte| byte.map_or('\0', char::from)))
-        };
-        let escape = or_zero("escape", '\\')?;
-        Ok(CsvStyle {
-            header: flag(options, owner, "header")?,
-            separator: char::from(separator(options, owner)?),
-            quote: or_zero("quote", '"')?,
-            escape,
-            escape_of_escape: one("charToEscapeQuoteEscaping", escape)?,
-            quote_all: flag(options, owner, "quoteAll")?,
-            escape_quotes: flag_or(options, owner, "escapeQuotes", true)?,
-            null_value: options.get("nullValue").unwrap_or("").into(),
-            empty_value: options.get("emptyValue").unwrap_or("\"\"").into(),
-            trim_start: flag_or(options, owner, "ignoreLeadingWhiteSpace", true)?,
-            trim_end: flag_or(options, owner, "ignoreTrailingWhiteSpace", true)?,
-        })
-    }
-}
-
 impl SinkFormat for FileFormat {
     fn sink(&self, request: SinkRequest) -> Result<Arc<dyn SinkFactory>, FormatError> {
         let owner = format!("the {} sink", self.name);
@@ -333,7 +270,7 @@ impl SinkFormat for FileFormat {
             known.push("retention");
         }
         if self.name == "csv" {
-            known.extend(CSV_KNOWN);
+            known.extend(CSV_WRITE_KNOWN);
         }
         known.extend(LineStyle::known(self.name));
         request.options.only(&owner, &known, NOT_BUILT)?;

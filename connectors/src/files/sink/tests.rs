@@ -15,7 +15,7 @@ use crate::conformance;
 use crate::files::committed::CommittedLister;
 use crate::files::listing::Directory;
 use crate::files::options::FileOptions;
-use crate::json::{JsonDecoder, JsonOptions};
+use highwater_text::json::{JsonDecoder, JsonOptions};
 
 fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))

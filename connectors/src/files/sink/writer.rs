@@ -25,7 +25,7 @@ use super::error::FileSinkError;
 use super::spill::Spill;
 use crate::files::log::{Part, sync_directory};
 use crate::files::partition::NULL_VALUE;
-use crate::view::{TextStyle, TimePatterns, View};
+use highwater_text::view::{TextStyle, TimePatterns, View};
 
 /// What the name of a directory may have on the usual file systems.
 const NAME_BYTES_MAX: usize = 255;

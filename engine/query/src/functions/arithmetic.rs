@@ -105,7 +105,8 @@ fn operands(op: BinaryOp) -> &'static str {
     }
 }
 
-const ADDABLE: &str = "(\"NUMERIC\" or \"INTERVAL DAY TO SECOND\" or \"INTERVAL YEAR TO MONTH\" or \"INTERVAL\")";
+const ADDABLE: &str =
+    "(\"NUMERIC\" or \"INTERVAL DAY TO SECOND\" or \"INTERVAL YEAR TO MONTH\" or \"INTERVAL\")";
 
 /// A checked operator over numbers.
 pub(crate) fn numbers(
@@ -139,8 +140,7 @@ pub(crate) fn numbers(
     };
     if l == r && !is_numeric(&l) && l != DataType::Null {
         let (wanted, found) = (operands(op), type_sql(&l));
-        let why =
-            format!("the binary operator requires the input type {wanted}, not \"{found}\".");
+        let why = format!("the binary operator requires the input type {wanted}, not \"{found}\".");
         return mismatch("BINARY_OP_WRONG_TYPE", why);
     }
     let (Some(l), Some(r)) = (number_for(&l, &r), number_for(&r, &l)) else {

@@ -195,7 +195,8 @@ pub(crate) fn sort_by(value: Typed, ascending: bool, nulls_first: Option<bool>) 
 }
 
 /// The type in which two values are compared.
-fn common(a: &DataType, b: &DataType) -> Option<DataType> {
+pub(crate) fn common(a: &DataType, b: &DataType) -> Option<DataType> {
+    let b = &coerce::named_as(a, b);
     let both_nested = !is_atomic(a) && !is_atomic(b);
     match (a, b) {
         (a, b) if a == b => Some(a.clone()),
@@ -324,7 +325,10 @@ fn nested(operator: Operator, left: Typed, right: Typed) -> Typed {
 
 /// `value IN (list)`.
 pub(crate) fn is_in(value: Typed, list: Vec<Typed>, text: &str) -> Result<Typed> {
-    let types = std::iter::once(&value.data_type).chain(list.iter().map(|v| &v.data_type));
+    let of_list = list.iter();
+    let of_list = of_list.map(|v| coerce::named_as(&value.data_type, &v.data_type));
+    let types: Vec<DataType> = of_list.collect();
+    let types = std::iter::once(&value.data_type).chain(&types);
     let Some(target) = coerce::wider_of_all(types) else {
         let all = std::iter::once(&value).chain(&list);
         let all: Vec<String> = all

@@ -92,40 +92,24 @@ fn operator(left: DfExpr, op: Operator, right: DfExpr) -> DfExpr {
 /// `left AND right`. A right side that can fail is not evaluated where the left one is false: DataFusion evaluates
 /// whole columns, so this needs a CASE. Its operand keeps the optimizer from turning it back into an AND.
 pub(crate) fn and(left: Typed, right: Typed) -> Typed {
-    if !fallible(&right.expr) {
-        return boolean(operator(left.expr, Operator::And, right.expr));
-    }
-    let with_null = operator(right.expr.clone(), Operator::And, constant(None));
-    let branches = vec![
-        (
-            Box::new(constant(Some(false))),
-            Box::new(constant(Some(false))),
-        ),
-        (Box::new(constant(Some(true))), Box::new(right.expr)),
-    ];
-    boolean(DfExpr::Case(Case::new(
-        Some(Box::new(left.expr)),
-        branches,
-        Some(Box::new(with_null)),
-    )))
+    decided(left, Operator::And, false, right)
 }
 
 /// `left OR right`, as [`and`].
 pub(crate) fn or(left: Typed, right: Typed) -> Typed {
+    decided(left, Operator::Or, true, right)
+}
+
+/// `left op right`, which is `by` where the left side is.
+fn decided(left: Typed, op: Operator, by: bool, right: Typed) -> Typed {
     if !fallible(&right.expr) {
-        return boolean(operator(left.expr, Operator::Or, right.expr));
+        return boolean(operator(left.expr, op, right.expr));
     }
-    let with_null = operator(right.expr.clone(), Operator::Or, constant(None));
-    let branches = vec![
-        (
-            Box::new(constant(Some(true))),
-            Box::new(constant(Some(true))),
-        ),
-        (Box::new(constant(Some(false))), Box::new(right.expr)),
-    ];
+    let value = |value: bool| Box::new(constant(Some(value)));
+    let with_null = operator(right.expr.clone(), op, constant(None));
     boolean(DfExpr::Case(Case::new(
         Some(Box::new(left.expr)),
-        branches,
+        vec![(value(by), value(by)), (value(!by), Box::new(right.expr))],
         Some(Box::new(with_null)),
     )))
 }

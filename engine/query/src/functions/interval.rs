@@ -10,8 +10,7 @@ use arrow::datatypes::{
 use datafusion::common::ScalarValue;
 
 use super::cast;
-use super::cast::parse::Zone;
-use super::datetime::calendar::{Civil, DAY};
+use super::cast::parse::{Zone, session_zone};
 use super::datetime::plus_days;
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use crate::coerce::{is_integral, is_timestamp};
@@ -19,6 +18,7 @@ use crate::error::{QueryError, RunError};
 use crate::expr::BinaryOp;
 use crate::plan::Conf;
 use crate::types::{CALENDAR, DAY_TIME, TIMESTAMP_NTZ, YEAR_MONTH, timestamp, type_sql};
+use highwater_text::calendar::{Civil, DAY};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -180,7 +180,7 @@ fn shift(value: Typed, interval: Typed, sign: i64) -> Result<Typed> {
     let zone = if returns == TIMESTAMP_NTZ {
         Zone::Fixed(0)
     } else {
-        Zone::session()
+        session_zone()
     };
     let target = returns.clone();
     let label = format!("{sign}{}", zone.suffix());

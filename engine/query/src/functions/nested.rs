@@ -459,7 +459,12 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 return Ok(Some(Typed::null(&DataType::Int32)));
             }
             if !matches!(value.data_type, DataType::List(_) | DataType::Map(..)) {
-                return Err(coerce::unexpected(name, 0, &value, "(\"ARRAY\" or \"MAP\")"));
+                return Err(coerce::unexpected(
+                    name,
+                    0,
+                    &value,
+                    "(\"ARRAY\" or \"MAP\")",
+                ));
             }
             Kernel::over_arrays(
                 name,

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, PrimitiveArray, StructArray,
+};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Fields, Int32Type, TimestampMicrosecondType};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr as DfExpr;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -32,6 +34,7 @@ const MONTH: i64 = 31 * DAY;
 /// The name of the function that tells a window by its end.
 const OF_END: &str = "window of end";
 const TIME: &str = "window_time";
+const IN_GROUPINGS: &str = "time in groupings";
 
 pub(super) fn build(name: &str, args: &Args<'_>) -> Result<Option<Typed>> {
     match name {
@@ -165,7 +168,30 @@ pub(crate) fn width_of(expr: &DfExpr) -> Option<i64> {
 
 /// Whether a call gives the event time of its argument, in another form.
 pub(crate) fn keeps_event_time(call: &ScalarFunction) -> bool {
-    [OF_END, TIME, SESSION].contains(&call.func.name())
+    [OF_END, TIME, SESSION, IN_GROUPINGS].contains(&call.func.name())
+}
+
+/// An event time or window in the groupings that have it, NULL in the others: `has_it` says which do, `number` which one
+/// a row is for.
+pub(crate) fn in_groupings(time: Typed, number: Typed, has_it: Vec<bool>) -> Typed {
+    let (params, returns) = (format!("{has_it:?}"), time.data_type.clone());
+    let args = vec![time, number];
+    Kernel::over_arrays(
+        IN_GROUPINGS,
+        params,
+        args,
+        returns,
+        Can::NotFail,
+        move |args, _| {
+            let numbers = args[1].as_primitive::<Int32Type>().iter();
+            let lacks_it = numbers.map(|number| {
+                let has_it = number.and_then(|number| has_it.get(usize::try_from(number).ok()?));
+                Some(!has_it.copied().unwrap_or_default())
+            });
+            let lacks_it: BooleanArray = lacks_it.collect();
+            Ok(arrow::compute::nullif(&args[0], &lacks_it)?)
+        },
+    )
 }
 
 fn params(grid: Grid) -> String {

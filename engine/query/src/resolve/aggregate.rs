@@ -12,7 +12,7 @@ use super::grouping::Sets;
 use super::project::named;
 use super::scope::Relation;
 use super::subquery::has_subquery;
-use crate::error::QueryError;
+use crate::error::{Place, QueryError};
 use crate::expr::{Expr, Literal};
 use crate::functions::compare;
 use crate::functions::kernel::Typed;
@@ -65,32 +65,37 @@ impl Env<'_> {
         };
         let mut resolved = vec![];
         for output in outputs {
-            resolved.extend(self.output(exprs, output)?);
+            let columns = self.output(exprs, output)?;
+            resolved.extend(columns.into_iter().map(|column| (output, column)));
         }
-        let having = having
-            .map(|having| {
-                Exprs {
-                    aliases_first: true,
-                    over: Err("HAVING"),
-                    ..exprs
-                }
-                .condition(having)
-            })
-            .transpose()?;
+        let of_groups = Exprs {
+            aliases_first: true,
+            over: Err("HAVING"),
+            ..exprs
+        };
+        let condition = having.map(|having| of_groups.condition(having));
+        let condition = condition.transpose()?;
         let mut split = Split {
             env: self,
             keys: &keys,
             calls: vec![],
         };
         let mut above = vec![];
-        for (name, value) in resolved {
+        for (output, (name, value)) in resolved {
             let written = name.clone();
-            let expr = split.above(value.expr, &input, &written)?;
+            let expr = split
+                .above(value.expr, &input, &written)
+                .map_err(|error| error.at(exprs.ungrouped(output, &keys)))?;
             above.push((name, Typed::new(expr, value.data_type)));
         }
-        let having = having
-            .map(|h| split.above(h.expr, &input, "HAVING"))
-            .transpose()?;
+        let having = match (condition, having) {
+            (Some(condition), Some(having)) => Some(
+                split
+                    .above(condition.expr, &input, "HAVING")
+                    .map_err(|error| error.at(of_groups.ungrouped(having, &keys)))?,
+            ),
+            _ => None,
+        };
         let calls = split.calls;
         let group = keys.iter().map(|k| match &k.made {
             plain @ DfExpr::Column(_) => plain.clone(),
@@ -138,20 +143,19 @@ impl Env<'_> {
         before: &[Key],
     ) -> Result<Key> {
         let expr = match key {
-            Expr::Literal(Literal::Int(nth)) => {
+            Expr::Literal(Literal::Int(nth), _) => {
                 let output = usize::try_from(*nth - 1).ok().and_then(|i| outputs.get(i));
                 let Some(output) = output else {
                     let message = format!(
                         "GROUP BY position {nth} is not in select list (valid range is [1, {}]).",
                         outputs.len()
                     );
-                    return Err(QueryError::new("GROUP_BY_POS_OUT_OF_RANGE", message));
+                    let error = QueryError::new("GROUP_BY_POS_OUT_OF_RANGE", message);
+                    return Err(error.at(key.place()));
                 };
                 if let Expr::Star { .. } = output {
-                    return Err(QueryError::new(
-                        "STAR_GROUP_BY_POS",
-                        "Star (*) is not allowed in a select list when GROUP BY an ordinal position is used.",
-                    ));
+                    let message = "Star (*) is not allowed in a select list when GROUP BY an ordinal position is used.";
+                    return Err(QueryError::new("STAR_GROUP_BY_POS", message).at(key.place()));
                 }
                 output
             }
@@ -162,7 +166,7 @@ impl Env<'_> {
             ..Exprs::over(self, &input.columns, "GROUP BY")
         };
         let value = exprs.resolve(expr).map_err(|error| match key {
-            Expr::Literal(Literal::Int(nth)) if error.class() == Some("GROUP_BY_AGGREGATE") => {
+            Expr::Literal(Literal::Int(nth), _) if error.class() == Some("GROUP_BY_AGGREGATE") => {
                 let message = format!(
                     "GROUP BY {nth} refers to an expression {} that contains an aggregate function. Aggregate functions are not allowed in GROUP BY.",
                     exprs.item_text(expr)
@@ -174,7 +178,7 @@ impl Env<'_> {
         let made = compare::group_key(value.clone()).map_err(|error| {
             let named = format!("The expression \"{}\" cannot", exprs.text(expr));
             let message = error.message().replace("The expression cannot", &named);
-            QueryError::new(error.class().unwrap_or_default(), message)
+            QueryError::new(error.class().unwrap_or_default(), message).at(key.place())
         })?;
         let made = made.expr;
         let taken = |name: &str| before.iter().any(|k| k.above.name == name);
@@ -201,6 +205,35 @@ impl Env<'_> {
             made,
             above,
         })
+    }
+}
+
+impl Exprs<'_> {
+    /// Where the first column stands that is neither within an aggregate nor within a key.
+    fn ungrouped(&self, written: &Expr, keys: &[Key]) -> Option<Place> {
+        match written {
+            Expr::Call(call)
+                if call.over.is_none()
+                    && self.env.functions.is_aggregate(&call.name.to_lowercase()) =>
+            {
+                return None;
+            }
+            Expr::Star { place, .. } => return *place,
+            Expr::Alias { expr, .. } => return self.ungrouped(expr, keys),
+            _ => {}
+        }
+        let value = self.resolve(written).ok();
+        let value = value.map(|value| value.expr);
+        if value.is_some_and(|value| keys.iter().any(|key| key.written == value)) {
+            return None;
+        }
+        match written {
+            Expr::Column { place, .. } => *place,
+            other => {
+                let mut parts = other.children().into_iter();
+                parts.find_map(|part| self.ungrouped(part, keys))
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr as DfExpr, SortExpr};
 
 use super::Env;
 use super::grouping::Grouping;
-use super::name::pretty;
+use super::name::{field_name, pretty};
 use super::scope::{ScopeColumn, lookup, unknown_column, unqualified};
 use super::subquery::Subqueries;
 use crate::coerce;
@@ -78,13 +78,16 @@ impl<'r> Exprs<'r> {
     /// The expression with the names of its columns in full.
     fn qualified_text(&self, expr: &Expr) -> String {
         let cs = self.case_sensitive();
-        pretty(expr, &|name| match super::scope::find(self.columns, name, cs) {
-            Ok(Some((0, column))) => {
-                let parts = column.qualifier.iter().chain(name);
-                parts.map(String::as_str).collect::<Vec<_>>().join(".")
-            }
-            _ => name.join("."),
-        })
+        pretty(
+            expr,
+            &|name| match super::scope::find(self.columns, name, cs) {
+                Ok(Some((0, column))) => {
+                    let parts = column.qualifier.iter().chain(name);
+                    parts.map(String::as_str).collect::<Vec<_>>().join(".")
+                }
+                _ => name.join("."),
+            },
+        )
     }
 
     /// A mismatch that a function tells by its name alone, with the call as Spark prints it.
@@ -129,9 +132,13 @@ impl<'r> Exprs<'r> {
     }
 
     pub(super) fn resolve(&self, expr: &Expr) -> Result<Typed> {
+        self.resolved(expr).map_err(|error| error.at(expr.place()))
+    }
+
+    fn resolved(&self, expr: &Expr) -> Result<Typed> {
         match expr {
             Expr::Column { name, place } => self.column(name, *place),
-            Expr::Literal(literal) => Ok(Typed::literal(scalar(literal))),
+            Expr::Literal(literal, _) => Ok(Typed::literal(scalar(literal))),
             Expr::TypedText { kind, text, place } => {
                 self.typed_text(kind, text).map_err(|e| e.at(*place))
             }
@@ -202,13 +209,12 @@ impl<'r> Exprs<'r> {
             } => {
                 let text = self.text(expr);
                 let value = self.resolve(expr)?;
-                let side = |op: BinaryOp, value: Typed, bound: &Expr| {
+                let bound = |op: BinaryOp, bound: &Expr| {
                     let text = format!("({text} {} {})", op.symbol(), self.text(bound));
-                    compare::compare(op, value, self.resolve(bound)?, &text)
-                        .map_err(|e| e.about(op.symbol(), &text))
+                    compare::compare(op, value.clone(), self.resolve(bound)?, &text)
+                        .map_err(|e| e.about(op.symbol(), &text).at(bound.place()))
                 };
-                let low = side(BinaryOp::GtEq, value.clone(), low)?;
-                let high = side(BinaryOp::LtEq, value, high)?;
+                let (low, high) = (bound(BinaryOp::GtEq, low)?, bound(BinaryOp::LtEq, high)?);
                 Ok(negate_if(*negated, conditional::and(low, high)))
             }
             Expr::In {
@@ -256,22 +262,22 @@ impl<'r> Exprs<'r> {
                 nested::field(self.resolve(expr)?, name, self.case_sensitive())
                     .map_err(|e| e.taken_from(&self.text(expr)).at(*place))
             }
-            Expr::Index { expr: inner, index } => nested::index(
-                self.resolve(inner)?,
-                self.resolve(index)?,
-                self.case_sensitive(),
-            )
-            .map_err(|e| {
-                let e = e.taken_from(&self.text(inner));
-                self.in_full(e, "[]", expr, &[inner, index])
-            }),
+            Expr::Index { expr: inner, index } => {
+                let (value, at) = (self.resolve(inner)?, self.resolve(index)?);
+                nested::index(value, at, self.case_sensitive()).map_err(|e| {
+                    let e = e.taken_from(&self.text(inner));
+                    self.in_full(e, "[]", expr, &[inner, index])
+                        .at(index.place())
+                })
+            }
             Expr::Lambda { .. } => Err(QueryError::new(
                 "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
                 "a lambda is only an argument of a function that takes one",
             )),
             Expr::Tuple(exprs) => {
                 let values = self.all(exprs)?;
-                let names = (1..=values.len()).map(|i| format!("col{i}")).collect();
+                let names = exprs.iter().enumerate();
+                let names = names.map(|(nth, expr)| field_name(nth, expr)).collect();
                 Ok(nested::make_struct(names, values))
             }
             Expr::Groupings { .. } => Err(QueryError::new(
@@ -364,7 +370,8 @@ impl<'r> Exprs<'r> {
     /// An expression that must be a condition.
     pub(super) fn condition(&self, expr: &Expr) -> Result<Typed> {
         let text = self.text(expr);
-        self.condition_of(&text, 0, expr).map_err(|e| e.naming(&text))
+        self.condition_of(&text, 0, expr)
+            .map_err(|e| e.naming(&text))
     }
 
     /// The same, as the `nth` part of an expression that errors tell about.
@@ -373,7 +380,7 @@ impl<'r> Exprs<'r> {
         if matches!(value.data_type, DataType::Boolean | DataType::Null) {
             return cast::implicit(value, &DataType::Boolean);
         }
-        Err(coerce::unexpected(whole, nth, &value, "BOOLEAN"))
+        Err(coerce::unexpected(whole, nth, &value, "BOOLEAN").at(expr.place()))
     }
 
     /// AND and OR.
@@ -385,7 +392,10 @@ impl<'r> Exprs<'r> {
             || known(l) && *r == DataType::Utf8
             || known(r) && *l == DataType::Utf8;
         if !takes {
-            let named = format!("Cannot resolve \"{}\" due to data type mismatch: ", op.symbol());
+            let named = format!(
+                "Cannot resolve \"{}\" due to data type mismatch: ",
+                op.symbol()
+            );
             let (kind, why) = match l == r {
                 true => (
                     "BINARY_OP_WRONG_TYPE",
@@ -632,9 +642,9 @@ impl<'r> Exprs<'r> {
             .map(|f| inner.condition(f))
             .transpose()?;
         let order_by = inner.sort_keys(&call.order_by)?;
-        let order_types = call.order_by.iter().map(|key| match key {
-            Expr::Sort { expr, .. } => Ok(inner.resolve(expr)?.data_type),
-            other => Ok(inner.resolve(other)?.data_type),
+        let order_types = call.order_by.iter().map(|key| {
+            let (expr, ..) = key.sort_key();
+            Ok(inner.resolve(expr)?.data_type)
         });
         Ok(aggregate::Wanted {
             args,
@@ -649,14 +659,7 @@ impl<'r> Exprs<'r> {
     /// Keys of an ORDER BY.
     pub(super) fn sort_keys(&self, keys: &[Expr]) -> Result<Vec<SortExpr>> {
         let keys = keys.iter().map(|key| {
-            let (expr, ascending, nulls_first) = match key {
-                Expr::Sort {
-                    expr,
-                    ascending,
-                    nulls_first,
-                } => (&**expr, *ascending, *nulls_first),
-                other => (other, true, None),
-            };
+            let (expr, ascending, nulls_first) = key.sort_key();
             let value = self.resolve(expr)?;
             self.sortable(&value, key)?;
             Ok(compare::sort_by(value, ascending, nulls_first))
@@ -666,10 +669,9 @@ impl<'r> Exprs<'r> {
 
     /// Refuses a key of an ORDER BY that has no order.
     pub(super) fn sortable(&self, value: &Typed, key: &Expr) -> Result<()> {
-        let sorted = key.clone().asc_unless_sorted();
         compare::orderable("sortorder", value).map_err(|e| {
-            let text = super::name::sort_text(&sorted, &|expr| self.text(expr));
-            e.about("sortorder", &text)
+            let text = super::name::sort_text(key, &|expr| self.text(expr));
+            e.about("sortorder", &text).at(key.place())
         })
     }
 

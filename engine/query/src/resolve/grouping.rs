@@ -5,7 +5,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::{Cast, Expr as DfExpr, Operator, binary_expr, when};
+use datafusion::logical_expr::{Cast, Expr as DfExpr, ExprSchemable, Operator, binary_expr, when};
 
 use super::Env;
 use super::aggregate::Key;
@@ -14,6 +14,7 @@ use super::scope::{Relation, ScopeColumn};
 use crate::error::QueryError;
 use crate::expr::{Call, Expr, Groupings};
 use crate::functions::kernel::Typed;
+use crate::functions::window;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -142,7 +143,7 @@ impl Env<'_> {
                     keys.extend(columns.map(|(_, value)| Expr::Resolved(Box::new(value.expr))));
                 }
                 // No position.
-                Expr::Literal(_) => keys.push(output.clone().alias("constant")),
+                Expr::Literal(..) => keys.push(output.clone().alias("constant")),
                 key => keys.push(key.clone()),
             }
         }
@@ -200,10 +201,15 @@ impl Env<'_> {
             let made = key.made.clone().unalias();
             let name = self.fresh("key");
             let has_it = sets.iter().map(|set| set.contains(&place));
-            let value = match sets.iter().all(|set| set.contains(&place)) {
-                // As it is, so that event time stays event time.
-                true => made,
-                false => where_set(&set, has_it.map(|has| has.then(|| made.clone())))?,
+            let in_all = sets.iter().all(|set| set.contains(&place));
+            // Event time stays event time, also where some groupings lack it.
+            let value = match &made {
+                _ if in_all => made,
+                DfExpr::Column(_) if may_be_time(&made.get_type(copied.plan.schema())?) => {
+                    let time = Typed::new(made.clone(), made.get_type(copied.plan.schema())?);
+                    window::in_groupings(time, set.typed(), has_it.collect()).expr
+                }
+                _ => where_set(&set, has_it.map(|has| has.then(|| made.clone())))?,
             };
             // Types are what the key's is: the aggregation asks the plan.
             values.push((name.clone(), Typed::new(value, DataType::Null)));
@@ -263,6 +269,11 @@ impl Env<'_> {
         let plan = datafusion::logical_expr::LogicalPlan::Projection(projection);
         Ok((plan, input.columns))
     }
+}
+
+/// Whether a column of this type may be an event time or a window.
+fn may_be_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..) | DataType::Struct(_))
 }
 
 /// The value that belongs to the set of a row, NULL if none.

@@ -91,10 +91,8 @@ impl Env<'_> {
                 "The join condition \"{text}\" has the invalid type \"{}\", expected \"BOOLEAN\".",
                 crate::types::type_sql(&value.data_type)
             );
-            return Err(QueryError::new(
-                "JOIN_CONDITION_IS_NOT_BOOLEAN_TYPE",
-                message,
-            ));
+            let error = QueryError::new("JOIN_CONDITION_IS_NOT_BOOLEAN_TYPE", message);
+            return Err(error.at(condition.place()));
         }
         Ok(value.expr)
     }

@@ -50,10 +50,7 @@ impl Env<'_> {
                 _ => Ok(both),
             };
         }
-        let placed = |error: QueryError| match error.class() {
-            Some("UNSUPPORTED_FEATURE") => error.at(first_place(plan)),
-            _ => error,
-        };
+        let placed = |error: QueryError| error.at(first_place(plan));
         self.lateral_query(left, plan, kind, condition)
             .map_err(placed)
     }
@@ -116,9 +113,7 @@ impl Env<'_> {
         match condition {
             JoinCondition::None => Ok(both),
             JoinCondition::On(condition) => self.filter(both, condition),
-            JoinCondition::Using(_) | JoinCondition::Natural => Err(QueryError::unsupported(
-                "USING with a LATERAL subquery that names columns from the left of it",
-            )),
+            JoinCondition::Using(_) | JoinCondition::Natural => Err(using()),
         }
     }
 }
@@ -135,10 +130,17 @@ impl Env<'_> {
         let join_type = match kind {
             JoinKind::Inner | JoinKind::Cross => JoinType::Inner,
             JoinKind::Left => JoinType::Left,
-            _ => {
-                return Err(QueryError::unsupported(
-                    "a LATERAL subquery that names columns from the left of it in this kind of join",
-                ));
+            other => {
+                let kind = match other {
+                    JoinKind::Right => "RIGHT OUTER",
+                    JoinKind::Full => "FULL OUTER",
+                    JoinKind::LeftAnti => "LEFT ANTI",
+                    _ => "LEFT SEMI",
+                };
+                let message = format!(
+                    "The {kind} JOIN with LATERAL correlation is not allowed because an OUTER subquery cannot correlate to its join partner. Remove the LATERAL correlation or use an INNER JOIN, or LEFT OUTER JOIN instead."
+                );
+                return Err(QueryError::new("INVALID_LATERAL_JOIN_TYPE", message));
             }
         };
         if !can_be_flat(&right.plan) {
@@ -150,11 +152,7 @@ impl Env<'_> {
         let condition = match condition {
             JoinCondition::None => None,
             JoinCondition::On(condition) => Some(self.on(&columns, condition)?),
-            JoinCondition::Using(_) | JoinCondition::Natural => {
-                return Err(QueryError::unsupported(
-                    "USING with a LATERAL subquery that names columns from the left of it",
-                ));
-            }
+            JoinCondition::Using(_) | JoinCondition::Natural => return Err(using()),
         };
         let joined = crate::unnest::lateral(left.plan, &right.plan, condition, join_type, || {
             self.fresh("outer")
@@ -177,7 +175,9 @@ impl Generated<'_> {
             (JoinKind::Inner | JoinKind::Cross, JoinCondition::None | JoinCondition::On(_)) => {
                 Some(false)
             }
-            (JoinKind::Left, JoinCondition::None) => Some(true),
+            // A row of which nothing is made falls out of a left join, too, unless there is an ON: the model makes a plain
+            // generator of it.
+            (JoinKind::Left, JoinCondition::None) => Some(false),
             _ => None,
         }
     }
@@ -217,6 +217,11 @@ fn generated(plan: &Plan) -> Option<Generated<'_>> {
         }
         _ => None,
     }
+}
+
+fn using() -> QueryError {
+    let message = "The feature is not supported: JOIN USING with LATERAL correlation. Write the condition after ON.";
+    QueryError::new("UNSUPPORTED_FEATURE.LATERAL_JOIN_USING", message)
 }
 
 fn taken(plan: &LogicalPlan, around: &DFSchema) -> Result<Option<Taken>> {

@@ -263,7 +263,7 @@ impl Env<'_> {
             )),
             Expr::Alias { .. } => Ok(output.clone()),
             other => {
-                let name = output_name(other, &|name| {
+                let name = output_name(&self.told(&input.columns, other), &|name| {
                     unqualified(&input.columns, name, self.conf.case_sensitive)
                 });
                 Ok(other.clone().alias(name))
@@ -275,7 +275,7 @@ impl Env<'_> {
     /// The key that is meant by a position or a name of the select list.
     fn key_of(&self, input: &Relation, key: &Expr, outputs: &[Expr]) -> Expr {
         let output = match key {
-            Expr::Literal(Literal::Int(nth)) => usize::try_from(*nth - 1)
+            Expr::Literal(Literal::Int(nth), _) => usize::try_from(*nth - 1)
                 .ok()
                 .and_then(|nth| outputs.get(nth)),
             Expr::Column { name, .. }

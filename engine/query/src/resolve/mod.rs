@@ -34,7 +34,7 @@ use self::scope::Relation;
 use crate::coerce;
 use crate::error::{Place, QueryError};
 use crate::expr::Expr;
-use crate::functions::cast::parse::Zone;
+use crate::functions::cast::parse::{Zone, during};
 use crate::functions::kernel::Typed;
 use crate::functions::{Functions, cast};
 use crate::plan::{Catalog, Conf, Plan};
@@ -77,7 +77,7 @@ impl<'a> Resolver<'a> {
                 format!("The timezone: {} is invalid.", conf.time_zone),
             )
         })?;
-        let resolved = cast::by_ansi(conf.ansi, || zone.during(|| env.relation(plan)))?;
+        let resolved = cast::by_ansi(conf.ansi, || during(zone, || env.relation(plan)))?;
         let resolved = env.under_own_names(resolved)?;
         if !conf.ansi {
             ansi::check(&resolved)?;
@@ -128,6 +128,11 @@ impl Env<'_> {
     }
 
     fn relation(&self, plan: &Plan) -> Result<Relation> {
+        self.relation_of(plan)
+            .map_err(|error| error.at(plan.place()))
+    }
+
+    fn relation_of(&self, plan: &Plan) -> Result<Relation> {
         match plan {
             Plan::Resolved(plan) => Ok(Relation::new(plan.as_ref().clone(), None)),
             Plan::Table {
@@ -398,7 +403,8 @@ impl Env<'_> {
                 "Cannot resolve \"{text}\" due to data type mismatch: Filter expression \"{text}\" of type \"{}\" is not a boolean.",
                 type_sql(&value.data_type)
             );
-            return Err(QueryError::mismatch("FILTER_NOT_BOOLEAN", message));
+            let error = QueryError::mismatch("FILTER_NOT_BOOLEAN", message);
+            return Err(error.at(condition.place()));
         }
         let value = cast::implicit(value, &DataType::Boolean)?;
         if !renamed && subquery::names_outer(&value.expr) {

@@ -29,7 +29,7 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
     };
     match expr {
         Expr::Column { name, .. } => column(name),
-        Expr::Literal(literal) => literal_text(literal),
+        Expr::Literal(literal, _) => literal_text(literal),
         Expr::TypedText { kind, text, .. } => format!("{} '{text}'", kind.to_uppercase()),
         Expr::Call(call) => call_text(call, column),
         Expr::Binary {
@@ -139,7 +139,12 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         Expr::Field { expr, name, .. } => format!("{}.{name}", of(expr)),
         Expr::Index { expr, index } => format!("{}[{}]", of(expr), of(index)),
         Expr::Lambda { body, .. } => format!("lambdafunction({})", of(body)),
-        Expr::Tuple(exprs) => format!("struct({})", list(exprs)),
+        Expr::Tuple(exprs) => {
+            let fields = exprs.iter().enumerate();
+            let fields =
+                fields.map(|(nth, expr)| format!("{}, {}", field_name(nth, expr), of(expr)));
+            format!("named_struct({})", fields.collect::<Vec<_>>().join(", "))
+        }
         Expr::Groupings { kind, sets } => {
             let name = match kind {
                 Groupings::Sets => "GROUPING SETS",
@@ -156,6 +161,15 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
             not(*negated, format!("({} IN (listquery()))", of(expr)))
         }
         Expr::Resolved(expr) => expr.schema_name().to_string(),
+    }
+}
+
+/// What the field of a tuple is called that is made of this expression.
+pub(super) fn field_name(nth: usize, expr: &Expr) -> String {
+    match expr {
+        Expr::Column { name, .. } => name.last().cloned().unwrap_or_default(),
+        Expr::Field { name, .. } => name.clone(),
+        _ => format!("col{}", nth + 1),
     }
 }
 
@@ -227,16 +241,12 @@ fn window_text(name: &str, call: &Call, window: &Window, of: &dyn Fn(&Expr) -> S
 
 /// A key of an ORDER BY as Spark prints it.
 pub(super) fn sort_text(key: &Expr, of: &dyn Fn(&Expr) -> String) -> String {
-    let (ascending, nulls_first) = match key {
-        Expr::Sort {
-            ascending,
-            nulls_first,
-            ..
-        } => (*ascending, nulls_first.unwrap_or(*ascending)),
-        _ => (true, true),
-    };
+    let (_, ascending, nulls_first) = key.sort_key();
     let order = if ascending { "ASC" } else { "DESC" };
-    let nulls = if nulls_first { "FIRST" } else { "LAST" };
+    let nulls = match nulls_first.unwrap_or(ascending) {
+        true => "FIRST",
+        false => "LAST",
+    };
     format!("{} {order} NULLS {nulls}", of(key))
 }
 

@@ -33,18 +33,11 @@ impl Env<'_> {
         let mut keys = vec![];
         let mut missing = vec![];
         let order = order.iter().flat_map(|key| self.every_column(&simple, key));
-        let order = order.collect::<Vec<_>>();
+        let order: Vec<Expr> = order.collect();
         for key in &order {
-            let (expr, ascending, nulls_first) = match key {
-                Expr::Sort {
-                    expr,
-                    ascending,
-                    nulls_first,
-                } => (&**expr, *ascending, *nulls_first),
-                other => (other, true, None),
-            };
+            let (expr, ascending, nulls_first) = key.sort_key();
             let expr = match expr {
-                Expr::Literal(Literal::Int(nth)) => {
+                Expr::Literal(Literal::Int(nth), _) => {
                     let column = usize::try_from(*nth - 1)
                         .ok()
                         .and_then(|i| simple.visible().nth(i));
@@ -52,7 +45,8 @@ impl Env<'_> {
                         let message = format!(
                             "ORDER BY position {nth} is not in select list (valid range is [1, {wanted}])."
                         );
-                        return Err(QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message));
+                        let error = QueryError::new("ORDER_BY_POS_OUT_OF_RANGE", message);
+                        return Err(error.at(expr.place()));
                     };
                     Ok(column.typed())
                 }
@@ -62,10 +56,7 @@ impl Env<'_> {
                 (Ok(value), _) => keys.push((Ok(value), key, ascending, nulls_first)),
                 (Err(_), Plan::Project { .. } | Plan::Aggregate { .. } | Plan::Qualify { .. }) => {
                     let name = self.fresh("sort");
-                    let Expr::Sort { expr, .. } = key.clone().asc_unless_sorted() else {
-                        continue;
-                    };
-                    missing.push(expr.alias(name.clone()));
+                    missing.push(key.sort_key().0.clone().alias(name.clone()));
                     keys.push((Err(name), key, ascending, nulls_first));
                 }
                 (Err(error), _) => return Err(error),
@@ -75,15 +66,17 @@ impl Env<'_> {
             true => simple,
             false => self.relation(&input.with_more(&missing)?)?,
         };
-        let keys = keys.into_iter().map(|(key, written, ascending, nulls_first)| {
-            let exprs = Exprs::over(self, &inner.columns, "ORDER BY");
-            let value = match key {
-                Ok(value) => value,
-                Err(name) => exprs.resolve(&crate::expr::col(name))?,
-            };
-            exprs.sortable(&value, written)?;
-            Ok(compare::sort_by(value, ascending, nulls_first))
-        });
+        let keys = keys
+            .into_iter()
+            .map(|(key, written, ascending, nulls_first)| {
+                let exprs = Exprs::over(self, &inner.columns, "ORDER BY");
+                let value = match key {
+                    Ok(value) => value,
+                    Err(name) => exprs.resolve(&crate::expr::col(name))?,
+                };
+                exprs.sortable(&value, written)?;
+                Ok(compare::sort_by(value, ascending, nulls_first))
+            });
         let expr = keys.collect::<Result<Vec<_>>>()?;
         let plan = LogicalPlan::Sort(Sort {
             expr,
@@ -107,21 +100,13 @@ impl Env<'_> {
 
     /// What `ALL` stands for, or the key itself.
     fn every_column(&self, of: &Relation, key: &Expr) -> Vec<Expr> {
-        let Expr::Sort {
-            expr,
-            ascending,
-            nulls_first,
-        } = key
-        else {
+        let (Expr::Star { .. }, ascending, nulls_first) = key.sort_key() else {
             return vec![key.clone()];
         };
-        if !matches!(**expr, Expr::Star { .. }) {
-            return vec![key.clone()];
-        }
         let by = |expr: Expr| Expr::Sort {
             expr: Box::new(expr),
-            ascending: *ascending,
-            nulls_first: *nulls_first,
+            ascending,
+            nulls_first,
         };
         // A column of that name is meant before all of them.
         let one = of.visible().find(|column| self.same(&column.name, "all"));
@@ -215,15 +200,5 @@ impl Plan {
             _ => return Err(QueryError::unsupported("more columns than these")),
         }
         Ok(plan)
-    }
-}
-
-impl Expr {
-    pub(super) fn asc_unless_sorted(self) -> Expr {
-        if matches!(self, Expr::Sort { .. }) {
-            self
-        } else {
-            self.asc()
-        }
     }
 }

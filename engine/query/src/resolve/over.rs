@@ -32,7 +32,10 @@ impl Exprs<'_> {
         if let Err(clause) = self.over {
             let message =
                 format!("It is not allowed to use window functions inside {clause} clause.");
-            return Err(QueryError::new("WINDOW_FUNCTION_NOT_ALLOWED_IN_CLAUSE", message));
+            return Err(QueryError::new(
+                "WINDOW_FUNCTION_NOT_ALLOWED_IN_CLAUSE",
+                message,
+            ));
         }
         if call.distinct {
             let message = format!("Distinct window functions are not supported: {}.", text());
@@ -50,7 +53,10 @@ impl Exprs<'_> {
             let message = format!(
                 "Window function {name} requires the window to be ordered: add ORDER BY, as in {name}(...) OVER (PARTITION BY ... ORDER BY ...)."
             );
-            return Err(QueryError::new("WINDOW_FUNCTION_FRAME_NOT_ORDERED", message));
+            return Err(QueryError::new(
+                "WINDOW_FUNCTION_FRAME_NOT_ORDERED",
+                message,
+            ));
         }
         let inner = Exprs {
             over: Err("window function"),
@@ -217,8 +223,7 @@ impl Exprs<'_> {
                     "A range window frame cannot be used in an unordered window specification.",
                 ));
             }
-            [Expr::Sort { expr, .. }] => expr,
-            [key] => key,
+            [key] => key.sort_key().0,
             _ if by_value => {
                 return Err(refuse(
                     "RANGE_FRAME_MULTI_ORDER",

@@ -154,7 +154,7 @@ impl Env<'_> {
                 return Err(QueryError::new("PIVOT_VALUE_DATA_TYPE_MISMATCH", message));
             }
             names.push(match part {
-                Expr::Literal(crate::expr::Literal::Null) => "null".to_string(),
+                Expr::Literal(crate::expr::Literal::Null, _) => "null".to_string(),
                 Expr::TypedText { text, .. } => text.clone(),
                 other => self.plain_text(other),
             });

@@ -101,7 +101,7 @@ impl Env<'_> {
         {
             return output.clone();
         }
-        let name = output_name(output, &|name| {
+        let name = output_name(&self.told(&input.columns, output), &|name| {
             unqualified(&input.columns, name, self.conf.case_sensitive)
         });
         output.clone().alias(name)

@@ -19,7 +19,7 @@ use super::expression::Exprs;
 use super::scope::{Relation, ScopeColumn, lookup};
 use crate::coerce;
 use crate::error::QueryError;
-use crate::expr::{BinaryOp, Expr, UnaryOp};
+use crate::expr::{BinaryOp, Expr, UnaryOp, col};
 use crate::functions::kernel::Typed;
 use crate::functions::{aggregate, cast, compare, conditional};
 use crate::plan::Plan;
@@ -74,7 +74,8 @@ impl Env<'_> {
                 subqueries: Subqueries::OfRows,
                 ..Exprs::over(self, &relation.columns, "WHERE")
             };
-            let joined = exprs.join_of(part).map_err(|e| placed(e, part))?;
+            let joined = exprs.join_of(part).map_err(|e| placed(e, part));
+            let joined = joined.map_err(|error| error.at(part.place()))?;
             let predicate = match joined {
                 Some(joined) => exprs.checked(part, joined)?,
                 None => exprs.condition(part)?.expr,
@@ -84,6 +85,47 @@ impl Env<'_> {
         }
         self.without_operands(relation)
     }
+}
+
+impl Env<'_> {
+    /// The expression for the name of its column: with the columns of `columns` that its subqueries name in their place.
+    pub(super) fn told(&self, columns: &[ScopeColumn], expr: &Expr) -> Expr {
+        let exprs = Exprs::over(self, columns, "SELECT");
+        let called = |what: &str, plan: &Plan| Expr::call(what, exprs.named_by(plan));
+        let negate = |negated: bool, expr: Expr| if negated { !expr } else { expr };
+        expr.clone().rewritten(&mut |part| match part {
+            Expr::Subquery(plan) => Some(called("scalarsubquery", plan)),
+            Expr::Exists { plan, negated } => Some(negate(*negated, called("exists", plan))),
+            Expr::InSubquery {
+                expr,
+                plan,
+                negated,
+            } => {
+                let value = self.told(columns, expr);
+                let value = match &value {
+                    Expr::Tuple(values) => col(in_quotes(&exprs, values)),
+                    _ => value,
+                };
+                let found = Expr::In {
+                    expr: Box::new(value),
+                    list: vec![called("listquery", plan)],
+                    negated: false,
+                };
+                Some(negate(*negated, found))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// A tuple before IN, as the model tells it.
+fn in_quotes(exprs: &Exprs<'_>, values: &[Expr]) -> String {
+    let fields = values.iter().enumerate();
+    let fields = fields.map(|(nth, value)| {
+        let name = super::name::field_name(nth, value);
+        format!("'{name}', {}", exprs.text(value))
+    });
+    format!("`named_struct({})`", fields.collect::<Vec<_>>().join(", "))
 }
 
 /// The conditions that AND puts together.
@@ -222,7 +264,8 @@ impl Exprs<'_> {
         }
         let mut both = (vec![], vec![]);
         for (value, column) in values.into_iter().zip(columns) {
-            let Some(target) = coerce::wider(&value.data_type, &column.data_type) else {
+            let found = coerce::named_as(&value.data_type, &column.data_type);
+            let Some(target) = coerce::wider(&value.data_type, &found) else {
                 let message = format!(
                     "Cannot resolve the IN subquery due to data type mismatch: The data type of one or more elements in the left hand side of an IN subquery is not compatible with the data type of the output of the subquery. Mismatched columns: [\"{}\", \"{}\"].",
                     type_sql(&value.data_type),
@@ -260,7 +303,8 @@ impl Exprs<'_> {
                 Ok(()) => QueryError::unsupported("a subquery here"),
             });
         }
-        let mut value = self.subquery_value(expr).map_err(|e| placed(e, expr))?;
+        let value = self.subquery_value(expr).map_err(|e| placed(e, expr));
+        let mut value = value.map_err(|error| error.at(expr.place()))?;
         value.expr = self.checked(expr, value.expr)?;
         Ok(value)
     }
@@ -471,6 +515,23 @@ impl Exprs<'_> {
         let resolved = env.relation(plan);
         env.outer.borrow_mut().pop();
         resolved
+    }
+
+    /// The columns from here that the query names, as often as it does.
+    fn named_by(&self, plan: &Plan) -> Vec<Expr> {
+        // What is wrong with it is told where its value is made.
+        let Ok(inner) = self.inner(plan) else {
+            return vec![];
+        };
+        let known = |column: &Column| self.columns.iter().find(|c| c.column == *column);
+        let named = named_outside(&inner.plan);
+        let named = named.iter().filter_map(known);
+        named
+            .map(|column| Expr::Column {
+                name: vec![column.name.clone()],
+                place: None,
+            })
+            .collect()
     }
 
     /// The column that `name` says of the queries around this one, the nearest first.

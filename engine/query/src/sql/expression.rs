@@ -399,11 +399,15 @@ fn constant(value: ast::ValueWithSpan, negative: bool) -> Result<Expr> {
     use ast::Value;
     let ast::ValueWithSpan { value, span } = value;
     Ok(match value {
-        Value::Number(text, _) => Expr::Literal(literal::number(&text, negative, start(span))?),
-        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => lit(text),
+        Value::Number(text, _) => {
+            Expr::Literal(literal::number(&text, negative, start(span))?, start(span))
+        }
+        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => {
+            Expr::Literal(text.into(), start(span))
+        }
         Value::HexStringLiteral(text) => typed("x".into(), text, start(span))?,
-        Value::Boolean(value) => lit(value),
-        Value::Null => Expr::Literal(Literal::Null),
+        Value::Boolean(value) => Expr::Literal(value.into(), start(span)),
+        Value::Null => Expr::Literal(Literal::Null, start(span)),
         other => return Err(unsupported(format!("the constant {other}"), span)),
     })
 }
@@ -652,11 +656,16 @@ fn argument(arg: ast::FunctionArg, function: &str) -> Result<Expr> {
 /// The forms that the dialect hands over as calls.
 fn special_form(name: &str, args: &[Expr], place: Option<Place>) -> Option<Result<Expr>> {
     let text = |i: usize| match args.get(i) {
-        Some(Expr::Literal(Literal::String(text))) => text.clone(),
+        Some(Expr::Literal(Literal::String(text), _)) => text.clone(),
         _ => String::new(),
     };
-    let located =
-        |result: Result<Literal>| Some(result.map(Expr::Literal).map_err(|e| e.at(place)));
+    let located = |result: Result<Literal>| {
+        Some(
+            result
+                .map(|literal| Expr::Literal(literal, place))
+                .map_err(|e| e.at(place)),
+        )
+    };
     match name {
         FORM_CAST | FORM_TRY_CAST => {
             let attempt = name == FORM_TRY_CAST;

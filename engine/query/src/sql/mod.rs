@@ -7,6 +7,7 @@ mod command;
 mod dialect;
 mod expression;
 mod literal;
+mod place;
 mod query;
 mod relation;
 mod split;
@@ -23,6 +24,7 @@ use crate::expr::Expr;
 use crate::plan::{Plan, Statement};
 
 pub(crate) use literal::parse_interval;
+pub use place::{Part, part_place};
 pub use split::{StatementText, split_statements};
 
 /// The statement that `sql` says.

@@ -154,6 +154,12 @@ fn query_inner(inner: ast::Query) -> Result<Plan> {
     refuse(!locks.is_empty() || for_clause.is_some(), "FOR")?;
     refuse(settings.is_some() || format_clause.is_some(), "SETTINGS")?;
     refuse(!pipe_operators.is_empty(), "pipe syntax")?;
+    if order_by.is_some()
+        && let ast::SetExpr::Select(select) = &*body
+        && !(select.sort_by.is_empty() && select.cluster_by.is_empty())
+    {
+        return Err(two_orders());
+    }
     let mut plan = set_expr(*body)?;
     if let Some(ast::OrderBy { kind, interpolate }) = order_by {
         refuse(interpolate.is_some(), "INTERPOLATE")?;
@@ -214,6 +220,13 @@ fn query_inner(inner: ast::Query) -> Result<Plan> {
         ctes: ctes.collect::<Result<_>>()?,
         input: Box::new(plan),
     })
+}
+
+fn two_orders() -> QueryError {
+    QueryError::new(
+        "UNSUPPORTED_FEATURE.COMBINATION_QUERY_RESULT_CLAUSES",
+        "The feature is not supported: Combination of ORDER BY/SORT BY/DISTRIBUTE BY/CLUSTER BY.",
+    )
 }
 
 fn limited(input: Plan, limit: ast::LimitClause) -> Result<Plan> {
@@ -354,8 +367,16 @@ fn select_inner(inner: ast::Select) -> Result<Plan> {
     refuse(into.is_some(), "SELECT INTO")?;
     refuse(prewhere.is_some(), "PREWHERE")?;
     refuse(!connect_by.is_empty(), "CONNECT BY")?;
-    refuse(!cluster_by.is_empty(), "CLUSTER BY")?;
     refuse(!distribute_by.is_empty(), "DISTRIBUTE BY")?;
+    // What is in order as a whole is so in every part of it.
+    let order = match (cluster_by.is_empty(), sort_by.is_empty()) {
+        (_, true) => {
+            let keys = cluster_by.into_iter().map(ascending);
+            keys.collect::<Result<Vec<_>>>()?
+        }
+        (true, false) => sort_keys(sort_by)?,
+        (false, false) => return Err(two_orders()),
+    };
     refuse(flavor != ast::SelectFlavor::Standard, "FROM before SELECT")?;
     let mut plan = from_clause(from)?;
     for view in lateral_views {
@@ -420,14 +441,21 @@ fn select_inner(inner: ast::Select) -> Result<Plan> {
         }
         Some(ast::Distinct::On(_)) => return Err(QueryError::unsupported("DISTINCT ON")),
     }
-    // Rows in order are in order within each part of them.
-    if !sort_by.is_empty() {
+    if !order.is_empty() {
         plan = Plan::Sort {
             input: Box::new(plan),
-            order: sort_keys(sort_by)?,
+            order,
         };
     }
     Ok(plan)
+}
+
+fn ascending(key: ast::Expr) -> Result<Expr> {
+    Ok(Expr::Sort {
+        expr: Box::new(lower(key)?),
+        ascending: true,
+        nulls_first: None,
+    })
 }
 
 fn from_clause(from: Vec<ast::TableWithJoins>) -> Result<Plan> {

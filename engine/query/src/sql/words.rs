@@ -47,6 +47,25 @@ impl<'a> Words<'a> {
         found
     }
 
+    /// Reads up to the first `keyword` that stands outside of parentheses, and the keyword.
+    pub(super) fn skip_to(&mut self, keyword: &str) -> Option<()> {
+        let mut depth = 0;
+        while depth > 0 || !self.keyword(keyword) {
+            depth += match self.peek()? {
+                Token::LParen => 1,
+                Token::RParen => -1,
+                _ => 0,
+            };
+            self.skip();
+        }
+        Some(())
+    }
+
+    /// Reads the next token, whatever it is.
+    pub(super) fn skip(&mut self) {
+        self.at += 1;
+    }
+
     /// Reads these words, or none of them.
     pub(super) fn keywords(&mut self, keywords: &[&str]) -> bool {
         let start = self.at;

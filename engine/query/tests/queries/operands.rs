@@ -168,7 +168,7 @@ fn where_no_subquery_stands_is_said() {
     fails(
         "SELECT transform(array(id), x -> x + (SELECT max(id) FROM u)) FROM t",
         &format!(
-            "[UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.HIGHER_ORDER_FUNCTION] {parts} Subquery expressions are not supported within higher-order functions. Please remove all subquery expressions from higher-order functions and then try the query again. (line 1, column 8)"
+            "[UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.HIGHER_ORDER_FUNCTION] {parts} Subquery expressions are not supported within higher-order functions. Please remove all subquery expressions from higher-order functions and then try the query again. (line 1, column 46)"
         ),
     );
     fails(
@@ -284,6 +284,6 @@ fn what_cannot_be_answered_is_named_in_words_of_the_query() {
         "SELECT id, (\nSELECT count(*) FROM u LEFT JOIN u AS v ON u.id = v.id AND EXISTS (SELECT 1 FROM u AS w WHERE w.id = t.id)) FROM t",
         "a subquery that names columns of a query further outside in ON of a join that keeps rows without a partner",
         2,
-        8,
+        34,
     );
 }

@@ -179,9 +179,47 @@ fn what_no_join_can_be_made_of_is_refused() {
     );
     fails(
         "SELECT id FROM t WHERE (id, g) IN (SELECT id FROM u)",
-        "[DATATYPE_MISMATCH.IN_SUBQUERY_LENGTH_MISMATCH] Cannot resolve \"struct(id, g)\" due to data type mismatch: The number of columns in the left hand side of an IN subquery does not match the number of columns in the output of subquery. Left hand side columns(length: 2), right hand side columns(length: 1).",
+        "[DATATYPE_MISMATCH.IN_SUBQUERY_LENGTH_MISMATCH] Cannot resolve \"named_struct(id, id, g, g)\" due to data type mismatch: The number of columns in the left hand side of an IN subquery does not match the number of columns in the output of subquery. Left hand side columns(length: 2), right hand side columns(length: 1).",
     );
     let named = "SELECT id FROM t WHERE id = (SELECT max(u.id) FROM (SELECT id FROM u WHERE u.id < t.id) u FULL JOIN u AS v ON u.id = v.id)";
     let error = resolve(&parse_query(named).unwrap()).unwrap_err();
     assert_eq!(error.class(), Some("UNSUPPORTED_FEATURE"), "{error}");
+}
+
+#[test]
+fn a_subquery_is_called_by_what_it_names_of_the_query_around() {
+    for (item, name) in [
+        ("(SELECT max(id) FROM u)", "scalarsubquery()"),
+        (
+            "(SELECT max(u.id) FROM u WHERE u.id = t.id) + 1",
+            "(scalarsubquery(id) + 1)",
+        ),
+        (
+            "(SELECT max(u.id) FROM u WHERE t.g = u.name AND u.id = t.id OR t.id > 1)",
+            "scalarsubquery(g, id, id)",
+        ),
+        (
+            "(SELECT q.n FROM (SELECT t.id AS n, u.name FROM u WHERE u.id = t.id) q)",
+            "scalarsubquery(id, id)",
+        ),
+        ("EXISTS (SELECT 1 FROM u WHERE u.id = t.id)", "exists(id)"),
+        ("NOT EXISTS (SELECT 1 FROM u)", "(NOT exists())"),
+        ("id IN (SELECT id FROM u)", "(id IN (listquery()))"),
+        (
+            "id NOT IN (SELECT id FROM u WHERE u.name = t.g)",
+            "(NOT (id IN (listquery(g))))",
+        ),
+        (
+            "(id, g) IN (SELECT id, name FROM u)",
+            "(named_struct('id', id, 'g', g) IN (listquery()))",
+        ),
+    ] {
+        let plan = parse_query(&format!("SELECT {item} FROM t")).unwrap();
+        let plan = resolve(&plan).unwrap();
+        assert_eq!(plan.schema().field(0).name(), name);
+    }
+    let plan =
+        parse_query("SELECT g, sum((SELECT max(u.id) FROM u WHERE u.id = t.id)) FROM t GROUP BY g");
+    let plan = resolve(&plan.unwrap()).unwrap();
+    assert_eq!(plan.schema().field(1).name(), "sum(scalarsubquery(id))");
 }

@@ -1,6 +1,7 @@
 //! Aggregate functions: DataFusion's where answer and type are Spark's, ours where not.
 
 mod extreme;
+mod interval;
 mod moments;
 mod only;
 mod ranked;
@@ -299,6 +300,13 @@ impl Call<'_> {
                 let counted =
                     conditional::case(vec![(condition, one)], Typed::null(&DataType::Int64));
                 self.named("count", vec![counted], DataType::Int64)
+            }
+            "sum" | "try_sum" | "avg" | "mean" | "try_avg"
+                if self.wanted.args.len() == 1
+                    && interval::is_summed(&self.wanted.args[0].data_type) =>
+            {
+                let average = !matches!(self.name, "sum" | "try_sum");
+                self.of_intervals(self.one()?, average)
             }
             "sum" | "try_sum" => {
                 let value = self.number()?;

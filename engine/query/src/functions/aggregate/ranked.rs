@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, StringBuilder, UInt32Array};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take};
-use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use arrow::datatypes::{DataType, FieldRef, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -16,7 +17,7 @@ use datafusion::logical_expr::{
 
 use super::Call;
 use crate::coerce;
-use crate::error::QueryError;
+use crate::error::{QueryError, RunError};
 use crate::functions::kernel::{Can, Kernel, Result, Typed};
 use crate::functions::{cast, compare, nested};
 use crate::types::list_of;
@@ -50,7 +51,8 @@ impl Call<'_> {
             args.insert(0, keys[0].0.clone());
         }
         let wanted = match name {
-            "percentile" | "percentile_cont" | "percentile_disc" => 2..=2,
+            "percentile" => 2..=3,
+            "percentile_cont" | "percentile_disc" => 2..=2,
             "percentile_approx" | "approx_percentile" => 2..=3,
             "mode" => 1..=2,
             _ => 1..=1,
@@ -86,17 +88,24 @@ impl Call<'_> {
             None => (vec![0.5], false),
             Some(at) => shares(name, at)?,
         };
-        if approximate && !array {
-            let (element, at) = (value.data_type.clone(), at[0]);
-            return Ok(value_at(self.values(value), element, at));
-        }
         if approximate {
-            return Err(QueryError::unsupported(
-                "several approximate percentiles at once",
-            ));
+            let element = value.data_type.clone();
+            let values = self.values(value);
+            return Ok(match array {
+                false => value_at(values, element, at[0]),
+                true => values_at(values, element, at),
+            });
         }
         let value = cast::implicit(value, &DataType::Float64)?;
-        let values = self.values(value);
+        let values = match args.pop().filter(|_| args.len() == 1) {
+            None => self.values(value),
+            Some(times) if coerce::is_integral(&times.data_type) => {
+                let times = cast::implicit(times, &DataType::Int64)?;
+                let names = vec!["value".to_string(), "times".to_string()];
+                self.values(nested::make_struct(names, vec![value, times]))
+            }
+            Some(times) => return Err(coerce::unexpected(name, 2, &times, "INTEGRAL")),
+        };
         Ok(percentiles(
             values,
             at,
@@ -218,12 +227,76 @@ fn sorted(lists: &ListArray, row: usize) -> Result<Option<ArrayRef>> {
     Ok((!sorted.is_empty()).then_some(sorted))
 }
 
-/// Where a percentile is in `count` values: between two of them (`continuous`), or at one.
-fn percentile(values: &Float64Array, at: f64, descending: bool, continuous: bool) -> f64 {
-    let count = values.len();
+/// The doubles of a group, ascending.
+struct Ascending {
+    values: Vec<f64>,
+    /// How many there are up to each, itself included, where each comes with how often it is there.
+    up_to: Option<Vec<usize>>,
+}
+
+impl Ascending {
+    /// Those of a list of doubles, or of structs of one and how often it is there; `None` without any.
+    fn of(lists: &ListArray, row: usize) -> Result<Option<Self>> {
+        if lists.is_null(row) {
+            return Ok(None);
+        }
+        let list = lists.value(row);
+        let Some(pairs) = list.as_struct_opt() else {
+            let values = sorted(lists, row)?;
+            return Ok(values.map(|values| Ascending {
+                values: values.as_primitive::<Float64Type>().values().to_vec(),
+                up_to: None,
+            }));
+        };
+        let values = pairs.column(0).as_primitive::<Float64Type>().iter();
+        let times = pairs.column(1).as_primitive::<Int64Type>().iter();
+        let mut known = Vec::new();
+        for pair in values.zip(times) {
+            let (Some(value), Some(times)) = pair else {
+                continue;
+            };
+            match usize::try_from(times) {
+                Ok(0) => {}
+                Ok(times) => known.push((value, times)),
+                Err(_) => {
+                    return Err(RunError::raise(
+                        "NEGATIVE_VALUES_IN_FREQUENCY_EXPRESSION",
+                        format!(
+                            "Found the negative value in the frequency of percentile: {times}L, but expected a positive integral value."
+                        ),
+                    ));
+                }
+            }
+        }
+        known.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let up_to = known.iter().scan(0, |sum, (_, times)| {
+            *sum += times;
+            Some(*sum)
+        });
+        let up_to = Some(up_to.collect());
+        let values: Vec<f64> = known.iter().map(|(value, _)| *value).collect();
+        Ok((!values.is_empty()).then_some(Ascending { values, up_to }))
+    }
+
+    fn count(&self) -> usize {
+        let last = self.up_to.as_ref().and_then(|up_to| up_to.last());
+        last.copied().unwrap_or(self.values.len())
+    }
+
+    fn at(&self, place: usize) -> f64 {
+        match &self.up_to {
+            None => self.values[place],
+            Some(up_to) => self.values[up_to.partition_point(|count| *count <= place)],
+        }
+    }
+}
+
+/// Where a percentile is in `values`: between two of them (`continuous`), or at one.
+fn percentile(values: &Ascending, at: f64, descending: bool, continuous: bool) -> f64 {
+    let count = values.count();
     let value = |place: usize| {
         let place = place.min(count - 1);
-        values.value(if descending { count - 1 - place } else { place })
+        values.at(if descending { count - 1 - place } else { place })
     };
     if !continuous {
         return value(((at * count as f64).ceil() as usize).saturating_sub(1));
@@ -250,7 +323,10 @@ pub(super) fn percentiles(
         false => DataType::Float64,
     };
     let params = format!("{at:?} {array} {descending} {continuous}");
-    let can = Can::NotFail;
+    // How often a value is there can be less than never.
+    let weighed =
+        matches!(&list.data_type, DataType::List(element) if element.data_type().is_nested());
+    let can = if weighed { Can::Fail } else { Can::NotFail };
     Kernel::over_arrays(
         "percentiles",
         params,
@@ -263,13 +339,12 @@ pub(super) fn percentiles(
             let mut offsets = vec![0i32];
             let mut valid = vec![];
             for row in 0..rows {
-                let values = sorted(lists, row)?;
+                let values = Ascending::of(lists, row)?;
                 valid.push(values.is_some());
                 if let Some(values) = values {
-                    let values = values.as_primitive::<Float64Type>();
                     all.extend(
                         at.iter()
-                            .map(|at| percentile(values, *at, descending, continuous)),
+                            .map(|at| percentile(&values, *at, descending, continuous)),
                     );
                 } else if !array {
                     all.push(0.0);
@@ -336,9 +411,53 @@ pub(super) fn value_at(list: Typed, element: DataType, at: f64) -> Typed {
         at.to_string(),
         list,
         element,
-        move |values| {
-            let place = (at * values.len() as f64).ceil() as usize;
-            Ok(place.saturating_sub(1).min(values.len() - 1))
+        move |values| Ok(place_of(values, at)),
+    )
+}
+
+fn place_of(values: &ArrayRef, at: f64) -> usize {
+    let place = (at * values.len() as f64).ceil() as usize;
+    place.saturating_sub(1).min(values.len() - 1)
+}
+
+/// The values at several percentiles, as an array.
+fn values_at(list: Typed, element: DataType, at: Vec<f64>) -> Typed {
+    let (params, returns) = (format!("{at:?}"), list_of(element.clone()));
+    Kernel::over_arrays(
+        "percentiles_approx",
+        params,
+        vec![list],
+        returns,
+        Can::NotFail,
+        move |args, rows| {
+            let lists = args[0].as_list::<i32>();
+            let mut parts = Vec::new();
+            let mut lengths = Vec::new();
+            for row in 0..rows {
+                let picked = sorted(lists, row)?.map(|values| {
+                    let places = at.iter().map(|at| place_of(&values, *at) as u32);
+                    take(&values, &UInt32Array::from_iter_values(places), None)
+                });
+                let picked = picked.transpose()?;
+                lengths.push(picked.as_ref().map_or(0, |picked| picked.len()));
+                parts.push(picked);
+            }
+            let valid: NullBuffer = parts.iter().map(Option::is_some).collect();
+            let parts: Vec<&dyn Array> = parts.iter().flatten().map(AsRef::as_ref).collect();
+            let values = match parts.is_empty() {
+                true => arrow::array::new_empty_array(&element),
+                false => arrow::compute::concat(&parts)?,
+            };
+            let DataType::List(field) = list_of(element.clone()) else {
+                return Ok(values);
+            };
+            let offsets = OffsetBuffer::from_lengths(lengths);
+            Ok(Arc::new(ListArray::try_new(
+                field,
+                offsets,
+                values,
+                Some(valid),
+            )?))
         },
     )
 }

@@ -80,7 +80,7 @@ pub(crate) fn implicit(value: Typed, to: &DataType) -> Result<Typed> {
         to,
         How {
             attempt: false,
-            zone: parse::Zone::session(),
+            zone: parse::session_zone(),
         },
     )
 }

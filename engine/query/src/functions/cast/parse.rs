@@ -1,7 +1,7 @@
 //! Text to values, as Spark's ANSI casts read it.
 
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone};
-use chrono_tz::Tz;
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+pub(crate) use highwater_text::Zone;
 
 use crate::functions::text::from_date;
 
@@ -9,116 +9,18 @@ thread_local! {
     static SESSION: std::cell::Cell<Zone> = const { std::cell::Cell::new(Zone::Fixed(0)) };
 }
 
-/// A time zone: where a session's days begin.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Zone {
-    /// So many seconds east of Greenwich.
-    Fixed(i32),
-    /// A region with its history.
-    Region(Tz),
+/// The zone of the session whose query this thread is resolving.
+pub(crate) fn session_zone() -> Zone {
+    SESSION.get()
 }
 
-impl Zone {
-    /// The zone of the session whose query this thread is resolving.
-    pub(crate) fn session() -> Self {
-        SESSION.get()
-    }
-
-    /// Resolves with this zone as the session's. Casts are inserted at many depths of the resolver; handing the zone
-    /// to each would leave room for one that forgets it.
-    pub(crate) fn during<T>(self, resolve: impl FnOnce() -> T) -> T {
-        let before = SESSION.replace(self);
-        let result = resolve();
-        SESSION.set(before);
-        result
-    }
-
-    /// The zone of that name: `Z`, `+02:00`, `UTC+2`, `Europe/Berlin`.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        let name = name.trim();
-        if matches!(name, "Z" | "z" | "UTC" | "GMT" | "UT") {
-            return Some(Zone::Fixed(0));
-        }
-        let offset = ["UTC", "GMT", "UT"]
-            .iter()
-            .find_map(|p| name.strip_prefix(p))
-            .unwrap_or(name);
-        if let Some(digits) = offset.strip_prefix(['+', '-']) {
-            let mut parts = digits.split(':');
-            let mut next = |max: i32| match parts.next() {
-                None => Some(0),
-                Some(p) if matches!(p.len(), 1 | 2) => {
-                    p.parse().ok().filter(|n| (0..=max).contains(n))
-                }
-                Some(_) => None,
-            };
-            let seconds = next(18)? * 3600 + next(59)? * 60 + next(59)?;
-            if parts.next().is_some() {
-                return None;
-            }
-            return Some(Zone::Fixed(if offset.starts_with('-') {
-                -seconds
-            } else {
-                seconds
-            }));
-        }
-        name.parse().ok().map(Zone::Region)
-    }
-
-    /// What the zone adds to a kernel's identity.
-    pub(crate) fn suffix(self) -> String {
-        match self {
-            Zone::Fixed(0) => String::new(),
-            Zone::Fixed(seconds) => format!(" at {seconds}"),
-            Zone::Region(tz) => format!(" at {tz}"),
-        }
-    }
-
-    /// The wall clock's microseconds at an instant.
-    pub(crate) fn to_local(self, micros: i64) -> i64 {
-        let seconds = match self {
-            Zone::Fixed(seconds) => seconds,
-            Zone::Region(tz) => match chrono::DateTime::from_timestamp_micros(micros) {
-                Some(instant) => tz
-                    .offset_from_utc_datetime(&instant.naive_utc())
-                    .fix()
-                    .local_minus_utc(),
-                None => 0,
-            },
-        };
-        micros.saturating_add(i64::from(seconds) * 1_000_000)
-    }
-
-    /// The instant at which the wall clock shows so many microseconds; the earlier of two, and across a gap the later.
-    pub(crate) fn to_utc(self, local: i64) -> i64 {
-        let seconds = match self {
-            Zone::Fixed(seconds) => i64::from(seconds),
-            Zone::Region(tz) => {
-                let Some(wall) = chrono::DateTime::from_timestamp_micros(local) else {
-                    return local;
-                };
-                let wall = wall.naive_utc();
-                match tz.offset_from_local_datetime(&wall) {
-                    chrono::LocalResult::Single(offset)
-                    | chrono::LocalResult::Ambiguous(offset, _) => {
-                        i64::from(offset.fix().local_minus_utc())
-                    }
-                    chrono::LocalResult::None => {
-                        // Java takes the offset before the gap, which lands after it.
-                        let before = wall
-                            .checked_sub_signed(chrono::TimeDelta::hours(3))
-                            .unwrap_or(wall);
-                        i64::from(
-                            tz.offset_from_local_datetime(&before)
-                                .earliest()
-                                .map_or(0, |o| o.fix().local_minus_utc()),
-                        )
-                    }
-                }
-            }
-        };
-        local.saturating_sub(seconds * 1_000_000)
-    }
+/// Resolves with `zone` as the session's. Casts are inserted at many depths of the resolver; handing the zone to each
+/// would leave room for one that forgets it.
+pub(crate) fn during<T>(zone: Zone, resolve: impl FnOnce() -> T) -> T {
+    let before = SESSION.replace(zone);
+    let result = resolve();
+    SESSION.set(before);
+    result
 }
 
 /// Without the blanks and control characters at both ends.

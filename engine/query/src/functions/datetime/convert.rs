@@ -6,8 +6,10 @@ use arrow::array::{Array, AsArray, PrimitiveArray, StringArray};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type, Int64Type};
 use datafusion::common::ScalarValue;
 
-use super::calendar::{self, Civil, DAY};
-use super::format::{Bad, Pattern, Patterns};
+use highwater_text::calendar::{self, Civil, DAY};
+use highwater_text::pattern::{Bad, Pattern};
+
+use super::format::Patterns;
 use super::*;
 
 /// A pattern that every row shares is checked when the query is resolved, if what is wrong is ours.

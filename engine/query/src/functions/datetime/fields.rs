@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type};
 
-use super::calendar::{self, Civil, DAY};
 use super::*;
+use crate::functions::cast::parse::session_zone;
+use highwater_text::calendar::{self, Civil, DAY};
 
 /// A function of a date.
 pub(super) fn of_date<T: ArrowPrimitiveType>(
@@ -182,7 +183,7 @@ pub(super) fn floor(unit: &str, local: i64) -> Option<i64> {
 pub(super) fn date_trunc(unit: Typed, value: Typed) -> Result<Typed> {
     let unit = coerce::argument("date_trunc", 0, unit, &DataType::Utf8)?;
     let value = coerce::argument("date_trunc", 1, value, &timestamp())?;
-    let zone = Zone::session();
+    let zone = session_zone();
     Ok(Kernel::over_arrays(
         "date_trunc",
         params(zone),

@@ -1,6 +1,5 @@
 //! Dates and timestamps.
 
-pub(crate) mod calendar;
 mod convert;
 mod fields;
 pub(crate) mod format;
@@ -14,15 +13,16 @@ use arrow::datatypes::{
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Cast, Expr as DfExpr};
 
-use self::calendar::{Civil, DAY};
 use self::convert::*;
 use self::fields::*;
-use super::cast::parse::Zone;
+use super::cast::parse::{Zone, session_zone};
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::{Args, cast, interval};
 use crate::coerce::{self, is_integral, is_timestamp};
 use crate::error::{QueryError, RunError};
 use crate::types::{TIMESTAMP_NTZ, timestamp};
+use highwater_text::calendar::{self, Civil, DAY};
+use highwater_text::pattern::{month_name, weekday_name};
 
 type Result<T> = std::result::Result<T, QueryError>;
 type Micros = TimestampMicrosecondType;
@@ -45,7 +45,7 @@ fn zone_of(data_type: &DataType) -> Zone {
     if *data_type == TIMESTAMP_NTZ {
         Zone::Fixed(0)
     } else {
-        Zone::session()
+        session_zone()
     }
 }
 
@@ -127,7 +127,7 @@ fn timestamp_diff(name: &str, args: &Args) -> Result<Typed> {
     let unit = unit_of(name, &unit)?;
     let start = coerce::argument(name, 1, start, &timestamp())?;
     let end = coerce::argument(name, 2, end, &timestamp())?;
-    let zone = Zone::session();
+    let zone = session_zone();
     let label = format!("{unit}{}", params(zone));
     Ok(Kernel::over_arrays(
         "timestampdiff",
@@ -350,9 +350,9 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 },
             )
         }
-        "dayname" => text_of(date(name, 0, args.one()?)?, format::weekday_name),
+        "dayname" => text_of(date(name, 0, args.one()?)?, weekday_name),
         "monthname" => text_of(date(name, 0, args.one()?)?, |d| {
-            format::month_name(Civil::of(d).month)
+            month_name(Civil::of(d).month)
         }),
         "last_day" => of_date::<Date32Type>(name, date(name, 0, args.one()?)?, |d| {
             let date = Civil::of(d);
@@ -458,7 +458,7 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 coerce::argument(name, 0, end, &timestamp())?,
                 coerce::argument(name, 1, start, &timestamp())?,
             ];
-            let zone = Zone::session();
+            let zone = session_zone();
             let label = format!("{round}{}", params(zone));
             Kernel::over_arrays(
                 name,

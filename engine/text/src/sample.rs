@@ -1,11 +1,11 @@
 //! Which rows are looked at when a schema is looked for.
 
-use highwater_engine::options::{OptionError, Options};
+use crate::options::{OptionError, Options};
 
 use crate::options::invalid;
 
 /// The share of rows that is looked at.
-pub(crate) fn ratio(owner: &str, options: &Options) -> Result<f64, OptionError> {
+pub fn ratio(owner: &str, options: &Options) -> Result<f64, OptionError> {
     let name = "samplingRatio";
     let Some(value) = options.get(name) else {
         return Ok(1.0);
@@ -20,7 +20,7 @@ pub(crate) fn ratio(owner: &str, options: &Options) -> Result<f64, OptionError> 
 }
 
 /// Whether this row is looked at. It is the same each time, and rows that are near do not share their luck.
-pub(crate) fn takes(row: u64, ratio: f64) -> bool {
+pub fn takes(row: u64, ratio: f64) -> bool {
     // The finalizer of SplitMix64.
     let mixed = row.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 /// What a quote within a quoted cell does that is not escaped, if neither a separator nor the end follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum StrayQuote {
+pub enum StrayQuote {
     /// It is text, and the cell goes on to a quote that closes it.
     StopAtClosingQuote,
     /// What the cell has so far is cut at separators; its last piece goes on as a quoted cell, without the quote. So
@@ -46,7 +46,7 @@ impl FromStr for StrayQuote {
 
 /// What the characters of a file mean.
 #[derive(Debug, Clone)]
-pub(super) struct Dialect {
+pub struct Dialect {
     pub(super) separator: u8,
     pub(super) quote: Option<u8>,
     pub(super) escape: Option<u8>,
@@ -135,7 +135,7 @@ struct Cell {
 
 /// The cells of one line.
 #[derive(Default)]
-pub(super) struct Cells {
+pub struct Cells {
     cells: Vec<Cell>,
     scratch: Vec<u8>,
     /// A quote stands where none may.
@@ -144,24 +144,25 @@ pub(super) struct Cells {
 
 impl Cells {
     /// Whether the line cut last has a quote for which nothing but an error was asked.
-    pub(super) fn has_stray_quote(&self) -> bool {
+    pub fn has_stray_quote(&self) -> bool {
         self.stray
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many there are.
+    pub fn len(&self) -> usize {
         self.cells.len()
     }
 
     /// The text of a cell of `line`, and whether it was in quotes.
     #[inline]
-    pub(super) fn get<'a>(&'a self, line: &'a [u8], at: usize) -> (&'a [u8], bool) {
+    pub fn get<'a>(&'a self, line: &'a [u8], at: usize) -> (&'a [u8], bool) {
         let cell = self.cells[at];
         let text = if cell.changed { &self.scratch } else { line };
         (&text[cell.start..cell.end], cell.quoted)
     }
 
     /// Cuts `line`.
-    pub(super) fn cut(&mut self, line: &[u8], dialect: &Dialect) {
+    pub fn cut(&mut self, line: &[u8], dialect: &Dialect) {
         self.cells.clear();
         self.scratch.clear();
         self.stray = false;

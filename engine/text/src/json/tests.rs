@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
+use crate::options::Options;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Field, Float32Type, Float64Type, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use highwater_engine::options::Options;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

@@ -1,19 +1,22 @@
 //! The proleptic Gregorian calendar, for every day that 32 bits can count.
 
 /// Microseconds in a day.
-pub(crate) const DAY: i64 = 86_400_000_000;
+pub const DAY: i64 = 86_400_000_000;
 
 /// A day as year, month and day of the month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Civil {
-    pub(crate) year: i64,
-    pub(crate) month: i64,
-    pub(crate) day: i64,
+pub struct Civil {
+    /// Before year 1 there is year 0.
+    pub year: i64,
+    /// From 1.
+    pub month: i64,
+    /// From 1.
+    pub day: i64,
 }
 
 impl Civil {
     /// The day that is so many days after 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
-    pub(crate) fn of(days: i64) -> Self {
+    pub fn of(days: i64) -> Self {
         let z = days + 719_468;
         let era = z.div_euclid(146_097);
         let doe = z.rem_euclid(146_097);
@@ -30,7 +33,7 @@ impl Civil {
     }
 
     /// Days since 1970-01-01.
-    pub(crate) fn days(self) -> i64 {
+    pub fn days(self) -> i64 {
         let y = if self.month <= 2 {
             self.year - 1
         } else {
@@ -43,12 +46,13 @@ impl Civil {
         era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
     }
 
-    pub(crate) fn quarter(self) -> i64 {
+    /// From 1.
+    pub fn quarter(self) -> i64 {
         (self.month - 1) / 3 + 1
     }
 
     /// The same day of another month, or its last.
-    pub(crate) fn plus_months(self, months: i64) -> Self {
+    pub fn plus_months(self, months: i64) -> Self {
         let total = self.year * 12 + self.month - 1 + months;
         let (year, month) = (total.div_euclid(12), total.rem_euclid(12) + 1);
         Civil {
@@ -59,11 +63,13 @@ impl Civil {
     }
 }
 
-pub(crate) fn is_leap(year: i64) -> bool {
+/// Whether the year has a 29th of February.
+pub fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-pub(crate) fn month_length(year: i64, month: i64) -> i64 {
+/// How many days a month has.
+pub fn month_length(year: i64, month: i64) -> i64 {
     match month {
         2 if is_leap(year) => 29,
         2 => 28,
@@ -73,11 +79,12 @@ pub(crate) fn month_length(year: i64, month: i64) -> i64 {
 }
 
 /// Monday is 0.
-pub(crate) fn weekday(days: i64) -> i64 {
+pub fn weekday(days: i64) -> i64 {
     (days + 3).rem_euclid(7)
 }
 
-pub(crate) fn day_of_year(days: i64) -> i64 {
+/// The number of a day in its year, from 1.
+pub fn day_of_year(days: i64) -> i64 {
     let year = Civil::of(days).year;
     days - Civil {
         year,
@@ -89,7 +96,7 @@ pub(crate) fn day_of_year(days: i64) -> i64 {
 }
 
 /// ISO 8601's year and week.
-pub(crate) fn iso_week(days: i64) -> (i64, i64) {
+pub fn iso_week(days: i64) -> (i64, i64) {
     // The week belongs to the year of its Thursday.
     let thursday = days - weekday(days) + 3;
     (

@@ -18,6 +18,7 @@ mod escape;
 #[cfg(test)]
 mod fuzz;
 mod infer;
+mod layout;
 mod limits;
 mod names;
 mod object;
@@ -31,15 +32,15 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::type_name::type_sql;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use highwater_engine::type_sql;
 
 pub use infer::JsonInference;
+pub use layout::{JsonWriting, WRITE_KNOWN};
 pub use limits::Limits;
-pub use options::JsonOptions;
-pub(crate) use options::{KNOWN, NOT_BUILT};
+pub use options::{JsonOptions, KNOWN, NOT_BUILT};
 pub(crate) use plain::plain_end;
 
 use crate::mode::ParseMode;

@@ -1,12 +1,12 @@
 //! Lines in bytes: a line ends with `\n`, `\r\n` or `\r`, as Hadoop's reader has it.
 
-use highwater_engine::options::{OptionError, Options};
+use crate::options::{OptionError, Options};
 
 use crate::options::invalid;
 
 /// What somebody wants lines of `format` to end with, read or written: option `lineSep`. `\\n`, `\\r` and `\\t` stand
 /// for what they do in Java.
-pub(crate) fn line_separator(
+pub fn line_separator(
     owner: &str,
     format: &str,
     options: &Options,
@@ -26,7 +26,7 @@ pub(crate) fn line_separator(
 
 /// What ends a line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum LineEnd {
+pub enum LineEnd {
     /// `\n`, `\r\n` or `\r`.
     #[default]
     Any,
@@ -36,7 +36,7 @@ pub(crate) enum LineEnd {
 
 impl LineEnd {
     /// The lines of `text`.
-    pub(crate) fn lines<'a>(&'a self, text: &'a [u8]) -> Lines<'a> {
+    pub fn lines<'a>(&'a self, text: &'a [u8]) -> Lines<'a> {
         match self {
             LineEnd::Any => Lines::new(text),
             LineEnd::Just(end) => Lines {
@@ -49,7 +49,7 @@ impl LineEnd {
     }
 
     /// How much of `text` is whole lines.
-    pub(crate) fn whole(&self, text: &[u8]) -> usize {
+    pub fn whole(&self, text: &[u8]) -> usize {
         match self {
             LineEnd::Any => whole_lines(text),
             // From the front: ends that overlap are cut as reading cuts them.
@@ -61,7 +61,7 @@ impl LineEnd {
 }
 
 /// The lines of `text` without their ends; a last one need not have one.
-pub(crate) struct Lines<'a> {
+pub struct Lines<'a> {
     rest: &'a [u8],
     /// What ends a line, if that is something special.
     end: Option<&'a [u8]>,
@@ -71,7 +71,8 @@ pub(crate) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    pub(crate) fn new(text: &'a [u8]) -> Self {
+    /// Those of `text`, whichever way they end.
+    pub fn new(text: &'a [u8]) -> Self {
         Lines {
             rest: text,
             end: None,
@@ -81,7 +82,7 @@ impl<'a> Lines<'a> {
     }
 
     /// How many bytes the lines handed out so far had, ends included.
-    pub(crate) fn consumed(&self) -> usize {
+    pub fn consumed(&self) -> usize {
         self.consumed
     }
 }
@@ -122,7 +123,7 @@ impl<'a> Iterator for Lines<'a> {
 
 /// How much of `text` is whole lines: behind the last line end that is certain to be one. A final `\r` is not, for
 /// its `\n` may follow.
-pub(crate) fn whole_lines(text: &[u8]) -> usize {
+pub fn whole_lines(text: &[u8]) -> usize {
     if let Some(at) = memchr::memrchr(b'\n', text) {
         return at + 1;
     }

@@ -4,121 +4,14 @@
 //! be short (`2024-1-5`), a timestamp may end after any field, a zone follows the seconds. Most timestamps in files
 //! are of the fixed width `2024-01-05T10:00:00.123Z`; they take a path without branches per field.
 
-use chrono::{LocalResult, NaiveDateTime, Offset, TimeZone};
-use highwater_engine::text;
+use crate::write;
+pub use crate::zone::Zone;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
-/// What turns a local time into an instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Zone {
-    /// Seconds east of Greenwich.
-    Fixed(i32),
-    /// A region with its own rules.
-    Region(chrono_tz::Tz),
-}
-
-impl Zone {
-    /// Greenwich.
-    pub const UTC: Zone = Zone::Fixed(0);
-
-    /// Reads `Z`, `+02:00`, `-8`, `+0530`, `GMT+1`, `UTC`, `Europe/Berlin`.
-    pub fn parse(text: &str) -> Option<Zone> {
-        let text = text.trim();
-        if text == "Z" {
-            return Some(Zone::UTC);
-        }
-        let rest = ["UTC", "GMT", "UT"]
-            .iter()
-            .find_map(|prefix| text.strip_prefix(prefix))
-            .unwrap_or(text);
-        if rest.is_empty() && !text.is_empty() {
-            return Some(Zone::UTC);
-        }
-        match rest.as_bytes().first()? {
-            b'+' | b'-' => fixed_offset(rest.as_bytes()),
-            _ => text.parse().ok().map(Zone::Region),
-        }
-    }
-
-    /// The instant at which clocks here show `local_us`. One that is skipped moves forward by the gap; of two, the
-    /// earlier one.
-    pub fn instant(&self, local_us: i64) -> Option<i64> {
-        match self {
-            Zone::Fixed(seconds) => local_us.checked_sub(i64::from(*seconds) * SECOND),
-            Zone::Region(region) => {
-                let local = naive(local_us)?;
-                let offset = match region.offset_from_local_datetime(&local) {
-                    LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset.fix(),
-                    // In a gap Java applies the offset from before it.
-                    LocalResult::None => region
-                        .offset_from_local_datetime(&naive(local_us - DAY)?)
-                        .earliest()?
-                        .fix(),
-                };
-                local_us.checked_sub(i64::from(offset.local_minus_utc()) * SECOND)
-            }
-        }
-    }
-
-    /// Seconds east of Greenwich at an instant.
-    pub fn offset_at(&self, instant_us: i64) -> i32 {
-        match self {
-            Zone::Fixed(seconds) => *seconds,
-            Zone::Region(region) => naive(instant_us).map_or(0, |utc| {
-                region
-                    .offset_from_utc_datetime(&utc)
-                    .fix()
-                    .local_minus_utc()
-            }),
-        }
-    }
-}
-
-fn naive(us: i64) -> Option<NaiveDateTime> {
-    chrono::DateTime::from_timestamp_micros(us).map(|utc| utc.naive_utc())
-}
-
-/// `+h`, `+hh`, `+h:m`, `+hh:mm`, `+hhmm`, `+hh:mm:ss`, `+hhmmss`; at most 18 hours.
-fn fixed_offset(text: &[u8]) -> Option<Zone> {
-    let (sign, digits) = match text {
-        [b'+', rest @ ..] => (1, rest),
-        [b'-', rest @ ..] => (-1, rest),
-        _ => return None,
-    };
-    let mut parts = [0i64; 3];
-    if digits.contains(&b':') {
-        let mut fields = digits.split(|b| *b == b':');
-        for part in &mut parts {
-            let Some(field) = fields.next() else { break };
-            *part = number(field, 1, 2)?;
-        }
-        if fields.next().is_some() {
-            return None;
-        }
-    } else {
-        match digits.len() {
-            1 | 2 => parts[0] = number(digits, 1, 2)?,
-            4 | 6 => {
-                for (part, pair) in parts.iter_mut().zip(digits.chunks(2)) {
-                    *part = number(pair, 2, 2)?;
-                }
-            }
-            _ => return None,
-        }
-    }
-    let [hours, minutes, seconds] = parts;
-    if hours > 18 || minutes > 59 || seconds > 59 {
-        return None;
-    }
-    Some(Zone::Fixed(
-        (sign * (hours * 3600 + minutes * 60 + seconds)) as i32,
-    ))
-}
-
 /// A run of `least..=most` digits.
-fn number(digits: &[u8], least: usize, most: usize) -> Option<i64> {
+pub fn number(digits: &[u8], least: usize, most: usize) -> Option<i64> {
     if digits.len() < least || digits.len() > most || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -126,7 +19,7 @@ fn number(digits: &[u8], least: usize, most: usize) -> Option<i64> {
 }
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar.
-pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     // Hinnant's algorithm: years start in March, so that the leap day is the last day.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -224,7 +117,7 @@ pub fn parse_timestamp_ntz(text: &[u8]) -> Option<i64> {
 /// `yyyy-mm-ddThh:mm:ss.fffZ`, the form in which most programs write an instant, as microseconds since 1970-01-01.
 /// Eight bytes are taken at a time.
 #[inline]
-pub(crate) fn parse_utc_millis(text: &[u8; 24]) -> Option<i64> {
+pub fn parse_utc_millis(text: &[u8; 24]) -> Option<i64> {
     /// The number of each two neighbours at the place of the first, if digits are where `form` has zeros and the rest
     /// is as `form` has it.
     #[inline(always)]
@@ -377,13 +270,13 @@ fn local(us: i64, zone: Option<&Zone>) -> (i64, i32) {
 
 /// Writes a timestamp as Spark's cast to string does: `2024-01-05 10:00:00.12`. No `zone`: it has none.
 pub fn push_timestamp(out: &mut String, us: i64, zone: Option<&Zone>) {
-    text::push_timestamp(out, local(us, zone).0);
+    write::push_timestamp(out, local(us, zone).0);
 }
 
 /// Writes a timestamp as Spark's files hold it: `2024-01-05T10:00:00.120Z`, milliseconds and the offset.
 pub fn push_timestamp_iso(out: &mut String, us: i64, zone: Option<&Zone>) {
     let (local_us, offset) = local(us, zone);
-    text::push_timestamp_iso(out, local_us, zone.map(|_| offset));
+    write::push_timestamp_iso(out, local_us, zone.map(|_| offset));
 }
 
 #[cfg(test)]
@@ -559,7 +452,7 @@ mod tests {
         let mut date = String::new();
         for days in (-700_000..3_000_000).step_by(37) {
             date.clear();
-            text::push_date(&mut date, i64::from(days));
+            write::push_date(&mut date, i64::from(days));
             assert_eq!(parse_date(date.as_bytes()), Some(days), "{date}");
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! A `View` knows the type of its column once, so that writing a value is one branch, not a chain of downcasts.
 
+use crate::options::{OptionError, Options, invalid};
+use crate::pattern::TimePattern;
+use crate::write::{push_date, push_decimal, push_f32, push_f64, push_integer};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray,
     StringArray, StructArray,
@@ -14,9 +17,6 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use highwater_engine::text::{
-    TimePattern, push_date, push_decimal, push_f32, push_f64, push_integer,
-};
 
 use crate::json::plain_end;
 use crate::time::{Zone, push_timestamp, push_timestamp_iso};
@@ -54,6 +54,23 @@ impl TimePatterns {
         timestamp: None,
         timestamp_ntz: None,
     };
+
+    /// Reads options by name; `owner` is told in errors.
+    pub fn parse(owner: &str, options: &Options, zone: &str) -> Result<Self, OptionError> {
+        let pattern = |name: &str, zone: &str| {
+            let Some(text) = options.get(name) else {
+                return Ok(None);
+            };
+            TimePattern::new(text, zone)
+                .map(Some)
+                .map_err(|reason| invalid(owner, name, text, &reason))
+        };
+        Ok(TimePatterns {
+            date: pattern("dateFormat", "UTC")?,
+            timestamp: pattern("timestampFormat", zone)?,
+            timestamp_ntz: pattern("timestampNTZFormat", "UTC")?,
+        })
+    }
 
     fn push_date(&self, out: &mut String, days: i32) {
         match &self.date {
@@ -365,7 +382,8 @@ fn in_quotes(out: &mut String, quotes: bool, push: impl FnOnce(&mut String)) {
     out.push_str(quote);
 }
 
-fn push_json_string(out: &mut String, text: &str) {
+/// Appends a string in quotes, with the escapes it needs.
+pub fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
     loop {

@@ -1,10 +1,8 @@
 //! How CSV is read, by the names that users of the model know.
 
-use highwater_engine::options::{OptionError, Options};
+use crate::options::{OptionError, Options};
 
 use super::cells::{Cells, Dialect, StrayQuote};
-use crate::files::FileError;
-use crate::files::blocks::Shape;
 use crate::lines::LineEnd;
 use crate::mode::ParseMode;
 use crate::options::{character, flag, flag_or, invalid, positive, separator};
@@ -14,17 +12,21 @@ use crate::times::ReadTimes;
 
 /// How CSV is read.
 #[derive(Debug, Clone)]
-pub(in crate::files) struct CsvOptions {
-    pub(super) dialect: Dialect,
-    pub(super) header: bool,
+pub struct CsvOptions {
+    /// What characters mean.
+    pub dialect: Dialect,
+    /// The first row of a file has the names of the columns.
+    pub header: bool,
     pub(super) comment: Option<u8>,
     pub(super) null_value: String,
     pub(super) empty_value: String,
     pub(super) nan_value: String,
     pub(super) positive_inf: String,
     pub(super) negative_inf: String,
-    pub(super) mode: ParseMode,
-    pub(super) column_name_of_corrupt_record: String,
+    /// What happens to bad rows.
+    pub mode: ParseMode,
+    /// The name of the column that gets the text of bad rows, if the schema has it.
+    pub column_name_of_corrupt_record: String,
     pub(super) times: ReadTimes,
     /// When a schema is looked for: columns have types, not strings only.
     pub(super) infer: bool,
@@ -39,14 +41,15 @@ pub(in crate::files) struct CsvOptions {
     pub(super) enforce_schema: bool,
     pub(super) max_columns: usize,
     pub(super) max_cell_chars: Option<usize>,
-    pub(super) line_end: LineEnd,
+    /// What ends a row.
+    pub line_end: LineEnd,
     pub(super) multi_line: bool,
     /// Bad rows are handed out instead of being read.
-    pub(super) keep_bad: bool,
+    pub keep_bad: bool,
 }
 
 /// The names, for `Options::only`.
-pub(in crate::files) const KNOWN: &[&str] = &[
+pub const KNOWN: &[&str] = &[
     "header",
     "sep",
     "delimiter",
@@ -74,14 +77,11 @@ pub(in crate::files) const KNOWN: &[&str] = &[
 ];
 
 /// Names of the model that are not built.
-pub(in crate::files) const NOT_BUILT: &[&str] = &["timeFormat"];
+pub const NOT_BUILT: &[&str] = &["timeFormat"];
 
 impl CsvOptions {
-    pub(in crate::files) fn parse(
-        owner: &str,
-        options: &Options,
-        times: ReadTimes,
-    ) -> Result<Self, OptionError> {
+    /// Reads options by name; `owner` is told in errors.
+    pub fn parse(owner: &str, options: &Options, times: ReadTimes) -> Result<Self, OptionError> {
         let text = |name: &str, default: &str| options.get(name).unwrap_or(default).to_string();
         let multi_line = flag(options, owner, "multiLine")?;
         let stray = options.parse(owner, "unescapedQuoteHandling")?;
@@ -137,20 +137,8 @@ impl CsvOptions {
         })
     }
 
-    /// Rows end as `shape` says.
-    pub(in crate::files) fn shaped(mut self, shape: &Shape, keep_bad: bool) -> Self {
-        if let Shape::Lines(end) = shape {
-            self.line_end = end.clone();
-        }
-        self.keep_bad = keep_bad;
-        if keep_bad {
-            self.mode = ParseMode::DropMalformed;
-        }
-        self
-    }
-
     /// What limit the line goes beyond that `cells` were cut of.
-    pub(super) fn over_limit(&self, cells: &Cells, line: &[u8]) -> Option<String> {
+    pub fn over_limit(&self, cells: &Cells, line: &[u8]) -> Option<String> {
         let (most, longest) = (self.max_columns, self.max_cell_chars);
         if cells.len() > most {
             return Some(format!("it has more cells than maxColumns, {most}"));
@@ -164,16 +152,15 @@ impl CsvOptions {
         found.then(|| format!("a cell is longer than maxCharsPerColumn, {longest}"))
     }
 
-    /// Whether a header agrees with the schema, if it is asked to.
-    pub(super) fn check_header(
+    /// The names in a header that does not agree with the schema, if it is asked to.
+    pub fn other_header(
         &self,
         cells: &Cells,
         line: &[u8],
         names: &[String],
-        path: &str,
-    ) -> Result<(), FileError> {
+    ) -> Option<Vec<String>> {
         if self.enforce_schema {
-            return Ok(());
+            return None;
         }
         let found: Vec<String> = (0..cells.len())
             .map(|at| String::from_utf8_lossy(cells.get(line, at).0).into_owned())
@@ -183,24 +170,17 @@ impl CsvOptions {
                 .iter()
                 .zip(names)
                 .all(|(a, b)| a.eq_ignore_ascii_case(b));
-        match agrees {
-            true => Ok(()),
-            false => Err(FileError::Header {
-                path: path.into(),
-                found: found.join(", "),
-                wanted: names.join(", "),
-            }),
-        }
+        (!agrees).then_some(found)
     }
 
     /// How single values are read that are no cells.
-    pub(in crate::files) fn of_values(zone: Zone) -> Self {
+    pub fn of_values(zone: Zone) -> Self {
         CsvOptions::parse("", &Options::default(), ReadTimes::of_zone(zone))
             .expect("defaults are fine")
     }
 
     /// Blank lines and comments are no rows.
-    pub(super) fn is_row(&self, line: &[u8]) -> bool {
+    pub fn is_row(&self, line: &[u8]) -> bool {
         line.iter().any(|byte| *byte > b' ')
             && self.comment.is_none_or(|comment| line[0] != comment)
     }

@@ -1,6 +1,6 @@
 //! How JSON is read, by the names that users of the model know.
 
-use highwater_engine::options::{OptionError, Options};
+use crate::options::{OptionError, Options};
 
 use super::limits::Limits;
 use super::scan::Dialect;
@@ -71,7 +71,7 @@ impl Default for JsonOptions {
 }
 
 /// The names, for `Options::only`.
-pub(crate) const KNOWN: &[&str] = &[
+pub const KNOWN: &[&str] = &[
     "mode",
     "columnNameOfCorruptRecord",
     "allowSingleQuotes",
@@ -92,7 +92,7 @@ pub(crate) const KNOWN: &[&str] = &[
 ];
 
 /// Names of the model that are not built.
-pub(crate) const NOT_BUILT: &[&str] = &["timeFormat", "singleVariantColumn", "maxStringLen"];
+pub const NOT_BUILT: &[&str] = &["timeFormat", "singleVariantColumn", "maxStringLen"];
 
 impl JsonOptions {
     /// Reads options by name; `owner` is told in errors.

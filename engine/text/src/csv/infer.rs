@@ -44,7 +44,7 @@ enum Kind {
 }
 
 /// Learns from the texts of files.
-pub(in crate::files) struct CsvInference {
+pub struct CsvInference {
     options: CsvOptions,
     names: Option<Vec<String>>,
     kinds: Vec<Kind>,
@@ -55,7 +55,7 @@ pub(in crate::files) struct CsvInference {
 
 impl CsvInference {
     /// One that has seen nothing.
-    pub(in crate::files) fn new(options: CsvOptions) -> Self {
+    pub fn new(options: CsvOptions) -> Self {
         CsvInference {
             options,
             names: None,
@@ -67,17 +67,17 @@ impl CsvInference {
     }
 
     /// The next text is the first of a file.
-    pub(in crate::files) fn begin_file(&mut self) {
+    pub fn begin_file(&mut self) {
         self.header_ahead = self.options.header;
     }
 
     /// Whether more rows would tell nothing new.
-    pub(in crate::files) fn knows_enough(&self) -> bool {
+    pub fn knows_enough(&self) -> bool {
         self.names.is_some() && !self.options.infer
     }
 
     /// Looks at the rows of a text and answers how many bytes it took: none of a row that is not whole yet.
-    pub(in crate::files) fn look_at(&mut self, text: &[u8], last: bool) -> usize {
+    pub fn look_at(&mut self, text: &[u8], last: bool) -> usize {
         let options = self.options.clone();
         let mut rows = Rows::new(text, last, &options);
         for row in rows.by_ref() {
@@ -92,7 +92,7 @@ impl CsvInference {
     }
 
     /// The schema so far; `None` if no row was seen.
-    pub(in crate::files) fn schema(&self) -> Option<Schema> {
+    pub fn schema(&self) -> Option<Schema> {
         let names = self.names.as_ref()?;
         let fields = names.iter().zip(&self.kinds).map(|(name, kind)| {
             let data_type = match kind {
@@ -258,7 +258,7 @@ fn merge(a: Kind, b: Kind, options: &CsvOptions) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use highwater_engine::options::Options;
+    use crate::options::Options;
 
     use super::*;
     use crate::time::Zone;

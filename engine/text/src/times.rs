@@ -1,13 +1,13 @@
 //! How files tell dates and timestamps: as Spark casts texts, or by patterns that somebody gave.
 
-use highwater_engine::options::{OptionError, Options};
-use highwater_engine::text::TimePattern;
+use crate::options::{OptionError, Options};
+use crate::pattern::TimePattern;
 
 use crate::options::{flag, invalid};
 use crate::time::{Zone, parse_date, parse_timestamp, parse_timestamp_ntz, parse_utc_millis};
 
 /// The names, for `Options::only`.
-pub(crate) const KNOWN: &[&str] = &[
+pub const KNOWN: &[&str] = &[
     "timeZone",
     "dateFormat",
     "timestampFormat",
@@ -16,7 +16,7 @@ pub(crate) const KNOWN: &[&str] = &[
 ];
 
 /// The time zone of a reader or writer, and its name: option `timeZone`, or else the session's.
-pub(crate) fn zone_of<'a>(
+pub fn zone_of<'a>(
     owner: &str,
     options: &'a Options,
     session: &'a str,
@@ -53,7 +53,7 @@ impl ReadTimes {
     }
 
     /// Reads options by name; `owner` is told in errors.
-    pub(crate) fn parse(
+    pub fn parse(
         owner: &str,
         options: &Options,
         zone: Zone,
@@ -78,7 +78,7 @@ impl ReadTimes {
 
     /// An instant, in microseconds.
     #[inline]
-    pub(crate) fn timestamp(&self, text: &[u8]) -> Option<i64> {
+    pub fn timestamp(&self, text: &[u8]) -> Option<i64> {
         let usual = || parse_timestamp(text, &self.zone);
         match &self.timestamp {
             None => usual(),
@@ -88,7 +88,7 @@ impl ReadTimes {
 
     /// As `timestamp`, for texts of the form that is met most; `None` may also mean another form, or a pattern.
     #[inline]
-    pub(crate) fn usual_instant(&self, text: &[u8; 24]) -> Option<i64> {
+    pub fn usual_instant(&self, text: &[u8; 24]) -> Option<i64> {
         match &self.timestamp {
             None => parse_utc_millis(text),
             Some(_) => None,
@@ -97,7 +97,7 @@ impl ReadTimes {
 
     /// A timestamp without a zone, in microseconds.
     #[inline]
-    pub(crate) fn timestamp_ntz(&self, text: &[u8]) -> Option<i64> {
+    pub fn timestamp_ntz(&self, text: &[u8]) -> Option<i64> {
         match &self.timestamp_ntz {
             None => parse_timestamp_ntz(text),
             Some(pattern) => by(text, |text| pattern.read_clock(text)),
@@ -106,7 +106,7 @@ impl ReadTimes {
 
     /// A day, counted from 1970-01-01.
     #[inline]
-    pub(crate) fn date(&self, text: &[u8]) -> Option<i32> {
+    pub fn date(&self, text: &[u8]) -> Option<i32> {
         match &self.date {
             None => parse_date(text),
             Some(pattern) => {
@@ -117,7 +117,7 @@ impl ReadTimes {
     }
 
     /// Whether dates may be told in other ways than by a pattern.
-    pub(crate) fn dates_are_free(&self) -> bool {
+    pub fn dates_are_free(&self) -> bool {
         self.date.is_none() || self.falls_back
     }
 

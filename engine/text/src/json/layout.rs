@@ -2,23 +2,74 @@
 //!
 //! It is written in one line first, and laid out from there: these files are not the ones that must be fast.
 
+use super::escape::unescape;
+use crate::options::{OptionError, Options, flag, flag_or};
+
 /// How JSON is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Layout {
+struct Layout {
     /// A field a line, as Jackson does it.
-    pub(super) pretty: bool,
+    pretty: bool,
     /// Fields in the order of their names.
-    pub(super) sorted: bool,
+    sorted: bool,
 }
 
-impl Layout {
+/// How JSON is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JsonWriting {
+    /// Fields that are null are written too.
+    pub null_fields: bool,
+    /// In ASCII, with escapes for what is not.
+    ascii: bool,
+    layout: Layout,
+}
+
+/// The names of its options.
+pub const WRITE_KNOWN: &[&str] = &[
+    "pretty",
+    "sortKeys",
+    "ignoreNullFields",
+    "writeNonAsciiCharacterAsCodePoint",
+];
+
+impl JsonWriting {
+    /// Reads options by name; `owner` is told in errors.
+    pub fn parse(owner: &str, options: &Options) -> Result<Self, OptionError> {
+        Ok(JsonWriting {
+            null_fields: !flag_or(options, owner, "ignoreNullFields", true)?,
+            ascii: flag(options, owner, "writeNonAsciiCharacterAsCodePoint")?,
+            layout: Layout {
+                pretty: flag(options, owner, "pretty")?,
+                sorted: flag(options, owner, "sortKeys")?,
+            },
+        })
+    }
+
     /// True if JSON stays as it is.
-    pub(super) fn is_plain(self) -> bool {
-        self == Layout::default()
+    pub fn is_plain(&self) -> bool {
+        !self.ascii && self.layout == Layout::default()
     }
 
     /// Appends `json`, a value in one line without blanks.
-    pub(super) fn push(self, out: &mut String, json: &str) {
+    pub fn push(&self, out: &mut String, json: &str) {
+        let mut laid_out = String::new();
+        let json = match self.layout == Layout::default() {
+            true => json,
+            false => {
+                self.layout.push(&mut laid_out, json);
+                &laid_out
+            }
+        };
+        match self.ascii {
+            true => push_ascii(out, json),
+            false => out.push_str(json),
+        }
+    }
+}
+
+impl Layout {
+    /// Appends `json`, a value in one line without blanks.
+    fn push(self, out: &mut String, json: &str) {
         self.value(out, json, 0);
     }
 
@@ -110,7 +161,23 @@ fn string_end(json: &str) -> usize {
 }
 
 fn unescaped(name: &str) -> String {
-    serde_json::from_str(name).unwrap_or_else(|_| name.to_string())
+    let mut text = Vec::new();
+    unescape(&name.as_bytes()[1..name.len() - 1], &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Escapes what is not ASCII; in JSON it can only be within strings.
+fn push_ascii(out: &mut String, text: &str) {
+    let mut units = [0; 2];
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut units) {
+            out.push_str(&format!("\\u{unit:04X}"));
+        }
+    }
 }
 
 #[cfg(test)]

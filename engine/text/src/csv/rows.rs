@@ -5,21 +5,25 @@ use super::options::CsvOptions;
 use crate::lines::Lines;
 
 /// The rows of a text, blank ones and comments too.
-pub(super) enum Rows<'a> {
+pub enum Rows<'a> {
+    /// A line is a row.
     Lines(Lines<'a>),
     /// Rows that may reach over several lines.
     Records {
+        /// All of it.
         text: &'a [u8],
+        /// What quotes are.
         options: &'a CsvOptions,
         /// The last row need not be ended.
         last: bool,
+        /// How much of it was handed out.
         consumed: usize,
     },
 }
 
 impl<'a> Rows<'a> {
     /// Hands out none of a row that is not whole yet, unless the text is the `last`.
-    pub(super) fn new(text: &'a [u8], last: bool, options: &'a CsvOptions) -> Self {
+    pub fn new(text: &'a [u8], last: bool, options: &'a CsvOptions) -> Self {
         match options.multi_line {
             false => Rows::Lines(options.line_end.lines(text)),
             true => Rows::Records {
@@ -32,7 +36,7 @@ impl<'a> Rows<'a> {
     }
 
     /// How many bytes the rows handed out so far had, ends included.
-    pub(super) fn consumed(&self) -> usize {
+    pub fn consumed(&self) -> usize {
         match self {
             Rows::Lines(lines) => lines.consumed(),
             Rows::Records { consumed, .. } => *consumed,

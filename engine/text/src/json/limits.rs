@@ -2,7 +2,7 @@
 //!
 //! A text beyond them is malformed as a whole, wherever in it that is and whoever reads it.
 
-use highwater_engine::options::{OptionError, Options};
+use crate::options::{OptionError, Options};
 
 use super::scan::Malformed;
 use crate::options::invalid;

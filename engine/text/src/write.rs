@@ -4,8 +4,6 @@
 
 use std::fmt::{self, Write};
 
-pub use crate::functions::datetime::format::TimePattern;
-
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 

@@ -3,29 +3,20 @@
 //! As with JSON, whether a row is corrupt is decided by all columns of the schema, not by those a query happens to
 //! read.
 
-mod cells;
-mod column;
-mod infer;
-mod options;
-mod rows;
-
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
-use highwater_engine::type_sql;
+use highwater_text::type_name::type_sql;
 
 use super::FileError;
 use super::bad::BadRecord;
+use super::blocks::Shape;
 use super::reader::LineDecoder;
 use super::split::FileSplit;
-use crate::mode::ParseMode;
-use cells::Cells;
-pub(super) use column::Column;
-pub(super) use infer::CsvInference;
-pub(super) use options::{CsvOptions, KNOWN, NOT_BUILT};
-use rows::Rows;
+use highwater_text::csv::{Cells, Column, CsvOptions, Rows, append_cells};
+use highwater_text::mode::ParseMode;
 
 /// Batches are cut near so many bytes, however few rows that is.
 const BATCH_BYTES: usize = 16 << 20;
@@ -35,6 +26,18 @@ const BATCH_BYTES: usize = 16 << 20;
 enum From {
     Column(usize),
     CorruptRecord,
+}
+
+/// `options` for rows that end as `shape` says; bad ones may be kept apart.
+pub(super) fn shaped(mut options: CsvOptions, shape: &Shape, keep_bad: bool) -> CsvOptions {
+    if let Shape::Lines(end) = shape {
+        options.line_end = end.clone();
+    }
+    options.keep_bad = keep_bad;
+    if keep_bad {
+        options.mode = ParseMode::DropMalformed;
+    }
+    options
 }
 
 pub(super) struct CsvDecoder {
@@ -116,8 +119,14 @@ impl CsvDecoder {
             if let Some(reason) = self.options.over_limit(&self.cells, line) {
                 return Err(self.malformed(reason));
             }
-            let (cells, names) = (&self.cells, &self.names);
-            return self.options.check_header(cells, line, names, &self.path);
+            return match self.options.other_header(&self.cells, line, &self.names) {
+                None => Ok(()),
+                Some(found) => Err(FileError::Header {
+                    path: self.path.clone(),
+                    found: found.join(", "),
+                    wanted: self.names.join(", "),
+                }),
+            };
         }
         self.bytes += line.len();
         self.row(line)
@@ -150,31 +159,12 @@ impl CsvDecoder {
             bad = Some(format!("{text} \"unescapedQuoteHandling\" makes an error"));
             fatal = true;
         }
-        for (at, column) in self.columns.iter_mut().enumerate() {
-            let Some(column) = column else { continue };
-            if at >= found {
-                column.append_null();
-                continue;
-            }
-            let (cell, quoted) = self.cells.get(line, at);
-            // Separators, quotes and escapes are ASCII, so cells are cut between characters.
-            let cell = std::str::from_utf8(cell).expect("the line is UTF-8");
-            let cell = match (cell.is_empty(), quoted) {
-                (true, false) => None,
-                (true, true) => Some(self.options.empty_value.as_str()),
-                _ => Some(cell),
-            };
-            match cell.filter(|cell| *cell != self.options.null_value) {
-                None => column.append_null(),
-                Some(cell) => {
-                    if !column.append(cell, &self.options) && bad.is_none() {
-                        bad = Some(format!(
-                            "\"{cell}\" is no value of column \"{}\"",
-                            self.names[at]
-                        ));
-                    }
-                }
-            }
+        let bad_cell = append_cells(&mut self.columns, &self.cells, line, found, &self.options);
+        if let (None, Some(cell)) = (&bad, bad_cell) {
+            bad = Some(format!(
+                "\"{}\" is no value of column \"{}\"",
+                cell.cell, self.names[cell.column]
+            ));
         }
         self.rows += 1;
         if let Some(kept) = &mut self.kept {
