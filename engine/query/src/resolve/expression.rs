@@ -111,10 +111,12 @@ impl<'r> Exprs<'r> {
                 "OUTSIDE_SELECT",
                 "outside the SELECT clause, found: 'Filter",
             ),
-            Err("GROUP BY") => (
-                "OUTSIDE_SELECT",
-                "outside the SELECT clause, found: 'Aggregate",
-            ),
+            Err("GROUP BY") => {
+                return QueryError::new(
+                    "UNSUPPORTED_EXPR_FOR_OPERATOR",
+                    "The query operator Aggregate contains one or more unsupported expressions: a generator is not allowed in GROUP BY; use it in a LATERAL VIEW, and group by its column",
+                );
+            }
             Err("ORDER BY") => ("OUTSIDE_SELECT", "outside the SELECT clause, found: 'Sort"),
             Err("ON") => ("OUTSIDE_SELECT", "outside the SELECT clause, found: 'Join"),
             _ => ("NESTED_IN_EXPRESSIONS", "nested in expressions"),
@@ -431,7 +433,8 @@ impl<'r> Exprs<'r> {
         };
         let invalid = || {
             let kind = kind.to_uppercase();
-            let message = format!("The value of the typed literal {kind} is invalid: '{text}'.");
+            let message =
+                format!("The value of the typed literal \"{kind}\" is invalid: '{text}'.");
             QueryError::new("INVALID_TYPED_LITERAL", message)
         };
         let value = cast::text_to_scalar(text.trim(), &target, &self.env.conf.time_zone)
