@@ -44,14 +44,15 @@ pub struct Deduplication {
     pub forget: Forget,
 }
 
-/// When a key is forgotten. A null event time never is.
+/// When a key is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forget {
     /// Never.
     Never,
-    /// When the watermark reaches the first key, which is event time.
+    /// When the watermark reaches the first key, which is event time; never where that is null.
     FirstKey,
-    /// When the watermark reaches the event time of its first row plus this.
+    /// When the watermark reaches the event time of its first row plus this. A null event time is 1970-01-01, where
+    /// watermarks start: such a row hides its duplicates for an epoch, not all that ever come.
     After {
         /// The delay.
         delay_us: i64,
@@ -400,14 +401,15 @@ impl Firsts {
         let times = micros(&times)?;
         let expires = |row: u32| {
             let row = row as usize;
-            let valid = times.is_valid(row);
-            valid.then(|| times.value(row).saturating_add(delay_us))
+            let at_us = if times.is_valid(row) {
+                times.value(row)
+            } else {
+                0
+            };
+            at_us.saturating_add(delay_us)
         };
         let due = deadlines.due(now_us)?;
-        let kept = new
-            .iter()
-            .copied()
-            .filter(|row| expires(*row).is_none_or(|at_us| at_us > now_us));
+        let kept = new.iter().copied().filter(|row| expires(*row) > now_us);
         let kept: Vec<u32> = kept.collect();
         // Both ascend and have no key in common: what is due was known, what is new was not.
         let mut merged = Encoded {
@@ -447,7 +449,7 @@ impl Firsts {
         }
         let promised = kept
             .iter()
-            .filter_map(|row| Some((expires(*row)?, keys.key(*row as usize))));
+            .map(|row| (expires(*row), keys.key(*row as usize)));
         deadlines.run(epoch, promised, now_us)
     }
 

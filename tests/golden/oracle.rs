@@ -61,14 +61,14 @@ fn within_watermark(scenario: &Value, played: &Played) -> Option<Vec<Vec<Value>>
             let key: Vec<String> = keys
                 .map(|name| row[name.as_str().unwrap_or_default()].to_string())
                 .collect();
-            let time = time_us(&row[mark[1].as_str()?]);
+            let time = time_us(&row[mark[1].as_str()?]).unwrap_or(0);
             known.entry(key).or_insert_with(|| {
                 table_rows.push(row.clone());
-                time.map(|time| time + delay_us)
+                time + delay_us
             });
         }
         let now = time_us(&have.watermark)?;
-        known.retain(|_, until| until.is_none_or(|until| until > now));
+        known.retain(|_, until| *until > now);
         tables.push(table_rows.clone());
     }
     Some(tables)

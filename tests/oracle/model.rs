@@ -87,6 +87,15 @@ impl<'a> Epoch<'a> {
     }
 }
 
+/// What a column must be.
+#[derive(Clone, Copy)]
+pub(crate) enum Asked {
+    /// Not null.
+    Known,
+    Is(i64),
+    Above(i64),
+}
+
 pub(crate) trait Flow {
     /// The rows that come out.
     fn epoch(&mut self, epoch: Epoch<'_>) -> Vec<Line>;
@@ -103,9 +112,12 @@ pub(crate) trait Flow {
     /// True if some operator does something when the watermark moves.
     fn waits(&self) -> bool;
 
-    /// Rows whose column `_column` is null, or is not the number given, can do nothing above: they are gone before the
-    /// watermark sees them, if they can be told that far below.
-    fn ask(&mut self, _column: usize, _is: Option<i64>) {}
+    /// Rows whose column `_column` is not as asked can do nothing above: they are gone before the watermark sees them, if
+    /// they can be told that far below.
+    fn ask(&mut self, _column: usize, _is: Asked) {}
+
+    /// Its rows go straight to the sink of append mode.
+    fn last(&mut self) {}
 
     /// Rows that would come out if all that is not final were.
     fn standing(&self) -> Vec<Line> {
@@ -236,10 +248,11 @@ impl Flow for Source {
         lines
     }
 
-    fn ask(&mut self, column: usize, is: Option<i64>) {
+    fn ask(&mut self, column: usize, is: Asked) {
         self.tests.push(Box::new(move |line| match is {
-            None => line[column] != Cell::Null,
-            Some(number) => line[column] == Cell::Int(number),
+            Asked::Known => line[column] != Cell::Null,
+            Asked::Is(number) => line[column] == Cell::Int(number),
+            Asked::Above(number) => line[column].int().is_some_and(|cell| cell > number),
         }));
     }
 
@@ -302,6 +315,10 @@ impl Flow for Map {
         lines.flat_map(&self.to).collect()
     }
 
+    fn last(&mut self) {
+        self.from.last();
+    }
+
     over!(false);
 }
 
@@ -328,8 +345,12 @@ impl Flow for Pick {
         self.of(self.from.standing())
     }
 
-    fn ask(&mut self, column: usize, is: Option<i64>) {
+    fn ask(&mut self, column: usize, is: Asked) {
         self.from.ask(self.columns[column], is);
+    }
+
+    fn last(&mut self) {
+        self.from.last();
     }
 
     over!(false);
@@ -347,10 +368,14 @@ impl Flow for Union {
         all
     }
 
-    fn ask(&mut self, column: usize, is: Option<i64>) {
+    fn ask(&mut self, column: usize, is: Asked) {
         self.inputs
             .iter_mut()
             .for_each(|input| input.ask(column, is));
+    }
+
+    fn last(&mut self) {
+        self.inputs.iter_mut().for_each(|input| input.last());
     }
 
     fn trail_us(&self) -> i64 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Boxed, Cell, Epoch, Flow, Line};
+use crate::model::{Asked, Boxed, Cell, Epoch, Flow, Line};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -34,6 +34,12 @@ pub(crate) struct Join {
     pub(crate) less: bool,
     /// The side whose g must be 1, if one must.
     pub(crate) one: Option<usize>,
+    /// The side whose v must be above a number, if one must.
+    pub(crate) above: Option<(usize, i64)>,
+    /// True if pairs are found by a range of times.
+    pub(crate) ranged: bool,
+    /// True straight below the sink of append mode.
+    is_last: bool,
     /// The last moment of a row's partners is so long after its own time.
     more_us: [i64; 2],
     waiting: [Vec<Waiting>; 2],
@@ -57,6 +63,9 @@ impl Join {
             near,
             less: false,
             one: None,
+            above: None,
+            ranged: false,
+            is_last: false,
             more_us,
             waiting,
         }
@@ -76,12 +85,17 @@ impl Join {
                 continue;
             }
             for column in &known {
-                self.inputs[side].ask(*column, None);
+                self.inputs[side].ask(*column, Asked::Known);
             }
             // What one of two equal columns must be, the other must be too.
             let one = |of: usize| of == side || self.on.contains(&1);
             if self.one.is_some_and(one) {
-                self.inputs[side].ask(1, Some(1));
+                self.inputs[side].ask(1, Asked::Is(1));
+            }
+            if let Some((of, least)) = self.above
+                && of == side
+            {
+                self.inputs[side].ask(2, Asked::Above(least));
             }
         }
     }
@@ -98,7 +112,18 @@ impl Join {
 
     /// False for a row that no row is a partner of.
     fn is_able(&self, side: usize, line: &Line) -> bool {
-        self.one != Some(side) || line[1] == Cell::Int(1)
+        let is_one = self.one != Some(side) || line[1] == Cell::Int(1);
+        let is_above = match self.above {
+            Some((of, least)) if of == side => line[2].int().is_some_and(|v| v > least),
+            _ => true,
+        };
+        is_one && is_above
+    }
+
+    /// Rows without a partner that never come out, which is the model's one mistake that we share.
+    fn holds(&self, side: usize, line: &Line) -> bool {
+        let lifted = self.above.is_some_and(|(of, _)| of == side) && self.kind != Kind::Anti;
+        self.is_last && self.ranged && lifted && self.is_able(side, line)
     }
 
     fn keeps(&self, side: usize) -> bool {
@@ -165,15 +190,21 @@ impl Flow for Join {
             });
             self.waiting[side] = stay;
             if keeps {
-                let unmatched = gone.iter().filter(|row| !row.matched);
+                let unmatched = gone
+                    .iter()
+                    .filter(|row| !row.matched && !self.holds(side, &row.line));
                 out.extend(unmatched.map(|row| self.alone(side, &row.line)));
             }
         }
         out
     }
 
+    fn last(&mut self) {
+        self.is_last = true;
+    }
+
     /// A row that has nulls for a partner is left out above, if one of them is asked for: then the join is another one.
-    fn ask(&mut self, column: usize, is: Option<i64>) {
+    fn ask(&mut self, column: usize, is: Asked) {
         let (side, own) = (column / 4, column % 4);
         let kind = match (self.kind, side) {
             (Kind::Full, 0) => Kind::Left,

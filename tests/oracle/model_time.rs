@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Boxed, Cell, Epoch, Flow, Line, Map};
+use crate::model::{Asked, Boxed, Cell, Epoch, Flow, Line, Map};
 use crate::model_join::TIME;
 use crate::over;
 use crate::reference::Grid;
@@ -45,7 +45,7 @@ pub(crate) fn windows(
     keys: usize,
     calls: Vec<Call>,
 ) -> Boxed {
-    from.ask(TIME, None);
+    from.ask(TIME, Asked::Known);
     let rows = spread(from, grid, |line| line[TIME].int(), columns);
     groups(rows, keys, calls)
 }
@@ -56,7 +56,7 @@ pub(crate) fn sessions(
     gap: impl Fn(&Line) -> i64 + 'static,
     calls: Vec<Call>,
 ) -> Boxed {
-    from.ask(TIME, None);
+    from.ask(TIME, Asked::Known);
     let alone = map(from, move |mut line| {
         let end = line[TIME].int().map(|at| at + gap(&line));
         line.insert(1, line[TIME].clone());
@@ -236,7 +236,8 @@ impl Flow for First {
             if self.seen.contains_key(&key) {
                 continue;
             }
-            let at = self.time.and_then(|time| line[time].int());
+            // Without a time it is one of 1970, where watermarks start.
+            let at = self.time.map(|time| line[time].int().unwrap_or(0));
             let due = at.zip(self.within_us).map(|(at, within)| at + within);
             self.seen.insert(key, due);
             out.push(line);

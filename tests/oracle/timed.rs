@@ -28,7 +28,16 @@ pub(crate) struct Made {
     views: Vec<View>,
 }
 
-pub(crate) fn query(sql: String, flow: Boxed, mode: OutputMode, made: Made, latest: bool) -> Query {
+pub(crate) fn query(
+    sql: String,
+    mut flow: Boxed,
+    mode: OutputMode,
+    made: Made,
+    latest: bool,
+) -> Query {
+    if mode == OutputMode::Append {
+        flow.last();
+    }
     Query {
         sql,
         mode,
@@ -122,6 +131,42 @@ fn near(random: &mut StdRng) -> (String, Near, [i64; 2]) {
     }
 }
 
+/// The same, where the other end of the time is a column of one of the sides.
+fn near_a_column(
+    random: &mut StdRng,
+    mut left: Relation,
+    mut right: Relation,
+) -> (String, Near, [i64; 2], Relation, Relation) {
+    const CLOSED: i64 = 1_000;
+    let minutes = random.random_range(1..9);
+    let high = minutes * MINUTE;
+    let with = |side: &mut Relation, sign: &str, name: &str| {
+        let far = format!("ts {sign} INTERVAL {minutes} MINUTES AS far");
+        side.sql = format!("(SELECT *, {far} FROM {}) AS {name}", side.sql);
+    };
+    let range = Box::new(move |l, r| r - l >= 0 && r - l <= high);
+    let ranged = [high + CLOSED, CLOSED];
+    let (sql, near, more_us): (&str, Near, [i64; 2]) = match random.random_range(0..3) {
+        0 => {
+            with(&mut left, "+", "l");
+            ("r.ts BETWEEN l.ts AND l.far", range, ranged)
+        }
+        1 => {
+            with(&mut right, "-", "r");
+            ("r.ts >= l.ts AND r.far <= l.ts", range, ranged)
+        }
+        _ => {
+            with(&mut left, "+", "l");
+            (
+                "l.far = r.ts",
+                Box::new(move |l, r| r - l == high),
+                [high, 0],
+            )
+        }
+    };
+    (sql.into(), near, more_us, left, right)
+}
+
 pub(crate) const KINDS: &[(&str, Kind)] = &[
     ("INNER", Kind::Inner),
     ("LEFT", Kind::Left),
@@ -157,7 +202,13 @@ pub(crate) fn join(
     left: Relation,
     right: Relation,
 ) -> Relation {
-    let (near_sql, near, more_us) = near(random);
+    let (near_sql, near, more_us, left, right) = match random.random_bool(0.2) {
+        true => near_a_column(random, left, right),
+        false => {
+            let (sql, near, more_us) = near(random);
+            (sql, near, more_us, left, right)
+        }
+    };
     let (key, on): (&str, Vec<usize>) = match random.random_range(0..6) {
         0 => ("l.k = r.k AND l.g = r.g AND ", vec![0, 1]),
         1 if near_sql == "l.ts = r.ts" => ("", vec![]),
@@ -175,9 +226,27 @@ pub(crate) fn join(
         _ => None,
     };
     sql.extend(one.map(|(_, text)| text));
+    let above = match kind {
+        Kind::Left | Kind::Anti if random.random_bool(0.2) => Some(0),
+        Kind::Right if random.random_bool(0.2) => Some(1),
+        Kind::Full if random.random_bool(0.2) => Some(random.random_range(0..2)),
+        _ => None,
+    };
+    let above = above.map(|side| (side, random.random_range(-8..12)));
+    if let Some((side, least)) = above {
+        let v = ["l.v", "r.v"][side];
+        let text = match random.random_range(0..3) {
+            0 => format!("{v} > {least}"),
+            1 => format!("{v} >= {}", least + 1),
+            _ => format!("{least} < {v}"),
+        };
+        sql.push_str(&format!(" AND {text}"));
+    }
     let mut model = Join::new(kind, [left.flow, right.flow], on, near, more_us);
     model.less = less;
     model.one = one.map(|(side, _)| side);
+    model.above = above;
+    model.ranged = !near_sql.contains(" = ");
     Relation {
         sql,
         flow: Box::new(model.asked()),

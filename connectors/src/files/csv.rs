@@ -143,7 +143,7 @@ impl CsvDecoder {
             }
         };
         self.cells.cut(line, &self.options.dialect);
-        let (found, wanted) = (self.cells.len(), self.columns.len());
+        let (found, wanted) = (self.cells.count(), self.columns.len());
         let mut bad = match found == wanted {
             true => None,
             false => Some(format!("it has {found} cells, not {wanted}")),

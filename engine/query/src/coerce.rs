@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::error::QueryError;
 use crate::functions::cast;
+use crate::functions::interval::{self, Kind};
 use crate::functions::kernel::Typed;
-use crate::types::{TIMESTAMP_NTZ, list_of, map_of, timestamp, type_sql};
+use crate::types::{DAY_TIME, TIMESTAMP_NTZ, list_of, map_of, timestamp, type_sql};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -92,6 +93,7 @@ pub(crate) fn tightest(a: &DataType, b: &DataType) -> Option<DataType> {
             return Some(t.clone());
         }
         (DataType::Timestamp(..), DataType::Timestamp(..)) => return Some(timestamp()),
+        (DataType::Duration(_), DataType::Duration(_)) => return Some(DAY_TIME),
         _ => {}
     }
     let (decimal, other) = match (is_decimal(a), is_decimal(b)) {
@@ -177,6 +179,13 @@ pub(crate) fn wider_of_all<'t>(types: impl IntoIterator<Item = &'t DataType>) ->
 
 /// All arguments cast to their wider type.
 pub(crate) fn same_type(function: &str, args: Vec<Typed>) -> Result<(Vec<Typed>, DataType)> {
+    // Beside an interval of days to seconds a literal of whichever units becomes one.
+    let widest = args.iter().any(|a| a.data_type == DAY_TIME);
+    let args = args.into_iter().map(|arg| match Kind::of(&arg) {
+        Some(Kind::Literal) if widest => interval::plain(arg),
+        _ => interval::plain_days(arg),
+    });
+    let args: Vec<Typed> = args.collect();
     let Some(target) = wider_of_all(args.iter().map(|a| &a.data_type)) else {
         let types: Vec<String> = args
             .iter()

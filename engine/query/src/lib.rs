@@ -30,7 +30,9 @@ pub use expr::{
     Quantifier, UnaryOp, Window, col, expr, lit,
 };
 pub use functions::Functions;
-pub use functions::{Apart, all_of, apart, can_fail, conjuncts, equality, weighed_sum, written};
+pub use functions::{
+    Apart, all_of, apart, can_fail, conjuncts, equality, shifted, weighed_sum, written,
+};
 pub use highwater_text::type_name::{type_sql, type_text};
 pub use nodes::{
     Form, Grid, SetOperation, TimeWindow, Watermark, node_of, same_event_time, set_operation,

@@ -20,6 +20,9 @@ pub(crate) const TIMESTAMP_NTZ: DataType = DataType::Timestamp(TimeUnit::Microse
 /// `INTERVAL DAY TO SECOND`.
 pub(crate) const DAY_TIME: DataType = DataType::Duration(TimeUnit::Microsecond);
 
+/// `INTERVAL DAY`: whole days, in seconds, as Arrow has no type of its own for it.
+pub(crate) const DAYS: DataType = DataType::Duration(TimeUnit::Second);
+
 /// `INTERVAL YEAR TO MONTH`.
 pub(crate) const YEAR_MONTH: DataType = DataType::Interval(IntervalUnit::YearMonth);
 
@@ -356,6 +359,7 @@ impl<'t> Ddl<'t> {
             [] => Ok(CALENDAR),
             ["year", "to", "month"] => Ok(YEAR_MONTH),
             ["day", "to", "second"] => Ok(DAY_TIME),
+            ["day"] => Ok(DAYS),
             other => Err(QueryError::unsupported(format!(
                 "the type interval {}",
                 other.join(" ")

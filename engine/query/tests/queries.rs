@@ -24,6 +24,8 @@ mod lateral;
 mod operands;
 #[path = "queries/over.rs"]
 mod over;
+#[path = "queries/partner.rs"]
+mod partner;
 #[path = "queries/places.rs"]
 mod places;
 #[path = "queries/sets.rs"]

@@ -151,6 +151,9 @@ fn compile_joins(
     if root.edge().ordered {
         root = stage(root, Step::Unorder);
     }
+    if mode == OutputMode::Append {
+        root.hold();
+    }
     if mode == OutputMode::Changes {
         schema = with_change(&schema)?;
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));

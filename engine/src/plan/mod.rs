@@ -3,11 +3,13 @@
 mod compile;
 mod event_time;
 mod firsts;
+mod held;
 mod infer;
 mod join;
 mod keyed;
 mod late;
 mod modes;
+mod moments;
 mod observe;
 mod pushdown;
 mod regroup;
@@ -78,6 +80,8 @@ pub(crate) struct JoinWords {
     pub(crate) bounds: [Option<String>; 2],
     /// By how many milliseconds event times above it trail behind the watermark, if they follow it.
     pub(crate) delay_ms: Option<i64>,
+    /// For each side, whether the model holds its rows for ever where they go straight to the sink of append mode.
+    pub(crate) held: [bool; 2],
     /// What else is asked of a pair.
     pub(crate) asked: Vec<String>,
 }

@@ -16,16 +16,20 @@ use highwater_query::{all_of, apart, can_fail, window_end, written};
 
 use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
 use super::event_time::watermarked;
+use super::held::held;
 use super::join::{Condition, is_over, model_name};
+use super::moments::after_event_time;
 use super::want::Want;
 use super::{JoinWords, Node};
 use crate::error::Error;
 
-/// Until when the rows of one side can find partners: their event time and so many microseconds more.
+/// Until when the rows of one side can find partners: a time and so many microseconds more.
 #[derive(Clone)]
 struct Bound {
     time: Expr,
     more_us: i64,
+    /// By how much that time is after the event time of its row, at most.
+    after_us: i64,
 }
 
 /// What a join's condition says of event times.
@@ -36,8 +40,6 @@ struct Bounds {
     in_keys: bool,
     /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
     ends: [bool; 2],
-    /// True if event times above the join do not follow the watermark.
-    stands_still: bool,
 }
 
 /// In the model a closed bound ends a millisecond later than an open one.
@@ -53,6 +55,18 @@ impl Side<'_> {
     fn is_time(&self, column: &Column) -> bool {
         let index = self.plan.schema().maybe_index_of_column(column);
         index.is_some_and(|index| self.times[index])
+    }
+
+    /// By how much a column is after the event time of its row, at least and at most, if that is known.
+    fn after(&self, column: &Column) -> Option<(i64, i64)> {
+        let index = self.plan.schema().maybe_index_of_column(column)?;
+        after_event_time(self.plan, index)
+    }
+
+    /// The same where rows are late by their event time: by how much the column is after the watermark, at least.
+    fn after_watermark(&self, column: &Column) -> Option<i64> {
+        let (least, _) = self.after(column)?;
+        self.times.contains(&true).then_some(least)
     }
 
     fn has(&self, column: &Column) -> bool {
@@ -81,7 +95,6 @@ impl Bounds {
         sides: [None, None],
         in_keys: false,
         ends: [false, false],
-        stands_still: false,
     };
 
     fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
@@ -90,13 +103,21 @@ impl Bounds {
             let (Expr::Column(left), Expr::Column(right)) = (left, right) else {
                 continue;
             };
-            let times = [sides[0].is_time(left), sides[1].is_time(right)];
-            bounds.in_keys |= times[0] || times[1];
+            let least = [
+                sides[0].after_watermark(left),
+                sides[1].after_watermark(right),
+            ];
+            bounds.in_keys |= sides[0].is_time(left) || sides[1].is_time(right);
+            bounds.in_keys |= least.iter().all(Option::is_some);
             for (side, column) in [left, right].into_iter().enumerate() {
                 // Late rows of the other side are dropped, so none comes that is equal.
-                if times[1 - side] {
-                    let time = sides[side].time_of(column)?;
-                    bounds.tighten(side, Bound { time, more_us: 0 });
+                if let Some(least) = least[1 - side] {
+                    let bound = Bound {
+                        time: sides[side].time_of(column)?,
+                        more_us: least.saturating_neg().max(0),
+                        after_us: sides[side].after(column).map_or(0, |(_, most)| most),
+                    };
+                    bounds.tighten(side, bound);
                 }
             }
         }
@@ -112,38 +133,28 @@ impl Bounds {
                 false => continue,
             };
             let closed_us = if apart.closed { CLOSED_US } else { 0 };
-            let is_time = [
-                sides[later].is_time(&apart.later),
-                sides[earlier].is_time(&apart.earlier),
-            ];
-            bounds.ends[earlier] |= is_time[0];
-            if is_time == [true, true] {
-                let time = sides[earlier].time_of(&apart.earlier)?;
+            let Some(least) = sides[later].after_watermark(&apart.later) else {
+                continue;
+            };
+            bounds.ends[earlier] = true;
+            if let Some((_, most)) = sides[earlier].after(&apart.earlier) {
                 let more_us = apart.at_most_us.saturating_add(closed_us);
-                bounds.tighten(earlier, Bound { time, more_us });
+                let bound = Bound {
+                    time: sides[earlier].time_of(&apart.earlier)?,
+                    more_us: more_us.saturating_sub(least),
+                    after_us: most,
+                };
+                bounds.tighten(earlier, bound);
             }
         }
         Ok(bounds)
-    }
-
-    /// Drops what the model does not know. It takes a column that must be above a constant, in ON on the side whose rows are
-    /// kept, for an event time that is bounded by that constant: a moment that the watermark passed long ago and that
-    /// binds no row. So such rows stay, and never come out alone.
-    fn as_in_the_model(&mut self, condition: &Condition, sides: &[Side<'_>; 2], kind: JoinKind) {
-        for side in [0, 1] {
-            let lifted = |part: &Expr| is_lifted(part, &sides[side]);
-            if kind.keeps(side) && condition.rest.iter().any(lifted) {
-                self.sides[side] = None;
-                self.stands_still = true;
-            }
-        }
     }
 
     fn tighten(&mut self, side: usize, bound: Bound) {
         let known = &mut self.sides[side];
         if known
             .as_ref()
-            .is_none_or(|known| bound.more_us < known.more_us)
+            .is_none_or(|known| bound.trail_us() < known.trail_us())
         {
             *known = Some(bound);
         }
@@ -151,9 +162,8 @@ impl Bounds {
 
     /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all.
     fn delay_ms(&self) -> Option<i64> {
-        let more = self.sides.iter().flatten().map(|bound| bound.more_us);
-        let most = more.max().filter(|_| !self.stands_still)?;
-        Some(most.max(0).saturating_add(999).div_euclid(1_000))
+        let trail = self.sides.iter().flatten().map(Bound::trail_us);
+        Some(trail.max()?.max(0).saturating_add(999).div_euclid(1_000))
     }
 
     /// The same where a row must stay as long as its partners do, because one that leaves takes its pairs along.
@@ -161,11 +171,12 @@ impl Bounds {
         let sides = match self.sides {
             [Some(left), Some(right)] => {
                 let both = left.more_us.saturating_add(right.more_us);
-                let longer = |bound: Bound| Bound {
-                    more_us: bound.more_us.max(both),
+                let longer = |bound: Bound, other_us: i64| Bound {
+                    more_us: bound.more_us.max(both.saturating_add(other_us)),
                     ..bound
                 };
-                [Some(longer(left)), Some(longer(right))]
+                let after = [left.after_us, right.after_us];
+                [Some(longer(left, after[1])), Some(longer(right, after[0]))]
             }
             _ => [None, None],
         };
@@ -192,13 +203,10 @@ impl Compiler<'_> {
         });
         // Rows that do not change meet late rows as well.
         let is_static = sides.iter().any(|side| !is_streaming(side.plan));
-        let mut bounds = match is_static {
+        let bounds = match is_static {
             true => Bounds::NONE,
             false => Bounds::of(&condition, &sides)?,
         };
-        if want == Want::Final {
-            bounds.as_in_the_model(&condition, &sides, kind);
-        }
         check(join.join_type, kind, want, &bounds)?;
         let below = want.below_state();
         let left = unordered(self.node(&join.left, below)?);
@@ -208,7 +216,10 @@ impl Compiler<'_> {
         // Pairs of rows that stay do stay.
         let is_final = want == Want::Final || appends && !kind.keeps(0) && !kind.keeps(1);
         let delay_ms = bounds.delay_ms();
-        self.evicts |= bounds.stands_still;
+        let held = match bounds.in_keys {
+            true => [false, false],
+            false => [0, 1].map(|side| held(&condition, kind, side, sides[side].plan.schema())),
+        };
         let bounds = if is_final { bounds } else { bounds.together() };
         let keys: Vec<JoinKey> = condition.physical_keys(join)?;
         let mut eligible = [Vec::new(), Vec::new()];
@@ -247,6 +258,7 @@ impl Compiler<'_> {
             keys: condition.words(),
             bounds: bounds.sides.map(|bound| bound.map(|bound| bound.words())),
             delay_ms,
+            held,
             asked: rest.iter().map(written).collect(),
         };
         let how = StreamJoin {
@@ -304,23 +316,6 @@ pub(super) fn unordered(node: Node) -> Node {
     }
 }
 
-/// True for a column of `side` that must be above a constant.
-fn is_lifted(part: &Expr, side: &Side<'_>) -> bool {
-    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else {
-        return false;
-    };
-    let (more, less) = match op {
-        Operator::Gt | Operator::GtEq => (left, right),
-        Operator::Lt | Operator::LtEq => (right, left),
-        _ => return false,
-    };
-    let column = match more.as_ref() {
-        Expr::Cast(cast) => cast.expr.as_ref(),
-        other => other,
-    };
-    matches!(column, Expr::Column(column) if side.has(column)) && less.column_refs().is_empty()
-}
-
 /// The columns that must not be null for `expr` not to be null.
 pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
     match expr {
@@ -357,6 +352,11 @@ fn is_strict(name: &str) -> bool {
 }
 
 impl Bound {
+    /// How long after its event time a row may still find a partner.
+    fn trail_us(&self) -> i64 {
+        self.more_us.saturating_add(self.after_us)
+    }
+
     fn words(&self) -> String {
         match self.more_us {
             0 => format!("{}", self.time),

@@ -1,6 +1,6 @@
 //! Arrow's types by the names that Spark has for them.
 
-use arrow::datatypes::{DataType, Fields, IntervalUnit};
+use arrow::datatypes::{DataType, Fields, IntervalUnit, TimeUnit};
 
 /// The type as Spark's `simpleString` writes it: `bigint`, `struct<start:timestamp,end:timestamp>`.
 pub fn type_text(data_type: &DataType) -> String {
@@ -25,6 +25,8 @@ pub fn type_text(data_type: &DataType) -> String {
         DataType::Date32 => "date".into(),
         DataType::Timestamp(_, Some(_)) => "timestamp".into(),
         DataType::Timestamp(_, None) => "timestamp_ntz".into(),
+        // Whole days: Arrow has no type of its own for them.
+        DataType::Duration(TimeUnit::Second) => "interval day".into(),
         DataType::Duration(_) => "interval day to second".into(),
         DataType::Interval(IntervalUnit::YearMonth) => "interval year to month".into(),
         DataType::Interval(_) => "interval".into(),

@@ -4,15 +4,18 @@
 
 use crate::options::{OptionError, Options, invalid};
 use crate::pattern::TimePattern;
-use crate::write::{push_date, push_decimal, push_f32, push_f64, push_integer};
+use crate::write::{
+    push_date, push_day_time, push_decimal, push_f32, push_f64, push_integer, push_year_month,
+};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray,
     StringArray, StructArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type,
-    TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, FieldRef, Float32Type,
+    Float64Type, Int32Type, Int64Type, IntervalUnit, IntervalYearMonthType, TimeUnit,
+    TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 use base64::Engine;
@@ -119,6 +122,8 @@ enum Values {
     Date(PrimitiveArray<Date32Type>),
     Timestamp(PrimitiveArray<TimestampMicrosecondType>),
     TimestampNtz(PrimitiveArray<TimestampMicrosecondType>),
+    DayTime(PrimitiveArray<DurationMicrosecondType>),
+    YearMonth(PrimitiveArray<IntervalYearMonthType>),
     Utf8(StringArray),
     Binary(BinaryArray),
     List(ListArray, Box<View>),
@@ -155,6 +160,12 @@ impl View {
             }
             DataType::Timestamp(_, zone) => {
                 return wide(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()));
+            }
+            DataType::Duration(TimeUnit::Microsecond) => {
+                Values::DayTime(array.as_primitive().clone())
+            }
+            DataType::Interval(IntervalUnit::YearMonth) => {
+                Values::YearMonth(array.as_primitive().clone())
             }
             DataType::Utf8 => Values::Utf8(array.as_string().clone()),
             DataType::Binary => Values::Binary(array.as_binary().clone()),
@@ -241,6 +252,8 @@ impl View {
             Values::Date(array) => style.times.push_date(out, array.value(row)),
             Values::Timestamp(array) => timestamp(out, array.value(row), Some(style.zone)),
             Values::TimestampNtz(array) => timestamp(out, array.value(row), None),
+            Values::DayTime(array) => push_day_time(out, array.value(row)),
+            Values::YearMonth(array) => push_year_month(out, array.value(row)),
             Values::Utf8(array) => out.push_str(array.value(row)),
             Values::Binary(array) if style.hex => {
                 let bytes = array.value(row).iter().map(|byte| format!("{byte:02X}"));
@@ -310,6 +323,12 @@ impl View {
                     Some(pattern) => pattern.push(out, array.value(row)),
                     None => push_timestamp_iso(out, array.value(row), None),
                 })
+            }
+            Values::DayTime(array) => {
+                in_quotes(out, true, |out| push_day_time(out, array.value(row)));
+            }
+            Values::YearMonth(array) => {
+                in_quotes(out, true, |out| push_year_month(out, array.value(row)));
             }
             Values::Utf8(array) => push_json_string(out, array.value(row)),
             Values::Binary(array) => in_quotes(out, true, |out| {

@@ -245,6 +245,29 @@ pub fn push_timestamp_iso(out: &mut String, local_us: i64, offset: Option<i32>) 
     push_padded(out, offset / 60 % 60, 2);
 }
 
+/// Writes `INTERVAL '1 02:03:04' DAY TO SECOND`.
+pub fn push_day_time(out: &mut String, micros: i64) {
+    let sign = if micros < 0 { "-" } else { "" };
+    let micros = micros.unsigned_abs();
+    let (days, rest) = (micros / 86_400_000_000, micros % 86_400_000_000);
+    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
+    let fraction = match fraction {
+        0 => String::new(),
+        fraction => format!(".{fraction:06}").trim_end_matches('0').to_string(),
+    };
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let text = format!("INTERVAL '{sign}{days} {h:02}:{m:02}:{s:02}{fraction}' DAY TO SECOND");
+    out.push_str(&text);
+}
+
+/// Writes `INTERVAL '1-2' YEAR TO MONTH`.
+pub fn push_year_month(out: &mut String, months: i32) {
+    let sign = if months < 0 { "-" } else { "" };
+    let months = months.unsigned_abs();
+    let (years, months) = (months / 12, months % 12);
+    out.push_str(&format!("INTERVAL '{sign}{years}-{months}' YEAR TO MONTH"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

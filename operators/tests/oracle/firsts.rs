@@ -167,7 +167,7 @@ impl Case {
                         let until = match forget {
                             Forget::Never => None,
                             Forget::FirstKey => row.at,
-                            Forget::After { delay_us } => row.at.map(|at| at + delay_us),
+                            Forget::After { delay_us } => Some(row.at.unwrap_or(0) + delay_us),
                         };
                         seen.insert(key, until);
                         out.push(row);

@@ -54,7 +54,7 @@ pub(crate) enum Beyond {
 }
 
 impl Beyond {
-    fn prefix(self) -> &'static str {
+    pub(crate) fn prefix(self) -> &'static str {
         match self {
             Beyond::Fails => "",
             Beyond::IsNull => "try_",
@@ -71,7 +71,7 @@ pub(crate) fn binary(
     text: &str,
     conf: &Conf,
 ) -> Result<Typed> {
-    if let Some(result) = interval::arithmetic(op, &left, &right, conf)? {
+    if let Some(result) = interval::arithmetic(op, &left, &right, Beyond::Fails)? {
         return Ok(result);
     }
     match conf.ansi {
@@ -616,6 +616,9 @@ pub(crate) fn negate(value: Typed) -> Result<Typed> {
     if let Some(result) = interval::negate(&value) {
         return Ok(result);
     }
+    if let Some(result) = interval::unary("negative", value.clone(), i64::checked_neg) {
+        return result;
+    }
     let value = number("-", value)?;
     unary(
         "negative",
@@ -632,6 +635,9 @@ pub(crate) fn plus(value: Typed) -> Result<Typed> {
 
 /// `abs(value)`.
 pub(super) fn abs(value: Typed) -> Result<Typed> {
+    if let Some(result) = interval::unary("abs", value.clone(), i64::checked_abs) {
+        return result;
+    }
     let value = number("abs", value)?;
     unary(
         "abs",
@@ -728,13 +734,8 @@ fn unary(
 pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
     let two = |op, beyond| {
         let [left, right] = args.exactly()?;
-        if let Some(result) = interval::arithmetic(op, &left, &right, args.conf)? {
-            return match beyond {
-                Beyond::Fails => Ok(result),
-                _ => Err(QueryError::unsupported(format!(
-                    "{name} on dates and intervals"
-                ))),
-            };
+        if let Some(result) = interval::arithmetic(op, &left, &right, beyond)? {
+            return Ok(result);
         }
         numbers(op, left, right, name, beyond)
     };

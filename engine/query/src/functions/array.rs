@@ -9,7 +9,7 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{SortOptions, concat, take};
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::common::ScalarValue;
 
 use super::kernel::{Can, Kernel, Result as Run, Typed};
@@ -245,81 +245,6 @@ fn sorted(name: &str, list: Typed, ascending: bool, nulls_first: bool) -> Result
             Ok(kept(indices.into_iter()))
         },
     ))
-}
-
-/// `sequence(start, stop, step)` of integers.
-fn sequence(args: &Args) -> Result<Typed> {
-    let values = args.at_least(2)?;
-    if values.len() > 3 {
-        return Err(args.wrong_number("[2, 3]"));
-    }
-    if !values.iter().all(|v| coerce::is_integral(&v.data_type)) {
-        return Err(QueryError::unsupported("sequence of anything but integers"));
-    }
-    let (bounds, data_type) = coerce::same_type("sequence", values)?;
-    let bounds = bounds
-        .into_iter()
-        .map(|v| cast::implicit(v, &DataType::Int64))
-        .collect::<Result<Vec<_>>>()?;
-    let made = Kernel::over_arrays(
-        "sequence",
-        "",
-        bounds,
-        list_of(DataType::Int64),
-        Can::Fail,
-        |args, rows| {
-            let part = |nth: usize, row: usize| args[nth].as_primitive::<Int64Type>().value(row);
-            let (mut elements, mut offsets, mut known) = (vec![], vec![0i32], vec![]);
-            for row in 0..rows {
-                known.push(args.iter().all(|a| a.is_valid(row)));
-                if known[row] {
-                    let (start, stop) = (i128::from(part(0, row)), i128::from(part(1, row)));
-                    let step = if args.len() == 3 {
-                        i128::from(part(2, row))
-                    } else if start <= stop {
-                        1
-                    } else {
-                        -1
-                    };
-                    if step == 0 && start != stop
-                        || step > 0 && start > stop
-                        || step < 0 && start < stop
-                    {
-                        let message =
-                            format!("Illegal sequence boundaries: {start} to {stop} by {step}");
-                        return Err(RunError::raise("IllegalArgumentException", message));
-                    }
-                    let count = if step == 0 {
-                        1
-                    } else {
-                        (stop - start) / step + 1
-                    };
-                    if count > i128::from(i32::MAX - 15)
-                        || elements.len() as i128 + count > i128::from(i32::MAX)
-                    {
-                        let message = format!(
-                            "Can't create array with {count} elements which exceeding the array size limit."
-                        );
-                        return Err(RunError::raise(
-                            "COLLECTION_SIZE_LIMIT_EXCEEDED.PARAMETER",
-                            message,
-                        ));
-                    }
-                    elements.extend((0..count).map(|i| (start + i * step) as i64));
-                }
-                offsets.push(elements.len() as i32);
-            }
-            let field = Arc::new(Field::new_list_field(DataType::Int64, true));
-            let values: ArrayRef = Arc::new(Int64Array::from(elements));
-            Ok(Arc::new(ListArray::try_new(
-                field,
-                OffsetBuffer::new(offsets.into()),
-                values,
-                Some(known.into()),
-            )?))
-        },
-    );
-    cast::implicit(made, &list_of(data_type))
 }
 
 /// The list's elements and a value at a place that `place` finds; beyond the end, nulls come between.
@@ -667,7 +592,13 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 .unwrap_or(true);
             sorted(name, list, ascending, ascending)?
         }
-        "array_sort" => sorted(name, args.one()?, true, false)?,
+        "array_sort" => {
+            let list = args.one()?;
+            if list.data_type == DataType::Null {
+                return Err(coerce::unexpected(name, 0, &list, "ARRAY"));
+            }
+            sorted(name, list, true, false)?
+        }
         "reverse" => {
             let (list, _) = array(name, 0, args.one()?)?;
             pick(
@@ -737,7 +668,7 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 picked.finish(inner.values())
             })
         }
-        "sequence" => sequence(args)?,
+        "sequence" => super::sequence::build(args)?,
         _ => return Ok(None),
     }))
 }

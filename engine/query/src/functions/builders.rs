@@ -262,6 +262,21 @@ pub fn session_window(time: impl Into<Expr>, gap: impl Into<Expr>) -> Expr {
     Expr::call("session_window", vec![time.into(), gap.into()])
 }
 
+/// The value that a text of JSON is, of the type or the columns that `schema` says in DDL: `a INT, b STRING`.
+pub fn from_json(text: impl Into<Expr>, schema: &str) -> Expr {
+    Expr::call("from_json", vec![text.into(), lit(schema)])
+}
+
+/// A struct, array or map as JSON.
+pub fn to_json(value: impl Into<Expr>) -> Expr {
+    Expr::call("to_json", vec![value.into()])
+}
+
+/// What a path, such as `$.a[0].b`, finds in a text of JSON.
+pub fn get_json_object(text: impl Into<Expr>, path: &str) -> Expr {
+    Expr::call("get_json_object", vec![text.into(), lit(path)])
+}
+
 /// The last microsecond in a window: its event time.
 pub fn window_time(window: impl Into<Expr>) -> Expr {
     Expr::call("window_time", vec![window.into()])

@@ -1,8 +1,8 @@
-//! Texts written in other ways: URLs, base 64, character sets, masks.
+//! Texts written in other ways: URLs, base 64, masks.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray};
+use arrow::array::{Array, AsArray, BooleanArray, StringArray};
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::ScalarValue;
 
@@ -48,7 +48,11 @@ const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 fn base64(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
+    for (nth, chunk) in bytes.chunks(3).enumerate() {
+        // Lines of 76 characters, as in mail.
+        if nth > 0 && nth % 19 == 0 {
+            out.push_str("\r\n");
+        }
         let word =
             chunk.iter().fold(0u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
         for i in 0..4 {
@@ -57,6 +61,16 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Whether the last of the digits is the check digit of those before it.
+fn luhn(text: &str) -> bool {
+    let digits = text.chars().rev().map(|c| c.to_digit(10));
+    let sum = digits.enumerate().try_fold(0, |sum, (place, digit)| {
+        let digit = digit? << (place % 2);
+        Some(sum + digit / 10 + digit % 10)
+    });
+    !text.is_empty() && sum.is_some_and(|sum: u32| sum.is_multiple_of(10))
 }
 
 /// `elt(n, a, b, ...)`: the nth of the texts.
@@ -149,12 +163,6 @@ fn mask(args: &Args) -> Result<Typed> {
 /// The functions of this family.
 pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
     let text = || Ok::<_, QueryError>(args.typed(&[DataType::Utf8], 1)?.remove(0));
-    let utf8 = |charset: &Typed| match charset.constant_text().map(str::to_uppercase).as_deref() {
-        Some("UTF-8" | "UTF8") => Ok(()),
-        _ => Err(QueryError::unsupported(format!(
-            "{name} with another character set than UTF-8"
-        ))),
-    };
     Ok(Some(match name {
         "url_encode" => Kernel::over_arrays(
             name,
@@ -215,43 +223,20 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 },
             )
         }
-        "encode" => {
-            let [value, charset] = args.exactly()?;
-            utf8(&charset)?;
-            cast::implicit(
-                coerce::argument(name, 0, value, &DataType::Utf8)?,
-                &DataType::Binary,
-            )?
-        }
-        "decode" if args.len() == 2 => {
-            let [value, charset] = args.exactly()?;
-            utf8(&charset)?;
-            if value.data_type != DataType::Binary {
-                return Err(QueryError::unsupported("decode of anything but binary"));
-            }
-            Kernel::over_arrays(
-                name,
-                "",
-                vec![value],
-                DataType::Utf8,
-                Can::Fail,
-                |args, _| {
-                    let bytes: &BinaryArray = args[0].as_binary();
-                    let texts = bytes
-                        .iter()
-                        .map(|bytes| match bytes.map(std::str::from_utf8) {
-                            None => Ok(None),
-                            Some(Ok(text)) => Ok(Some(text)),
-                            Some(Err(_)) => Err(RunError::raise(
-                                "MALFORMED_CHARACTER_CODING",
-                                "Invalid value found when performing `decode` with UTF-8",
-                            )),
-                        });
-                    let texts: ArrayRef = Arc::new(texts.collect::<Run<StringArray>>()?);
-                    Ok(texts)
-                },
-            )
-        }
+        "parse_url" | "try_parse_url" => super::url::build(name, args)?,
+        "luhn_check" => Kernel::over_arrays(
+            name,
+            "",
+            vec![text()?],
+            DataType::Boolean,
+            Can::NotFail,
+            |args, _| {
+                let texts = args[0].as_string::<i32>().iter();
+                Ok(Arc::new(
+                    texts.map(|t| t.map(luhn)).collect::<BooleanArray>(),
+                ))
+            },
+        ),
         "elt" => elt(args)?,
         "mask" => mask(args)?,
         _ => return Ok(None),

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, PrimitiveArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
-use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{BinaryExpr, Expr as DfExpr, Operator, SortExpr};
 
 use super::kernel::{Can, Kernel, Typed};
-use super::{cast, conditional, map};
+use super::{cast, conditional, interval, map};
 use crate::coerce::{self, is_atomic, is_float, is_numeric};
 use crate::error::QueryError;
 use crate::expr::BinaryOp;
@@ -207,23 +207,9 @@ pub(crate) fn common(a: &DataType, b: &DataType) -> Option<DataType> {
     }
 }
 
-/// An INTERVAL literal as the interval of days or of months that it is, if it is one.
-fn one_unit(value: Typed) -> Typed {
-    let Some(ScalarValue::IntervalMonthDayNano(Some(interval))) = value.constant() else {
-        return value;
-    };
-    let days = i64::from(interval.days).saturating_mul(86_400_000_000);
-    let micros = days.saturating_add(interval.nanoseconds / 1_000);
-    match (interval.months, micros) {
-        (0, micros) => Typed::literal(ScalarValue::DurationMicrosecond(Some(micros))),
-        (months, 0) => Typed::literal(ScalarValue::IntervalYearMonth(Some(months))),
-        _ => value,
-    }
-}
-
 /// A comparison, with both sides cast to what they have in common.
 pub(crate) fn compare(op: BinaryOp, left: Typed, right: Typed, text: &str) -> Result<Typed> {
-    let (left, right) = (one_unit(left), one_unit(right));
+    let (left, right) = (interval::plain(left), interval::plain(right));
     if left.data_type == CALENDAR || right.data_type == CALENDAR {
         return Err(QueryError::unsupported(
             "comparing with an INTERVAL literal",

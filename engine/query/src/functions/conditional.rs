@@ -10,7 +10,7 @@ use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{BinaryExpr, Expr as DfExpr, Operator};
 
 use super::kernel::{Can, Kernel, Typed};
-use super::{Args, cast};
+use super::{Args, cast, interval};
 use crate::coerce;
 use crate::error::{QueryError, RunError};
 use crate::expr::BinaryOp;
@@ -365,7 +365,16 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             )
         }
         "typeof" => {
-            let text = crate::types::type_text(&args.one()?.data_type);
+            let value = args.one()?;
+            let value = match interval::Kind::of(&value) {
+                Some(interval::Kind::Days) => interval::plain_days(value),
+                Some(_) if value.data_type == crate::types::CALENDAR => {
+                    let message = "typeof of an INTERVAL literal of these units";
+                    return Err(QueryError::unsupported(message));
+                }
+                _ => value,
+            };
+            let text = crate::types::type_text(&value.data_type);
             Typed::literal(ScalarValue::Utf8(Some(text)))
         }
         _ => return Ok(None),

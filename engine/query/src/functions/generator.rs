@@ -4,16 +4,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, ListArray, StructArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 
 use super::kernel::{Can, Kernel, Typed};
-use super::nested;
+use super::{cast, json, nested};
 use crate::coerce;
-use crate::error::QueryError;
+use crate::error::{QueryError, RunError};
 use crate::types::{list_of, map_entry_fields, type_sql};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -35,17 +35,40 @@ pub(crate) struct Made {
     pub(crate) outer: bool,
 }
 
+/// The table function `range`, which is one in FROM only: a name that no query can write.
+pub(crate) const RANGE: &str = "\u{1}range";
+
+/// How many numbers a `range` may make: they are made at once.
+const RANGE_MAX: i128 = 10_000_000;
+
 pub(crate) fn is_known(name: &str) -> bool {
+    if name == RANGE {
+        return true;
+    }
     let plain = name.strip_suffix("_outer").unwrap_or(name);
-    matches!(plain, "explode" | "posexplode" | "inline") || name == "stack"
+    matches!(plain, "explode" | "posexplode" | "inline") || matches!(name, "stack" | "json_tuple")
 }
 
 /// The call of the generator called `name`.
 pub(crate) fn build(name: &str, args: Vec<Typed>) -> Result<Made> {
+    if name == RANGE {
+        return range(args);
+    }
     let outer = name.ends_with("_outer");
     let plain = name.strip_suffix("_outer").unwrap_or(name);
     if plain == "stack" {
         return stack(args);
+    }
+    if plain == "json_tuple" && !outer {
+        let (list, fields) = json::tuple(args)?;
+        let element = DataType::Struct(fields.clone());
+        let columns = fields.iter().enumerate();
+        let columns = columns.map(|(nth, field)| part(field.name(), nth, 0, &element));
+        return Ok(Made {
+            columns: columns.collect(),
+            lists: vec![list],
+            outer,
+        });
     }
     let count = args.len();
     let Ok([value]) = <[Typed; 1]>::try_from(args) else {
@@ -190,6 +213,80 @@ fn positions(value: Typed) -> Typed {
             )?))
         },
     )
+}
+
+/// `range(end)`, `range(start, end[, step[, parts]])`: numbers from `start` up to, and without, `end`.
+fn range(args: Vec<Typed>) -> Result<Made> {
+    let count = args.len();
+    let long = |(nth, arg): (usize, Typed)| match coerce::is_integral(&arg.data_type) {
+        true => cast::implicit(arg, &DataType::Int64),
+        false => Err(coerce::unexpected("range", nth, &arg, "BIGINT")),
+    };
+    let args = args.into_iter().enumerate().map(long);
+    let args: Vec<Typed> = args.collect::<Result<_>>()?;
+    let number = |n: i64| Typed::literal(ScalarValue::Int64(Some(n)));
+    let bounds = match <[Typed; 1]>::try_from(args) {
+        Ok([end]) => vec![number(0), end, number(1)],
+        Err(args) if matches!(count, 2..=4) => {
+            let mut bounds = args;
+            bounds.truncate(3);
+            if count == 2 {
+                bounds.push(number(1));
+            }
+            bounds
+        }
+        Err(_) => {
+            let message = format!(
+                "The `range` requires [1, 2, 3, 4] parameters but the actual number is {count}."
+            );
+            return Err(QueryError::new(
+                "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+                message,
+            ));
+        }
+    };
+    let list = Kernel::over_arrays(
+        "range",
+        "",
+        bounds,
+        list_of(DataType::Int64),
+        Can::Fail,
+        |args, rows| {
+            let [start, end, step] =
+                [0, 1, 2].map(|nth: usize| args[nth].as_primitive::<Int64Type>());
+            let (mut values, mut lengths) = (Vec::new(), Vec::with_capacity(rows));
+            for row in 0..rows {
+                if start.is_null(row) || end.is_null(row) || step.is_null(row) {
+                    let why = "the arguments of range cannot be NULL";
+                    return Err(RunError::raise("UNEXPECTED_NULL", why));
+                }
+                let (start, end, step) = (start.value(row), end.value(row), step.value(row));
+                if step == 0 {
+                    let why = "the step of range cannot be 0";
+                    return Err(RunError::raise("INVALID_PARAMETER_VALUE", why));
+                }
+                let (span, by) = (i128::from(end) - i128::from(start), i128::from(step));
+                // The last number is one step short of the end, or less.
+                let count = (span + by - by.signum()) / by;
+                if count + values.len() as i128 > RANGE_MAX {
+                    let why = format!("range makes at most {RANGE_MAX} numbers at once");
+                    return Err(RunError::raise("UNSUPPORTED_FEATURE", why));
+                }
+                let count = count.max(0) as i64;
+                values.extend((0..count).map(|nth| start + nth * step));
+                lengths.push(count as usize);
+            }
+            let field = Arc::new(Field::new_list_field(DataType::Int64, true));
+            let offsets = OffsetBuffer::from_lengths(lengths);
+            let values: ArrayRef = Arc::new(Int64Array::from(values));
+            Ok(Arc::new(ListArray::try_new(field, offsets, values, None)?))
+        },
+    );
+    Ok(Made {
+        lists: vec![list],
+        columns: vec![whole("id", 0, DataType::Int64)],
+        outer: false,
+    })
 }
 
 /// `stack(n, values...)`: the values in `n` rows.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, DurationSecondType, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalUnit, IntervalYearMonthType,
+    TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::logical_expr::{Cast, Expr as DfExpr, ScalarUDF};
 
@@ -198,6 +199,11 @@ fn fold<H: Fold>(seed: H, array: &ArrayRef, row: usize) -> H {
         }
         DataType::Date32 => seed.int(value!(Date32Type)),
         DataType::Timestamp(..) => seed.long(value!(TimestampMicrosecondType)),
+        DataType::Duration(TimeUnit::Second) => {
+            seed.long(value!(DurationSecondType).wrapping_mul(1_000_000))
+        }
+        DataType::Duration(_) => seed.long(value!(DurationMicrosecondType)),
+        DataType::Interval(IntervalUnit::YearMonth) => seed.int(value!(IntervalYearMonthType)),
         DataType::Utf8 => seed.bytes(array.as_string::<i32>().value(row).as_bytes()),
         DataType::Binary => seed.bytes(array.as_binary::<i32>().value(row)),
         DataType::List(_) => {
@@ -218,7 +224,7 @@ fn hashable(data_type: &DataType) -> bool {
         DataType::Null => true,
         DataType::List(element) => hashable(element.data_type()),
         DataType::Struct(fields) => fields.iter().all(|f| hashable(f.data_type())),
-        DataType::Duration(_) | DataType::Interval(_) => false,
+        DataType::Interval(unit) => *unit == IntervalUnit::YearMonth,
         other => is_atomic(other),
     }
 }

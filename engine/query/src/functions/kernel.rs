@@ -7,13 +7,18 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{DataFusionError, ScalarValue};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::{
     ColumnarValue, Expr as DfExpr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, TypeSignature, Volatility,
 };
+
+use datafusion::physical_expr::create_physical_expr;
+
+use crate::error::QueryError;
 
 pub(crate) type Result<T> = std::result::Result<T, DataFusionError>;
 type Body = Arc<dyn Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync>;
@@ -53,6 +58,24 @@ impl Typed {
         self.constant()
             .and_then(|value| value.try_as_str().flatten())
     }
+}
+
+/// The value of an expression that names no column.
+pub(crate) fn folded(value: &Typed) -> std::result::Result<Option<ScalarValue>, QueryError> {
+    let outside = crate::unnest::names_outer(&value.expr);
+    if outside || !value.expr.column_refs().is_empty() {
+        return Ok(None);
+    }
+    let expr: &DfExpr = &value.expr;
+    let (props, context) = (ExecutionProps::new(), Default::default());
+    let expr = create_physical_expr(expr, &DFSchema::empty(), &props, &context)?;
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one_row);
+    let row = row.map_err(|e| QueryError::from(datafusion::common::DataFusionError::from(e)))?;
+    Ok(Some(match expr.evaluate(&row)? {
+        ColumnarValue::Scalar(value) => value,
+        ColumnarValue::Array(values) => ScalarValue::try_from_array(&values, 0)?,
+    }))
 }
 
 /// Whether evaluating a row can fail.

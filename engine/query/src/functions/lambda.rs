@@ -19,7 +19,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::nested::{compact, map_types};
-use super::{conditional, map};
+use super::{comparator, conditional, map};
 use crate::coerce;
 use crate::error::QueryError;
 use crate::expr::Expr;
@@ -37,18 +37,18 @@ pub(crate) enum Arg {
 pub(crate) type ResolveBody<'r> = dyn Fn(&[(String, Typed)], &Expr) -> Result<Typed> + 'r;
 
 /// A lambda ready to run: its body over a batch of parameters and captured columns.
-struct Body {
+pub(super) struct Body {
     physical: Arc<dyn PhysicalExpr>,
     schema: Arc<Schema>,
-    captured: Vec<Typed>,
-    data_type: DataType,
+    pub(super) captured: Vec<Typed>,
+    pub(super) data_type: DataType,
     can: Can,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Body {
     /// The body with each parameter a column of the given type; columns from outside become columns behind them.
-    fn new(
+    pub(super) fn new(
         lambda: (&[String], &Expr),
         types: &[DataType],
         resolve: &ResolveBody<'_>,
@@ -157,7 +157,7 @@ impl Body {
         })
     }
 
-    fn run(
+    pub(super) fn run(
         &self,
         params: Vec<ArrayRef>,
         captured: &[ArrayRef],
@@ -200,7 +200,7 @@ fn outside_type(column: &Column) -> Option<DataType> {
 }
 
 /// For each element of all lists the row it belongs to.
-fn parents(offsets: &[i32]) -> UInt32Array {
+pub(super) fn parents(offsets: &[i32]) -> UInt32Array {
     let rows = offsets.windows(2).enumerate();
     rows.flat_map(|(row, two)| std::iter::repeat_n(row as u32, (two[1] - two[0]) as usize))
         .collect()
@@ -216,7 +216,7 @@ fn places(offsets: &[i32]) -> ArrayRef {
     )
 }
 
-fn list_argument(name: &str, value: &Typed) -> Result<DataType> {
+pub(super) fn list_argument(name: &str, value: &Typed) -> Result<DataType> {
     match &value.data_type {
         DataType::List(element) => Ok(element.data_type().clone()),
         _ => Err(coerce::unexpected(name, 0, value, "ARRAY")),
@@ -527,6 +527,12 @@ pub(crate) fn call(name: &str, args: Vec<Arg>, resolve: &ResolveBody<'_>) -> Res
         ) => over_map(name, value.clone(), (params, body), resolve),
         ("zip_with", [Value(left), Value(right), Lambda { params, body }]) => {
             zip_with(left.clone(), right.clone(), (params, body), resolve)
+        }
+        ("array_sort", [Value(value), Lambda { params, body }]) => {
+            comparator::sorted_by(value.clone(), (params, body), resolve)
+        }
+        ("map_zip_with", [Value(left), Value(right), Lambda { params, body }]) => {
+            comparator::map_zip_with(left.clone(), right.clone(), (params, body), resolve)
         }
         ("aggregate" | "reduce", [Value(value), Value(start), Lambda { params, body }]) => {
             fold(value.clone(), start.clone(), (params, body), None, resolve)

@@ -75,6 +75,14 @@ pub fn apart(comparison: &Expr) -> Option<Apart> {
     })
 }
 
+/// A column of moments and by how many microseconds, at least and at most, an expression is after it: if it is that
+/// column and a constant span.
+pub fn shifted(expr: &Expr) -> Option<(Column, (i64, i64))> {
+    let sum = sum(expr)?;
+    let [column] = <[Column; 1]>::try_from(sum.plus).ok()?;
+    sum.minus.is_empty().then_some((column, sum.span_us))
+}
+
 /// What a CASE says that says nothing otherwise.
 fn guarded(case: &Case) -> Option<&Expr> {
     let nothing = match case.else_expr.as_deref() {

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StructArray, UInt32Array,
-    make_comparator,
+    Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StringBuilder,
+    StructArray, UInt32Array, make_comparator,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{SortOptions, concat, interleave, take};
 use arrow::datatypes::{DataType, Field, Fields};
+use datafusion::common::ScalarValue;
 
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::nested::{compact, map_types};
+use super::pattern::{Patterns, java};
+use super::split::pieces;
 use super::{Args, generator};
 use crate::coerce;
 use crate::error::{QueryError, RunError};
@@ -285,57 +288,41 @@ fn from_lists(name: &str, args: Vec<Typed>, k: DataType, v: DataType) -> Typed {
     })
 }
 
-/// `a:1,b:2` as a map, cut by literal delimiters.
+/// `a:1,b:2` as a map; the delimiters are regular expressions.
 fn str_to_map(args: &Args) -> Result<Typed> {
     let mut typed = args.typed(&[DataType::Utf8, DataType::Utf8, DataType::Utf8], 1)?;
-    let delimiters: Vec<String> = [(1, ","), (2, ":")]
-        .iter()
-        .map(
-            |(nth, default)| match typed.get(*nth).map(Typed::constant_text) {
-                None => Ok(default.to_string()),
-                Some(Some(text)) if !text.is_empty() && regex::escape(text) == text => {
-                    Ok(text.to_string())
-                }
-                Some(_) => Err(QueryError::unsupported(
-                    "str_to_map with delimiters that are no plain constants",
-                )),
-            },
-        )
-        .collect::<Result<_>>()?;
-    let text = typed.remove(0);
-    let label = format!("{delimiters:?}");
+    for default in &[",", ":"][typed.len() - 1..] {
+        typed.push(Typed::literal(ScalarValue::from(*default)));
+    }
     let returns = map_of(DataType::Utf8, DataType::Utf8);
     Ok(Kernel::over_arrays(
         "str_to_map",
-        label,
-        vec![text],
+        "",
+        typed,
         returns,
         Can::Fail,
-        move |args, rows| {
-            let texts = args[0].as_string::<i32>();
-            let (mut keys, mut values, mut offsets): (Vec<&str>, Vec<Option<&str>>, _) =
-                (vec![], vec![], vec![0i32]);
+        |args, rows| {
+            let text = |nth: usize, row: usize| args[nth].as_string::<i32>().value(row);
+            let mut patterns = Patterns::new(|p: &str| java("str_to_map", p));
+            let (mut keys, mut values) = (StringBuilder::new(), StringBuilder::new());
+            let (mut offsets, mut known) = (vec![0i32], vec![]);
             for row in 0..rows {
-                if texts.is_valid(row) {
-                    for pair in texts.value(row).split(delimiters[0].as_str()) {
-                        let (key, value) = match pair.split_once(delimiters[1].as_str()) {
-                            Some((key, value)) => (key, Some(value)),
-                            None => (pair, None),
-                        };
-                        keys.push(key);
-                        values.push(value);
+                known.push(args.iter().all(|a| a.is_valid(row)));
+                if known[row] {
+                    let between = patterns.get(text(1, row))?;
+                    let within = patterns.get(text(2, row))?;
+                    for pair in pieces(text(0, row), &between, -1) {
+                        let pair = pieces(&pair, &within, 2);
+                        keys.append_value(&pair[0]);
+                        values.append_option(pair.get(1));
                     }
                 }
                 offsets.push(keys.len() as i32);
             }
-            let keys: ArrayRef = Arc::new(arrow::array::StringArray::from(keys));
-            let values: ArrayRef = Arc::new(arrow::array::StringArray::from(values));
-            assemble(
-                keys,
-                values,
-                OffsetBuffer::new(offsets.into()),
-                texts.nulls().cloned(),
-            )
+            let (keys, values): (ArrayRef, ArrayRef) =
+                (Arc::new(keys.finish()), Arc::new(values.finish()));
+            let offsets = OffsetBuffer::new(offsets.into());
+            assemble(keys, values, offsets, Some(known.into()))
         },
     ))
 }

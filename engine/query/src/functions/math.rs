@@ -415,6 +415,19 @@ fn hex(value: Typed) -> Result<Typed> {
     })
 }
 
+/// The bytes that hexadecimal digits are; an odd one stands alone in the first.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let mut digits = text
+        .chars()
+        .map(|c| c.to_digit(16).map(|d| d as u8))
+        .collect::<Option<Vec<_>>>()?;
+    if digits.len() % 2 == 1 {
+        digits.insert(0, 0);
+    }
+    let pairs = digits.chunks(2);
+    Some(pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
 fn unhex(value: Typed) -> Result<Typed> {
     let value = coerce::argument("unhex", 0, value, &DataType::Utf8)?;
     Ok(Kernel::over_arrays(
@@ -424,21 +437,8 @@ fn unhex(value: Typed) -> Result<Typed> {
         DataType::Binary,
         Can::NotFail,
         |args, _| {
-            let bytes = args[0].as_string::<i32>().iter().map(|text| {
-                let mut digits = text?
-                    .chars()
-                    .map(|c| c.to_digit(16).map(|d| d as u8))
-                    .collect::<Option<Vec<_>>>()?;
-                if digits.len() % 2 == 1 {
-                    digits.insert(0, 0);
-                }
-                Some(
-                    digits
-                        .chunks(2)
-                        .map(|pair| pair[0] << 4 | pair[1])
-                        .collect::<Vec<u8>>(),
-                )
-            });
+            let bytes = args[0].as_string::<i32>().iter();
+            let bytes = bytes.map(|text| text.and_then(from_hex));
             let bytes: Vec<Option<Vec<u8>>> = bytes.collect();
             Ok(Arc::new(
                 bytes
@@ -452,6 +452,11 @@ fn unhex(value: Typed) -> Result<Typed> {
 
 /// The functions of this family.
 pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
+    if matches!(name, "sign" | "signum")
+        && let Some(sign) = super::interval::signum(args.one()?)
+    {
+        return Ok(Some(sign));
+    }
     let positive =
         |f: fn(f64) -> f64, above: f64| move |v: f64| if v <= above { None } else { Some(f(v)) };
     let unary: Option<fn(f64) -> f64> = match name {

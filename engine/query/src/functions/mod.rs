@@ -8,13 +8,18 @@ mod array;
 pub(crate) mod bits;
 mod builders;
 pub(crate) mod cast;
+mod charset;
 mod codec;
+mod comparator;
 pub(crate) mod compare;
 pub(crate) mod conditional;
+mod csv;
 pub(crate) mod datetime;
+mod format;
 pub(crate) mod generator;
 mod hash;
 pub(crate) mod interval;
+mod json;
 pub(crate) mod kernel;
 mod known;
 pub(crate) mod lambda;
@@ -24,10 +29,13 @@ mod math;
 pub(crate) mod nested;
 pub(crate) mod over;
 pub(crate) mod pattern;
+mod schema;
+mod sequence;
 pub(crate) mod session;
 mod split;
 mod string;
 pub(crate) mod text;
+mod url;
 pub(crate) mod window;
 mod written;
 
@@ -35,7 +43,7 @@ pub use aggregate::weighed_sum;
 pub use builders::*;
 pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};
-pub use linear::{Apart, apart, equality};
+pub use linear::{Apart, apart, equality, shifted};
 pub use written::written;
 
 use std::collections::BTreeMap;
@@ -184,6 +192,10 @@ pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Opti
         array::build,
         map::build,
         codec::build,
+        json::build,
+        csv::build,
+        charset::build,
+        format::build,
         window::build,
     ];
     for build in families {

@@ -215,6 +215,17 @@ fn split_one(text: &str, regex: &regex::Regex, limit: i32, pieces: &mut Pieces) 
     pieces.piece(&text.as_bytes()[start..]);
 }
 
+/// The pieces of one text between matches.
+pub(super) fn pieces(text: &str, regex: &regex::Regex, limit: i32) -> Vec<String> {
+    let mut pieces = Pieces::new(&StringArray::from(vec![text]));
+    split_one(text, regex, limit, &mut pieces);
+    let piece = |two: &[i32]| &pieces.bytes[two[0] as usize..two[1] as usize];
+    let texts = pieces.ends.windows(2).map(piece);
+    texts
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -354,8 +354,9 @@ fn trim(name: &'static str, text: Typed, set: Option<Typed>) -> Result<Typed> {
 fn pad(name: &str, args: &Args) -> Result<Typed> {
     let left = name == "lpad";
     let values = args.at_least(2)?;
-    if values[0].data_type == DataType::Binary {
-        return Err(QueryError::unsupported(format!("{name} of binary")));
+    let binary = |value: Option<&Typed>| value.is_none_or(|v| v.data_type == DataType::Binary);
+    if values[0].data_type == DataType::Binary && binary(values.get(2)) {
+        return pad_binary(name, args);
     }
     let mut typed = args.typed(&[DataType::Utf8, DataType::Int32, DataType::Utf8], 2)?;
     if typed.len() == 2 {
@@ -375,6 +376,43 @@ fn pad(name: &str, args: &Args) -> Result<Typed> {
             text.to_string() + &padding
         }))
     }))
+}
+
+/// `lpad` and `rpad` of bytes, by default with zeros.
+fn pad_binary(name: &str, args: &Args) -> Result<Typed> {
+    let left = name == "lpad";
+    let mut typed = args.typed(&[DataType::Binary, DataType::Int32, DataType::Binary], 2)?;
+    if typed.len() == 2 {
+        typed.push(Typed::literal(ScalarValue::Binary(Some(vec![0]))));
+    }
+    let returns = DataType::Binary;
+    Ok(Kernel::over_arrays(
+        name,
+        "",
+        typed,
+        returns,
+        Can::NotFail,
+        move |args, rows| {
+            let (values, pads) = (args[0].as_binary::<i32>(), args[2].as_binary::<i32>());
+            let mut out = BinaryBuilder::new();
+            for row in 0..rows {
+                if args.iter().any(|a| a.is_null(row)) {
+                    out.append_null();
+                    continue;
+                }
+                let (value, pad) = (values.value(row), pads.value(row));
+                let wanted = usize::try_from(Row { args, row }.int(1)).unwrap_or(0);
+                let kept = &value[..value.len().min(wanted)];
+                let padding = pad.iter().copied().cycle().take(wanted - kept.len());
+                let padding: Vec<u8> = padding.collect();
+                out.append_value(match left {
+                    true => [&padding, kept].concat(),
+                    false => [kept, &padding].concat(),
+                });
+            }
+            Ok(Arc::new(out.finish()))
+        },
+    ))
 }
 
 /// Where `part` is in `text`, from one, looking from the character at `from`; zero if nowhere.
@@ -641,7 +679,7 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 ))
             },
         ),
-        "make_valid_utf8" | "validate_utf8" => text()?,
+        "make_valid_utf8" | "validate_utf8" | "try_validate_utf8" => text()?,
         _ => return Ok(None),
     }))
 }

@@ -2,7 +2,10 @@
 
 use chrono::{Datelike, NaiveDate};
 
-use crate::text::{push_date, push_f32, push_f64, push_plain_decimal, push_timestamp};
+use crate::text::{
+    push_date, push_day_time, push_f32, push_f64, push_plain_decimal, push_timestamp,
+    push_year_month,
+};
 
 /// Days since 1970-01-01.
 pub(crate) fn from_date(date: NaiveDate) -> i32 {
@@ -42,27 +45,44 @@ pub(crate) fn timestamp(micros: i64) -> String {
 
 /// `INTERVAL '1 02:03:04' DAY TO SECOND`.
 pub(crate) fn day_time(micros: i64) -> String {
-    let sign = if micros < 0 { "-" } else { "" };
-    let micros = micros.unsigned_abs();
-    let (days, rest) = (micros / 86_400_000_000, micros % 86_400_000_000);
-    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
-    let fraction = match fraction {
-        0 => String::new(),
-        fraction => format!(".{fraction:06}").trim_end_matches('0').to_string(),
+    written(|out| push_day_time(out, micros))
+}
+
+/// `INTERVAL '1' DAY`.
+pub(crate) fn days(seconds: i64) -> String {
+    format!("INTERVAL '{}' DAY", seconds / 86_400)
+}
+
+/// `1 months 2 days 3 hours 0.5 seconds`; `0 seconds` for nothing.
+pub(crate) fn calendar_interval(months: i32, days: i32, micros: i64) -> String {
+    let (hours, rest) = (micros / 3_600_000_000, micros % 3_600_000_000);
+    let (minutes, rest) = (rest / 60_000_000, rest % 60_000_000);
+    let mut words = vec![];
+    let mut add = |amount: i64, unit: &str| {
+        if amount != 0 {
+            words.push(format!("{amount} {unit}"));
+        }
     };
-    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("INTERVAL '{sign}{days} {h:02}:{m:02}:{s:02}{fraction}' DAY TO SECOND")
+    add(i64::from(months / 12), "years");
+    add(i64::from(months % 12), "months");
+    add(i64::from(days), "days");
+    add(hours, "hours");
+    add(minutes, "minutes");
+    if rest != 0 {
+        let sign = if rest < 0 { "-" } else { "" };
+        let seconds = decimal(i128::from(rest.unsigned_abs()), 6);
+        let seconds = seconds.trim_end_matches('0').trim_end_matches('.');
+        words.push(format!("{sign}{seconds} seconds"));
+    }
+    match words.is_empty() {
+        true => "0 seconds".into(),
+        false => words.join(" "),
+    }
 }
 
 /// `INTERVAL '1-2' YEAR TO MONTH`.
 pub(crate) fn year_month(months: i32) -> String {
-    let sign = if months < 0 { "-" } else { "" };
-    let months = months.unsigned_abs();
-    format!(
-        "INTERVAL '{sign}{}-{}' YEAR TO MONTH",
-        months / 12,
-        months % 12
-    )
+    written(|out| push_year_month(out, months))
 }
 
 /// Bytes in upper-case hexadecimal.

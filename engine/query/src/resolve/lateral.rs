@@ -145,7 +145,7 @@ impl Env<'_> {
         };
         if !can_be_flat(&right.plan) {
             return Err(QueryError::unsupported(
-                "a LATERAL subquery that names columns from the left of it below a full join",
+                "a LATERAL subquery that names columns from the left of it in this place",
             ));
         }
         let columns = [left.columns.clone(), right.columns].concat();

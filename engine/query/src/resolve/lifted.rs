@@ -2,7 +2,8 @@
 //!
 //! What a key or an aggregate asks is asked of the rows below first, and stands beside them as columns. What is asked of
 //! groups is asked above them: there the groups are rows, their keys known by the names that they had. A condition of a
-//! join is asked of its pairs, or, where a join keeps rows without a partner, of the side whose columns it names.
+//! join is asked of its pairs, or, where a join keeps rows without a partner, of the side whose columns it names; if it
+//! names both, see `partner`.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -338,37 +339,25 @@ impl Env<'_> {
         }
         let mut found = vec![];
         subqueries_of(condition, &mut found);
-        let answers = |columns: &[ScopeColumn], subquery: &Expr| {
+        // A name of the other side must not be taken for one from further outside.
+        let alone = |columns: &[ScopeColumn], subquery: &Expr| {
             let exprs = Exprs {
                 subqueries: Subqueries::OfRows,
                 ..Exprs::over(self, columns, "ON")
             };
-            exprs.resolve(subquery).map(|_| ())
-        };
-        // A name of the other side must not be taken for one from further outside.
-        let alone = |columns: &[ScopeColumn], subquery: &Expr| {
             let around = self.outer.take();
-            let answered = answers(columns, subquery);
+            let answered = exprs.resolve(subquery);
             self.outer.replace(around);
-            answered
+            answered.is_ok()
         };
         let (mut of_left, mut of_right) = (vec![], vec![]);
         for subquery in found {
-            if alone(&left.columns, subquery).is_ok() {
+            if alone(&left.columns, subquery) {
                 of_left.push(subquery);
-            } else if alone(&right.columns, subquery).is_ok() {
+            } else if alone(&right.columns, subquery) {
                 of_right.push(subquery);
             } else {
-                let both = [left.columns.clone(), right.columns.clone()].concat();
-                let of_both = alone(&both, subquery).is_ok();
-                answers(&both, subquery)?;
-                let whose = match of_both {
-                    true => "both sides",
-                    false => "a query further outside",
-                };
-                return Err(QueryError::unsupported(format!(
-                    "a subquery that names columns of {whose} in ON of a join that keeps rows without a partner"
-                )));
+                return self.join_by_partners(left, right, kind, condition);
             }
         }
         let (left, left_values) = self.beside_subqueries(left, &of_left)?;

@@ -12,6 +12,7 @@ mod name;
 mod observe;
 mod order;
 mod over;
+mod partner;
 mod pivot;
 mod project;
 mod scope;

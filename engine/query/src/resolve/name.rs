@@ -181,6 +181,13 @@ fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
     let mut args: Vec<String> = call.args.iter().map(|arg| pretty(arg, column)).collect();
     match (name.as_str(), args.len()) {
         ("count", 1) if args[0] == "*" => args[0] = "1".into(),
+        // What they are told by is no part of their name.
+        (
+            "from_json" | "to_json" | "from_csv" | "to_csv" | "schema_of_json" | "schema_of_csv",
+            _,
+        ) => {
+            args.truncate(1);
+        }
         ("isnull", 1) => return format!("({} IS NULL)", args[0]),
         ("isnotnull", 1) => return format!("({} IS NOT NULL)", args[0]),
         ("if", 3) => return format!("(IF({}))", args.join(", ")),

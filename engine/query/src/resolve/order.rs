@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Schema};
-use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::execution::context::ExecutionProps;
-use datafusion::logical_expr::{ColumnarValue, Expr as DfExpr, Limit, LogicalPlan, Sort, lit};
-use datafusion::physical_expr::create_physical_expr;
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Limit, LogicalPlan, Sort, lit};
 
 use super::Env;
 use super::expression::Exprs;
@@ -16,7 +13,7 @@ use super::subquery::has_subquery;
 use crate::error::{Place, QueryError};
 use crate::expr::{Expr, Literal};
 use crate::functions::compare;
-use crate::functions::kernel::Typed;
+use crate::functions::kernel::folded;
 use crate::plan::Plan;
 use crate::types::type_sql;
 
@@ -168,24 +165,6 @@ impl Env<'_> {
             )),
         }
     }
-}
-
-/// The value of an expression that names no column.
-fn folded(value: &Typed) -> Result<Option<ScalarValue>> {
-    let outside = super::subquery::names_outer(&value.expr);
-    if outside || !value.expr.column_refs().is_empty() {
-        return Ok(None);
-    }
-    let expr: &DfExpr = &value.expr;
-    let (props, context) = (ExecutionProps::new(), Default::default());
-    let expr = create_physical_expr(expr, &DFSchema::empty(), &props, &context)?;
-    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
-    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one_row);
-    let row = row.map_err(|e| QueryError::from(datafusion::common::DataFusionError::from(e)))?;
-    Ok(Some(match expr.evaluate(&row)? {
-        ColumnarValue::Scalar(value) => value,
-        ColumnarValue::Array(values) => ScalarValue::try_from_array(&values, 0)?,
-    }))
 }
 
 impl Plan {

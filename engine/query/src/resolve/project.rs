@@ -14,9 +14,9 @@ use super::scope::{Relation, ScopeColumn, unqualified};
 use super::subquery::{Subqueries, has_subquery};
 use crate::error::QueryError;
 use crate::expr::{Call, Expr};
+use crate::functions::interval::{has_calendar_interval, plain_days};
 use crate::functions::kernel::Typed;
 use crate::functions::{self, generator};
-use crate::types::CALENDAR;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -135,7 +135,8 @@ impl Env<'_> {
             let class = error.class().unwrap_or_default();
             QueryError::new(class, message).at(error.place())
         })?;
-        if value.data_type == CALENDAR {
+        let value = plain_days(value);
+        if has_calendar_interval(&value.data_type) {
             return Err(QueryError::unsupported(
                 "an interval of these units as a column",
             ));
@@ -215,7 +216,9 @@ impl Env<'_> {
             .collect::<Result<Vec<_>>>()
             .map_err(|e| e.at(call.place))?;
         let of_column = match args.as_slice() {
-            [arg] if matches!(arg.expr, DfExpr::Column(_)) => Some(arg.clone()),
+            [arg] if matches!(arg.expr, DfExpr::Column(_)) && call.name != generator::RANGE => {
+                Some(arg.clone())
+            }
             _ => None,
         };
         let made =

@@ -184,6 +184,19 @@ impl Exprs<'_> {
         }))
     }
 
+    /// The condition that `rows`, a query of these rows, has one; or, `negated`, that it has none.
+    pub(super) fn exists_rows(&self, rows: LogicalPlan, negated: bool) -> Result<DfExpr> {
+        let rows = self.hoisted(rows_of(rows), false)?;
+        if joinable(&rows, false) {
+            return Ok(DfExpr::Exists(Exists {
+                subquery: subquery(rows),
+                negated,
+            }));
+        }
+        let op = if negated { BinaryOp::Eq } else { BinaryOp::Gt };
+        Ok(compare::compare(op, self.count(rows)?, bigint(0), "EXISTS")?.expr)
+    }
+
     fn in_join(&self, value: &Expr, plan: &Plan, negated: bool) -> Result<Option<DfExpr>> {
         let inner = self.inner(plan)?;
         let (values, columns) = self.sides(value, &inner)?;
@@ -653,7 +666,5 @@ fn subquery(plan: LogicalPlan) -> Subquery {
 
 /// The refusal of a subquery that no join can be made of.
 fn left() -> QueryError {
-    QueryError::unsupported(
-        "a subquery that names columns of the query around it below a full join",
-    )
+    QueryError::unsupported("a subquery that names columns of the query around it in this place")
 }

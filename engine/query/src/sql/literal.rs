@@ -236,11 +236,17 @@ pub(super) fn interval_range(text: &str, from: &str, to: &str) -> Result<Literal
             .and_then(|m| total.checked_add(m))
             .ok_or_else(invalid)?;
     }
-    Ok(Literal::DayTimeInterval(if negative {
-        -total
-    } else {
-        total
-    }))
+    let total = if negative { -total } else { total };
+    if (from, to) == ("day", "second") {
+        return Ok(Literal::DayTimeInterval(total));
+    }
+    // Of other units: Spark has a type for each choice of them.
+    total.checked_mul(1_000).ok_or_else(invalid)?;
+    Ok(Literal::CalendarInterval {
+        months: 0,
+        days: 0,
+        micros: total,
+    })
 }
 
 /// Seconds with up to nine digits of fraction; beyond microseconds they are cut.

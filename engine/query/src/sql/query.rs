@@ -15,7 +15,7 @@ use super::relation;
 use super::tokens::STREAM;
 use crate::error::QueryError;
 use crate::expr::{Expr, Groupings};
-use crate::functions;
+use crate::functions::{self, generator::RANGE};
 use crate::plan::{JoinCondition, JoinKind, Plan, Statement};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -679,12 +679,13 @@ fn generated(name: Vec<String>, args: Vec<ast::FunctionArg>, span: Span) -> Resu
         let what = format!("the table function {}", name.join("."));
         return Err(unsupported(what, span));
     };
-    if !known(function) {
+    let range = function.eq_ignore_ascii_case("range").then_some(RANGE);
+    if range.is_none() && !known(function) {
         return Err(unsupported(format!("the table function {function}"), span));
     }
     Ok(Plan::Project {
         input: Box::new(Plan::OneRow),
-        outputs: vec![lower(call_of(function, args, span))?],
+        outputs: vec![lower(call_of(range.unwrap_or(function), args, span))?],
     })
 }
 

@@ -356,17 +356,19 @@ fn groups(aggregate: &Aggregate, domain: &Domain, names: &Names) -> Result<Flat>
     Ok(all.over(LogicalPlan::Aggregate(above)))
 }
 
-/// Whether each value can have its own join. In a full join the values of rows without a partner stand on two sides.
+/// Whether each value can have its own join.
 fn joins_by_value(join: &Join) -> bool {
-    use JoinType::{Inner, Left, LeftAnti, LeftSemi, Right};
-    matches!(join.join_type, Inner | Left | Right | LeftSemi | LeftAnti)
-        && !join.null_aware
+    use JoinType::{Full, Inner, Left, LeftAnti, LeftSemi, Right};
+    matches!(
+        join.join_type,
+        Inner | Left | Right | Full | LeftSemi | LeftAnti
+    ) && !join.null_aware
         && join.null_equality == NullEquality::NullEqualsNothing
 }
 
 /// A join for each value: each side that is kept whole, and each that names columns from outside, has its rows for each.
 fn sides(join: &Join, domain: &Domain, names: &Names) -> Result<Flat> {
-    use JoinType::{Inner, Right};
+    use JoinType::{Full, Inner, Right};
     let kind = join.join_type;
     if !joins_by_value(join) {
         return not_impl_err!(
@@ -376,15 +378,19 @@ fn sides(join: &Join, domain: &Domain, names: &Names) -> Result<Flat> {
     }
     let named = |plan: &LogicalPlan| is_correlated(plan);
     let of_left = named(&join.left) || !matches!(kind, Inner | Right);
-    let of_right = named(&join.right) || kind == Right;
+    let of_right = named(&join.right) || matches!(kind, Right | Full);
     let of_left = of_left || !of_right;
-    let side = |plan: &Arc<LogicalPlan>, of: bool| -> Result<Option<Flat>> {
+    // Of a full join's rows it says which side they have.
+    let there = (kind == Full).then(|| names.fresh("there"));
+    let side = |plan: &Arc<LogicalPlan>, of: bool, mark: Option<&String>| {
+        let mark = mark.map(|name| lit(true).alias(name.clone()));
         match of {
-            true => flat(plan, domain, names)?.narrow(plan, None).map(Some),
+            true => flat(plan, domain, names)?.narrow(plan, mark).map(Some),
             false => Ok(None),
         }
     };
-    let (left, right) = (side(&join.left, of_left)?, side(&join.right, of_right)?);
+    let left = side(&join.left, of_left, there.as_ref())?;
+    let right = side(&join.right, of_right, None)?;
     // An outer join pads the values too.
     let outer: Vec<Column> = match (&left, &right, kind) {
         (_, Some(right), Right | Inner) => right.outer.clone(),
@@ -422,6 +428,33 @@ fn sides(join: &Join, domain: &Domain, names: &Names) -> Result<Flat> {
         false,
     )?;
     let plan = LogicalPlan::Join(both);
+    match (there, &left, &right) {
+        (Some(there), Some(left), Some(right)) => {
+            let sides = left.outer().into_iter().zip(right.outer());
+            let is_left = Expr::Column(Column::new_unqualified(there)).is_not_null();
+            of_either_side(join, plan, is_left, sides, names)
+        }
+        _ => Ok(Flat { plan, outer }),
+    }
+}
+
+/// The rows of a full join, whose values stand on the side that a row has.
+fn of_either_side(
+    join: &Join,
+    rows: LogicalPlan,
+    is_left: Expr,
+    values: impl Iterator<Item = (Expr, Expr)>,
+    names: &Names,
+) -> Result<Flat> {
+    let (mut outer, mut outputs) = (vec![], vec![]);
+    for (left, right) in values {
+        let name = names.fresh(OUTER);
+        let value = when(is_left.clone(), left).otherwise(right)?;
+        outputs.push(value.alias(name.clone()));
+        outer.push(Column::new_unqualified(name));
+    }
+    outputs.extend(own_columns(&join.schema));
+    let plan = LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(rows))?);
     Ok(Flat { plan, outer })
 }
 

@@ -7,6 +7,7 @@
 mod flat;
 mod hoist;
 mod joinable;
+mod keyed;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -85,8 +86,9 @@ pub(crate) fn lateral(
         among: fresh(),
         ..Names::default()
     };
-    let domain = Domain::of(&left, right)?;
-    let answers = flat::flat(right, &domain, &names)?;
+    let (left, right) = keyed::keyed(left, right, &names)?;
+    let domain = Domain::of(&left, &right)?;
+    let answers = flat::flat(&right, &domain, &names)?;
     let on = domain.keys(&answers.outer)?;
     Ok(LogicalPlan::Join(Join::try_new(
         Arc::new(left),
@@ -149,6 +151,8 @@ fn lifted(node: LogicalPlan, names: &Names) -> Result<Transformed<LogicalPlan>> 
     let mut values = vec![];
     for subquery in &found {
         let (plan, value) = value_of(subquery, input)?;
+        let (asking, plan) = keyed::keyed(rows, &plan, names)?;
+        rows = asking;
         let domain = Domain::of(&rows, &plan)?;
         let answers = flat::flat(&plan, &domain, names)?;
         let name = names.fresh("value");

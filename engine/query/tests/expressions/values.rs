@@ -8,8 +8,9 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, IntervalYearMonthType, TimestampMicrosecondType, UInt64Type,
+    Date32Type, Decimal128Type, DurationMicrosecondType, DurationSecondType, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalYearMonthType,
+    TimestampMicrosecondType, UInt64Type,
 };
 
 /// Rows of JSON as a batch.
@@ -251,6 +252,9 @@ pub(super) fn json(array: &ArrayRef, row: usize) -> Value {
             number!(TimestampMicrosecondType),
             if zone.is_some() { "Z" } else { "" },
         ),
+        DataType::Duration(TimeUnit::Second) => {
+            json!(number!(DurationSecondType) * 1_000_000)
+        }
         DataType::Duration(_) => json!(number!(DurationMicrosecondType)),
         DataType::Interval(_) => json!(number!(IntervalYearMonthType)),
         DataType::List(_) => {

@@ -71,10 +71,6 @@ fn generators_are_relations_beside_others() {
         "i INT",
         "1\n3",
     );
-    fails(
-        "SELECT * FROM t, LATERAL range(2)",
-        "[UNSUPPORTED_FEATURE] the table function range is not supported yet (line 1, column 26)",
-    );
 }
 
 #[test]
@@ -177,10 +173,6 @@ fn where_no_subquery_stands_is_said() {
             "[UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.SCALAR_SUBQUERY_IN_VALUES] {parts} Scalar subqueries in the VALUES clause."
         ),
     );
-    fails(
-        "SELECT t.id FROM t LEFT JOIN u ON t.id = u.id AND EXISTS (SELECT 1 FROM u AS v WHERE v.id > t.id AND v.id < u.id)",
-        "[UNSUPPORTED_FEATURE] a subquery that names columns of both sides in ON of a join that keeps rows without a partner is not supported yet",
-    );
 }
 
 #[test]
@@ -246,7 +238,7 @@ fn refused(sql: &str, what: &str, line: u64, column: u64) {
 fn what_cannot_be_answered_is_named_in_words_of_the_query() {
     let map = "FROM (SELECT id, map('a', id) AS m FROM t) AS t";
     let of_map = "a subquery that names the column \"m\" of type MAP<STRING, INT> from outside";
-    let asked = "(\nSELECT count(*) AS n FROM u WHERE u.id > t.m['a'])";
+    let asked = "(\nSELECT count(*) AS n FROM u WHERE u.id > t.m[u.name])";
     refused(&format!("SELECT {asked} {map}"), of_map, 2, 8);
     refused(
         &format!("SELECT id {map} WHERE EXISTS {asked}"),
@@ -265,25 +257,5 @@ fn what_cannot_be_answered_is_named_in_words_of_the_query() {
         of_map,
         2,
         8,
-    );
-    let full = "a subquery that names columns of the query around it below a full join";
-    let joined = |condition: &str| {
-        format!(
-            "(\nSELECT max(w.id) FROM (SELECT id FROM u WHERE {condition}) w FULL JOIN u AS v ON w.id = v.id)"
-        )
-    };
-    let one = joined("u.id < t.id");
-    refused(&format!("SELECT id FROM t WHERE id = {one}"), full, 2, 8);
-    refused(
-        &format!("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u AS x WHERE EXISTS {one})"),
-        full,
-        2,
-        8,
-    );
-    refused(
-        "SELECT id, (\nSELECT count(*) FROM u LEFT JOIN u AS v ON u.id = v.id AND EXISTS (SELECT 1 FROM u AS w WHERE w.id = t.id)) FROM t",
-        "a subquery that names columns of a query further outside in ON of a join that keeps rows without a partner",
-        2,
-        34,
     );
 }

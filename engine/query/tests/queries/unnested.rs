@@ -34,7 +34,13 @@ fn with(subquery: &str, i: &str, k: &str) -> String {
     subquery.replace("{D}", D)
 }
 
-const QUERIES: [&str; 30] = [
+const QUERIES: [&str; 36] = [
+    "SELECT count(*) FROM (SELECT * FROM {D} WHERE d.k = {k}) a FULL JOIN (VALUES (10), (30), (99)) AS e(x) ON a.w = e.x",
+    "SELECT sum(coalesce(d.w, 1) * coalesce(e.x, 7)) FROM {D} FULL JOIN (SELECT x FROM (VALUES (10), (30), (99)) AS v(x) WHERE x > {i} * 10) e ON d.w = e.x",
+    "SELECT count(d.w) * 100 + count(e.x) FROM {D} FULL JOIN (VALUES (10), (30), (99)) AS e(x) ON d.w = e.x AND d.g < {i}",
+    "SELECT count(*) FROM (SELECT w FROM {D} WHERE d.k = {k}) a FULL JOIN (SELECT w FROM {D2} WHERE e.k = {k} AND e.g > 1) b ON a.w = b.w WHERE a.w IS NULL OR b.w IS NULL",
+    "SELECT count(*) * 100 + count(z.x) FROM {D} LEFT JOIN (VALUES (1, 10), (2, 20)) AS z(x, y) ON d.g = z.x AND EXISTS (SELECT 1 FROM {D2} WHERE e.w = d.w AND e.g <= {i})",
+    "SELECT count(*) * 100 + count(z.x) FROM {D} FULL JOIN (VALUES (1, 10), (2, 20)) AS z(x, y) ON d.g = z.x AND z.y = (SELECT min(e.w) FROM {D2} WHERE e.w >= d.w AND z.y > {i})",
     "SELECT count(*) FROM {D} WHERE w > {i} * 10",
     "SELECT max(w) FROM {D} WHERE w > {i} * 10 AND d.k = {k}",
     "SELECT sum(w + {i}) FROM {D} WHERE d.k = {k}",

@@ -149,7 +149,7 @@ impl Cells {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.cells.len()
     }
 
@@ -346,7 +346,7 @@ mod tests {
     fn check_as(dialect: &Dialect, line: &str, expected: &[&str]) {
         let mut cells = Cells::default();
         cells.cut(line.as_bytes(), dialect);
-        let found: Vec<&str> = (0..cells.len())
+        let found: Vec<&str> = (0..cells.count())
             .map(|at| std::str::from_utf8(cells.get(line.as_bytes(), at).0).unwrap())
             .collect();
         assert_eq!(found, expected, "{line}");
@@ -554,7 +554,7 @@ mod tests {
             for dialect in [spark(), trim].into_iter().chain(others) {
                 let mut cells = Cells::default();
                 cells.cut(line.as_bytes(), &dialect);
-                for at in 0..cells.len() {
+                for at in 0..cells.count() {
                     let (cell, _) = cells.get(line.as_bytes(), at);
                     std::str::from_utf8(cell).unwrap();
                 }

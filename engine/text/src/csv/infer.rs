@@ -111,10 +111,10 @@ impl CsvInference {
         Some(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    fn row(&mut self, row: &[u8]) {
+    pub(super) fn row(&mut self, row: &[u8]) {
         self.cells.cut(row, &self.options.dialect);
         if self.names.is_none() {
-            let cells = (0..self.cells.len())
+            let cells = (0..self.cells.count())
                 .map(|at| String::from_utf8_lossy(self.cells.get(row, at).0).into_owned());
             let names = names(cells.collect(), &self.options);
             self.kinds = vec![Kind::Null; names.len()];
@@ -128,7 +128,7 @@ impl CsvInference {
             return;
         }
         // Cells beyond the first row's make a row bad, not a column.
-        for (at, kind) in self.kinds.iter_mut().enumerate().take(self.cells.len()) {
+        for (at, kind) in self.kinds.iter_mut().enumerate().take(self.cells.count()) {
             let (cell, quoted) = self.cells.get(row, at);
             let cell = String::from_utf8_lossy(cell);
             let cell = match cell.is_empty() && quoted {

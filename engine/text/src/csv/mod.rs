@@ -5,6 +5,7 @@ mod column;
 mod infer;
 mod options;
 mod rows;
+mod value;
 mod write;
 
 pub use cells::{Cells, Dialect, StrayQuote};
@@ -12,4 +13,5 @@ pub use column::{BadCell, Column, append_cells};
 pub use infer::CsvInference;
 pub use options::{CsvOptions, KNOWN, NOT_BUILT};
 pub use rows::Rows;
+pub use value::{RowDecoder, schema_of};
 pub use write::{CSV_WRITE_KNOWN, CsvStyle};

@@ -140,7 +140,7 @@ impl CsvOptions {
     /// What limit the line goes beyond that `cells` were cut of.
     pub fn over_limit(&self, cells: &Cells, line: &[u8]) -> Option<String> {
         let (most, longest) = (self.max_columns, self.max_cell_chars);
-        if cells.len() > most {
+        if cells.count() > most {
             return Some(format!("it has more cells than maxColumns, {most}"));
         }
         let longest = longest.filter(|longest| line.len() > *longest)?;
@@ -148,7 +148,7 @@ impl CsvOptions {
             let cell = cells.get(line, at).0;
             cell.len() > longest && String::from_utf8_lossy(cell).chars().count() > longest
         };
-        let found = (0..cells.len()).any(is_longer);
+        let found = (0..cells.count()).any(is_longer);
         found.then(|| format!("a cell is longer than maxCharsPerColumn, {longest}"))
     }
 
@@ -162,7 +162,7 @@ impl CsvOptions {
         if self.enforce_schema {
             return None;
         }
-        let found: Vec<String> = (0..cells.len())
+        let found: Vec<String> = (0..cells.count())
             .map(|at| String::from_utf8_lossy(cells.get(line, at).0).into_owned())
             .collect();
         let agrees = found.len() == names.len()

@@ -21,6 +21,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::bytes::{Bytes, string_array, take};
+use super::copy::push_value;
 use super::escape::unescape;
 use super::object::Object;
 use super::scan::{Cursor, Number, Scan, Start};
@@ -41,6 +42,8 @@ pub(super) struct Context {
     pub(super) times: ReadTimes,
     /// Strings like `"NaN"` are numbers.
     pub(super) not_finite: bool,
+    /// What is read as a string is written anew, and not as it stands.
+    pub(super) anew: bool,
     /// The first bad value of the row.
     pub(super) bad: Option<BadValue>,
     /// Where strings with escapes are spelled out before they are understood.
@@ -302,6 +305,11 @@ impl Column {
                 if start == Start::String {
                     let text = cursor.string()?;
                     bytes.push_text(cursor, text);
+                } else if context.anew {
+                    let mut text = String::new();
+                    push_value(&mut text, cursor, depth)?;
+                    bytes.bytes.extend_from_slice(text.as_bytes());
+                    bytes.end();
                 } else {
                     cursor.skip(depth)?;
                     bytes
@@ -314,7 +322,7 @@ impl Column {
             Values::Int64(values) => push_integer(cursor, start, depth, values)?,
             Values::Int32(values) => push_integer(cursor, start, depth, values)?,
             Values::Int16(values) => push_integer(cursor, start, depth, values)?,
-            Values::Int8(values) => push_integer(cursor, start, depth, values)?,
+            Values::Int8(values) => push_byte(cursor, start, depth, values)?,
             Values::Float64(values) => match float(cursor, start, context, depth)? {
                 Some(Float::Number(number)) => {
                     values.push(number_to_f64(cursor, number));
@@ -462,6 +470,23 @@ impl Column {
         Ok(read)
     }
 
+    /// Reads the value at the cursor as the only item of a list.
+    pub(super) fn read_alone(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context,
+    ) -> Scan<bool> {
+        let Values::List { offsets, item } = &mut self.values else {
+            unreachable!("only asked of lists");
+        };
+        let read = item.read(cursor, context, 0)?;
+        if read {
+            offsets.push(item.len as i32);
+            self.len += 1;
+        }
+        Ok(read)
+    }
+
     /// The array, and the column is empty again.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let len = std::mem::take(&mut self.len);
@@ -594,6 +619,19 @@ fn push_integer<T: TryFrom<i64>>(
     let number = cursor.number()?;
     let value = integer(cursor, number).and_then(|value| T::try_from(value).ok());
     Ok(push(values, value))
+}
+
+/// Jackson takes 128 to 255 for bytes too, and Java makes them negative.
+fn push_byte(
+    cursor: &mut Cursor<'_>,
+    start: Start,
+    depth: usize,
+    values: &mut Vec<i8>,
+) -> Scan<bool> {
+    let mut wide: Vec<i16> = Vec::with_capacity(1);
+    push_integer(cursor, start, depth, &mut wide)?;
+    let byte = wide.pop().filter(|value| (-128..256).contains(value));
+    Ok(push(values, byte.map(|value| value as i8)))
 }
 
 /// The value of a number that was written as an integer.

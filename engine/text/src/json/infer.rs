@@ -93,6 +93,30 @@ impl JsonInference {
     }
 }
 
+/// The type of the first value of `text`, or why it has none.
+pub fn type_of(text: &str, options: &JsonOptions) -> Result<DataType, &'static str> {
+    let mut cursor = Cursor::new(text.as_bytes(), options.dialect(true));
+    cursor.blanks();
+    if cursor.at_end() {
+        return Ok(DataType::Utf8);
+    }
+    let shape = shape(&mut cursor, options, 0).map_err(|Malformed(reason)| reason)?;
+    if let Some(limits) = &options.limits {
+        limits
+            .check(text.as_bytes())
+            .map_err(|Malformed(reason)| reason)?;
+    }
+    let drop_null = options.drop_field_if_all_null;
+    let none = DataType::Struct(Fields::empty());
+    Ok(match &shape {
+        Shape::Struct(_) => data_type(&shape, drop_null).unwrap_or(none),
+        Shape::List(item) if matches!(**item, Shape::Struct(_)) => {
+            DataType::new_list(data_type(item, drop_null).unwrap_or(none), true)
+        }
+        _ => data_type(&shape, drop_null).unwrap_or(DataType::Utf8),
+    })
+}
+
 fn row_of(cursor: &mut Cursor<'_>, options: &JsonOptions) -> Scan<BTreeMap<String, Shape>> {
     if cursor.rest().starts_with(b"\xef\xbb\xbf") {
         cursor.pos += 3;

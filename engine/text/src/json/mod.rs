@@ -14,6 +14,7 @@
 
 mod bytes;
 mod column;
+mod copy;
 mod escape;
 #[cfg(test)]
 mod fuzz;
@@ -23,11 +24,13 @@ mod limits;
 mod names;
 mod object;
 mod options;
+mod path;
 mod plain;
 mod scan;
 mod simple;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,11 +40,13 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-pub use infer::JsonInference;
+pub use infer::{JsonInference, type_of};
 pub use layout::{JsonWriting, WRITE_KNOWN};
 pub use limits::Limits;
 pub use options::{JsonOptions, KNOWN, NOT_BUILT};
+pub use path::{JsonPath, json_array_length, json_fields, json_keys};
 pub(crate) use plain::plain_end;
+pub use value::{BadText, ValueDecoder};
 
 use crate::mode::ParseMode;
 use column::{Column, Context};
@@ -172,6 +177,7 @@ impl JsonDecoder {
             context: Context {
                 times: options.times.clone(),
                 not_finite: options.allow_non_numeric_numbers,
+                anew: false,
                 bad: None,
                 scratch: Vec::new(),
             },

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
-use arrow::datatypes::{DataType, DurationMicrosecondType, Int64Type, IntervalYearMonthType};
+use arrow::datatypes::{
+    DataType, DurationMicrosecondType, DurationSecondType, Int64Type, IntervalYearMonthType,
+};
 
 use super::Call;
 use crate::error::{QueryError, RunError};
 use crate::functions::cast;
 use crate::functions::kernel::{Can, Kernel, Result, Typed};
-use crate::types::{DAY_TIME, YEAR_MONTH};
+use crate::types::{DAY_TIME, DAYS, YEAR_MONTH};
 
 /// Whether intervals of this type can be added up: those that mix months and days cannot.
 pub(super) fn is_summed(data_type: &DataType) -> bool {
-    *data_type == DAY_TIME || *data_type == YEAR_MONTH
+    matches!(data_type, DataType::Duration(_)) || *data_type == YEAR_MONTH
 }
 
 impl Call<'_> {
@@ -22,7 +24,10 @@ impl Call<'_> {
         value: Typed,
         average: bool,
     ) -> std::result::Result<Typed, QueryError> {
-        let returns = value.data_type.clone();
+        let returns = match value.data_type.clone() {
+            DataType::Duration(_) if average => DAY_TIME,
+            returns => returns,
+        };
         let attempt = self.name.starts_with("try_");
         let units = units(value);
         let sum = if attempt { "try_sum" } else { "sum" };
@@ -54,6 +59,12 @@ fn units(value: Typed) -> Typed {
                     let months = args[0].as_primitive::<IntervalYearMonthType>().iter();
                     months.map(|months| months.map(i64::from)).collect()
                 }
+                t if *t == DAYS => {
+                    let seconds = args[0].as_primitive::<DurationSecondType>().iter();
+                    seconds
+                        .map(|s| s.map(|s| s.wrapping_mul(1_000_000)))
+                        .collect()
+                }
                 _ => args[0]
                     .as_primitive::<DurationMicrosecondType>()
                     .reinterpret_cast(),
@@ -84,6 +95,11 @@ fn interval(name: &str, args: Vec<Typed>, returns: DataType, attempt: bool) -> T
         if target == DAY_TIME {
             let spans: PrimitiveArray<DurationMicrosecondType> = (0..rows).map(units).collect();
             return Ok(Arc::new(spans) as ArrayRef);
+        }
+        if target == DAYS {
+            let days = (0..rows).map(|row| units(row).map(|micros| micros / 1_000_000));
+            let days: PrimitiveArray<DurationSecondType> = days.collect();
+            return Ok(Arc::new(days));
         }
         let months = (0..rows).map(|row| match units(row).map(i32::try_from) {
             None => Ok(None),

@@ -9,15 +9,16 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, DurationMicrosecondType, DurationSecondType, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Cast, ColumnarValue, Expr as DfExpr};
 
 use super::arithmetic::without_ansi;
+use super::interval;
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use crate::coerce::{is_atomic, is_float, is_integral, is_numeric, is_time, is_timestamp};
-use crate::error::QueryError;
-use crate::types::{CALENDAR, DAY_TIME, TIMESTAMP_NTZ, YEAR_MONTH, type_sql};
+use crate::error::{QueryError, RunError};
+use crate::types::{CALENDAR, DAY_TIME, DAYS, TIMESTAMP_NTZ, YEAR_MONTH, type_sql};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -37,6 +38,7 @@ pub(crate) fn explicit(value: Typed, to: &DataType, attempt: bool, zone: &str) -
             format!("The timezone: {zone} is invalid."),
         )
     })?;
+    let value = interval::plain_days(value);
     if !allowed(&value.data_type, to) {
         return Err(refused(&value.data_type, to));
     }
@@ -92,6 +94,21 @@ pub(crate) fn text_to_scalar(text: &str, to: &DataType, zone: &str) -> Option<Sc
 }
 
 fn convert(value: Typed, to: &DataType, how: How) -> Result<Typed> {
+    let value = match interval::Kind::of(&value) {
+        Some(interval::Kind::Days | interval::Kind::Literal)
+            if matches!(to, DataType::Duration(_)) =>
+        {
+            interval::plain(value)
+        }
+        Some(interval::Kind::Months) if *to == YEAR_MONTH => interval::plain(value),
+        Some(interval::Kind::Days) => interval::plain(value),
+        _ if value.data_type == CALENDAR && value.constant().is_some_and(|v| !v.is_null()) => {
+            // Its text tells the units that it was written with.
+            let message = "a cast of an INTERVAL literal of these units";
+            return Err(QueryError::unsupported(message));
+        }
+        _ => value,
+    };
     let from = value.data_type.clone();
     if from == *to {
         return Ok(value);
@@ -192,13 +209,15 @@ fn allowed(from: &DataType, to: &DataType) -> bool {
         (from, DataType::Boolean) => is_numeric(from),
         (from, to) if is_numeric(from) && is_numeric(to) => true,
         (from, to) if is_numeric(from) => {
-            *to == crate::types::timestamp() || *to == DAY_TIME || *to == YEAR_MONTH
+            *to == crate::types::timestamp()
+                || matches!(to, DataType::Duration(_))
+                || *to == YEAR_MONTH
         }
         (from, to) if is_time(from) && is_time(to) => true,
         (from, to) if is_timestamp(from) && *from != TIMESTAMP_NTZ => is_numeric(to),
-        (from, to) if *from == DAY_TIME || *from == YEAR_MONTH => {
-            is_integral(to) || *to == CALENDAR
-        }
+        (DataType::Duration(_), DataType::Duration(_)) => true,
+        (DataType::Duration(_), to) => is_integral(to) || *to == CALENDAR,
+        (from, to) if *from == YEAR_MONTH => is_integral(to) || *to == CALENDAR,
         (DataType::List(a), DataType::List(b)) => allowed(a.data_type(), b.data_type()),
         (DataType::Map(a, _), DataType::Map(b, _)) => allowed(a.data_type(), b.data_type()),
         (DataType::Struct(a), DataType::Struct(b)) => {
@@ -213,11 +232,13 @@ fn allowed(from: &DataType, to: &DataType) -> bool {
 
 /// Whether there is a kernel.
 fn supported(from: &DataType, to: &DataType) -> bool {
-    let interval = |t: &DataType| *t == DAY_TIME || *t == YEAR_MONTH || *t == CALENDAR;
+    let interval = interval::is_interval;
     match (from, to) {
         (from, to) if from == to => true,
         (DataType::Null, _) => true,
-        (from, DataType::Utf8) if interval(from) => *from != CALENDAR,
+        (from, DataType::Utf8) if interval(from) => true,
+        (from, to) if *from == DAYS && *to == DAY_TIME => true,
+        (DataType::Duration(_), to) if is_integral(to) => true,
         (from, to) if interval(from) || interval(to) => false,
         (DataType::Boolean, to) if is_timestamp(to) => false,
         (DataType::List(a), DataType::Utf8) => supported(a.data_type(), &DataType::Utf8),
@@ -303,6 +324,28 @@ pub(crate) fn array_to(array: &ArrayRef, to: &DataType, how: &How) -> Run<ArrayR
                 nulls,
                 *sorted,
             )?))
+        }
+        (DataType::Duration(_), to) if is_integral(to) => {
+            let whole: ArrayRef = match *from == DAYS {
+                true => {
+                    let seconds = array.as_primitive::<DurationSecondType>();
+                    Arc::new(seconds.unary::<_, Int64Type>(|seconds| seconds / 86_400))
+                }
+                false => {
+                    let micros = array.as_primitive::<DurationMicrosecondType>();
+                    Arc::new(micros.unary::<_, Int64Type>(|micros| micros / 1_000_000))
+                }
+            };
+            array_to(&whole, to, how)
+        }
+        (from, to) if *from == DAYS && *to == DAY_TIME => {
+            let seconds = array.as_primitive::<DurationSecondType>();
+            let micros = seconds.try_unary::<_, DurationMicrosecondType, _>(|seconds| {
+                seconds
+                    .checked_mul(1_000_000)
+                    .ok_or_else(|| RunError::raise("CAST_OVERFLOW", "long overflow"))
+            });
+            Ok(Arc::new(micros?))
         }
         _ if is_float(from) || is_numeric(from) || is_time(from) || *from == DataType::Boolean => {
             numbers::convert(array, to, how)

@@ -8,8 +8,9 @@ use arrow::array::{
     StringArray, StringBuilder,
 };
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, IntervalYearMonthType, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, DurationSecondType, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType,
+    IntervalYearMonthType, TimestampMicrosecondType,
 };
 use datafusion::common::DataFusionError;
 
@@ -19,7 +20,7 @@ use crate::error::RunError;
 use crate::functions::kernel::Result;
 use crate::functions::text;
 use crate::text::{push_date, push_decimal, push_f32, push_f64, push_integer, push_timestamp};
-use crate::types::{DAY_TIME, YEAR_MONTH, type_sql};
+use crate::types::{CALENDAR, DAY_TIME, DAYS, YEAR_MONTH, type_sql};
 
 /// Every value as text.
 pub(super) fn to_text(array: &ArrayRef, zone: &Zone) -> Result<ArrayRef> {
@@ -84,6 +85,13 @@ fn writer<'a>(array: &'a ArrayRef, zone: &Zone) -> Result<Writer<'a>> {
         t if *t == DAY_TIME => {
             plain::<DurationMicrosecondType>(array, |out, v| out.push_str(&text::day_time(v)))
         }
+        t if *t == DAYS => {
+            plain::<DurationSecondType>(array, |out, v| out.push_str(&text::days(v)))
+        }
+        t if *t == CALENDAR => plain::<IntervalMonthDayNanoType>(array, |out, v| {
+            let micros = v.nanoseconds / 1_000;
+            out.push_str(&text::calendar_interval(v.months, v.days, micros));
+        }),
         t if *t == YEAR_MONTH => {
             plain::<IntervalYearMonthType>(array, |out, v| out.push_str(&text::year_month(v)))
         }

@@ -87,7 +87,7 @@ pub(super) fn field(field: &str, value: Typed) -> Result<Option<Typed>> {
 /// `EXTRACT(part FROM value)`.
 pub(super) fn extract(part: &str, value: Typed) -> Result<Typed> {
     if interval::is_interval(&value.data_type) {
-        return Err(QueryError::unsupported("EXTRACT from an interval"));
+        return interval::extract(part, value);
     }
     let name = match part {
         "year" | "y" | "years" | "yr" | "yrs" => "year",

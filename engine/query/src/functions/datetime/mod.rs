@@ -323,6 +323,10 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 None => return Err(coerce::unexpected(name, 0, &part, "STRING")),
             }
         }
+        "make_interval" => interval::make("make_interval", args)?,
+        "try_make_interval" => interval::make("try_make_interval", args)?,
+        "make_dt_interval" => interval::make("make_dt_interval", args)?,
+        "make_ym_interval" => interval::make("make_ym_interval", args)?,
         "date_trunc" => {
             let [unit, value] = args.exactly()?;
             date_trunc(unit, value)?
