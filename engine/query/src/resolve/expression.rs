@@ -155,10 +155,16 @@ impl<'r> Exprs<'r> {
                 right,
                 place,
             } => {
-                let (left, right) = (self.resolve(left)?, self.resolve(right)?);
+                let (l, r) = (self.resolve(left)?, self.resolve(right)?);
                 let resolved = match op {
-                    BinaryOp::And | BinaryOp::Or => self.connective(*op, left, right),
-                    op => self.binary(*op, left, right, &self.text(expr)),
+                    BinaryOp::And | BinaryOp::Or => {
+                        let wrong = match l.data_type {
+                            DataType::Boolean | DataType::Null => right,
+                            _ => left,
+                        };
+                        self.connective(*op, l, r).map_err(|e| e.at(wrong.place()))
+                    }
+                    op => self.binary(*op, l, r, &self.text(expr)),
                 };
                 resolved.map_err(|e| self.in_full(e, op.symbol(), expr, &[]).at(*place))
             }
