@@ -196,11 +196,18 @@ impl Session {
 
     /// A view or table by name.
     pub fn table(&self, name: &str) -> Result<DataFrame, Error> {
-        let name = name.split('.').map(str::to_string).collect();
-        self.frame(&Plan::Table {
+        let name: Vec<String> = name.split('.').map(str::to_string).collect();
+        let alias = name.last().cloned().unwrap_or_default();
+        let table = Plan::Table {
             name,
             place: None,
             stream: false,
+        };
+        // Its columns are known by its name, as in FROM.
+        self.frame(&Plan::Alias {
+            input: Box::new(table),
+            name: alias,
+            columns: vec![],
         })
     }
 

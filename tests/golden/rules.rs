@@ -102,6 +102,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "one group is a group",
     ),
     (
+        "NON_TIME_WINDOW_NOT_SUPPORTED_IN_STREAMING",
+        "Window function is not supported",
+        "in complete mode the rows so far are known, and so is the place of each among the others",
+    ),
+    (
         "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
         "not supported for no streaming aggregations",
         "the rows so far are the state, and come whole with every epoch",
@@ -131,11 +136,18 @@ pub(crate) fn later(error: &Value) -> bool {
 }
 
 /// What may be told in other words than the model's, of the same class: which words both say.
-pub(crate) const REWORDED: &[(&str, &str, &str)] = &[(
-    "PARSE_SYNTAX_ERROR",
-    "Syntax error at or near",
-    "at which word a text stops making sense depends on the parser",
-)];
+pub(crate) const REWORDED: &[(&str, &str, &str)] = &[
+    (
+        "PARSE_SYNTAX_ERROR",
+        "Syntax error at or near",
+        "at which word a text stops making sense depends on the parser",
+    ),
+    (
+        "REQUIRES_EXPLICIT_NAME_IN_WATERMARK_CLAUSE",
+        "The watermark clause requires an explicit name if expression is specified",
+        "the expression is told as it is written, not as the plan has it",
+    ),
+];
 
 pub(crate) fn reworded(wanted: &Value, message: &str) -> bool {
     let says = wanted["message_contains"].as_str().unwrap_or_default();

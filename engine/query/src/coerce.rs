@@ -192,8 +192,11 @@ pub(crate) fn same_type(function: &str, args: Vec<Typed>) -> Result<(Vec<Typed>,
             .map(|a| format!("\"{}\"", type_sql(&a.data_type)))
             .collect();
         let message = format!(
-            "Cannot resolve \"{function}\" due to data type mismatch: input to `{function}` should all be the same type, but it's ({})",
-            types.join(", ")
+            "Cannot resolve \"{function}\" due to data type mismatch: Input to `{function}` should all be the same type, but it's {}.",
+            match function {
+                "casewhen" | "if" => format!("[{}]", types.join(", ")),
+                _ => format!("({})", types.join(" or ")),
+            }
         );
         return Err(QueryError::mismatch("DATA_DIFF_TYPES", message));
     };
@@ -238,8 +241,13 @@ pub(crate) fn ordinal(nth: usize) -> &'static str {
 
 pub(crate) fn unexpected(function: &str, nth: usize, arg: &Typed, wanted: &str) -> QueryError {
     let ordinal = ordinal(nth);
+    // Several come in parentheses, and quoted.
+    let wanted = match wanted.starts_with('(') {
+        true => wanted.to_string(),
+        false => format!("\"{wanted}\""),
+    };
     let message = format!(
-        "Cannot resolve \"{function}\" due to data type mismatch: The {ordinal} parameter requires the \"{wanted}\" type, however the argument has the type \"{}\"",
+        "Cannot resolve \"{function}\" due to data type mismatch: The {ordinal} parameter requires the {wanted} type, however the argument has the type \"{}\".",
         type_sql(&arg.data_type)
     );
     QueryError::mismatch("UNEXPECTED_INPUT_TYPE", message)

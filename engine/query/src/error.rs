@@ -64,6 +64,31 @@ impl QueryError {
         QueryError::new(format!("DATATYPE_MISMATCH.{kind}"), message)
     }
 
+    /// A mismatch that a function tells by its name alone, with the expression that it is about.
+    pub(crate) fn about(mut self, name: &str, text: &str) -> Self {
+        let named = format!("Cannot resolve \"{name}\" due");
+        if let Some(rest) = self.message.strip_prefix(&named) {
+            self.message = format!("Cannot resolve \"{text}\" due{rest}");
+        }
+        self
+    }
+
+    /// The same, with the argument that does not fit.
+    pub(crate) fn naming(mut self, argument: &str) -> Self {
+        let named = format!("however \"{argument}\" has");
+        self.message = self.message.replace("however the argument has", &named);
+        self
+    }
+
+    /// Names what a value was to be taken of, where that is not known yet.
+    pub(crate) fn taken_from(mut self, text: &str) -> Self {
+        let unnamed = "Can't extract a value from \"the expression\"";
+        if let Some(rest) = self.message.strip_prefix(unnamed) {
+            self.message = format!("Can't extract a value from \"{text}\"{rest}");
+        }
+        self
+    }
+
     /// The same error, told where it happened. A place already known is more precise and stays.
     pub fn at(mut self, place: Option<Place>) -> Self {
         self.place = self.place.or(place);

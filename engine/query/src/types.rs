@@ -333,7 +333,7 @@ impl<'t> Ddl<'t> {
         let scale = if self.eat(',') { self.number()? } else { 0 };
         self.expect(')')?;
         if precision > 38 {
-            let message = format!("decimal precision {precision} exceeds max precision 38");
+            let message = format!("Decimal precision {precision} exceeds max precision 38");
             return Err(QueryError::new(
                 "DECIMAL_PRECISION_EXCEEDS_MAX_PRECISION",
                 message,

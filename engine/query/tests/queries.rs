@@ -386,8 +386,8 @@ fn errors_say_what_and_where() {
         "[NUM_COLUMNS_MISMATCH] UNION can only be performed on inputs with the same number of columns, but the first input has 1 columns and the second input has 2 columns.",
     );
     fails(
-        "SELECT id FROM t TABLESAMPLE (10 ROWS)",
-        "[_LEGACY_ERROR_TEMP_3102] Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE",
+        "SELECT id FROM t TABLESAMPLE (10 PERCENT)",
+        "[_LEGACY_ERROR_TEMP_3102] Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE, or say how many ROWS",
     );
     fails(
         "SELECT id FROM t CLUSTER BY id",

@@ -89,7 +89,7 @@ fn over_rows(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
                 };
                 let named = projection.expr.iter().find(uses).map(|e| e.schema_name().to_string());
                 if is_streaming(node) && refused.is_none() {
-                    let args: Vec<String> = function.params.args.iter().map(written).collect();
+                    let args: Vec<String> = function.params.args.iter().map(argument).collect();
                     let named = named.filter(|name| !names_ours(name));
                     let named = named.map(|name| format!(" (as column `{name}`)"));
                     let call = format!("{}({})", function.fun.name().to_uppercase(), args.join(", "));
@@ -111,6 +111,14 @@ fn over_rows(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
             "NON_TIME_WINDOW_NOT_SUPPORTED_IN_STREAMING",
             words,
         )),
+    }
+}
+
+/// An argument of a call as who wrote the query knows it.
+fn argument(expr: &Expr) -> String {
+    match expr {
+        Expr::Literal(value, _) => value.to_string(),
+        other => written(other),
     }
 }
 

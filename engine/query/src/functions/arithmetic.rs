@@ -93,6 +93,21 @@ pub(crate) fn without_ansi(what: &str) -> QueryError {
     QueryError::unsupported(format!("{what} where spark.sql.ansi.enabled is false"))
 }
 
+/// What an operator takes, in words.
+fn operands(op: BinaryOp) -> &'static str {
+    match op {
+        BinaryOp::Add | BinaryOp::Subtract => ADDABLE,
+        BinaryOp::Divide => "(\"DOUBLE\" or \"DECIMAL\")",
+        BinaryOp::IntegerDivide => {
+            "(\"BIGINT\" or \"INTERVAL DAY TO SECOND\" or \"INTERVAL YEAR TO MONTH\")"
+        }
+        _ => "\"NUMERIC\"",
+    }
+}
+
+const ADDABLE: &str =
+    "(\"NUMERIC\" or \"INTERVAL DAY TO SECOND\" or \"INTERVAL YEAR TO MONTH\" or \"INTERVAL\")";
+
 /// A checked operator over numbers.
 pub(crate) fn numbers(
     op: BinaryOp,
@@ -123,11 +138,10 @@ pub(crate) fn numbers(
         t if is_numeric(t) => Some(t.clone()),
         _ => None,
     };
-    if l == DataType::Utf8 && r == DataType::Utf8 {
-        return mismatch(
-            "BINARY_OP_WRONG_TYPE",
-            "the binary operator requires the input type \"NUMERIC\", not \"STRING\".".into(),
-        );
+    if l == r && !is_numeric(&l) && l != DataType::Null {
+        let (wanted, found) = (operands(op), type_sql(&l));
+        let why = format!("the binary operator requires the input type {wanted}, not \"{found}\".");
+        return mismatch("BINARY_OP_WRONG_TYPE", why);
     }
     let (Some(l), Some(r)) = (number_for(&l, &r), number_for(&r, &l)) else {
         return diff_types();
@@ -638,7 +652,15 @@ pub(crate) fn number(function: &str, value: Typed) -> Result<Typed> {
     match &value.data_type {
         t if is_numeric(t) => Ok(value),
         DataType::Utf8 | DataType::Null => cast::implicit(value, &DataType::Float64),
-        _ => Err(coerce::unexpected(function, 0, &value, "NUMERIC")),
+        _ => {
+            let wanted = match function {
+                "abs" => {
+                    "(\"NUMERIC\" or \"INTERVAL DAY TO SECOND\" or \"INTERVAL YEAR TO MONTH\")"
+                }
+                _ => ADDABLE,
+            };
+            Err(coerce::unexpected(function, 0, &value, wanted))
+        }
     }
 }
 

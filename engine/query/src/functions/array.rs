@@ -75,7 +75,7 @@ fn pair(name: &str, args: &Args) -> Result<(Typed, Typed, DataType)> {
 
 /// Elements of floating point are compared with -0.0 as 0.0; the arrays that hold such pairs are not told apart here.
 fn plain(name: &str, element: &DataType) -> Result<()> {
-    compare::orderable(&Typed::null(element))?;
+    compare::orderable(name, &Typed::null(element))?;
     if compare::needs_normalizing(element) {
         return Err(QueryError::unsupported(format!(
             "{name} of floating-point elements"
@@ -215,7 +215,7 @@ fn equality(left: &ArrayRef, right: &ArrayRef) -> Run<impl Fn(usize, usize) -> b
 
 fn sorted(name: &str, list: Typed, ascending: bool, nulls_first: bool) -> Result<Typed> {
     let (list, element) = array(name, 0, list)?;
-    compare::orderable(&Typed::null(&element))?;
+    compare::orderable(name, &Typed::null(&element))?;
     let label = format!("{ascending} {nulls_first}");
     Ok(pick(
         "sort_array",
@@ -294,7 +294,7 @@ fn inserted(
 /// The least or greatest element that is not null.
 fn extreme(name: &'static str, value: Typed) -> Result<Typed> {
     let (list, element) = array(name, 0, value)?;
-    compare::orderable(&Typed::null(&element))?;
+    compare::orderable(name, &Typed::null(&element))?;
     let greatest = name == "array_max";
     Ok(Kernel::over_arrays(
         name,
@@ -330,7 +330,7 @@ fn extreme(name: &'static str, value: Typed) -> Result<Typed> {
 fn search(name: &'static str, args: &Args) -> Result<Typed> {
     let [list, value] = args.exactly()?;
     let (list, value, element) = with_element(name, list, value)?;
-    compare::orderable(&Typed::null(&element))?;
+    compare::orderable(name, &Typed::null(&element))?;
     if compare::needs_normalizing(&element) {
         return Err(QueryError::unsupported(format!(
             "{name} of floating-point elements"

@@ -151,8 +151,8 @@ fn contains_map(data_type: &DataType) -> bool {
     }
 }
 
-/// Refuses values that have no order.
-pub(crate) fn orderable(value: &Typed) -> Result<()> {
+/// Refuses values that have no order, where `function` wants one.
+pub(crate) fn orderable(function: &str, value: &Typed) -> Result<()> {
     if !contains_map(&value.data_type) {
         return Ok(());
     }
@@ -162,7 +162,7 @@ pub(crate) fn orderable(value: &Typed) -> Result<()> {
         ));
     }
     let message = format!(
-        "Cannot resolve the expression due to data type mismatch: it does not support ordering on type \"{}\".",
+        "Cannot resolve \"{function}\" due to data type mismatch: The `{function}` does not support ordering on type \"{}\".",
         type_sql(&value.data_type)
     );
     Err(QueryError::mismatch("INVALID_ORDERING_TYPE", message))
@@ -246,7 +246,7 @@ pub(crate) fn compare(op: BinaryOp, left: Typed, right: Typed, text: &str) -> Re
     };
     let side = |value: Typed| -> Result<Typed> {
         let value = cast::implicit(value, &target)?;
-        orderable(&value)?;
+        orderable(op.symbol(), &value)?;
         normalized(value)
     };
     let (left, right) = (side(left)?, side(right)?);

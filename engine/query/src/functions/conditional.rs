@@ -200,7 +200,7 @@ fn coalesce(values: Vec<Typed>) -> Result<Typed> {
 fn extreme(name: &str, values: Vec<Typed>) -> Result<Typed> {
     let (values, data_type) = coerce::same_type(name, values)?;
     for value in &values {
-        super::compare::orderable(value)?;
+        super::compare::orderable(name, value)?;
     }
     let greatest = name == "greatest";
     let floats = super::compare::needs_normalizing(&data_type);
@@ -321,19 +321,23 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
         }
         "greatest" | "least" => extreme(name, args.at_least(2)?)?,
         "assert_true" => {
-            let value = coerce::argument(name, 0, args.one()?, &DataType::Boolean)?;
+            let [value, message] = args.exactly()?;
+            let value = coerce::argument(name, 0, value, &DataType::Boolean)?;
+            let message = coerce::argument(name, 1, message, &DataType::Utf8)?;
             Kernel::over_arrays(
                 name,
                 "",
-                vec![value],
+                vec![value, message],
                 DataType::Null,
                 Can::Fail,
                 |args, rows| {
-                    let holds = args[0].as_boolean();
-                    if holds.true_count() < rows {
+                    let (holds, messages) = (args[0].as_boolean(), args[1].as_string::<i32>());
+                    let failed = (0..rows).find(|row| holds.is_null(*row) || !holds.value(*row));
+                    if let Some(row) = failed {
+                        let message = messages.iter().nth(row).flatten();
                         return Err(RunError::raise(
                             "USER_RAISED_EXCEPTION",
-                            "the asserted condition is not true!",
+                            message.unwrap_or("null"),
                         ));
                     }
                     Ok(arrow::array::new_null_array(&DataType::Null, rows))

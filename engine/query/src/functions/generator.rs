@@ -121,7 +121,7 @@ pub(crate) fn build(name: &str, args: Vec<Typed>) -> Result<Made> {
 
 fn not_a_collection(name: &str, value: &Typed) -> QueryError {
     let Expr::Column(column) = &value.expr else {
-        return coerce::unexpected(name, 0, value, "ARRAY\" or \"MAP");
+        return coerce::unexpected(name, 0, value, "(\"ARRAY\" or \"MAP\")");
     };
     let (column, found) = (&column.name, type_sql(&value.data_type));
     let message = format!(

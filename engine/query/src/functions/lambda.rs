@@ -56,7 +56,7 @@ impl Body {
         let (names, body) = lambda;
         if names.len() != types.len() {
             let message = format!(
-                "A higher order function expects {} arguments, but got {}.",
+                "Invalid lambda function call. A higher order function expects {} arguments, but got {}.",
                 types.len(),
                 names.len()
             );
@@ -552,6 +552,22 @@ pub(crate) fn call(name: &str, args: Vec<Arg>, resolve: &ResolveBody<'_>) -> Res
             Some((p, b)),
             resolve,
         ),
-        _ => Err(super::unknown(name)),
+        _ if takes_lambda(name) || !super::known::is_known(name) => Err(super::unknown(name)),
+        _ => {
+            let message = format!(
+                "Invalid lambda function call. A lambda function should only be used in a higher order function, and `{name}` is none."
+            );
+            Err(QueryError::new(
+                "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
+                message,
+            ))
+        }
     }
+}
+
+/// Whether the model's function of this name takes a lambda.
+fn takes_lambda(name: &str) -> bool {
+    let names = "transform filter exists any_match forall all_match transform_keys transform_values map_filter \
+                 map_zip_with zip_with aggregate reduce array_sort";
+    names.split_whitespace().any(|known| known == name)
 }

@@ -18,7 +18,7 @@ use super::split::pieces;
 use super::{Args, generator};
 use crate::coerce;
 use crate::error::{QueryError, RunError};
-use crate::types::{list_of, map_entry_fields, map_of};
+use crate::types::{list_of, map_entry_fields, map_of, type_sql};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -106,9 +106,22 @@ fn make(args: &Args) -> Result<Typed> {
         .chunks(2)
         .map(|pair| (pair[0].clone(), pair[1].clone()))
         .unzip();
+    let same = |what: &str, kind: &str, values: Vec<Typed>| {
+        let types: Vec<String> = values
+            .iter()
+            .map(|v| format!("\"{}\"", type_sql(&v.data_type)))
+            .collect();
+        coerce::same_type("map", values).map_err(|_| {
+            let message = format!(
+                "Cannot resolve \"map\" due to data type mismatch: The given {what} of function `map` should all be the same type, but they are [{}].",
+                types.join(", ")
+            );
+            QueryError::mismatch(kind, message)
+        })
+    };
     let ((keys, k), (values, v)) = (
-        coerce::same_type("map", keys)?,
-        coerce::same_type("map", values)?,
+        same("keys", "CREATE_MAP_KEY_DIFF_TYPES", keys)?,
+        same("values", "CREATE_MAP_VALUE_DIFF_TYPES", values)?,
     );
     let width = keys.len();
     let returns = map_of(k.clone(), v.clone());

@@ -107,7 +107,7 @@ pub(crate) fn struct_field(structs: &StructArray, at: usize) -> Run<ArrayRef> {
 
 fn no_fields(value: &Typed, name: &str) -> QueryError {
     let message = format!(
-        "Can't extract a value from the expression. Need a complex type [STRUCT, ARRAY, MAP] but got \"{}\" for the field `{name}`.",
+        "Can't extract a value from \"the expression\". Need a complex type [STRUCT, ARRAY, MAP] but got \"{}\" for the field `{name}`.",
         type_sql(&value.data_type)
     );
     QueryError::new("INVALID_EXTRACT_BASE_FIELD_TYPE", message)
@@ -459,7 +459,12 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
                 return Ok(Some(Typed::null(&DataType::Int32)));
             }
             if !matches!(value.data_type, DataType::List(_) | DataType::Map(..)) {
-                return Err(coerce::unexpected(name, 0, &value, "ARRAY\" or \"MAP"));
+                return Err(coerce::unexpected(
+                    name,
+                    0,
+                    &value,
+                    "(\"ARRAY\" or \"MAP\")",
+                ));
             }
             Kernel::over_arrays(
                 name,

@@ -49,11 +49,23 @@ pub(crate) fn session(time: Typed, gap: Typed) -> Result<Typed, QueryError> {
             | DataType::Interval(_)
     );
     if !takes {
+        // The model names its type by the class that it is.
+        let found = match &gap.data_type {
+            DataType::Int8 => "ByteType".into(),
+            DataType::Int16 => "ShortType".into(),
+            DataType::Int32 => "IntegerType".into(),
+            DataType::Int64 => "LongType".into(),
+            DataType::Float32 => "FloatType".into(),
+            DataType::Float64 => "DoubleType".into(),
+            DataType::Boolean => "BooleanType".into(),
+            DataType::Date32 => "DateType".into(),
+            DataType::Timestamp(_, Some(_)) => "TimestampType".into(),
+            other => type_sql(other),
+        };
         let message = format!(
-            "Cannot resolve \"session_window\" due to data type mismatch: the gap is an interval or text that says one, not \"{}\".",
-            type_sql(&gap.data_type)
+            "Gap duration expression used in session window must be CalendarIntervalType, but got {found}: write an interval, or text that says one."
         );
-        return Err(QueryError::mismatch("UNEXPECTED_INPUT_TYPE", message));
+        return Err(QueryError::new("_LEGACY_ERROR_TEMP_1040", message));
     }
     let made = returns.clone();
     Ok(Kernel::over_arrays(

@@ -298,8 +298,9 @@ fn duration(value: &Typed) -> Result<i64> {
                 value.constant_text().unwrap_or("months")
             ),
         )),
-        None => Err(QueryError::unsupported(
-            "a window whose width, slide or start is not a constant",
+        None => Err(QueryError::new(
+            "_LEGACY_ERROR_TEMP_1207",
+            "The duration and time inputs to window must be an integer, long or string literal.",
         )),
     }
 }

@@ -168,7 +168,16 @@ impl Env<'_> {
             aliases,
             ..Exprs::over(self, &input.columns, "GROUP BY")
         };
-        let value = exprs.resolve(expr)?;
+        let value = exprs.resolve(expr).map_err(|error| match key {
+            Expr::Literal(Literal::Int(nth), _) if error.class() == Some("GROUP_BY_AGGREGATE") => {
+                let message = format!(
+                    "GROUP BY {nth} refers to an expression {} that contains an aggregate function. Aggregate functions are not allowed in GROUP BY.",
+                    exprs.item_text(expr)
+                );
+                QueryError::new("GROUP_BY_POS_AGGREGATE", message).at(error.place())
+            }
+            _ => error,
+        })?;
         let made = compare::group_key(value.clone()).map_err(|error| {
             let named = format!("The expression \"{}\" cannot", exprs.text(expr));
             let message = error.message().replace("The expression cannot", &named);
@@ -288,7 +297,7 @@ impl Split<'_> {
                         .iter()
                         .find(|c| c.column == column)
                         .map_or(&column.name, |c| &c.name);
-                    Err(missing(shown, written, self.keys.is_empty()).into())
+                    Err(missing(shown, written, &self.keys).into())
                 }
                 other => Ok(Transformed::no(other)),
             }
@@ -297,10 +306,19 @@ impl Split<'_> {
     }
 }
 
-fn missing(column: &str, written: &str, no_keys: bool) -> QueryError {
-    if no_keys {
+fn missing(column: &str, written: &str, keys: &[Key]) -> QueryError {
+    if keys.is_empty() {
         let message = "The query does not include a GROUP BY clause. Add GROUP BY or turn it into the window functions using OVER clauses.";
         return QueryError::new("MISSING_GROUP_BY", message);
+    }
+    // HAVING sees what GROUP BY leaves, and that has no such column.
+    if written == "HAVING" {
+        let known: Vec<String> = keys.iter().map(|k| format!("`{}`", k.above.name)).collect();
+        let message = format!(
+            "A column, variable, or function parameter with name `{column}` cannot be resolved. Did you mean one of the following? [{}]. HAVING sees what is grouped by, and aggregates.",
+            known.join(", ")
+        );
+        return QueryError::new("UNRESOLVED_COLUMN.WITH_SUGGESTION", message);
     }
     let message = format!(
         "The non-aggregating expression \"{column}\" is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use \"any_value({column})\" if you do not care which of the values within a group is returned (in \"{written}\")."

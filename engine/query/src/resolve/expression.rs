@@ -16,7 +16,7 @@ use crate::functions::kernel::Typed;
 use crate::functions::{
     self, aggregate, arithmetic, bits, cast, compare, conditional, lambda, nested, over, pattern,
 };
-use crate::types::{TIMESTAMP_NTZ, parse_type, timestamp};
+use crate::types::{TIMESTAMP_NTZ, parse_type, timestamp, type_sql};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -67,21 +67,41 @@ impl<'r> Exprs<'r> {
         })
     }
 
-    /// A mismatch that a function tells by its name alone, with the call as Spark prints it.
-    fn in_full(&self, error: QueryError, name: &str, call: &Expr, args: &[Expr]) -> QueryError {
-        let named = format!("Cannot resolve \"{name}\" due");
-        let Some(rest) = error.message().strip_prefix(&named) else {
-            return error;
-        };
-        let mut message = format!("Cannot resolve \"{}\" due{rest}", self.text(call));
-        let ordinal = |nth: usize| format!("The {} parameter", coerce::ordinal(nth));
-        let nth = (0..args.len()).find(|nth| message.contains(&ordinal(*nth)));
-        if let Some(nth) = nth {
-            let argument = format!("however \"{}\" has", self.text(&args[nth]));
-            message = message.replace("however the argument has", &argument);
+    /// An item of a select list, with the name that it is given.
+    pub(super) fn item_text(&self, item: &Expr) -> String {
+        match item {
+            Expr::Alias { names, .. } => format!("{} AS {}", self.text(item), names.join(", ")),
+            _ => self.text(item),
         }
-        let class = error.class().unwrap_or_default();
-        QueryError::new(class, message).at(error.place())
+    }
+
+    /// The expression with the names of its columns in full.
+    fn qualified_text(&self, expr: &Expr) -> String {
+        let cs = self.case_sensitive();
+        pretty(
+            expr,
+            &|name| match super::scope::find(self.columns, name, cs) {
+                Ok(Some((0, column))) => {
+                    let parts = column.qualifier.iter().chain(name);
+                    parts.map(String::as_str).collect::<Vec<_>>().join(".")
+                }
+                _ => name.join("."),
+            },
+        )
+    }
+
+    /// A mismatch that a function tells by its name alone, with the call as Spark prints it.
+    fn in_full(&self, error: QueryError, name: &str, call: &Expr, args: &[&Expr]) -> QueryError {
+        let named = format!("Cannot resolve \"{name}\" due");
+        if !error.message().starts_with(&named) {
+            return error;
+        }
+        let error = error.about(name, &self.text(call));
+        let ordinal = |nth: usize| format!("The {} parameter", coerce::ordinal(nth));
+        match (0..args.len()).find(|nth| error.message().contains(&ordinal(*nth))) {
+            Some(nth) => error.naming(&self.text(args[nth])),
+            None => error,
+        }
     }
 
     /// A generator is a whole item of a select list, or a LATERAL VIEW.
@@ -91,10 +111,12 @@ impl<'r> Exprs<'r> {
                 "OUTSIDE_SELECT",
                 "outside the SELECT clause, found: 'Filter",
             ),
-            Err("GROUP BY") => (
-                "OUTSIDE_SELECT",
-                "outside the SELECT clause, found: 'Aggregate",
-            ),
+            Err("GROUP BY") => {
+                return QueryError::new(
+                    "UNSUPPORTED_EXPR_FOR_OPERATOR",
+                    "The query operator Aggregate contains one or more unsupported expressions: a generator is not allowed in GROUP BY; use it in a LATERAL VIEW, and group by its column",
+                );
+            }
             Err("ORDER BY") => ("OUTSIDE_SELECT", "outside the SELECT clause, found: 'Sort"),
             Err("ON") => ("OUTSIDE_SELECT", "outside the SELECT clause, found: 'Join"),
             _ => ("NESTED_IN_EXPRESSIONS", "nested in expressions"),
@@ -116,7 +138,6 @@ impl<'r> Exprs<'r> {
     }
 
     fn resolved(&self, expr: &Expr) -> Result<Typed> {
-        let boolean = |e: &Expr| self.condition(e);
         match expr {
             Expr::Column { name, place } => self.column(name, *place),
             Expr::Literal(literal, _) => Ok(Typed::literal(scalar(literal))),
@@ -124,7 +145,8 @@ impl<'r> Exprs<'r> {
                 self.typed_text(kind, text).map_err(|e| e.at(*place))
             }
             Expr::Call(call) => self.call(call).map_err(|e| {
-                self.in_full(e, &call.name.to_lowercase(), expr, &call.args)
+                let args: Vec<&Expr> = call.args.iter().collect();
+                self.in_full(e, &call.name.to_lowercase(), expr, &args)
                     .at(call.place)
             }),
             Expr::Binary {
@@ -133,28 +155,31 @@ impl<'r> Exprs<'r> {
                 right,
                 place,
             } => {
+                let (l, r) = (self.resolve(left)?, self.resolve(right)?);
                 let resolved = match op {
-                    BinaryOp::And => conditional::and(boolean(left)?, boolean(right)?),
-                    BinaryOp::Or => conditional::or(boolean(left)?, boolean(right)?),
-                    op => {
-                        let (left, right) = (self.resolve(left)?, self.resolve(right)?);
-                        self.binary(*op, left, right, &self.text(expr))
-                            .map_err(|e| e.at(*place))?
+                    BinaryOp::And | BinaryOp::Or => {
+                        let wrong = match l.data_type {
+                            DataType::Boolean | DataType::Null => right,
+                            _ => left,
+                        };
+                        self.connective(*op, l, r).map_err(|e| e.at(wrong.place()))
                     }
+                    op => self.binary(*op, l, r, &self.text(expr)),
                 };
-                Ok(resolved)
+                resolved.map_err(|e| self.in_full(e, op.symbol(), expr, &[]).at(*place))
             }
             Expr::Unary {
                 op: UnaryOp::Not,
                 expr,
             } => self.not(expr),
-            Expr::Unary { op, expr } => {
-                let value = self.resolve(expr)?;
-                match op {
-                    UnaryOp::Minus => arithmetic::negate(value),
-                    UnaryOp::BitNot => bits::not(value),
-                    UnaryOp::Plus | UnaryOp::Not => arithmetic::plus(value),
-                }
+            Expr::Unary { op, expr: operand } => {
+                let value = self.resolve(operand)?;
+                let (name, resolved) = match op {
+                    UnaryOp::Minus => ("-", arithmetic::negate(value)),
+                    UnaryOp::BitNot => ("~", bits::not(value)),
+                    UnaryOp::Plus | UnaryOp::Not => ("+", arithmetic::plus(value)),
+                };
+                resolved.map_err(|e| self.in_full(e, name, expr, &[operand]))
             }
             Expr::Cast {
                 expr: inner,
@@ -173,7 +198,11 @@ impl<'r> Exprs<'r> {
                 operand,
                 branches,
                 otherwise,
-            } => self.case(operand.as_deref(), branches, otherwise.as_deref()),
+            } => {
+                let conditions: Vec<&Expr> = branches.iter().map(|(when, _)| when).collect();
+                self.case(operand.as_deref(), branches, otherwise.as_deref())
+                    .map_err(|e| self.in_full(e, "casewhen", expr, &conditions))
+            }
             Expr::Alias { expr, .. } => self.resolve(expr),
             Expr::Star { place, .. } => Err(QueryError::new(
                 "INVALID_USAGE_OF_STAR_OR_REGEX",
@@ -188,9 +217,10 @@ impl<'r> Exprs<'r> {
             } => {
                 let text = self.text(expr);
                 let value = self.resolve(expr)?;
-                let bound = |op, bound: &Expr| {
-                    let compared = compare::compare(op, value.clone(), self.resolve(bound)?, &text);
-                    compared.map_err(|error| error.at(bound.place()))
+                let bound = |op: BinaryOp, bound: &Expr| {
+                    let text = format!("({text} {} {})", op.symbol(), self.text(bound));
+                    compare::compare(op, value.clone(), self.resolve(bound)?, &text)
+                        .map_err(|e| e.about(op.symbol(), &text).at(bound.place()))
                 };
                 let (low, high) = (bound(BinaryOp::GtEq, low)?, bound(BinaryOp::LtEq, high)?);
                 Ok(negate_if(*negated, conditional::and(low, high)))
@@ -238,12 +268,15 @@ impl<'r> Exprs<'r> {
             }
             Expr::Field { expr, name, place } => {
                 nested::field(self.resolve(expr)?, name, self.case_sensitive())
-                    .map_err(|e| e.at(*place))
+                    .map_err(|e| e.taken_from(&self.text(expr)).at(*place))
             }
-            Expr::Index { expr, index } => {
-                let (value, at) = (self.resolve(expr)?, self.resolve(index)?);
-                nested::index(value, at, self.case_sensitive())
-                    .map_err(|error| error.at(index.place()))
+            Expr::Index { expr: inner, index } => {
+                let (value, at) = (self.resolve(inner)?, self.resolve(index)?);
+                nested::index(value, at, self.case_sensitive()).map_err(|e| {
+                    let e = e.taken_from(&self.text(inner));
+                    self.in_full(e, "[]", expr, &[inner, index])
+                        .at(index.place())
+                })
             }
             Expr::Lambda { .. } => Err(QueryError::new(
                 "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
@@ -305,17 +338,18 @@ impl<'r> Exprs<'r> {
                     alias.eq_ignore_ascii_case(&name[0])
                 }
             };
-            let (_, expr) = self
+            let at = self
                 .aliases
                 .iter()
-                .find(|(alias, _)| name.len() == 1 && same(alias))?;
-            // The alias's own expression sees columns only: `a + 1 AS a` does not mean itself.
+                .position(|(alias, _)| name.len() == 1 && same(alias))?;
+            // The alias's own expression sees columns and what is further left: `a + 1 AS a` does not mean itself.
             Some(
                 Exprs {
-                    aliases: &[],
+                    aliases: &self.aliases[..at],
+                    aliases_first: false,
                     ..*self
                 }
-                .resolve(expr),
+                .resolve(&self.aliases[at].1),
             )
         };
         if self.aliases_first
@@ -343,11 +377,58 @@ impl<'r> Exprs<'r> {
 
     /// An expression that must be a condition.
     pub(super) fn condition(&self, expr: &Expr) -> Result<Typed> {
+        let text = self.text(expr);
+        self.condition_of(&text, 0, expr)
+            .map_err(|e| e.naming(&text))
+    }
+
+    /// The same, as the `nth` part of an expression that errors tell about.
+    pub(super) fn condition_of(&self, whole: &str, nth: usize, expr: &Expr) -> Result<Typed> {
         let value = self.resolve(expr)?;
         if matches!(value.data_type, DataType::Boolean | DataType::Null) {
             return cast::implicit(value, &DataType::Boolean);
         }
-        Err(coerce::unexpected(&self.text(expr), 0, &value, "BOOLEAN").at(expr.place()))
+        Err(coerce::unexpected(whole, nth, &value, "BOOLEAN").at(expr.place()))
+    }
+
+    /// AND and OR.
+    fn connective(&self, op: BinaryOp, left: Typed, right: Typed) -> Result<Typed> {
+        let known = |t: &DataType| matches!(t, DataType::Boolean | DataType::Null);
+        let (l, r) = (&left.data_type, &right.data_type);
+        // A text beside a condition is read as one.
+        let takes = known(l) && known(r)
+            || known(l) && *r == DataType::Utf8
+            || known(r) && *l == DataType::Utf8;
+        if !takes {
+            let named = format!(
+                "Cannot resolve \"{}\" due to data type mismatch: ",
+                op.symbol()
+            );
+            let (kind, why) = match l == r {
+                true => (
+                    "BINARY_OP_WRONG_TYPE",
+                    format!(
+                        "the binary operator requires the input type \"BOOLEAN\", not \"{}\".",
+                        type_sql(l)
+                    ),
+                ),
+                false => (
+                    "BINARY_OP_DIFF_TYPES",
+                    format!(
+                        "the left and right operands of the binary operator have incompatible types (\"{}\" and \"{}\").",
+                        type_sql(l),
+                        type_sql(r)
+                    ),
+                ),
+            };
+            return Err(QueryError::mismatch(kind, named + &why));
+        }
+        let left = cast::implicit(left, &DataType::Boolean)?;
+        let right = cast::implicit(right, &DataType::Boolean)?;
+        Ok(match op {
+            BinaryOp::And => conditional::and(left, right),
+            _ => conditional::or(left, right),
+        })
     }
 
     fn typed_text(&self, kind: &str, text: &str) -> Result<Typed> {
@@ -358,7 +439,8 @@ impl<'r> Exprs<'r> {
         };
         let invalid = || {
             let kind = kind.to_uppercase();
-            let message = format!("The value of the typed literal {kind} is invalid: '{text}'.");
+            let message =
+                format!("The value of the typed literal \"{kind}\" is invalid: '{text}'.");
             QueryError::new("INVALID_TYPED_LITERAL", message)
         };
         let value = cast::text_to_scalar(text.trim(), &target, &self.env.conf.time_zone)
@@ -391,9 +473,9 @@ impl<'r> Exprs<'r> {
         let mut conditions = vec![];
         let mut results = vec![];
         let operand = operand.map(|e| self.resolve(e)).transpose()?;
-        for (when, then) in branches {
+        for (nth, (when, then)) in branches.iter().enumerate() {
             conditions.push(match &operand {
-                None => self.condition(when)?,
+                None => self.condition_of("casewhen", nth, when)?,
                 Some(operand) => compare::compare(
                     BinaryOp::Eq,
                     operand.clone(),
@@ -476,8 +558,14 @@ impl<'r> Exprs<'r> {
             && call.order_by.is_empty()
             && call.ignore_nulls.is_none();
         if !plain {
+            let found = match call {
+                call if call.distinct => "DISTINCT",
+                call if call.filter.is_some() => "FILTER CLAUSE",
+                call if !call.order_by.is_empty() => "WITHIN GROUP (ORDER BY ...)",
+                _ => "IGNORE NULLS",
+            };
             let message = format!(
-                "{name} is not an aggregate function: it takes no DISTINCT, FILTER, ORDER BY or IGNORE NULLS"
+                "Invalid SQL syntax: The function `{name}` does not support {found}: it is not an aggregate function."
             );
             return Err(QueryError::new(
                 "INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX",
@@ -492,7 +580,12 @@ impl<'r> Exprs<'r> {
         {
             return self.named_by_arguments(&name, &call.args);
         }
-        self.function(&name, self.all(&call.args)?)
+        let mut args = self.all(&call.args)?;
+        if let ("assert_true", [condition]) = (name.as_str(), call.args.as_slice()) {
+            let message = format!("'{}' is not true!", self.qualified_text(condition));
+            args.push(Typed::literal(ScalarValue::Utf8(Some(message))));
+        }
+        self.function(&name, args)
     }
 
     fn aggregate(&self, name: &str, call: &Call) -> Result<Typed> {
@@ -511,9 +604,16 @@ impl<'r> Exprs<'r> {
                 "INVALID_WHERE_CONDITION" => self.text(&Expr::Call(Box::new(call.clone()))),
                 "GROUP_BY_AGGREGATE" => format!(
                     "Aggregate functions are not allowed in GROUP BY, but found {}.",
-                    self.text(&Expr::Call(Box::new(call.clone())))
+                    self.qualified_text(&Expr::Call(Box::new(call.clone())))
                 ),
-                _ => format!("the aggregate function {name} is not allowed in {clause}"),
+                _ => format!(
+                    "The query operator {} contains one or more unsupported expressions: the aggregate function {name} is not allowed in {clause}",
+                    match clause {
+                        "ON" => "Join",
+                        "ORDER BY" => "Sort",
+                        _ => "",
+                    }
+                ),
             };
             return Err(QueryError::new(class, message));
         }
@@ -570,10 +670,18 @@ impl<'r> Exprs<'r> {
         let keys = keys.iter().map(|key| {
             let (expr, ascending, nulls_first) = key.sort_key();
             let value = self.resolve(expr)?;
-            compare::orderable(&value).map_err(|error| error.at(expr.place()))?;
+            self.sortable(&value, key)?;
             Ok(compare::sort_by(value, ascending, nulls_first))
         });
         keys.collect()
+    }
+
+    /// Refuses a key of an ORDER BY that has no order.
+    pub(super) fn sortable(&self, value: &Typed, key: &Expr) -> Result<()> {
+        compare::orderable("sortorder", value).map_err(|e| {
+            let text = super::name::sort_text(key, &|expr| self.text(expr));
+            e.about("sortorder", &text).at(key.place())
+        })
     }
 
     /// `struct(a, t.b, a + b)` names its fields `a`, `b` and `col3`.

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr as DfExpr, Join, JoinConstraint, LogicalPlan
 
 use super::Env;
 use super::expression::Exprs;
-use super::scope::{Relation, ScopeColumn, unknown_column};
+use super::scope::{Relation, ScopeColumn};
 use super::subquery::has_subquery;
 use crate::error::QueryError;
 use crate::expr::{BinaryOp, Expr};
@@ -100,7 +100,10 @@ impl Env<'_> {
     fn using(&self, left: &Relation, right: &Relation, names: &[String]) -> Result<Option<DfExpr>> {
         let mut all: Option<Typed> = None;
         for name in names {
-            let (l, r) = (self.key(left, name)?, self.key(right, name)?);
+            let (l, r) = (
+                self.key(left, name, "left")?,
+                self.key(right, name, "right")?,
+            );
             let equal = compare::compare(BinaryOp::Eq, l.typed(), r.typed(), name)?;
             all = Some(match all {
                 None => equal,
@@ -110,8 +113,13 @@ impl Env<'_> {
         Ok(all.map(|a| a.expr))
     }
 
-    fn key<'r>(&self, side: &'r Relation, name: &String) -> Result<&'r ScopeColumn> {
-        let mut found = side.visible().filter(|c| self.same(&c.name, name));
+    fn key<'r>(
+        &self,
+        relation: &'r Relation,
+        name: &String,
+        side: &str,
+    ) -> Result<&'r ScopeColumn> {
+        let mut found = relation.visible().filter(|c| self.same(&c.name, name));
         match (found.next(), found.next()) {
             (Some(column), None) => Ok(column),
             (Some(_), Some(_)) => Err(QueryError::new(
@@ -119,11 +127,15 @@ impl Env<'_> {
                 format!("Reference `{name}` is ambiguous on one side of the join."),
             )),
             (None, _) => {
-                let error = unknown_column(&side.columns, std::slice::from_ref(name), None);
-                Err(QueryError::new(
-                    "UNRESOLVED_USING_COLUMN_FOR_JOIN",
-                    error.message(),
-                ))
+                let columns: Vec<String> = relation
+                    .visible()
+                    .map(|c| format!("`{}`", c.name))
+                    .collect();
+                let message = format!(
+                    "USING column `{name}` cannot be resolved on the {side} side of the join. The {side}-side columns: [{}].",
+                    columns.join(", ")
+                );
+                Err(QueryError::new("UNRESOLVED_USING_COLUMN_FOR_JOIN", message))
             }
         }
     }
@@ -142,8 +154,8 @@ impl Env<'_> {
         let mut plan = plan;
         for name in using {
             let (l, r) = (
-                self.key(&left, name)?.clone(),
-                self.key(&right, name)?.clone(),
+                self.key(&left, name, "left")?.clone(),
+                self.key(&right, name, "right")?.clone(),
             );
             keys.push(match kind {
                 JoinKind::Right => ScopeColumn {

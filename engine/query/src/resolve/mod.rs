@@ -308,9 +308,9 @@ impl Env<'_> {
         if !columns.is_empty() {
             if columns.len() != outputs.len() {
                 let message = format!(
-                    "Number of column aliases does not match number of columns. Number of column aliases: {}; number of columns: {}.",
-                    columns.len(),
-                    outputs.len()
+                    "The number of columns or variables assigned or aliased: {} does not match the number of source expressions: {}.",
+                    outputs.len(),
+                    columns.len()
                 );
                 return Err(QueryError::new("ASSIGNMENT_ARITY_MISMATCH", message));
             }

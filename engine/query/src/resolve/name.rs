@@ -46,7 +46,7 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         } => format!("(NOT ({} = {}))", of(left), of(right)),
         Expr::Binary {
             left, op, right, ..
-        } => format!("({} {} {})", of(left), operator(*op), of(right)),
+        } => format!("({} {} {})", of(left), op.symbol(), of(right)),
         Expr::Unary {
             op: UnaryOp::Not,
             expr,
@@ -230,16 +230,7 @@ fn window_text(name: &str, call: &Call, window: &Window, of: &dyn Fn(&Expr) -> S
         parts.push(format!("PARTITION BY {}", keys.join(", ")));
     }
     if !window.order_by.is_empty() {
-        let keys = window.order_by.iter().map(|key| {
-            let (_, ascending, nulls_first) = key.sort_key();
-            let order = if ascending { "ASC" } else { "DESC" };
-            let nulls = if nulls_first.unwrap_or(ascending) {
-                "FIRST"
-            } else {
-                "LAST"
-            };
-            format!("{} {order} NULLS {nulls}", of(key))
-        });
+        let keys = window.order_by.iter().map(|key| sort_text(key, of));
         parts.push(format!("ORDER BY {}", keys.collect::<Vec<_>>().join(", ")));
     }
     let ordered = !window.order_by.is_empty();
@@ -257,6 +248,17 @@ fn window_text(name: &str, call: &Call, window: &Window, of: &dyn Fn(&Expr) -> S
         (None, name) => frame_text(&default_frame(name, ordered), of),
     });
     format!(" OVER ({})", parts.join(" "))
+}
+
+/// A key of an ORDER BY as Spark prints it.
+pub(super) fn sort_text(key: &Expr, of: &dyn Fn(&Expr) -> String) -> String {
+    let (_, ascending, nulls_first) = key.sort_key();
+    let order = if ascending { "ASC" } else { "DESC" };
+    let nulls = match nulls_first.unwrap_or(ascending) {
+        true => "FIRST",
+        false => "LAST",
+    };
+    format!("{} {order} NULLS {nulls}", of(key))
 }
 
 /// The frame that a function has if none is said.
@@ -292,33 +294,6 @@ pub(super) fn frame_text(frame: &Frame, of: &dyn Fn(&Expr) -> String) -> String 
         bound(&frame.start),
         bound(&frame.end)
     )
-}
-
-fn operator(op: BinaryOp) -> &'static str {
-    match op {
-        BinaryOp::Add => "+",
-        BinaryOp::Subtract => "-",
-        BinaryOp::Multiply => "*",
-        BinaryOp::Divide => "/",
-        BinaryOp::Remainder => "%",
-        BinaryOp::IntegerDivide => "div",
-        BinaryOp::Eq => "=",
-        BinaryOp::NotEq => "<>",
-        BinaryOp::Lt => "<",
-        BinaryOp::LtEq => "<=",
-        BinaryOp::Gt => ">",
-        BinaryOp::GtEq => ">=",
-        BinaryOp::NullSafeEq => "<=>",
-        BinaryOp::And => "AND",
-        BinaryOp::Or => "OR",
-        BinaryOp::Concat => "||",
-        BinaryOp::BitAnd => "&",
-        BinaryOp::BitOr => "|",
-        BinaryOp::BitXor => "^",
-        BinaryOp::ShiftLeft => "<<",
-        BinaryOp::ShiftRight => ">>",
-        BinaryOp::ShiftRightUnsigned => ">>>",
-    }
 }
 
 fn literal_text(literal: &Literal) -> String {

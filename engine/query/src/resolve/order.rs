@@ -67,26 +67,26 @@ impl Env<'_> {
             };
             if is_below {
                 missing.push(below);
-                keys.push((Err(name), ascending, nulls_first));
+                keys.push((Err(name), key, ascending, nulls_first));
             } else {
-                keys.push((Ok(expr?), ascending, nulls_first));
+                keys.push((Ok(expr?), key, ascending, nulls_first));
             }
         }
         let inner = match missing.is_empty() {
             true => simple,
             false => self.relation(&input.with_more(&missing)?)?,
         };
-        let places = order.iter().map(Expr::place);
-        let keys = keys.into_iter().zip(places);
-        let keys = keys.map(|((key, ascending, nulls_first), place)| {
-            let value = match key {
-                Ok(value) => value,
-                Err(name) => Exprs::over(self, &inner.columns, "ORDER BY")
-                    .resolve(&crate::expr::col(name))?,
-            };
-            compare::orderable(&value).map_err(|error| error.at(place))?;
-            Ok(compare::sort_by(value, ascending, nulls_first))
-        });
+        let keys = keys
+            .into_iter()
+            .map(|(key, written, ascending, nulls_first)| {
+                let exprs = Exprs::over(self, &inner.columns, "ORDER BY");
+                let value = match key {
+                    Ok(value) => value,
+                    Err(name) => exprs.resolve(&crate::expr::col(name))?,
+                };
+                exprs.sortable(&value, written)?;
+                Ok(compare::sort_by(value, ascending, nulls_first))
+            });
         let expr = keys.collect::<Result<Vec<_>>>()?;
         let plan = LogicalPlan::Sort(Sort {
             expr,

@@ -32,7 +32,10 @@ impl Exprs<'_> {
         if let Err(clause) = self.over {
             let message =
                 format!("It is not allowed to use window functions inside {clause} clause.");
-            return Err(QueryError::new("_LEGACY_ERROR_TEMP_1034", message));
+            return Err(QueryError::new(
+                "WINDOW_FUNCTION_NOT_ALLOWED_IN_CLAUSE",
+                message,
+            ));
         }
         if call.distinct {
             let message = format!("Distinct window functions are not supported: {}.", text());
@@ -48,9 +51,12 @@ impl Exprs<'_> {
         let only_here = over::is_known(name);
         if only_here && window.order_by.is_empty() {
             let message = format!(
-                "Window function {name}() requires window to be ordered, please add ORDER BY clause. For example SELECT {name}()(value_expr) OVER (PARTITION BY window_partition ORDER BY window_ordering) from table."
+                "Window function {name} requires the window to be ordered: add ORDER BY, as in {name}(...) OVER (PARTITION BY ... ORDER BY ...)."
             );
-            return Err(QueryError::new("_LEGACY_ERROR_TEMP_1037", message));
+            return Err(QueryError::new(
+                "WINDOW_FUNCTION_FRAME_NOT_ORDERED",
+                message,
+            ));
         }
         let inner = Exprs {
             over: Err("window function"),
@@ -81,9 +87,13 @@ impl Exprs<'_> {
             return over::call(name, args, call.ignore_nulls, rows);
         }
         if !self.env.functions.is_aggregate(name) {
+            let alone = Call {
+                over: None,
+                ..call.clone()
+            };
             let what = match (name, call.args.as_slice()) {
                 ("over", [expr]) => self.text(expr),
-                _ => text(),
+                _ => self.text(&Expr::Call(Box::new(alone))),
             };
             let message = format!("Expression \"{what}\" not supported within a window function.");
             return Err(QueryError::new("UNSUPPORTED_EXPR_FOR_WINDOW", message));

@@ -307,7 +307,13 @@ impl Env<'_> {
         let Some(call) = view.first().and_then(generator_call) else {
             return Err(QueryError::new(
                 "UNSUPPORTED_GENERATOR.NOT_GENERATOR",
-                "LATERAL VIEW needs a generator such as explode",
+                match view.first() {
+                    Some(Expr::Call(call)) => format!(
+                        "The generator is not supported: `{}` is expected to be a generator, such as explode.",
+                        call.name.to_lowercase()
+                    ),
+                    _ => "LATERAL VIEW needs a generator such as explode".into(),
+                },
             ));
         };
         let (mut relation, made) = self.generate(input, call, outer, names)?;

@@ -134,8 +134,9 @@ pub(super) fn lookup(
         return Ok(None);
     };
     let mut value = column.typed();
-    for field in &name[qualifier + 1..] {
-        value = nested::field(value, field, case_sensitive)?;
+    for (nth, field) in name[qualifier + 1..].iter().enumerate() {
+        value = nested::field(value, field, case_sensitive)
+            .map_err(|e| e.taken_from(&name[qualifier..=qualifier + nth].join(".")))?;
     }
     Ok(Some(value))
 }

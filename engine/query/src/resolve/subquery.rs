@@ -255,6 +255,7 @@ impl Exprs<'_> {
 
     /// What stands on the left of IN, and the columns of its query, of the same types.
     fn sides(&self, value: &Expr, inner: &Relation) -> Result<(Vec<Typed>, Vec<Typed>)> {
+        let written = value;
         let values = match value {
             Expr::Tuple(values) => values.as_slice(),
             one => std::slice::from_ref(one),
@@ -268,8 +269,8 @@ impl Exprs<'_> {
         let columns: Vec<Typed> = inner.visible().map(ScopeColumn::typed).collect();
         if values.len() != columns.len() {
             let message = format!(
-                "Cannot resolve \"{}\" due to data type mismatch: The number of columns in the left hand side of an IN subquery does not match the number of columns in the output of subquery. Left hand side columns(length: {}), right hand side columns(length: {}).",
-                self.text(value),
+                "Cannot resolve \"({} IN (listquery()))\" due to data type mismatch: The number of columns in the left hand side of an IN subquery does not match the number of columns in the output of subquery. Left hand side columns(length: {}), right hand side columns(length: {}).",
+                self.text(written),
                 values.len(),
                 columns.len()
             );
@@ -280,7 +281,8 @@ impl Exprs<'_> {
             let found = coerce::named_as(&value.data_type, &column.data_type);
             let Some(target) = coerce::wider(&value.data_type, &found) else {
                 let message = format!(
-                    "Cannot resolve the IN subquery due to data type mismatch: The data type of one or more elements in the left hand side of an IN subquery is not compatible with the data type of the output of the subquery. Mismatched columns: [\"{}\", \"{}\"].",
+                    "Cannot resolve \"({} IN (listquery()))\" due to data type mismatch: The data type of one or more elements in the left hand side of an IN subquery is not compatible with the data type of the output of the subquery. Mismatched columns: [\"{}\", \"{}\"].",
+                    self.text(written),
                     type_sql(&value.data_type),
                     type_sql(&column.data_type)
                 );
@@ -291,7 +293,7 @@ impl Exprs<'_> {
             };
             let to_target = |value| {
                 let value = cast::implicit(value, &target)?;
-                compare::orderable(&value)?;
+                compare::orderable("in", &value)?;
                 compare::normalized(value)
             };
             both.0.push(to_target(value)?);
@@ -366,7 +368,13 @@ impl Exprs<'_> {
                 plan,
                 negated,
             } if self.subqueries != Subqueries::Refused => self.in_value(expr, plan, !negated),
-            other => Ok(conditional::not(self.condition(other)?)),
+            other => {
+                let whole = format!("(NOT {})", self.text(other));
+                let value = self
+                    .condition_of(&whole, 0, other)
+                    .map_err(|e| e.naming(&self.text(other)))?;
+                Ok(conditional::not(value))
+            }
         }
     }
 

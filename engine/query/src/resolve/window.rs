@@ -148,7 +148,7 @@ impl Env<'_> {
             }
             other => {
                 let message = format!(
-                    "Cannot resolve \"session_window({text}, {})\" due to data type mismatch: The first parameter requires the (\"TIMESTAMP\" or \"TIMESTAMP WITHOUT TIME ZONE\") type, however \"{text}\" has the type \"{}\".",
+                    "Cannot resolve \"sessionwindow({text}, {})\" due to data type mismatch: The first parameter requires the (\"(TIMESTAMP OR TIMESTAMP WITHOUT TIME ZONE)\" or \"STRUCT<start: TIMESTAMP, end: TIMESTAMP>\" or \"STRUCT<start: TIMESTAMP_NTZ, end: TIMESTAMP_NTZ>\") type, however \"{text}\" has the type \"{}\".",
                     exprs.text(gap),
                     type_sql(&other.data_type)
                 );
@@ -231,6 +231,16 @@ impl Env<'_> {
         };
         let mut value = resolve(&input, column)?;
         let named = matches!(column, Expr::Alias { .. });
+        if !named && !matches!(column, Expr::Column { .. } | Expr::Field { .. }) {
+            let text = Exprs::over(self, &input.columns, "WATERMARK").text(column);
+            let message = format!(
+                "The watermark clause requires an explicit name if expression is specified, but got {text}: write WATERMARK expression AS name."
+            );
+            return Err(QueryError::new(
+                "REQUIRES_EXPLICIT_NAME_IN_WATERMARK_CLAUSE",
+                message,
+            ));
+        }
         if named || !matches!(value.expr, DfExpr::Column(_)) {
             if !named && matches!(column, Expr::Column { .. } | Expr::Field { .. }) {
                 let name = output_name(column, &|name| {

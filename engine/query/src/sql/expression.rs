@@ -719,7 +719,7 @@ fn named_window(name: &ast::Ident) -> Result<Window> {
     });
     found.ok_or_else(|| {
         let message = format!(
-            "The window `{}` is not defined in the WINDOW clause.",
+            "Window specification is not defined in the WINDOW clause for {}.",
             name.value
         );
         QueryError::new("MISSING_WINDOW_SPECIFICATION", message).at(start(name.span))

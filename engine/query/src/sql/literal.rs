@@ -22,8 +22,8 @@ pub(super) fn number(
     };
     let range = |name: &str, low: String, high: String| {
         let message = format!(
-            "numeric literal {} is outside the valid range for {name} with minimum value of {low} and maximum value of {high}",
-            signed(text)
+            "Numeric literal {} is outside the valid range for {name} with minimum value of {low} and maximum value of {high}",
+            signed(upper.trim_end_matches(['L', 'S', 'Y']))
         );
         QueryError::new("INVALID_NUMERIC_LITERAL_RANGE", message).at(place)
     };
@@ -80,7 +80,7 @@ pub(super) fn number(
 }
 
 fn too_precise(text: &str, place: Option<Place>) -> QueryError {
-    let message = format!("decimal precision of {text} exceeds max precision 38");
+    let message = format!("Decimal precision of {text} exceeds max precision 38");
     QueryError::new("DECIMAL_PRECISION_EXCEEDS_MAX_PRECISION", message).at(place)
 }
 

@@ -28,15 +28,28 @@ fn refuse(refused: bool, what: &str) -> Result<()> {
     }
 }
 
-/// TABLESAMPLE, whose rows would be others after a restart.
-fn refuse_sample(sampled: bool) -> Result<()> {
-    match sampled {
-        true => Err(QueryError::new(
-            "_LEGACY_ERROR_TEMP_3102",
-            "Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE",
-        )),
-        false => Ok(()),
-    }
+/// TABLESAMPLE: a number of rows is a LIMIT. The rows of a share would be others after a restart.
+fn sampled(input: Plan, sample: Option<ast::TableSampleKind>) -> Result<Plan> {
+    let (ast::TableSampleKind::BeforeTableAlias(sample)
+    | ast::TableSampleKind::AfterTableAlias(sample)) = match sample {
+        None => return Ok(input),
+        Some(sample) => sample,
+    };
+    let rows = match sample.quantity {
+        Some(quantity) if quantity.unit == Some(ast::TableSampleUnit::Rows) => quantity.value,
+        _ => {
+            return Err(QueryError::new(
+                "_LEGACY_ERROR_TEMP_3102",
+                "Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE, or say how many ROWS",
+            ));
+        }
+    };
+    let place = start(rows.span());
+    Ok(Plan::Limit {
+        input: Box::new(input),
+        count: Some((lower(rows)?, place)),
+        skip: None,
+    })
 }
 
 pub(super) fn statement(statement: ast::Statement) -> Result<Statement> {
@@ -536,10 +549,9 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
             if stream {
                 name.remove(0);
             }
-            refuse_sample(sample.is_some())?;
             if let Some(ast::TableFunctionArgs { args, settings }) = args {
                 refuse(settings.is_some() || stream, "this option of a table")?;
-                return aliased(generated(name, args, span)?, alias);
+                return aliased(sampled(generated(name, args, span)?, sample)?, alias);
             }
             refuse(version.is_some(), "a version of a table")?;
             let hints = !with_hints.is_empty() || !index_hints.is_empty() || json_path.is_some();
@@ -552,7 +564,7 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
                 place: at,
                 stream,
             };
-            aliased(table, alias)
+            aliased(sampled(table, sample)?, alias)
         }
         ast::TableFactor::Derived {
             lateral,
@@ -560,8 +572,7 @@ fn table_factor_inner(factor: ast::TableFactor) -> Result<Plan> {
             alias,
             sample,
         } => {
-            refuse_sample(sample.is_some())?;
-            let rows = aliased(query(*subquery)?, alias)?;
+            let rows = aliased(sampled(query(*subquery)?, sample)?, alias)?;
             Ok(match lateral {
                 true => Plan::Lateral {
                     input: Box::new(rows),

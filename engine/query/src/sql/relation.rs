@@ -92,8 +92,15 @@ impl Marker<'_> {
             nth += 1;
         };
         if delay < 2 || !self.is(delay + 2, "interval") {
-            let at = self.index(delay + 2).map(|i| self.tokens[i].span.start);
-            let message = "Syntax error: a watermark is WATERMARK column DELAY OF INTERVAL n unit";
+            let found = self.index(delay + 2).map(|i| &self.tokens[i]);
+            let at = found.map(|found| found.span.start);
+            let near = match found.map(|found| &found.token) {
+                None | Some(Token::EOF) => "end of input".to_string(),
+                Some(token) => format!("'{token}'"),
+            };
+            let message = format!(
+                "Syntax error at or near {near}: a watermark is WATERMARK column DELAY OF INTERVAL n unit"
+            );
             let place = at.and_then(tokens::place);
             return Err(QueryError::new("PARSE_SYNTAX_ERROR", message).at(place));
         }

@@ -92,6 +92,10 @@ pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, QueryError> {
             }
             (Token::SingleQuotedString(text), _) => *text = unescape(text, '\''),
             (Token::DoubleQuotedString(text), _) => *text = unescape(text, '"'),
+            // No word of Spark's: a column may be called so.
+            (Token::Word(word), _) if word.keyword == Keyword::TOP => {
+                word.keyword = Keyword::NoKeyword;
+            }
             (Token::Number(number, long), _) if *long => {
                 *number = format!("{number}L");
                 *long = false;

@@ -62,7 +62,7 @@ fn a_window_has_a_name() {
     );
     fails(
         "SELECT sum(id) OVER w FROM t",
-        "[MISSING_WINDOW_SPECIFICATION] The window `w` is not defined in the WINDOW clause. (line 1, column 21)",
+        "[MISSING_WINDOW_SPECIFICATION] Window specification is not defined in the WINDOW clause for w. (line 1, column 21)",
     );
 }
 
@@ -190,11 +190,11 @@ fn what_no_window_can_be_asked_is_refused() {
     for (sql, class) in [
         (
             "SELECT id FROM t WHERE row_number() OVER (ORDER BY id) = 1",
-            "_LEGACY_ERROR_TEMP_1034",
+            "WINDOW_FUNCTION_NOT_ALLOWED_IN_CLAUSE",
         ),
         (
             "SELECT row_number() OVER (PARTITION BY g) FROM t",
-            "_LEGACY_ERROR_TEMP_1037",
+            "WINDOW_FUNCTION_FRAME_NOT_ORDERED",
         ),
         (
             "SELECT count(DISTINCT id) OVER () FROM t",

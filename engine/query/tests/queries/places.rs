@@ -15,7 +15,7 @@ const WRONG: &[&str] = &[
     "SELECT id, g FROM t ORDER BY id, @3",
     "SELECT id FROM t ORDER BY\n  @map(id, g)",
     "SELECT id FROM t WHERE\n @v",
-    "SELECT id FROM t WHERE id = 1 AND @g",
+    "SELECT id FROM t WHERE id = 1 AND @v",
     "SELECT CASE WHEN id = 1 THEN 1 WHEN @v THEN 2 END FROM t",
     "SELECT v BETWEEN 1 AND @array(1) FROM t",
     "SELECT -@array(v) FROM t",

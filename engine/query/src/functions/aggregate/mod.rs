@@ -241,6 +241,10 @@ impl Call<'_> {
         match &value.data_type {
             t if is_numeric(t) => Ok(value),
             DataType::Utf8 | DataType::Null => cast::implicit(value, &DataType::Float64),
+            // A moment is its seconds since 1970.
+            DataType::Timestamp(_, Some(_)) if matches!(self.name, "sum" | "avg" | "mean") => {
+                cast::explicit(value, &DataType::Float64, false, "UTC")
+            }
             _ => {
                 let wanted = match self.name {
                     "sum" | "avg" | "mean" => "NUMERIC\" or \"ANSI INTERVAL",
@@ -332,7 +336,7 @@ impl Call<'_> {
             }
             "min" | "max" => {
                 let value = self.one()?;
-                compare::orderable(&value)?;
+                compare::orderable(self.name, &value)?;
                 let returns = value.data_type.clone();
                 self.wanted.distinct = false;
                 if matches!(returns, DataType::List(_) | DataType::Struct(_)) {
@@ -397,8 +401,8 @@ impl Call<'_> {
             )),
             "max_by" | "min_by" => {
                 let [value, by] = self.args()?;
-                compare::orderable(&by)?;
-                compare::orderable(&value)?;
+                compare::orderable(self.name, &by)?;
+                compare::orderable(self.name, &value)?;
                 self.wanted.distinct = false;
                 let by = compare::normalized(by.clone()).unwrap_or(by);
                 Ok(self.extreme(self.name == "max_by", by, value))

@@ -74,7 +74,7 @@ impl Call<'_> {
         }
         let value = args.remove(0);
         if name == "mode" {
-            compare::orderable(&value)?;
+            compare::orderable(name, &value)?;
             let value = compare::normalized(value.clone()).unwrap_or(value);
             let element = value.data_type.clone();
             return Ok(mode(self.values(value), element, within && descending));

@@ -262,7 +262,10 @@ impl Float for f32 {
 
 impl Float for f64 {
     fn shown(self) -> String {
-        format!("{}D", text::double(self))
+        match self.is_finite() {
+            true => format!("{}D", text::double(self)),
+            false => text::double(self),
+        }
     }
 }
 

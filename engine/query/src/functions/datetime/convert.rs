@@ -238,9 +238,37 @@ pub(super) fn shifted(
     ))
 }
 
+/// What is wrong with a date that does not exist.
+fn no_such_date(date: &Civil) -> String {
+    let months = [
+        "JANUARY",
+        "FEBRUARY",
+        "MARCH",
+        "APRIL",
+        "MAY",
+        "JUNE",
+        "JULY",
+        "AUGUST",
+        "SEPTEMBER",
+        "OCTOBER",
+        "NOVEMBER",
+        "DECEMBER",
+    ];
+    let (year, month, day) = (date.year, date.month, date.day);
+    let name = usize::try_from(month - 1)
+        .ok()
+        .and_then(|at| months.get(at));
+    match (name, day) {
+        (None, _) => format!("Invalid value for MonthOfYear (valid values 1 - 12): {month}"),
+        (Some(_), 29) => format!("Invalid date 'February 29' as '{year}' is not a leap year"),
+        (Some(name), 1..=31) => format!("Invalid date '{name} {day}'"),
+        _ => format!("Invalid value for DayOfMonth (valid values 1 - 28/31): {day}"),
+    }
+}
+
 pub(super) fn field_error(what: &str) -> datafusion::common::DataFusionError {
     let message = format!(
-        "Invalid value for {what}. If necessary set \"spark.sql.ansi.enabled\" to \"false\" to bypass this error."
+        "{what}. If necessary set \"spark.sql.ansi.enabled\" to \"false\" to bypass this error."
     );
     RunError::raise("DATETIME_FIELD_OUT_OF_BOUNDS.WITHOUT_SUGGESTION", message)
 }
@@ -270,7 +298,11 @@ pub(super) fn make_date(args: &Args) -> Result<Typed> {
                     && (1..=calendar::month_length(date.year, date.month)).contains(&date.day);
                 match i32::try_from(date.days()) {
                     Ok(days) if valid => Ok(Some(days)),
-                    _ => Err(field_error("the date")),
+                    _ if valid => Err(field_error(&format!(
+                        "Invalid value for Year (valid values -999999999 - 999999999): {}",
+                        date.year
+                    ))),
+                    _ => Err(field_error(&no_such_date(&date))),
                 }
             });
             Ok(Arc::new(
@@ -331,7 +363,7 @@ pub(super) fn make_timestamp(name: &str, args: &Args) -> Result<Typed> {
                     return if attempt {
                         Ok(None)
                     } else {
-                        Err(field_error("the timestamp"))
+                        Err(field_error("Invalid value for the timestamp"))
                     };
                 }
                 let local = date.days() * DAY + (hour * 60 + minute) * 60_000_000 + micros as i64;

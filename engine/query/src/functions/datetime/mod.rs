@@ -220,7 +220,7 @@ pub(crate) fn plus_days(name: &'static str, value: Typed, days: Typed, sign: i64
                 name,
                 1,
                 &days,
-                "INT\" or \"SMALLINT\" or \"TINYINT",
+                "(\"INT\" or \"SMALLINT\" or \"TINYINT\")",
             ));
         }
     };
