@@ -13,7 +13,7 @@ use super::grouping::Sets;
 use super::project::named;
 use super::scope::Relation;
 use super::subquery::has_subquery;
-use crate::error::{Place, QueryError};
+use crate::error::{Place, QueryError, names_ours};
 use crate::expr::{Expr, Literal};
 use crate::functions::compare;
 use crate::functions::kernel::Typed;
@@ -320,8 +320,13 @@ fn missing(column: &str, written: &str, keys: &[Key]) -> QueryError {
         );
         return QueryError::new("UNRESOLVED_COLUMN.WITH_SUGGESTION", message);
     }
+    // What ORDER BY asks for stands in the select list under a name of ours.
+    let within = match names_ours(written) {
+        true => String::new(),
+        false => format!(" (in \"{written}\")"),
+    };
     let message = format!(
-        "The non-aggregating expression \"{column}\" is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use \"any_value({column})\" if you do not care which of the values within a group is returned (in \"{written}\")."
+        "The non-aggregating expression \"{column}\" is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use \"any_value({column})\" if you do not care which of the values within a group is returned{within}."
     );
     QueryError::new("MISSING_AGGREGATION", message)
 }

@@ -6,6 +6,8 @@ use sqlparser::ast::{self, Expr as Sql, Spanned};
 use sqlparser::tokenizer::Span;
 
 use super::dialect::{FORM_CAST, FORM_INTERVAL, FORM_TRY_CAST, FORM_TYPED, SHIFT_RIGHT_UNSIGNED};
+use super::quantified::quantified;
+use super::tokens::STREAM;
 use super::{literal, query, tokens};
 use crate::error::{Place, QueryError};
 use crate::expr::{
@@ -355,7 +357,22 @@ fn lower_inner(expr: Sql) -> Result<Expr> {
             Some(text) => typed(data_type.to_string().to_lowercase(), text, start(span)),
             None => Err(unsupported(format!("a {data_type} constant"), span)),
         },
-        other => Err(unsupported(format!("the expression {other}"), span)),
+        Sql::AnyOp {
+            left,
+            compare_op,
+            right,
+            is_some: _,
+        } => quantified(*left, compare_op, *right, span, true),
+        Sql::AllOp {
+            left,
+            compare_op,
+            right,
+        } => quantified(*left, compare_op, *right, span, false),
+        other => {
+            let text = other.to_string();
+            let text = text.replace(&format!("`{STREAM}`."), "STREAM ");
+            Err(unsupported(format!("the expression {text}"), span))
+        }
     }
 }
 
@@ -436,7 +453,7 @@ fn unary(op: ast::UnaryOperator, expr: Sql, span: Span) -> Result<Expr> {
     })
 }
 
-fn binary(left: Sql, op: ast::BinaryOperator, right: Sql, span: Span) -> Result<Expr> {
+pub(super) fn binary(left: Sql, op: ast::BinaryOperator, right: Sql, span: Span) -> Result<Expr> {
     use ast::BinaryOperator as Op;
     let op = match op {
         Op::Plus => BinaryOp::Add,

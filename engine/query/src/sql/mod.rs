@@ -8,6 +8,7 @@ mod dialect;
 mod expression;
 mod literal;
 mod place;
+mod quantified;
 mod query;
 mod relation;
 mod split;

@@ -90,10 +90,12 @@ pub(crate) fn joinable(plan: &LogicalPlan, aggregated: bool) -> bool {
         }
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
             let both = is_correlated(&join.left) && is_correlated(&join.right);
-            !own(plan)
-                && !both
-                && joinable(&join.left, aggregated)
-                && joinable(&join.right, aggregated)
+            // No condition comes up through an aggregation and a join of its one row.
+            let fits = |side: &LogicalPlan| match aggregated {
+                true => below_aggregate(side),
+                false => joinable(side, false),
+            };
+            !own(plan) && !both && fits(&join.left) && fits(&join.right)
         }
         LogicalPlan::Distinct(Distinct::All(input)) if !aggregated => joinable(input, false),
         LogicalPlan::Aggregate(aggregate) if aggregated && aggregate.group_expr.is_empty() => {

@@ -259,6 +259,46 @@ fn an_order_is_by_the_nearest_column_of_its_name() {
 }
 
 #[test]
+fn any_and_all_are_unknown_where_a_null_decides() {
+    ids(&format!("i * 10 > ANY (SELECT w FROM {D})"), "2\n3\n4");
+    ids(&format!("i * 10 >= ALL (SELECT w FROM {D})"), "4");
+    ids(
+        &format!("i * 10 < SOME (SELECT w FROM {D} WHERE w < 30)"),
+        "1",
+    );
+    ids(&format!("k = ANY (SELECT k FROM {D})"), "1\n2");
+    ids(&format!("NOT (k = ANY (SELECT k FROM {D}))"), "");
+    ids(&format!("(k = ANY (SELECT k FROM {D})) IS NULL"), "3\n4");
+    ids(&format!("(k = ANY (SELECT k FROM {E})) IS NULL"), "");
+    ids(
+        &format!("k <> ALL (SELECT k FROM {D} WHERE k IS NOT NULL)"),
+        "4",
+    );
+    ids(&format!("k <> ALL (SELECT k FROM {D})"), "");
+    ids("k <> ANY (SELECT 'a')", "2\n4");
+    ids("k = ALL (SELECT 'a')", "1");
+    ids(
+        &format!("i > ALL (SELECT w FROM {D} WHERE w > 99)"),
+        "1\n2\n3\n4",
+    );
+    ids(
+        &format!("i * 10 = ANY (SELECT w FROM {D} WHERE d.k = l.k)"),
+        "1\n2",
+    );
+    check(
+        &format!(
+            "SELECT k FROM {D} GROUP BY k HAVING sum(w) > ALL (SELECT i * 10 FROM {L} WHERE i < 4) ORDER BY k"
+        ),
+        "k STRING",
+        "NULL\nb",
+    );
+    fails(
+        "SELECT id FROM t WHERE id = ANY (array(1))",
+        "[UNSUPPORTED_FEATURE] ANY and ALL of anything but a query is not supported yet (line 1, column 24)",
+    );
+}
+
+#[test]
 fn what_is_known_without_an_aggregate_has_its_one_row() {
     check(
         "SELECT typeof(sum(i)) AS t FROM (VALUES (1), (2)) AS x(i)",
@@ -273,5 +313,16 @@ fn what_is_known_without_an_aggregate_has_its_one_row() {
     fails(
         "SELECT sum(i) FROM (VALUES (1), (2)) AS x(i) GROUP BY ()",
         "[PARSE_SYNTAX_ERROR] Syntax error at or near ')'",
+    );
+}
+
+#[test]
+fn what_order_by_asks_of_groups_is_told_without_names_of_ours() {
+    let error =
+        parse_query("SELECT g FROM t GROUP BY g ORDER BY v").and_then(|plan| resolve(&plan));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("MISSING_AGGREGATION") && !error.contains("__"),
+        "{error}"
     );
 }

@@ -34,7 +34,8 @@ fn with(subquery: &str, i: &str, k: &str) -> String {
     subquery.replace("{D}", D)
 }
 
-const QUERIES: [&str; 36] = [
+const QUERIES: [&str; 37] = [
+    "SELECT (SELECT count(*) FROM {D} WHERE d.k = {k}) + max(e.w) FROM {D2}",
     "SELECT count(*) FROM (SELECT * FROM {D} WHERE d.k = {k}) a FULL JOIN (VALUES (10), (30), (99)) AS e(x) ON a.w = e.x",
     "SELECT sum(coalesce(d.w, 1) * coalesce(e.x, 7)) FROM {D} FULL JOIN (SELECT x FROM (VALUES (10), (30), (99)) AS v(x) WHERE x > {i} * 10) e ON d.w = e.x",
     "SELECT count(d.w) * 100 + count(e.x) FROM {D} FULL JOIN (VALUES (10), (30), (99)) AS e(x) ON d.w = e.x AND d.g < {i}",
