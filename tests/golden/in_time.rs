@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::play::Played;
 
 /// A watermark that a scenario declares for a stream.
-struct Mark {
+pub(crate) struct Mark {
     stream: String,
     column: String,
     delay_us: i64,
@@ -79,7 +79,7 @@ fn text_of(scenario: &Value) -> String {
 }
 
 /// The watermarks that SQL and operations declare, each over a stream itself.
-fn marks(scenario: &Value) -> Result<Vec<Mark>, String> {
+pub(crate) fn marks(scenario: &Value) -> Result<Vec<Mark>, String> {
     let unknown = || "late rows were dropped by a watermark that is not over a stream".to_string();
     let mut found = Vec::new();
     let mut add = |stream: &str, column: &str, delay: &str| {
@@ -166,7 +166,7 @@ fn widths(text: &str) -> Vec<i64> {
 
 /// Checks that the watermark of each step is what the rows before it, or with it, make it: all of them, or those that
 /// have no null, as rows without a key may have no partner.
-fn follows(scenario: &Value, played: &Played, marks: &[Mark]) -> Result<(), String> {
+pub(crate) fn follows(scenario: &Value, played: &Played, marks: &[Mark]) -> Result<(), String> {
     let told = |whole: bool| {
         let told = watermarks(scenario, marks, whole);
         let have = played.steps.iter().map(|step| time_us(&step.watermark));

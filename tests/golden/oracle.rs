@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use highwater::{OutputMode, Session};
 use serde_json::{Value, json};
 
-use crate::in_time::{flushed, in_time, span_us, time_us};
+use crate::in_time::{flushed, follows, in_time, marks, span_us, time_us};
 use crate::json::{same_rows, without};
 use crate::play::{Played, Step, lines, mode_of, objects, play, query, static_view, static_views};
 
@@ -26,7 +26,13 @@ pub(crate) fn judge_rows(scenario: &Value, played: &Played) -> Result<(), String
     })
 }
 
-/// The same, and whether rows that wait come out at last.
+/// The same, and whether its watermarks are those that its rows make, each stream's for itself.
+pub(crate) fn judge_marks(scenario: &Value, played: &Played) -> Result<(), String> {
+    follows(scenario, played, &marks(scenario)?)?;
+    judge(scenario, played)
+}
+
+/// What is wrong with the rows of a scenario, or with those that wait for the watermark and never come out.
 pub(crate) fn judge(scenario: &Value, played: &Played) -> Result<(), String> {
     judge_rows(scenario, played)?;
     let waits = played.steps.last().is_some_and(|s| !s.watermark.is_null());

@@ -97,6 +97,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "in complete and changes mode the rows before the others are known, and known again when they change",
     ),
     (
+        "MISSING_AGGREGATION",
+        "\"window_time(",
+        "the time of a window that rows are grouped by is the same for all rows of a group",
+    ),
+    (
         "_LEGACY_ERROR_TEMP_3068",
         "Global aggregation with session window",
         "one group is a group",
@@ -162,14 +167,14 @@ pub(crate) fn marks_survive(scenario: &Value, step: usize) -> bool {
     let steps = scenario["steps"].as_array().expect("steps");
     let restarted = steps.iter().take(step + 1).any(|s| s["restart"] == true);
     let drains = step > 0 && scenario["trigger"] == "availableNow";
-    let text = scenario.to_string().to_lowercase();
+    let text = text_of(scenario);
     let marks = text.matches("delay of").count() + text.matches("withwatermark").count();
     (restarted || drains) && marks > 1
 }
 
 /// Why the rows in state may be others than the model's, if they may.
 pub(crate) fn other_state(scenario: &Value) -> Option<&'static str> {
-    let text = scenario.to_string();
+    let text = text_of(scenario);
     let slides = text.split("window(").skip(1).any(|call| {
         let arguments = call.split(')').next().unwrap_or_default();
         arguments.matches(',').count() >= 2
@@ -191,7 +196,7 @@ pub(crate) fn any_first(scenario: &Value) -> bool {
         (_, Some(ops)) => ops.last().is_some_and(|last| last[0] == "limit"),
         _ => false,
     };
-    let text = format!("{} {}", scenario["sql"], scenario["ops"]).to_lowercase();
+    let text = text_of(scenario);
     let made = ["group by", "groupby", "distinct", "join", "dropduplicates"];
     limits && scenario["ordered"] != true && made.iter().any(|word| text.contains(word))
 }
@@ -201,25 +206,66 @@ pub(crate) fn any_first(scenario: &Value) -> bool {
 /// one side at least.) In SQL two nulls are not equal, as a batch says; whatever else there is in a scenario must be as
 /// it would be if it had asked for `<=>`.
 pub(crate) fn null_keys_pair(scenario: &Value) -> Option<Value> {
-    let text = format!("{} {}", scenario["sql"], scenario["ops"]).to_lowercase();
+    let text = text_of(scenario);
     let full = ["full join", "full outer join", "full_outer"];
     if !full.iter().any(|word| text.contains(word)) {
         return None;
     }
     let mut asked = scenario.clone();
-    let null_safe = |text: &Value| -> Option<Value> {
-        let text = text.as_str()?.replace(" = ", " <=> ");
-        Some(text.into())
-    };
-    if let Some(sql) = null_safe(&asked["sql"]) {
-        asked["sql"] = sql;
-    }
-    for operation in asked["ops"].as_array_mut().into_iter().flatten() {
-        if operation[0] == "join"
-            && let Some(condition) = null_safe(&operation[2])
-        {
-            operation[2] = condition;
-        }
+    for part in ["sql", "ops", "views"] {
+        for_each_text(&mut asked[part], &|text| *text = null_safe(text));
     }
     (asked != *scenario).then_some(asked)
+}
+
+/// What a scenario asks: its texts in small letters, with one space where there is any, and none before a bracket.
+fn text_of(scenario: &Value) -> String {
+    let texts = ["views", "sql", "ops"].map(|part| scenario[part].to_string().to_lowercase());
+    let words: Vec<&str> = texts.iter().flat_map(|text| text.split_whitespace()).collect();
+    words.join(" ").replace(" (", "(")
+}
+
+fn for_each_text(value: &mut Value, change: &dyn Fn(&mut String)) {
+    match value {
+        Value::String(text) => change(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| for_each_text(value, change)),
+        _ => {}
+    }
+}
+
+/// The text with `<=>` for each `=` that stands for itself, outside of quotes.
+fn null_safe(text: &str) -> String {
+    let mut quoted = None;
+    let mut made = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match (quoted, c) {
+            (Some(quote), _) => quoted = Some(quote).filter(|quote| *quote != c),
+            (None, '\'' | '"' | '`') => quoted = Some(c),
+            (None, '<' | '>' | '!') => {
+                // The rest of an operator of several signs.
+                made.push(c);
+                while let Some(next) = rest.next_if(|next| "<>=".contains(*next)) {
+                    made.push(next);
+                }
+                continue;
+            }
+            (None, '=') if rest.peek() != Some(&'>') => {
+                let _ = rest.next_if_eq(&'=');
+                made.push_str("<=>");
+                continue;
+            }
+            (None, _) => {}
+        }
+        made.push(c);
+    }
+    made
+}
+
+#[test]
+fn equality_is_found_however_it_is_written() {
+    let text = "a.k=b.k AND a.v >= 1 AND a.s == ' = ' AND a.n <=> b.n AND a.t = b.t AND a.x != b.x";
+    let safe =
+        "a.k<=>b.k AND a.v >= 1 AND a.s <=> ' = ' AND a.n <=> b.n AND a.t <=> b.t AND a.x != b.x";
+    assert_eq!(null_safe(text), safe);
 }
