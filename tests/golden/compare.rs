@@ -119,8 +119,8 @@ fn refusal(scenario: &Value, ended: &Ended, wanted: Option<&Value>) -> Outcome {
             }
         }
     }
-    let not_built = message.contains("not supported yet")
-        || class.as_deref() == Some("UNRESOLVED_ROUTINE");
+    let not_built =
+        message.contains("not supported yet") || class.as_deref() == Some("UNRESOLVED_ROUTINE");
     match not_built {
         true => Outcome::Refused(told),
         false => Outcome::Different(told),

@@ -221,14 +221,19 @@ pub(crate) fn null_keys_pair(scenario: &Value) -> Option<Value> {
 /// What a scenario asks: its texts in small letters, with one space where there is any, and none before a bracket.
 fn text_of(scenario: &Value) -> String {
     let texts = ["views", "sql", "ops"].map(|part| scenario[part].to_string().to_lowercase());
-    let words: Vec<&str> = texts.iter().flat_map(|text| text.split_whitespace()).collect();
+    let words: Vec<&str> = texts
+        .iter()
+        .flat_map(|text| text.split_whitespace())
+        .collect();
     words.join(" ").replace(" (", "(")
 }
 
 fn for_each_text(value: &mut Value, change: &dyn Fn(&mut String)) {
     match value {
         Value::String(text) => change(text),
-        Value::Array(values) => values.iter_mut().for_each(|value| for_each_text(value, change)),
+        Value::Array(values) => values
+            .iter_mut()
+            .for_each(|value| for_each_text(value, change)),
         _ => {}
     }
 }

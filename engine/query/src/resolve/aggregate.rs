@@ -297,7 +297,7 @@ impl Split<'_> {
                         .iter()
                         .find(|c| c.column == column)
                         .map_or(&column.name, |c| &c.name);
-                    Err(missing(shown, written, &self.keys).into())
+                    Err(missing(shown, written, self.keys).into())
                 }
                 other => Ok(Transformed::no(other)),
             }
