@@ -390,8 +390,8 @@ fn errors_say_what_and_where() {
         "[_LEGACY_ERROR_TEMP_3102] Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE, or say how many ROWS",
     );
     fails(
-        "SELECT id FROM t CLUSTER BY id",
-        "[UNSUPPORTED_FEATURE] CLUSTER BY is not supported yet",
+        "SELECT id FROM t DISTRIBUTE BY id",
+        "[UNSUPPORTED_FEATURE] DISTRIBUTE BY is not supported yet",
     );
     fails(
         "SELECT regexp_replace(g, 'a(?=b)', '') FROM t",

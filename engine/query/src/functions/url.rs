@@ -1,6 +1,6 @@
 //! `parse_url`: the parts of a URL, as `java.net.URI` sees them.
 
-use std::net::Ipv6Addr;
+use core::net::Ipv6Addr;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, StringBuilder};

@@ -181,9 +181,6 @@ fn what_no_join_can_be_made_of_is_refused() {
         "SELECT id FROM t WHERE (id, g) IN (SELECT id FROM u)",
         "[DATATYPE_MISMATCH.IN_SUBQUERY_LENGTH_MISMATCH] Cannot resolve \"(named_struct(id, id, g, g) IN (listquery()))\" due to data type mismatch: The number of columns in the left hand side of an IN subquery does not match the number of columns in the output of subquery. Left hand side columns(length: 2), right hand side columns(length: 1).",
     );
-    let named = "SELECT id FROM t WHERE id = (SELECT max(u.id) FROM (SELECT id FROM u WHERE u.id < t.id) u FULL JOIN u AS v ON u.id = v.id)";
-    let error = resolve(&parse_query(named).unwrap()).unwrap_err();
-    assert_eq!(error.class(), Some("UNSUPPORTED_FEATURE"), "{error}");
 }
 
 #[test]
