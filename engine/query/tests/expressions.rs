@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 mod values;
 
 /// As many as ever were the same: a change that loses one shows here.
-const SAME_AT_LEAST: usize = 1756;
+const SAME_AT_LEAST: usize = 1805;
 
 /// Rows where we keep to another answer, and why.
 const EXCEPTIONS: [(&str, usize, &str); 7] = [
