@@ -80,7 +80,12 @@ pub(crate) fn compile(
     late_rows: bool,
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
-    modes::check(plan, mode)?;
+    if let Err(error) = modes::check(plan, mode) {
+        return Err(match subquery::is_lateral(plan)? {
+            true => subquery::refused(error),
+            false => error,
+        });
+    }
     let joined = subquery::as_joins(plan)?;
     let compiled = compile_joins(&joined, mode, late_rows, statics);
     match subquery::reads_stream(plan)? {
