@@ -12,19 +12,6 @@ use crate::error::Error;
 pub(super) fn reads_stream(plan: &LogicalPlan) -> Result<bool, Error> {
     let mut streams = false;
     each(plan, &mut |subquery| streams |= is_streaming(subquery))?;
-    Ok(streams || is_lateral(plan)?)
-}
-
-/// True if there is a LATERAL subquery over a stream, which is a join already.
-pub(super) fn is_lateral(plan: &LogicalPlan) -> Result<bool, Error> {
-    let mut streams = false;
-    let visited = plan.apply(|node| {
-        if let LogicalPlan::Join(join) = node {
-            streams |= highwater_query::is_asked_for(&join.right) && is_streaming(&join.right);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    visited.map_err(Error::run)?;
     Ok(streams)
 }
 
