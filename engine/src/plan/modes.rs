@@ -17,13 +17,19 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let aggregations = aggregations(plan);
     let unbounded = |aggregation: &&LogicalPlan| event_keys(aggregation).is_empty();
     let mut sets = aggregations.iter().filter_map(|node| set_operation(node));
+    // What an aggregation without keys is made of may leave: its row does not.
+    let handed_on = match mode {
+        OutputMode::Update => handed_on(plan),
+        _ => aggregations.clone(),
+    };
+    let mut taken = handed_on.iter().filter_map(|node| set_operation(node));
     let bounded = !aggregations.iter().any(unbounded);
     let refuses = match mode {
         OutputMode::Append => !bounded,
         OutputMode::Update => true,
         OutputMode::Complete | OutputMode::Changes => false,
     };
-    if refuses && let Some(refused) = sets.clone().find_map(|set| taken_away(&set, mode)) {
+    if refuses && let Some(refused) = taken.find_map(|set| taken_away(&set, mode)) {
         return Err(refused);
     }
     if mode == OutputMode::Append && !bounded {
@@ -196,6 +202,27 @@ fn watermarks(plan: &LogicalPlan, no_table: bool) -> Result<(), Error> {
         Ok(TreeNodeRecursion::Continue)
     });
     refused.map_or(Ok(()), Err)
+}
+
+/// The nodes of streams whose rows are handed on, perhaps as groups: not those below an aggregation without keys.
+fn handed_on(plan: &LogicalPlan) -> Vec<&LogicalPlan> {
+    let mut found = Vec::new();
+    let _ = plan.apply(|node| {
+        if !is_streaming(node) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        found.push(node);
+        Ok(match node {
+            node if has_one_row(node) => TreeNodeRecursion::Jump,
+            _ => TreeNodeRecursion::Continue,
+        })
+    });
+    found
+}
+
+/// True for an aggregation without keys.
+fn has_one_row(node: &LogicalPlan) -> bool {
+    matches!(node, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty())
 }
 
 fn aggregations(plan: &LogicalPlan) -> Vec<&LogicalPlan> {

@@ -547,6 +547,10 @@ pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
             let below = stable(&filter.input)?;
             of(&filter.predicate, &filter.input, &below).then_some(below)
         }
+        // The one row of an aggregation without keys always has a successor, whatever becomes of the rows below.
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
+            Some(vec![false; aggregate.schema.fields().len()])
+        }
         LogicalPlan::Aggregate(aggregate) => {
             let input = &aggregate.input;
             let below = stable(input)?;
