@@ -42,7 +42,8 @@ fn session(dir: &Path, streaming: bool) -> Result<Session, Error> {
 fn newest(dir: &Path, sql: &str) -> Result<Option<String>, Error> {
     let seen = Arc::new(Mutex::new(None));
     let taken = Arc::clone(&seen);
-    let writer = session(dir, true)?.sql(sql)?.write_stream();
+    let session = session(dir, true)?;
+    let writer = session.sql(sql)?.write_stream();
     let query = writer
         .output_mode(OutputMode::Update)
         .option("checkpointLocation", dir.join("checkpoint").display())

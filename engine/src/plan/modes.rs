@@ -15,7 +15,8 @@ use crate::sink::OutputMode;
 /// Refuses a mode the plan cannot honour.
 pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let aggregations = aggregations(plan);
-    let unbounded = |aggregation: &&LogicalPlan| event_keys(aggregation).is_empty();
+    let unbounded =
+        |node: &&LogicalPlan| event_keys(node).is_empty() && !super::firsts::are_final(node);
     let mut sets = aggregations.iter().filter_map(|node| set_operation(node));
     // What an aggregation without keys is made of may leave: its row does not.
     let handed_on = match mode {
@@ -131,8 +132,8 @@ fn taken_away(set: &SetOperation<'_>, mode: OutputMode) -> Option<Error> {
         ),
         false if both || mode == OutputMode::Append => (
             "Intersect of streaming DataFrames/Datasets is not supported",
-            "it groups equal rows, and in append mode without a watermark on one of their columns no group is final. LEFT SEMI JOIN and drop_duplicates give \
-             the same rows, each as soon as both sides have it; or use output mode complete or changes",
+            "INTERSECT ALL gives a row as often as the side has it that has it less often, and that may grow with every epoch. Use INTERSECT, which \
+             gives it once, or output mode complete or changes",
         ),
         _ => return None,
     };
@@ -153,11 +154,17 @@ fn by_place(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         plan.exists(|node| Ok(wanted(node) && is_streaming(node)))
     };
     if has(|node| matches!(node, LogicalPlan::Sort(_))).map_err(Error::run)? {
-        return refused(
+        let why = match mode {
+            OutputMode::Append => {
+                "a row comes out as soon as it is final, and does not wait until those are final that belong before it"
+            }
+            _ => "the rows that an epoch changes come out without those around them",
+        };
+        return refused(&format!(
             "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
-             a row that comes later may belong before rows that were emitted. Use output mode complete, which hands over the sorted answer whole, \
-             changes, which takes rows back that leave the first ones, or sort where the rows are read",
-        );
+             {why}. Use output mode complete, which hands over the sorted answer whole, changes, which takes rows back that leave the first ones, \
+             or sort where the rows are read"
+        ));
     }
     let skips =
         |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(limit) if limit.skip.is_some());
