@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{Column, JoinType};
+use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
@@ -41,6 +41,9 @@ struct Bounds {
     /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
     ends: [bool; 2],
 }
+
+/// By how much a time is after the event time of its row where that is not known.
+const UNKNOWN_US: i64 = i64::MAX;
 
 /// In the model a closed bound ends a millisecond later than an open one.
 const CLOSED_US: i64 = 1_000;
@@ -137,12 +140,15 @@ impl Bounds {
                 continue;
             };
             bounds.ends[earlier] = true;
-            if let Some((_, most)) = sides[earlier].after(&apart.earlier) {
+            let time = sides[earlier].time_of(&apart.earlier)?;
+            let after = sides[earlier].after(&apart.earlier);
+            let is_moment = is_moment(&time, sides[earlier].plan.schema())?;
+            if after.is_some() || is_moment {
                 let more_us = apart.at_most_us.saturating_add(closed_us);
                 let bound = Bound {
-                    time: sides[earlier].time_of(&apart.earlier)?,
+                    time,
                     more_us: more_us.saturating_sub(least),
-                    after_us: most,
+                    after_us: after.map_or(UNKNOWN_US, |(_, most)| most),
                 };
                 bounds.tighten(earlier, bound);
             }
@@ -162,14 +168,15 @@ impl Bounds {
 
     /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all.
     fn delay_ms(&self) -> Option<i64> {
-        let trail = self.sides.iter().flatten().map(Bound::trail_us);
+        let known = self.sides.iter().flatten().filter(|bound| bound.is_known());
+        let trail = known.map(Bound::trail_us);
         Some(trail.max()?.max(0).saturating_add(999).div_euclid(1_000))
     }
 
     /// The same where a row must stay as long as its partners do, because one that leaves takes its pairs along.
     fn together(self) -> Self {
         let sides = match self.sides {
-            [Some(left), Some(right)] => {
+            [Some(left), Some(right)] if left.is_known() && right.is_known() => {
                 let both = left.more_us.saturating_add(right.more_us);
                 let longer = |bound: Bound, other_us: i64| Bound {
                     more_us: bound.more_us.max(both.saturating_add(other_us)),
@@ -316,6 +323,11 @@ pub(super) fn unordered(node: Node) -> Node {
     }
 }
 
+fn is_moment(time: &Expr, schema: &DFSchema) -> Result<bool, Error> {
+    let data_type = time.get_type(schema).map_err(Error::run)?;
+    Ok(matches!(data_type, DataType::Timestamp(_, Some(_))))
+}
+
 /// The columns that must not be null for `expr` not to be null.
 pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
     match expr {
@@ -355,6 +367,10 @@ impl Bound {
     /// How long after its event time a row may still find a partner.
     fn trail_us(&self) -> i64 {
         self.more_us.saturating_add(self.after_us)
+    }
+
+    fn is_known(&self) -> bool {
+        self.after_us != UNKNOWN_US
     }
 
     fn words(&self) -> String {
