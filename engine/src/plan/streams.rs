@@ -40,6 +40,15 @@ struct Bounds {
     in_keys: bool,
     /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
     ends: [bool; 2],
+    /// For each side, a key that is event time on the other side alone.
+    late_keys: [Option<LateKey>; 2],
+}
+
+/// A key that is no event time, of rows whose partners have event time there. In the model a row finds no partner once
+/// the watermark has reached its key, and so its partners need not stay for it.
+struct LateKey {
+    time: Expr,
+    partner: Bound,
 }
 
 /// By how much a time is after the event time of its row where that is not known.
@@ -98,6 +107,7 @@ impl Bounds {
         sides: [None, None],
         in_keys: false,
         ends: [false, false],
+        late_keys: [None, None],
     };
 
     fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
@@ -112,7 +122,21 @@ impl Bounds {
             ];
             bounds.in_keys |= sides[0].is_time(left) || sides[1].is_time(right);
             bounds.in_keys |= least.iter().all(Option::is_some);
-            for (side, column) in [left, right].into_iter().enumerate() {
+            let columns = [left, right];
+            for side in [0, 1] {
+                let partner = &sides[1 - side];
+                if least[side].is_none() && partner.is_time(columns[1 - side]) {
+                    bounds.late_keys[side] = Some(LateKey {
+                        time: sides[side].time_of(columns[side])?,
+                        partner: Bound {
+                            time: partner.time_of(columns[1 - side])?,
+                            more_us: 0,
+                            after_us: 0,
+                        },
+                    });
+                }
+            }
+            for (side, column) in columns.into_iter().enumerate() {
                 // Late rows of the other side are dropped, so none comes that is equal.
                 if let Some(least) = least[1 - side] {
                     let bound = Bound {
@@ -142,8 +166,10 @@ impl Bounds {
             bounds.ends[earlier] = true;
             let time = sides[earlier].time_of(&apart.earlier)?;
             let after = sides[earlier].after(&apart.earlier);
-            let is_moment = is_moment(&time, sides[earlier].plan.schema())?;
-            if after.is_some() || is_moment {
+            // In the model rows without event time stay.
+            let is_bounded = sides[earlier].first().is_some()
+                && is_moment(&time, sides[earlier].plan.schema())?;
+            if after.is_some() || is_bounded {
                 let more_us = apart.at_most_us.saturating_add(closed_us);
                 let bound = Bound {
                     time,
@@ -171,6 +197,16 @@ impl Bounds {
         let known = self.sides.iter().flatten().filter(|bound| bound.is_known());
         let trail = known.map(Bound::trail_us);
         Some(trail.max()?.max(0).saturating_add(999).div_euclid(1_000))
+    }
+
+    /// The same where rows of a side have no partner once their key is late: those of the other side go with theirs.
+    fn by_late_keys(mut self) -> Self {
+        for side in [0, 1] {
+            if let Some(late) = &self.late_keys[side] {
+                self.tighten(1 - side, late.partner.clone());
+            }
+        }
+        self
     }
 
     /// The same where a row must stay as long as its partners do, because one that leaves takes its pairs along.
@@ -222,6 +258,14 @@ impl Compiler<'_> {
         let appends = !edges[0].signed && !edges[1].signed;
         // Pairs of rows that stay do stay.
         let is_final = want == Want::Final || appends && !kind.keeps(0) && !kind.keeps(1);
+        let mut bounds = bounds;
+        let late_keys = match appends {
+            true => {
+                bounds = bounds.by_late_keys();
+                std::mem::take(&mut bounds.late_keys)
+            }
+            false => [None, None],
+        };
         let delay_ms = bounds.delay_ms();
         let held = match bounds.in_keys {
             true => [false, false],
@@ -251,7 +295,10 @@ impl Compiler<'_> {
         }
         let times = [0, 1].map(|side| match is_static {
             true => Ok(Times::default()),
-            false => self.times(&sides[side], bounds.sides[side].as_ref()),
+            false => {
+                let late_key = late_keys[side].as_ref().map(|late| &late.time);
+                self.times(&sides[side], bounds.sides[side].as_ref(), late_key)
+            }
         });
         let [left_times, right_times] = times;
         let schema_of = |side: usize| sides[side].plan.schema();
@@ -296,7 +343,12 @@ impl Compiler<'_> {
     }
 
     /// Which rows of a side are late, and when they are past their last match; neither where all rows are kept.
-    fn times(&self, side: &Side<'_>, bound: Option<&Bound>) -> Result<Times, Error> {
+    fn times(
+        &self,
+        side: &Side<'_>,
+        bound: Option<&Bound>,
+        late_key: Option<&Expr>,
+    ) -> Result<Times, Error> {
         if !self.bounded {
             return Ok(Times::default());
         }
@@ -311,7 +363,11 @@ impl Compiler<'_> {
             Some(bound) => Some((one(&bound.time)?, bound.more_us)),
             None => None,
         };
-        Ok(Times { late, last_match })
+        Ok(Times {
+            late,
+            last_match,
+            late_key: late_key.map(one).transpose()?,
+        })
     }
 }
 
