@@ -140,7 +140,7 @@ impl Case {
             Batch::Same | Batch::As(_) | Batch::Model(_) | Batch::Prefix(_) => None,
         };
         let may_be_late = clock.is_some() && query.mode != OutputMode::Complete;
-        let asks_for_late = may_be_late && seed / ARMS.len() as u64 % 2 == 0;
+        let asks_for_late = may_be_late && (seed / ARMS.len() as u64).is_multiple_of(2);
         let fails = random.random_bool(0.3) && !matches!(place, Place::Program);
         let fails_in = fails.then(|| (random.random_range(0..6), random.random_bool(0.5)));
         let taken = Taken {
