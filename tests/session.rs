@@ -8,6 +8,8 @@ mod code;
 mod common;
 #[path = "session/edges.rs"]
 mod edges;
+#[path = "session/explained.rs"]
+mod explained;
 #[path = "session/idle.rs"]
 mod idle;
 #[path = "session/late.rs"]

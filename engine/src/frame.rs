@@ -581,6 +581,10 @@ impl Statics for Unread {
         Ok(RecordBatch::new_empty(schema))
     }
 
+    fn are_read(&self) -> bool {
+        false
+    }
+
     fn spread(&self) -> Spread {
         Spread {
             broadcast_max: -1,

@@ -16,7 +16,8 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::{
-    Deduplicate, Observe, TimeWindow, Watermark, names_ours, node_of, session_key,
+    Deduplicate, Observe, TimeWindow, Watermark, Written, aggregate_written, as_written,
+    names_ours, node_of, session_key,
 };
 
 use super::late::LateRows;
@@ -532,13 +533,16 @@ impl Compiler<'_> {
         let column = [Expr::Column(node.column.clone())];
         let mut at = physical(&column, node.input.schema())?;
         let watermark = self.watermarks.len();
+        let at = at.remove(0);
         self.watermarks.push(WatermarkUse {
-            at: at.remove(0),
+            at: Arc::clone(&at),
             delay_ms: node.delay_ms,
         });
         Ok(Node::Watermark {
             input: Box::new(input),
             watermark,
+            at,
+            delay_ms: node.delay_ms,
         })
     }
 
@@ -661,7 +665,7 @@ pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> 
     for call in &calls {
         // What cannot aggregate these types says so now, not at the first row.
         if let Err(error) = call.function.create_accumulator() {
-            let what = format!("{} over these types", call.function.name());
+            let what = format!("{} over these types", told(call, aggregate));
             return Err(Error::not_yet(format!(
                 "{what} ({})",
                 crate::error::error_chain(&error)
@@ -669,6 +673,14 @@ pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> 
         }
     }
     Ok(calls)
+}
+
+/// A call of `aggregate` as the query has it.
+pub(super) fn told(call: &AggregateCall, aggregate: &Aggregate) -> String {
+    let fields = aggregate.input.schema().fields().iter();
+    let columns = fields.map(|field| Written::plain(as_written(field.name())));
+    let columns: Vec<Written> = columns.collect();
+    aggregate_written(&call.function, call.filter.as_ref(), &columns).0
 }
 
 fn lowered(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {

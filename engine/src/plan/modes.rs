@@ -1,10 +1,10 @@
 //! Which output modes a plan can honour: the model's rules and words.
 
-use datafusion::common::Column;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use highwater_query::{
-    SetOperation, Watermark, as_written, is_asked_for, names_ours, node_of, set_operation,
+    SetOperation, Watermark, aggregate_name, is_asked_for, names_ours, node_of, set_operation,
+    written,
 };
 
 use super::compile::is_streaming;
@@ -89,10 +89,11 @@ fn over_rows(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
                 };
                 let named = projection.expr.iter().find(uses).map(|e| e.schema_name().to_string());
                 if is_streaming(node) && refused.is_none() {
-                    let args: Vec<String> = function.params.args.iter().map(argument).collect();
+                    let args: Vec<String> = function.params.args.iter().map(written).collect();
                     let named = named.filter(|name| !names_ours(name));
                     let named = named.map(|name| format!(" (as column `{name}`)"));
-                    let call = format!("{}({})", function.fun.name().to_uppercase(), args.join(", "));
+                    let name = aggregate_name(function.fun.name(), function.params.distinct).to_uppercase();
+                    let call = format!("{name}({})", args.join(", "));
                     refused = Some(format!(
                         "Window function is not supported in {call}{} on streaming DataFrames/Datasets in this output mode: a later row may change what has been \
                          said of earlier ones. Use output mode complete or changes, or, in append mode, PARTITION BY a column with a watermark or a window of it",
@@ -112,28 +113,6 @@ fn over_rows(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
             words,
         )),
     }
-}
-
-/// An argument of a call as who wrote the query knows it.
-fn argument(expr: &Expr) -> String {
-    match expr {
-        Expr::Literal(value, _) => value.to_string(),
-        other => written(other),
-    }
-}
-
-/// The expression with the names that the query has for its columns.
-fn written(expr: &Expr) -> String {
-    let named = expr.clone().transform(|part| match part {
-        Expr::Column(column) if names_ours(&column.name) => {
-            let column = Column::new_unqualified(as_written(&column.name));
-            Ok(Transformed::yes(Expr::Column(column)))
-        }
-        other => Ok(Transformed::no(other)),
-    });
-    named
-        .map(|named| named.data.to_string())
-        .unwrap_or_default()
 }
 
 /// The error for INTERSECT and EXCEPT in update mode, which cannot say that a row has left: if the right side goes on.

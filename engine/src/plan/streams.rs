@@ -12,12 +12,12 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPla
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
 use highwater_operators::stage::Step;
-use highwater_query::{all_of, apart, can_fail, window_end, written};
+use highwater_query::{all_of, apart, can_fail, window_end};
 
 use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
 use super::event_time::watermarked;
 use super::held::held;
-use super::join::{Condition, is_over, model_name};
+use super::join::{Condition, called, is_over, model_name};
 use super::moments::after_event_time;
 use super::want::Want;
 use super::{JoinWords, Node};
@@ -237,7 +237,10 @@ impl Compiler<'_> {
             JoinType::Full => JoinKind::Full,
             JoinType::LeftSemi => JoinKind::LeftSemi,
             JoinType::LeftAnti => JoinKind::LeftAnti,
-            other => return Err(Error::not_yet(format!("a {other} join of two streams"))),
+            other => {
+                let name = model_name(other);
+                return Err(Error::not_yet(format!("a {name} join of two streams")));
+            }
         };
         let condition = Condition::of(join)?;
         let sides = [&join.left, &join.right].map(|plan| Side {
@@ -310,10 +313,9 @@ impl Compiler<'_> {
         let words = JoinWords {
             kind: model_name(join.join_type),
             keys: condition.words(),
-            bounds: bounds.sides.map(|bound| bound.map(|bound| bound.words())),
+            sides: called(join),
             delay_ms,
             held,
-            asked: rest.iter().map(written).collect(),
         };
         let how = StreamJoin {
             name: format!("join-{}", self.joins),
@@ -427,13 +429,6 @@ impl Bound {
 
     fn is_known(&self) -> bool {
         self.after_us != UNKNOWN_US
-    }
-
-    fn words(&self) -> String {
-        match self.more_us {
-            0 => format!("{}", self.time),
-            more_us => format!("{} and {} ms", self.time, more_us.div_euclid(1_000)),
-        }
     }
 }
 
