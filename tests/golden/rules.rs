@@ -308,5 +308,8 @@ fn equality_is_found_however_it_is_written() {
 #[test]
 fn arguments_are_those_of_the_call() {
     assert_eq!(arguments("ts, '1 minute') AS w, k"), 2);
-    assert_eq!(arguments("window_time(w), concat('3', ' minutes'), '1 minute')"), 3);
+    assert_eq!(
+        arguments("window_time(w), concat('3', ' minutes'), '1 minute')"),
+        3
+    );
 }

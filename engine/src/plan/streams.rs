@@ -167,8 +167,8 @@ impl Bounds {
             let time = sides[earlier].time_of(&apart.earlier)?;
             let after = sides[earlier].after(&apart.earlier);
             // In the model rows without event time stay.
-            let is_bounded = sides[earlier].first().is_some()
-                && is_moment(&time, sides[earlier].plan.schema())?;
+            let is_bounded =
+                sides[earlier].first().is_some() && is_moment(&time, sides[earlier].plan.schema())?;
             if after.is_some() || is_bounded {
                 let more_us = apart.at_most_us.saturating_add(closed_us);
                 let bound = Bound {
