@@ -144,10 +144,7 @@ fn where_rows_are_is_no_part_of_the_answer() {
     let grouped = format!("SELECT k, sum(v) AS s FROM {rows} GROUP BY k DISTRIBUTE BY max(v)");
     check(&grouped, "k STRING, s BIGINT", "b 3\na 3");
     let two = "[UNSUPPORTED_FEATURE.COMBINATION_QUERY_RESULT_CLAUSES] The feature is not supported: Combination of ORDER BY/SORT BY/DISTRIBUTE BY/CLUSTER BY.";
-    for by in [
-        "DISTRIBUTE BY k ORDER BY v",
-        "CLUSTER BY v DISTRIBUTE BY k",
-    ] {
+    for by in ["DISTRIBUTE BY k ORDER BY v", "CLUSTER BY v DISTRIBUTE BY k"] {
         let found = parse_query(&format!("SELECT v FROM {rows} {by}")).unwrap_err();
         assert!(found.to_string().starts_with(two), "{by}: {found}");
     }

@@ -58,7 +58,10 @@ fn intersect(projection: &Projection, mode: OutputMode) -> Result<Option<Logical
     let LogicalPlan::Aggregate(aggregate) = filter.input.as_ref() else {
         return Ok(None);
     };
-    let counts = aggregate.schema.columns().split_off(aggregate.group_expr.len());
+    let counts = aggregate
+        .schema
+        .columns()
+        .split_off(aggregate.group_expr.len());
     let mut used = projection.expr.iter().flat_map(Expr::column_refs);
     if !wanted || used.any(|column| counts.contains(column)) {
         return Ok(None);
