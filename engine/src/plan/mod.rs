@@ -104,6 +104,8 @@ pub(crate) enum Node {
         edge: Edge,
         /// Which rows, in words.
         version: String,
+        /// What their columns are called.
+        names: Vec<String>,
     },
     /// Filters, projections and explodes, fused.
     Stage {
