@@ -31,7 +31,7 @@ pub use expr::{
 };
 pub use functions::Functions;
 pub use functions::{
-    Apart, all_of, apart, can_fail, conjuncts, equality, shifted, weighed_sum, written,
+    Apart, Rank, all_of, apart, can_fail, conjuncts, equality, ranks, shifted, weighed_sum, written,
 };
 pub use highwater_text::type_name::{type_sql, type_text};
 pub use nodes::{
