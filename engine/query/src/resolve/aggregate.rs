@@ -264,8 +264,6 @@ struct Below {
     name: String,
     /// What is asked of the values that it collects, if that is what it does: all at once.
     asked: Vec<Rank>,
-    /// Each of these says how often it is there.
-    weighed: bool,
 }
 
 impl Split<'_> {
@@ -285,14 +283,13 @@ impl Split<'_> {
     }
 
     /// The place of a call, and its column above.
-    fn place(&mut self, call: DfExpr, weighed: bool) -> (usize, DfExpr) {
-        let same = |other: &Below| other.call == call && other.weighed == weighed;
+    fn place(&mut self, call: DfExpr) -> (usize, DfExpr) {
+        let same = |other: &Below| other.call == call;
         let place = self.calls.iter().position(same).unwrap_or_else(|| {
             self.calls.push(Below {
                 name: self.name(&call),
                 call,
                 asked: vec![],
-                weighed,
             });
             self.calls.len() - 1
         });
@@ -302,8 +299,7 @@ impl Split<'_> {
 
     /// What is asked of the values of a call, in what answers all that is asked of them.
     fn answer(&mut self, rank: &Rank, values: &AggregateFunction, element: &DataType) -> DfExpr {
-        let call = DfExpr::AggregateFunction(values.clone());
-        let (place, all) = self.place(call, rank.weighs(element));
+        let (place, all) = self.place(DfExpr::AggregateFunction(values.clone()));
         let asked = &mut self.calls[place].asked;
         let nth = asked.iter().position(|other| other == rank);
         let nth = nth.unwrap_or_else(|| {
@@ -343,7 +339,7 @@ impl Split<'_> {
             }
             match e {
                 DfExpr::AggregateFunction(_) => {
-                    let (_, column) = self.place(e, false);
+                    let (_, column) = self.place(e);
                     Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
                 }
                 DfExpr::Column(column) => {

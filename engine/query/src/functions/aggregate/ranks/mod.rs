@@ -69,7 +69,7 @@ trait Ordered {
 
 impl Rank {
     /// True if its values are structs of one and how often it is there.
-    pub(crate) fn weighs(&self, element: &DataType) -> bool {
+    fn weighs(&self, element: &DataType) -> bool {
         matches!(self, Rank::Percentiles { .. }) && matches!(element, DataType::Struct(_))
     }
 
