@@ -2,12 +2,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test gives up after a time")]
 
+#[path = "session/chains.rs"]
+mod chains;
 #[path = "session/code.rs"]
 mod code;
 #[path = "common/mod.rs"]
 mod common;
 #[path = "session/edges.rs"]
 mod edges;
+#[path = "session/explained.rs"]
+mod explained;
 #[path = "session/idle.rs"]
 mod idle;
 #[path = "session/late.rs"]

@@ -443,7 +443,9 @@ impl<'s> Render<'_, 's> {
             Node::Stage { input, steps } => {
                 stage::stage(self.node(input), "Stage", steps.clone(), failure)
             }
-            Node::Watermark { input, watermark } => self.watermark(input, *watermark),
+            Node::Watermark {
+                input, watermark, ..
+            } => self.watermark(input, *watermark),
             Node::Aggregate { input, aggregation } => {
                 let state = State {
                     meter: self.meters.operator("stateStoreSave"),

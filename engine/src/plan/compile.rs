@@ -16,7 +16,8 @@ use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, needs_order};
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::{
-    Deduplicate, Observe, TimeWindow, Watermark, names_ours, node_of, session_key,
+    Deduplicate, Observe, TimeWindow, Watermark, Written, aggregate_written, as_written,
+    names_ours, node_of, session_key,
 };
 
 use super::late::LateRows;
@@ -79,6 +80,7 @@ pub(crate) fn compile(
     late_rows: bool,
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
+    let plan = &sets::as_joins(plan.clone(), mode).map_err(Error::run)?;
     modes::check(plan, mode)?;
     let joined = subquery::as_joins(plan)?;
     let compiled = compile_joins(&joined, mode, late_rows, statics);
@@ -95,8 +97,8 @@ fn compile_joins(
     late_rows: bool,
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
+    let plan = &sets::as_joins(plan.clone(), mode).map_err(Error::run)?;
     modes::check(plan, mode)?;
-    let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
     let plan = &match mode {
         OutputMode::Changes | OutputMode::Complete => {
             event_time::not_by_place(plan.clone()).map_err(Error::run)?
@@ -448,6 +450,15 @@ impl Compiler<'_> {
                 if input.edge().signed {
                     return self.aggregate_changes(input, aggregate, want);
                 }
+                if want == Want::Final && firsts::are_final(plan) {
+                    let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
+                    let schema = arrow_schema(&aggregate.schema);
+                    let step = Step::Project {
+                        exprs: keys,
+                        schema,
+                    };
+                    return Ok(self.first_of_each(stage(input, step)));
+                }
                 let goes_by_order = |call: &AggregateCall| needs_order(&call.function);
                 let input = match calls(aggregate)?.iter().any(goes_by_order) {
                     true if !input.edge().ordered => stage(input, Step::Place),
@@ -470,6 +481,9 @@ impl Compiler<'_> {
                     let aggregate =
                         Aggregate::try_new(Arc::clone(input), columns.collect(), vec![]);
                     return self.aggregate_changes(node, &aggregate.map_err(Error::run)?, want);
+                }
+                if want == Want::Final {
+                    return Ok(self.first_of_each(node));
                 }
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))
@@ -532,13 +546,16 @@ impl Compiler<'_> {
         let column = [Expr::Column(node.column.clone())];
         let mut at = physical(&column, node.input.schema())?;
         let watermark = self.watermarks.len();
+        let at = at.remove(0);
         self.watermarks.push(WatermarkUse {
-            at: at.remove(0),
+            at: Arc::clone(&at),
             delay_ms: node.delay_ms,
         });
         Ok(Node::Watermark {
             input: Box::new(input),
             watermark,
+            at,
+            delay_ms: node.delay_ms,
         })
     }
 
@@ -661,7 +678,7 @@ pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> 
     for call in &calls {
         // What cannot aggregate these types says so now, not at the first row.
         if let Err(error) = call.function.create_accumulator() {
-            let what = format!("{} over these types", call.function.name());
+            let what = format!("{} over these types", told(call, aggregate));
             return Err(Error::not_yet(format!(
                 "{what} ({})",
                 crate::error::error_chain(&error)
@@ -669,6 +686,14 @@ pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> 
         }
     }
     Ok(calls)
+}
+
+/// A call of `aggregate` as the query has it.
+pub(super) fn told(call: &AggregateCall, aggregate: &Aggregate) -> String {
+    let fields = aggregate.input.schema().fields().iter();
+    let columns = fields.map(|field| Written::plain(as_written(field.name())));
+    let columns: Vec<Written> = columns.collect();
+    aggregate_written(&call.function, call.filter.as_ref(), &columns).0
 }
 
 fn lowered(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {

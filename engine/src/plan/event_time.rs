@@ -208,6 +208,8 @@ pub(super) fn not_by_place(plan: LogicalPlan) -> Result<LogicalPlan> {
 pub(super) fn by_event_time(plan: LogicalPlan) -> Result<LogicalPlan> {
     let regrouped = plan.transform_up(|node| {
         let aggregate = match &node {
+            // A batch has no panes.
+            _ if !is_streaming(&node) => return Ok(Transformed::no(node)),
             LogicalPlan::Aggregate(aggregate) => aggregate.clone(),
             LogicalPlan::Distinct(Distinct::All(input)) if !event_keys(&node).is_empty() => {
                 let columns = (0..input.schema().fields().len()).map(|i| column(input, i));

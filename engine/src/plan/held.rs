@@ -47,7 +47,6 @@ impl Node {
             Node::Join { how, words, .. } => {
                 for side in [0, 1].into_iter().filter(|side| words.held[*side]) {
                     how.times[side].last_match = None;
-                    words.bounds[side] = None;
                 }
             }
             Node::Stage { input, .. }

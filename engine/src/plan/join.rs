@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use highwater_operators::join::{JoinKey, Keep, Lookup, Table, owned};
-use highwater_query::{all_of, can_fail, conjuncts, equality};
+use highwater_query::{all_of, as_written, can_fail, conjuncts, equality, names_ours, written};
 
 use super::Node;
 use super::compile::{Compiler, arrow_schema, is_streaming, physical};
@@ -126,6 +126,8 @@ impl Compiler<'_> {
             (&join.right, &join.left)
         };
         let keys = condition.physical_keys(join)?;
+        let width = table.schema().fields().len();
+        let names = (0..width).map(|index| name_of(table, index)).collect();
         let mut rows = self.read_static(table, false)?;
         let place = self.statics.spread();
         let spread = !keys.is_empty() && place.parts(&rows);
@@ -136,7 +138,6 @@ impl Compiler<'_> {
         let table = Table::new(rows, &keys, stream_left).map_err(Error::run)?;
         let rest = all_of(condition.rest.clone());
         let rest = rest.map(|rest| physical(&[rest], &condition.both));
-        let words = condition.words();
         let both: SchemaRef = arrow_schema(&condition.both);
         let input = self.node(stream, want)?;
         Ok(Node::Lookup {
@@ -150,9 +151,45 @@ impl Compiler<'_> {
                 table: Arc::new(table),
                 spread,
             }),
-            keys: words,
+            keys,
+            sides: called(join),
+            table: names,
         })
     }
+}
+
+/// What a column is called in the query.
+fn name_of(plan: &LogicalPlan, index: usize) -> String {
+    let name = plan.schema().field(index).name();
+    if !name.starts_with("__") {
+        return name.clone();
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => match projection.expr[index].clone().unalias() {
+            Expr::Column(column) => {
+                match projection.input.schema().maybe_index_of_column(&column) {
+                    Some(index) => name_of(&projection.input, index),
+                    None => as_written(name).to_string(),
+                }
+            }
+            other => written(&other),
+        },
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Distinct(_) => {
+            name_of(plan.inputs()[0], index)
+        }
+        _ => as_written(name).to_string(),
+    }
+}
+
+/// What the sides of a join are called in the query.
+pub(super) fn called(join: &Join) -> [String; 2] {
+    let name = |side: &LogicalPlan, otherwise: &str| match side {
+        LogicalPlan::SubqueryAlias(alias) if !names_ours(alias.alias.table()) => {
+            alias.alias.table().to_string()
+        }
+        _ => otherwise.to_string(),
+    };
+    [name(&join.left, "left"), name(&join.right, "right")]
 }
 
 /// Which rows a join of a stream with static rows lets out, if it goes by one row of the stream at a time.
@@ -188,7 +225,7 @@ fn static_side(kind: JoinType, stream_left: bool) -> Error {
         (_, false) => format!(
             "{name} join with a streaming DataFrame/Dataset on the right and a static DataFrame/Dataset on the left is not supported"
         ),
-        _ => return Error::not_yet(format!("a {kind} join of a stream with static rows")),
+        _ => return Error::not_yet(format!("a {name} join of a stream with static rows")),
     };
     let why = "whether a static row has a partner is never final, as the stream goes on. Preserve the stream's rows instead, use an inner join, or output mode complete or changes";
     Error::refused(class, format!("{what}: {why}"))

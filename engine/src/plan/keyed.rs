@@ -10,10 +10,10 @@ use highwater_operators::aggregate::Emit;
 use highwater_operators::regroup::{AllRows, Regroup};
 use highwater_query::{Observe, Watermark, conjuncts, equality, node_of, session_key};
 
-use super::Node;
 use super::compile::{Compiler, arrow_schema, is_streaming, physical};
 use super::regroup::{laid_out, stable, without};
 use super::want::Want;
+use super::{Node, Told};
 use crate::error::Error;
 
 impl Compiler<'_> {
@@ -55,7 +55,9 @@ impl Compiler<'_> {
             emit: Emit::Changed,
             event_time: false,
         };
-        let node = self.regrouped(node, "newest", vec!["the row of each key".into()], regroup);
+        let answer = "the row of each key".to_string();
+        let told = Told::Rows(answer.clone());
+        let node = self.regrouped(node, "newest", vec![answer], told, regroup);
         Ok(without(node, key.len(), &arrow_schema(plan.schema())))
     }
 }

@@ -2,6 +2,7 @@
 
 mod compile;
 mod event_time;
+mod explain;
 mod firsts;
 mod held;
 mod infer;
@@ -25,7 +26,6 @@ mod weighed;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
@@ -35,7 +35,7 @@ use datafusion::physical_expr::expressions::Column;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{Aggregation, Emit};
 use highwater_operators::dedup::{Deduplication, Forget};
-use highwater_operators::join::{Keep, Lookup, StreamJoin};
+use highwater_operators::join::{JoinKey, Lookup, StreamJoin};
 use highwater_operators::late::Late;
 use highwater_operators::order::Order;
 use highwater_operators::regroup::Regroup;
@@ -43,6 +43,7 @@ use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
 
 pub(crate) use compile::{Compiled, compile, is_streaming, wants_order};
+pub(crate) use explain::Told;
 pub(crate) use firsts::deduplicates_within_watermark;
 pub(crate) use late::{columns as late_columns, schema as late_schema};
 pub(crate) use observe::{Observed, merger};
@@ -77,14 +78,12 @@ pub(crate) struct JoinWords {
     pub(crate) kind: &'static str,
     /// What must be equal.
     pub(crate) keys: Vec<String>,
-    /// For each side, until when its rows can find partners, if it is known.
-    pub(crate) bounds: [Option<String>; 2],
+    /// What the sides are called.
+    pub(crate) sides: [String; 2],
     /// By how many milliseconds event times above it trail behind the watermark, if they follow it.
     pub(crate) delay_ms: Option<i64>,
     /// For each side, whether the model holds its rows for ever where they go straight to the sink of append mode.
     pub(crate) held: [bool; 2],
-    /// What else is asked of a pair.
-    pub(crate) asked: Vec<String>,
 }
 
 /// One node of an incremental plan.
@@ -149,8 +148,10 @@ pub(crate) enum Node {
         input: Box<Node>,
         /// How.
         regroup: Box<Regroup>,
-        /// What is computed of a group, in words.
+        /// What is computed of a group, in the planner's words.
         answers: Vec<String>,
+        /// The same in the query's.
+        told: Told,
     },
     /// The rows of each epoch in order.
     Order {
@@ -172,8 +173,12 @@ pub(crate) enum Node {
         input: Box<Node>,
         /// How they are joined.
         how: Box<Lookup>,
-        /// The keys, in words.
-        keys: Vec<String>,
+        /// The keys over both sides.
+        keys: Vec<JoinKey>,
+        /// What the sides are called.
+        sides: [String; 2],
+        /// What the columns of the table are called.
+        table: Vec<String>,
     },
     /// The rows of two streams, joined.
     Join {
@@ -190,6 +195,10 @@ pub(crate) enum Node {
         input: Box<Node>,
         /// Index into `Compiled::watermarks`.
         watermark: usize,
+        /// The event time.
+        at: Arc<dyn PhysicalExpr>,
+        /// How late rows may be.
+        delay_ms: i64,
     },
     /// The rows; of the late ones a copy goes aside.
     Late {
@@ -205,12 +214,6 @@ pub(crate) enum Node {
         /// What comes out.
         edge: Edge,
     },
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, 0)
-    }
 }
 
 impl Node {
@@ -260,7 +263,10 @@ impl Node {
     pub(crate) fn watermark_sources(&self) -> Vec<BTreeSet<usize>> {
         let mut found: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         self.for_each(&mut |node| {
-            let Node::Watermark { input, watermark } = node else {
+            let Node::Watermark {
+                input, watermark, ..
+            } = node
+            else {
                 return;
             };
             let sources = found.entry(*watermark).or_default();
@@ -363,6 +369,7 @@ impl Node {
                 input,
                 regroup,
                 answers,
+                ..
             } => {
                 let edge = input.edge();
                 let (keys, rest) = edge.rows.fields().split_at(regroup.keys);
@@ -458,219 +465,6 @@ impl Node {
             }
         }
     }
-
-    fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
-        let pad = "  ".repeat(depth);
-        match self {
-            Node::Source { source, edge } => {
-                let order = if edge.ordered { ", in order" } else { "" };
-                writeln!(f, "{pad}Source {source}: {}{order}", columns(edge))
-            }
-            Node::Static { edge, version, .. } => {
-                writeln!(
-                    f,
-                    "{pad}Static {version}: {}, in the first epoch",
-                    columns(edge)
-                )
-            }
-            Node::Stage { input, steps } => {
-                writeln!(f, "{pad}Stage")?;
-                for step in steps.iter().rev() {
-                    match step {
-                        Step::Filter(condition) => writeln!(f, "{pad}  filter {condition}")?,
-                        Step::Project { exprs, .. } => {
-                            let exprs: Vec<String> =
-                                exprs.iter().map(ToString::to_string).collect();
-                            writeln!(f, "{pad}  project {}", exprs.join(", "))?;
-                        }
-                        Step::Sign | Step::Unorder => {}
-                        Step::Place => writeln!(f, "{pad}  in an order of their own")?,
-                        Step::Expose(..) => writeln!(f, "{pad}  expose changes")?,
-                        Step::Unnest { lists, outer, .. } => {
-                            writeln!(
-                                f,
-                                "{pad}  explode{} {lists:?}",
-                                if *outer { " outer" } else { "" }
-                            )?;
-                        }
-                    }
-                }
-                input.write(f, depth + 1)
-            }
-            Node::Aggregate { input, aggregation } => {
-                let keys: Vec<String> = aggregation.keys.iter().map(ToString::to_string).collect();
-                let calls: Vec<String> = aggregation
-                    .calls
-                    .iter()
-                    .map(|c| c.function.name().to_string())
-                    .collect();
-                let bound = match (aggregation.event_time, aggregation.emit) {
-                    (false, _) => "one row a group, never forgotten",
-                    (true, Emit::All) => "one row a group, never forgotten in complete mode",
-                    (true, _) => {
-                        "one row a group, forgotten when the watermark reaches its first key"
-                    }
-                };
-                writeln!(
-                    f,
-                    "{pad}Aggregate by [{}]: {}; emits {:?}; state: {bound}",
-                    keys.join(", "),
-                    calls.join(", "),
-                    aggregation.emit
-                )?;
-                input.write(f, depth + 1)
-            }
-            Node::Join { inputs, how, words } => {
-                let condition = match words.asked.is_empty() {
-                    true => String::new(),
-                    false => format!(" where {}", words.asked.join(" AND ")),
-                };
-                let keys = match words.keys.is_empty() {
-                    true => " without a key, on one worker".to_string(),
-                    false => format!(" by [{}]", words.keys.join(", ")),
-                };
-                let times = how.times.iter().zip(&words.bounds);
-                let mut sides = ["left", "right"]
-                    .into_iter()
-                    .zip(times)
-                    .map(|(side, bound)| match bound {
-                        (times, Some(bound)) if times.last_match.is_some() => {
-                            format!("{side} rows until the watermark reaches {bound}")
-                        }
-                        _ => format!("{side} rows for ever"),
-                    });
-                let state: Vec<String> = sides.by_ref().collect();
-                writeln!(
-                    f,
-                    "{pad}Join {} of streams{keys}{condition}; state: {}",
-                    words.kind,
-                    state.join(", ")
-                )?;
-                inputs
-                    .iter()
-                    .try_for_each(|input| input.write(f, depth + 1))
-            }
-            Node::Sessions { input, sessions } => {
-                let keys: Vec<String> = sessions.keys.iter().map(key_name).collect();
-                let calls = sessions.calls.iter();
-                let calls: Vec<&str> = calls.map(|call| call.function.name()).collect();
-                let bound = match (sessions.event_time, sessions.emit) {
-                    (false, _) => "never forgotten",
-                    (true, Emit::All) => "never forgotten in complete mode",
-                    (true, _) => "forgotten when the watermark reaches its end",
-                };
-                writeln!(
-                    f,
-                    "{pad}Sessions by [{}]: {}; emits {:?}; state: one row a session, {bound}",
-                    keys.join(", "),
-                    calls.join(", "),
-                    sessions.emit
-                )?;
-                input.write(f, depth + 1)
-            }
-            Node::Deduplicate {
-                input,
-                deduplication,
-            } => {
-                let keys: Vec<String> = deduplication.keys.iter().map(key_name).collect();
-                let bound = match deduplication.forget {
-                    Forget::Never => "never forgotten".to_string(),
-                    Forget::FirstKey => {
-                        "forgotten when the watermark reaches the first one".to_string()
-                    }
-                    Forget::After { delay_us } => format!(
-                        "forgotten when the watermark reaches the first row's event time and {} ms",
-                        delay_us / 1_000
-                    ),
-                };
-                let keys = keys.join(", ");
-                writeln!(f, "{pad}Deduplicate by [{keys}]; state: the keys, {bound}")?;
-                input.write(f, depth + 1)
-            }
-            Node::Limit { input, count, .. } => {
-                writeln!(
-                    f,
-                    "{pad}Limit {count}; state: how many have come out, one row"
-                )?;
-                input.write(f, depth + 1)
-            }
-            Node::Regroup {
-                input,
-                regroup,
-                answers,
-            } => {
-                let edge = input.edge();
-                let keys: Vec<&str> = edge.rows.fields()[..regroup.keys]
-                    .iter()
-                    .map(|field| field.name().as_str())
-                    .collect();
-                let bound = match (regroup.event_time, regroup.emit) {
-                    (true, Emit::Changed | Emit::Signed | Emit::Closed) => {
-                        "all rows, forgotten when the watermark reaches their first key"
-                    }
-                    _ => "all rows until they leave, nothing bounds it",
-                };
-                writeln!(
-                    f,
-                    "{pad}Regroup by [{}]: {}; emits {:?}; state: {bound}",
-                    keys.join(", "),
-                    answers.join(", "),
-                    regroup.emit
-                )?;
-                input.write(f, depth + 1)
-            }
-            Node::Order { input, order } => {
-                let keys: Vec<String> = order.keys.iter().map(|(key, _)| key.to_string()).collect();
-                let fetch = order
-                    .fetch
-                    .map_or(String::new(), |n| format!(", first {n}"));
-                writeln!(f, "{pad}Order by [{}]{fetch}", keys.join(", "))?;
-                input.write(f, depth + 1)
-            }
-            Node::Lookup { input, how, keys } => {
-                let rows = match how.keep {
-                    Keep::Pairs => "its rows with their partners",
-                    Keep::All => "its rows with their partners, or with nulls",
-                    Keep::Matched => "its rows that have a partner",
-                    Keep::Unmatched => "its rows that have no partner",
-                    Keep::Marked => "its rows, and whether they have a partner",
-                };
-                let condition = match &how.condition {
-                    Some(condition) => format!(" where {condition}"),
-                    None => String::new(),
-                };
-                let spread = match how.spread {
-                    true => ", each process with its part of the table",
-                    false => "",
-                };
-                writeln!(
-                    f,
-                    "{pad}Join with a table by [{}]{condition}: {rows}{spread}; state: none",
-                    keys.join(", ")
-                )?;
-                input.write(f, depth + 1)
-            }
-            Node::Observe { input, observed } => {
-                writeln!(f, "{pad}Observe as {}", observed.name())?;
-                input.write(f, depth + 1)
-            }
-            Node::Watermark { input, watermark } => {
-                writeln!(f, "{pad}Watermark {watermark}")?;
-                input.write(f, depth + 1)
-            }
-            Node::Late { input, late } => {
-                let at: Vec<String> = late.judges.iter().map(|one| one.at.to_string()).collect();
-                writeln!(f, "{pad}Late rows, by {}, go aside", at.join(" or "))?;
-                input.write(f, depth + 1)
-            }
-            Node::Union { inputs, .. } => {
-                writeln!(f, "{pad}Union")?;
-                inputs
-                    .iter()
-                    .try_for_each(|input| input.write(f, depth + 1))
-            }
-        }
-    }
 }
 
 /// The name that a key has in state: of a column its own, wherever it stands.
@@ -690,14 +484,4 @@ pub(crate) fn deadlines_of(name: &str) -> String {
 fn named(fields: &[FieldRef]) -> String {
     let name = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
     fields.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-fn columns(edge: &Edge) -> String {
-    let names: Vec<&str> = edge
-        .rows
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
-    names.join(", ")
 }

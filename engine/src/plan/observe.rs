@@ -16,7 +16,7 @@ use highwater_operators::{Edge, OperatorError};
 use highwater_query::Observe;
 use serde_json::{Map, Value};
 
-use super::compile::{arrow_schema, calls, physical};
+use super::compile::{arrow_schema, calls, physical, told};
 use crate::error::{Error, error_chain};
 
 /// What is observed at one point of a plan.
@@ -41,13 +41,13 @@ impl Observed {
                     "INVALID_OBSERVED_METRICS.AGGREGATE_EXPRESSION_WITH_DISTINCT_UNSUPPORTED",
                     format!(
                         "\"{}\" in observe(\"{}\"): an aggregate of distinct values cannot be observed",
-                        call.function.name(),
+                        told(call, &aggregate),
                         node.name
                     ),
                 ));
             }
             if needs_order(&call.function) {
-                let what = format!("\"{}\", which depends on order,", call.function.name());
+                let what = format!("\"{}\", which depends on order,", told(call, &aggregate));
                 return Err(Error::not_yet(format!(
                     "{what} in observe(\"{}\")",
                     node.name

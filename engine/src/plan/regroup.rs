@@ -20,6 +20,7 @@ use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
 use highwater_operators::stage::Step;
 use highwater_query::{
     Deduplicate, Grid, Observe, TimeWindow, Watermark, node_of, session_key, windows_of_pane,
+    written,
 };
 
 use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physical, stage};
@@ -28,7 +29,7 @@ use super::keyed::stays_together;
 use super::late::LateRows;
 use super::streams::unordered;
 use super::want::Want;
-use super::{Node, event_time};
+use super::{Node, Told, event_time};
 use crate::error::Error;
 
 impl Compiler<'_> {
@@ -37,6 +38,7 @@ impl Compiler<'_> {
         input: Node,
         kind: &str,
         answers: Vec<String>,
+        told: Told,
         regroup: Regroup,
     ) -> Node {
         let name = format!("{kind}-{}", self.regroups);
@@ -45,6 +47,7 @@ impl Compiler<'_> {
             input: Box::new(input),
             regroup: Box::new(Regroup { name, ..regroup }),
             answers,
+            told,
         }
     }
 
@@ -64,7 +67,13 @@ impl Compiler<'_> {
             emit: Emit::All,
             event_time: false,
         };
-        Ok(self.regrouped(input, "rows", vec!["all rows".into()], regroup))
+        Ok(self.regrouped(
+            input,
+            "rows",
+            vec!["all rows".into()],
+            Told::Rows("all rows".into()),
+            regroup,
+        ))
     }
 
     /// Refuses groups that may leave, where that cannot be said.
@@ -132,6 +141,7 @@ impl Compiler<'_> {
         let output = arrow_schema(&aggregate.schema);
         let by = (0..keys).map(|index| column(&schema, index)).collect();
         let aggregation = self.aggregation(by, calls(&again)?, Arc::clone(&output), want);
+        let told = Told::calls(&input, &aggregation);
         let answer = Calls::new(schema, aggregation).map_err(Error::run)?;
         let regroup = Regroup {
             name: String::new(),
@@ -144,7 +154,8 @@ impl Compiler<'_> {
         };
         let answers = aggregate.aggr_expr.iter();
         let answers = answers.map(|call| call.clone().unalias().to_string());
-        Ok(self.regrouped(input, "aggregate-anew", answers.collect(), regroup))
+        let answers = answers.collect();
+        Ok(self.regrouped(input, "aggregate-anew", answers, told, regroup))
     }
 
     pub(super) fn sort(&mut self, sort: &Sort, want: Want) -> Result<Node, Error> {
@@ -155,7 +166,7 @@ impl Compiler<'_> {
             Want::Final | Want::Upserts => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
                 "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
-                 rows that come later may belong between those that have come out. Use output mode complete, or leave the order to who reads the answer",
+                 rows come out without those that belong around them. Use output mode complete, or leave the order to who reads the answer",
             )),
         }
     }
@@ -187,7 +198,7 @@ impl Compiler<'_> {
             Want::Final if !by.is_empty() => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
                 "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
-                 a later row may push out one that has come out. Use output mode complete or changes",
+                 a row comes out as soon as it is final, and does not wait until those are final that belong before it. Use output mode complete or changes",
             )),
             Want::Final if skip > 0 => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
@@ -253,7 +264,8 @@ impl Compiler<'_> {
             None => "the rows".to_string(),
         };
         let answer = format!("{first} after {skip} by {}", by.join(", "));
-        let node = self.regrouped(node, "top", vec![answer], regroup);
+        let told = Told::first(&node, &regroup, skip, fetch);
+        let node = self.regrouped(node, "top", vec![answer], told, regroup);
         Ok(without(node, leading, &arrow_schema(input.schema())))
     }
 
@@ -277,7 +289,8 @@ impl Compiler<'_> {
             emit: Emit::Signed,
             event_time: false,
         };
-        let node = self.regrouped(node, "firsts", vec!["the first row".into()], regroup);
+        let told = Told::Rows("the first row".into());
+        let node = self.regrouped(node, "firsts", vec!["the first row".into()], told, regroup);
         Ok(without(node, keys.len(), &arrow_schema(plan.schema())))
     }
 
@@ -303,6 +316,7 @@ impl Compiler<'_> {
         let mut parts: Option<(Vec<Expr>, Vec<SortExpr>)> = None;
         for call in &window.window_expr {
             let Expr::WindowFunction(function) = call.clone().unalias() else {
+                let call = written(call);
                 return Err(Error::not_yet(format!("{call} as a window function")));
             };
             let own = (
@@ -322,6 +336,7 @@ impl Compiler<'_> {
         let keys = exprs.len();
         exprs.extend(order.iter().map(|sort| sort.expr.clone()));
         let leading = exprs.len();
+        let told = Told::over(&input, window);
         let (node, layout) = laid_out(input, physical(&exprs, schema)?);
         let (props, context) = (ExecutionProps::new(), Default::default());
         // Built over the rows of the query, which stand behind the columns that the layout adds.
@@ -355,7 +370,7 @@ impl Compiler<'_> {
             },
             event_time: time.is_some(),
         };
-        let node = self.regrouped(node, "over", answers, regroup);
+        let node = self.regrouped(node, "over", answers, told, regroup);
         Ok(without(node, leading, &made))
     }
 }
@@ -531,6 +546,10 @@ pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
         LogicalPlan::Filter(filter) => {
             let below = stable(&filter.input)?;
             of(&filter.predicate, &filter.input, &below).then_some(below)
+        }
+        // The one row of an aggregation without keys always has a successor, whatever becomes of the rows below.
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
+            Some(vec![false; aggregate.schema.fields().len()])
         }
         LogicalPlan::Aggregate(aggregate) => {
             let input = &aggregate.input;

@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Aggregate, Expr, lit};
 use highwater_operators::aggregate::{AggregateCall, Emit, needs_order};
 use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
-use highwater_query::{in_time_order, sessions_lowered};
+use highwater_query::{aggregate_name, in_time_order, sessions_lowered};
 
 use super::Node;
 use super::compile::{Compiler, arrow_schema, calls, column, physical, stage};
@@ -54,7 +54,7 @@ impl Compiler<'_> {
         if let Some(call) = calls.iter().find(unsorted) {
             return Err(Error::not_yet(format!(
                 "{} over session windows of a stream",
-                call.function.fun().name()
+                aggregate_name(call.function.fun().name(), call.function.is_distinct())
             )));
         }
         let columns = event_time::watermarked(&aggregate.input);

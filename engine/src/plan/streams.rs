@@ -7,17 +7,17 @@
 use std::collections::BTreeSet;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{Column, JoinType};
+use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
 use highwater_operators::stage::Step;
-use highwater_query::{all_of, apart, can_fail, window_end, written};
+use highwater_query::{all_of, apart, can_fail, window_end};
 
 use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
 use super::event_time::watermarked;
 use super::held::held;
-use super::join::{Condition, is_over, model_name};
+use super::join::{Condition, called, is_over, model_name};
 use super::moments::after_event_time;
 use super::want::Want;
 use super::{JoinWords, Node};
@@ -40,7 +40,19 @@ struct Bounds {
     in_keys: bool,
     /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
     ends: [bool; 2],
+    /// For each side, a key that is event time on the other side alone.
+    late_keys: [Option<LateKey>; 2],
 }
+
+/// A key that is no event time, of rows whose partners have event time there. In the model a row finds no partner once
+/// the watermark has reached its key, and so its partners need not stay for it.
+struct LateKey {
+    time: Expr,
+    partner: Bound,
+}
+
+/// By how much a time is after the event time of its row where that is not known.
+const UNKNOWN_US: i64 = i64::MAX;
 
 /// In the model a closed bound ends a millisecond later than an open one.
 const CLOSED_US: i64 = 1_000;
@@ -95,6 +107,7 @@ impl Bounds {
         sides: [None, None],
         in_keys: false,
         ends: [false, false],
+        late_keys: [None, None],
     };
 
     fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
@@ -109,7 +122,21 @@ impl Bounds {
             ];
             bounds.in_keys |= sides[0].is_time(left) || sides[1].is_time(right);
             bounds.in_keys |= least.iter().all(Option::is_some);
-            for (side, column) in [left, right].into_iter().enumerate() {
+            let columns = [left, right];
+            for side in [0, 1] {
+                let partner = &sides[1 - side];
+                if least[side].is_none() && partner.is_time(columns[1 - side]) {
+                    bounds.late_keys[side] = Some(LateKey {
+                        time: sides[side].time_of(columns[side])?,
+                        partner: Bound {
+                            time: partner.time_of(columns[1 - side])?,
+                            more_us: 0,
+                            after_us: 0,
+                        },
+                    });
+                }
+            }
+            for (side, column) in columns.into_iter().enumerate() {
                 // Late rows of the other side are dropped, so none comes that is equal.
                 if let Some(least) = least[1 - side] {
                     let bound = Bound {
@@ -137,12 +164,17 @@ impl Bounds {
                 continue;
             };
             bounds.ends[earlier] = true;
-            if let Some((_, most)) = sides[earlier].after(&apart.earlier) {
+            let time = sides[earlier].time_of(&apart.earlier)?;
+            let after = sides[earlier].after(&apart.earlier);
+            // In the model rows without event time stay.
+            let is_bounded =
+                sides[earlier].first().is_some() && is_moment(&time, sides[earlier].plan.schema())?;
+            if after.is_some() || is_bounded {
                 let more_us = apart.at_most_us.saturating_add(closed_us);
                 let bound = Bound {
-                    time: sides[earlier].time_of(&apart.earlier)?,
+                    time,
                     more_us: more_us.saturating_sub(least),
-                    after_us: most,
+                    after_us: after.map_or(UNKNOWN_US, |(_, most)| most),
                 };
                 bounds.tighten(earlier, bound);
             }
@@ -162,14 +194,25 @@ impl Bounds {
 
     /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all.
     fn delay_ms(&self) -> Option<i64> {
-        let trail = self.sides.iter().flatten().map(Bound::trail_us);
+        let known = self.sides.iter().flatten().filter(|bound| bound.is_known());
+        let trail = known.map(Bound::trail_us);
         Some(trail.max()?.max(0).saturating_add(999).div_euclid(1_000))
+    }
+
+    /// The same where rows of a side have no partner once their key is late: those of the other side go with theirs.
+    fn by_late_keys(mut self) -> Self {
+        for side in [0, 1] {
+            if let Some(late) = &self.late_keys[side] {
+                self.tighten(1 - side, late.partner.clone());
+            }
+        }
+        self
     }
 
     /// The same where a row must stay as long as its partners do, because one that leaves takes its pairs along.
     fn together(self) -> Self {
         let sides = match self.sides {
-            [Some(left), Some(right)] => {
+            [Some(left), Some(right)] if left.is_known() && right.is_known() => {
                 let both = left.more_us.saturating_add(right.more_us);
                 let longer = |bound: Bound, other_us: i64| Bound {
                     more_us: bound.more_us.max(both.saturating_add(other_us)),
@@ -194,7 +237,10 @@ impl Compiler<'_> {
             JoinType::Full => JoinKind::Full,
             JoinType::LeftSemi => JoinKind::LeftSemi,
             JoinType::LeftAnti => JoinKind::LeftAnti,
-            other => return Err(Error::not_yet(format!("a {other} join of two streams"))),
+            other => {
+                let name = model_name(other);
+                return Err(Error::not_yet(format!("a {name} join of two streams")));
+            }
         };
         let condition = Condition::of(join)?;
         let sides = [&join.left, &join.right].map(|plan| Side {
@@ -215,6 +261,14 @@ impl Compiler<'_> {
         let appends = !edges[0].signed && !edges[1].signed;
         // Pairs of rows that stay do stay.
         let is_final = want == Want::Final || appends && !kind.keeps(0) && !kind.keeps(1);
+        let mut bounds = bounds;
+        let late_keys = match appends {
+            true => {
+                bounds = bounds.by_late_keys();
+                std::mem::take(&mut bounds.late_keys)
+            }
+            false => [None, None],
+        };
         let delay_ms = bounds.delay_ms();
         let held = match bounds.in_keys {
             true => [false, false],
@@ -244,7 +298,10 @@ impl Compiler<'_> {
         }
         let times = [0, 1].map(|side| match is_static {
             true => Ok(Times::default()),
-            false => self.times(&sides[side], bounds.sides[side].as_ref()),
+            false => {
+                let late_key = late_keys[side].as_ref().map(|late| &late.time);
+                self.times(&sides[side], bounds.sides[side].as_ref(), late_key)
+            }
         });
         let [left_times, right_times] = times;
         let schema_of = |side: usize| sides[side].plan.schema();
@@ -256,10 +313,9 @@ impl Compiler<'_> {
         let words = JoinWords {
             kind: model_name(join.join_type),
             keys: condition.words(),
-            bounds: bounds.sides.map(|bound| bound.map(|bound| bound.words())),
+            sides: called(join),
             delay_ms,
             held,
-            asked: rest.iter().map(written).collect(),
         };
         let how = StreamJoin {
             name: format!("join-{}", self.joins),
@@ -289,7 +345,12 @@ impl Compiler<'_> {
     }
 
     /// Which rows of a side are late, and when they are past their last match; neither where all rows are kept.
-    fn times(&self, side: &Side<'_>, bound: Option<&Bound>) -> Result<Times, Error> {
+    fn times(
+        &self,
+        side: &Side<'_>,
+        bound: Option<&Bound>,
+        late_key: Option<&Expr>,
+    ) -> Result<Times, Error> {
         if !self.bounded {
             return Ok(Times::default());
         }
@@ -304,7 +365,11 @@ impl Compiler<'_> {
             Some(bound) => Some((one(&bound.time)?, bound.more_us)),
             None => None,
         };
-        Ok(Times { late, last_match })
+        Ok(Times {
+            late,
+            last_match,
+            late_key: late_key.map(one).transpose()?,
+        })
     }
 }
 
@@ -314,6 +379,11 @@ pub(super) fn unordered(node: Node) -> Node {
         true => stage(node, Step::Unorder),
         false => node,
     }
+}
+
+fn is_moment(time: &Expr, schema: &DFSchema) -> Result<bool, Error> {
+    let data_type = time.get_type(schema).map_err(Error::run)?;
+    Ok(matches!(data_type, DataType::Timestamp(_, Some(_))))
 }
 
 /// The columns that must not be null for `expr` not to be null.
@@ -357,11 +427,8 @@ impl Bound {
         self.more_us.saturating_add(self.after_us)
     }
 
-    fn words(&self) -> String {
-        match self.more_us {
-            0 => format!("{}", self.time),
-            more_us => format!("{} and {} ms", self.time, more_us.div_euclid(1_000)),
-        }
+    fn is_known(&self) -> bool {
+        self.after_us != UNKNOWN_US
     }
 }
 

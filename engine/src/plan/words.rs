@@ -103,6 +103,7 @@ fn columns(node: &Node) -> Vec<String> {
             input,
             regroup,
             answers,
+            ..
         } => {
             let computed = regrouped(input, regroup, answers);
             let mut columns = computed.keys;

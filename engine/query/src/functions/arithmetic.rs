@@ -10,7 +10,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, ScalarValue};
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::logical_expr::{ColumnarValue, Operator};
 
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::{Args, cast, conditional, interval};
@@ -215,6 +215,19 @@ fn primitive(
             over(args, rows, |l, r, rows| kernel(op, l, r, rows, beyond))
         },
     )
+}
+
+/// The operator that a kernel of this name is written as.
+pub(super) fn operator(name: &str) -> Option<Operator> {
+    Some(match name {
+        "add" => Operator::Plus,
+        "subtract" => Operator::Minus,
+        "multiply" => Operator::Multiply,
+        "divide" => Operator::Divide,
+        "remainder" => Operator::Modulo,
+        "div" => Operator::IntegerDivide,
+        _ => return None,
+    })
 }
 
 fn name(op: BinaryOp) -> &'static str {

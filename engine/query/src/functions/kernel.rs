@@ -168,6 +168,10 @@ impl Kernel {
     pub(crate) fn params(&self) -> &str {
         &self.params
     }
+
+    pub(crate) fn returns(&self) -> &DataType {
+        &self.returns
+    }
 }
 
 impl std::fmt::Debug for Kernel {

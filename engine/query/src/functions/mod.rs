@@ -44,7 +44,9 @@ pub use builders::*;
 pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};
 pub use linear::{Apart, apart, equality, shifted};
-pub use written::written;
+pub use written::{
+    Written, aggregate_name, aggregate_written, duration, physical_written, written,
+};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,215 @@
+//! What `explain` says of operators with state: by what, what the state holds, and what bounds it or that nothing does.
+
+use highwater::Session;
+
+/// The mode, a query, and what is told of it.
+const TOLD: &[(&str, &str, &[&str])] = &[
+    (
+        "changes",
+        "SELECT k, count(DISTINCT v), sum(v) FROM t GROUP BY k",
+        &[
+            "Aggregate by [k]: count(DISTINCT v), sum(v); emits Signed; state: one row a group with every distinct v in it, never forgotten, nothing bounds it",
+        ],
+    ),
+    (
+        "update",
+        "SELECT upper(k), collect_set(v), percentile(v, 0.5), mode(v), first(v), max(v) FROM t GROUP BY upper(k)",
+        &[
+            "Aggregate by [upper(k)]: collect_set(v), all values(CAST(v AS DOUBLE)), all values(v), first(v), max(v);",
+            "one row a group with every distinct v, every CAST(v AS DOUBLE), every v in it, never forgotten",
+        ],
+    ),
+    (
+        "update",
+        "SELECT avg(v), sum(v / 2) FROM t",
+        &["state: one row\n"],
+    ),
+    (
+        "append",
+        "SELECT window, k, count(*) FROM t GROUP BY window(ts, '5 seconds'), k",
+        &[
+            "Aggregate by [window(ts, '5 seconds'), k]: count(*); emits Closed; state: one row a group, forgotten when the watermark (ts less 10 seconds) reaches the end of window(ts, '5 seconds')",
+            "Watermark 0: ts less 10 seconds",
+        ],
+    ),
+    (
+        "append",
+        "SELECT window, k, count(*) FROM t GROUP BY window(ts, '6 seconds', '4 seconds'), k",
+        &[
+            "Aggregate by [window(ts, '6 seconds', '4 seconds'), k]: count(*); emits Closed; state: one row a group and pane of 2 seconds, forgotten when the watermark (ts less 10 seconds) reaches the end of its last window(ts, '6 seconds', '4 seconds')",
+        ],
+    ),
+    (
+        "complete",
+        "SELECT window(ts, '5 seconds') AS w, count(*) AS n FROM t GROUP BY 1 ORDER BY n DESC, w",
+        &[
+            "Order by [n DESC, window(ts, '5 seconds')]",
+            "never forgotten in complete mode",
+        ],
+    ),
+    (
+        "append",
+        "SELECT k, count(*) FROM t GROUP BY session_window(ts, '5 minutes'), k",
+        &[
+            "Sessions by [session_window(ts, '5 minutes'), k]: count(*); emits Closed; state: one row a session, forgotten when the watermark (ts less 10 seconds) reaches its end",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT v, rank() OVER (PARTITION BY k ORDER BY v DESC) FROM t",
+        &[
+            "Regroup by [k]: rank() OVER (PARTITION BY k ORDER BY v DESC); emits Signed; state: all rows until they leave, nothing bounds it",
+        ],
+    ),
+    (
+        "append",
+        "SELECT v, sum(v) OVER (PARTITION BY window(ts, '5 seconds')) FROM t",
+        &[
+            "Regroup by [window(ts, '5 seconds')]: sum(v) OVER (PARTITION BY window(ts, '5 seconds') ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING); emits Closed; state: all rows, forgotten when the watermark (ts less 10 seconds) reaches the end of window(ts, '5 seconds')",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT v FROM t ORDER BY v + 1 DESC LIMIT 3 OFFSET 2",
+        &[
+            "Regroup by []: the first 3 rows after 2 by v + 1 DESC; emits Signed; state: all rows until they leave, nothing bounds it",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT upper(k) FROM t EXCEPT SELECT k FROM u",
+        &[
+            "Aggregate by [upper(k)]: copies on the left, copies on the right; emits Signed; state: one row a group, never forgotten, nothing bounds it",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT k FROM t EXCEPT SELECT code FROM dim",
+        &[
+            "Join with a table by [left.k <=> right.code]: its rows that have no partner; state: none",
+            "Aggregate by [k]: its rows once;",
+        ],
+    ),
+    (
+        "append",
+        "SELECT a.v, d.n FROM t AS a JOIN dim AS d ON a.k = d.code AND a.v > d.n",
+        &[
+            "Join with a table by [a.k = d.code] where a.v > CAST(d.n AS BIGINT): its rows with their partners; state: none",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT d.n, a.v FROM dim AS d LEFT JOIN t AS a ON a.k = d.code",
+        &[
+            "Join LeftOuter of a table and a stream by [d.code = a.k]; state: left rows, those of the table; right rows for ever, nothing bounds them",
+            ": code, n, in the first epoch",
+        ],
+    ),
+    (
+        "append",
+        "SELECT a.v FROM t AS a JOIN u AS b ON a.k = b.k AND b.at >= a.ts AND b.at <= a.ts + INTERVAL 3 SECONDS AND a.v <> b.v",
+        &[
+            "Join Inner of streams by [a.k = b.k] where ",
+            "(a.v <> b.v)",
+            "; state: left rows until the watermark (ts less 10 seconds; at less 1 minute) reaches a.ts and 3001 milliseconds more; right rows until the watermark (ts less 10 seconds; at less 1 minute) reaches b.at",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT k FROM t WHERE v > (SELECT max(u.v) FROM u WHERE u.k = t.k) AND EXISTS (SELECT 1 FROM u WHERE u.v = t.v)",
+        &[
+            "Join LeftSemi of streams by [left.v = right.v]",
+            "Aggregate by [k]: max(v);",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT k, v, sum(v) FROM t GROUP BY ROLLUP (k, v)",
+        &["Aggregate by [k, v, the grouping]: sum(v);"],
+    ),
+    (
+        "changes",
+        "SELECT count(*), sum(n) FROM (SELECT k, count(*) AS n FROM t GROUP BY k)",
+        &["Aggregate by []: count(*), sum(n), count(*); emits Signed; state: one row\n"],
+    ),
+    (
+        "append",
+        "SELECT v FROM t LIMIT 5",
+        &["Limit 5; state: how many have come out, one row"],
+    ),
+];
+
+fn session() -> Session {
+    let session = Session::with_workers(1).expect("a session");
+    let stream = |name: &str, at: &str, delay: &str| {
+        let schema = format!("k STRING, v BIGINT, {at} TIMESTAMP");
+        let (_, frame) = session.memory_stream(&schema).expect("a stream");
+        let frame = frame.with_watermark(at, delay).expect("a watermark");
+        frame.create_or_replace_temp_view(name).expect("named");
+    };
+    stream("t", "ts", "10 seconds");
+    stream("u", "at", "1 minute");
+    session
+        .sql("CREATE VIEW dim AS SELECT * FROM VALUES ('a', 1), ('b', 2) AS dim(code, n)")
+        .expect("a view");
+    session
+}
+
+fn explained(session: &Session, mode: &str, sql: &str) -> String {
+    let sql =
+        format!("CREATE STREAMING TABLE o USING memory OPTIONS (outputMode '{mode}') AS {sql}");
+    match session.explain(&sql) {
+        Ok(plan) => plan,
+        Err(error) => panic!("{sql}\n{error}"),
+    }
+}
+
+#[test]
+fn each_state_is_told_in_the_querys_words() {
+    let mut wrong = Vec::new();
+    for (mode, sql, told) in TOLD {
+        let session = session();
+        let plan = explained(&session, mode, sql);
+        let missing = told.iter().filter(|part| !plan.contains(**part));
+        let planners = ["__", "@", "Int64", "Utf8", "0 rows", "add("].iter();
+        let planners = planners.filter(|part| plan.contains(**part));
+        let parts: Vec<&&str> = missing.chain(planners).collect();
+        if !parts.is_empty() {
+            wrong.push(format!("{sql}\n{parts:?}\n{plan}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn deduplication_tells_what_bounds_it() {
+    let session = session();
+    let explained = |keys: &[&str], within: bool| {
+        let frame = session.table("t").expect("a stream");
+        let frame = match within {
+            true => frame.drop_duplicates_within_watermark(keys.iter().copied()),
+            false => frame.drop_duplicates(keys.iter().copied()),
+        };
+        frame.and_then(|frame| frame.explain()).expect("a plan")
+    };
+    for (keys, within, told) in [
+        (
+            vec!["k"],
+            false,
+            "Deduplicate by [k]; state: the keys, never forgotten, nothing bounds them",
+        ),
+        (
+            vec!["k", "ts"],
+            false,
+            "Deduplicate by [ts, k]; state: the keys, forgotten when the watermark (ts less 10 seconds) reaches ts",
+        ),
+        (
+            vec!["k"],
+            true,
+            "Deduplicate by [k]; state: the keys, forgotten when the watermark (ts less 10 seconds) reaches ts of the first row and 10 seconds more",
+        ),
+    ] {
+        let plan = explained(&keys, within);
+        assert!(plan.contains(told), "{told}\n{plan}");
+    }
+}
