@@ -58,6 +58,8 @@ const BY_WINDOW: &[&str] = &[
     "count(DISTINCT g)",
     "sum(DISTINCT v)",
     "percentile(v, 0.3)",
+    "percentile_approx(v, array(0.2, 0.5))",
+    "mode(k)",
 ];
 
 pub(crate) fn windows(random: &mut StdRng) -> Query {
