@@ -10,8 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, LogicalPlan, Projection,
-    Window, cast,
+    Aggregate, Distinct, Expr, ExprSchemable, LogicalPlan, Projection, Window, cast,
 };
 use highwater_query::{
     Deduplicate, Form, Observe, TimeWindow, Watermark, node_of, same_event_time, session_key,

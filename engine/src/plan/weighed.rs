@@ -11,10 +11,10 @@ use datafusion::logical_expr::{
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::weighed_sum;
 
-use super::compile::{Compiler, aggregated, arrow_schema, calls, column, physical, stage};
-use super::want::Want;
 use super::Node;
+use super::compile::{Compiler, aggregated, arrow_schema, calls, column, physical, stage};
 use super::panes::panes;
+use super::want::Want;
 use crate::error::Error;
 
 /// The name of a diff that is a column.
