@@ -28,6 +28,8 @@ mod over;
 mod partner;
 #[path = "queries/places.rs"]
 mod places;
+#[path = "queries/ranks.rs"]
+mod ranks;
 #[path = "queries/sets.rs"]
 mod sets;
 #[path = "queries/structs.rs"]

@@ -13,6 +13,7 @@ mod modes;
 mod moments;
 mod observe;
 mod only_row;
+mod panes;
 mod pushdown;
 mod regroup;
 mod semi;

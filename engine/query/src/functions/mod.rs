@@ -39,7 +39,7 @@ mod url;
 pub(crate) mod window;
 mod written;
 
-pub use aggregate::weighed_sum;
+pub use aggregate::{Rank, ranks, weighed_sum};
 pub use builders::*;
 pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};

@@ -159,7 +159,7 @@ pub fn aggregate_name(name: &str, distinct: bool) -> &str {
         "stddev" => "stddev_samp",
         "var" => "var_samp",
         // Percentiles and the mode are computed of it.
-        "values" => "all values",
+        "values" | "ranks" => "all values",
         other => other,
     }
 }
