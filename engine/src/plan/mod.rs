@@ -1,5 +1,6 @@
 //! The incremental plan: what a query's dataflow is made of.
 
+mod bounds;
 mod compile;
 mod event_time;
 mod explain;
