@@ -225,11 +225,9 @@ impl DataFrame {
         .agg(aggregates)
     }
 
-    /// Each row once.
+    /// Each row once: of a stream, its first.
     pub fn distinct(&self) -> Result<DataFrame, Error> {
-        self.then(&Plan::Distinct {
-            input: self.input(),
-        })
+        self.drop_duplicates([""; 0])
     }
 
     /// The first row of each key, the values of these columns; with no columns, of each row as a whole. Of a stream the

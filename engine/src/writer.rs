@@ -91,10 +91,10 @@ impl StreamWriter {
         self
     }
 
-    /// Sends late rows, which operators drop, to a table of this name. Each comes once, and whole: as it enters the operator
-    /// that drops it, with all its columns. A row that is late for one of its windows and not for another is not late; one
-    /// that two operators drop comes from each. Where operators drop rows of different columns (both sides of a join), the
-    /// table has the columns of all, and rows have nulls in those of others.
+    /// Sends late rows, which operators drop, to a table of this name. Each comes once, and whole: as its source has it,
+    /// whatever the query makes of it and however many operators drop it. A row that is late for one of its windows and not
+    /// for another is not late. Where late rows come from several sources, the table has the columns of all, and a row has
+    /// nulls in those of others.
     ///
     /// A query with a checkpoint keeps them in files: option `lateRowsPath` is their directory, `lateRowsFormat` their
     /// format (that of the answer's files, or else Parquet, unless said otherwise). Without either they stay in memory.

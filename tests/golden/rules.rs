@@ -32,6 +32,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "a row that no static row excludes is final when it comes",
     ),
     (
+        "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+        "not supported for streaming aggregations without watermark",
+        "a distinct row is final when it first comes: nothing of it can change",
+    ),
+    (
         "_LEGACY_ERROR_TEMP_3102",
         "Union between streaming and batch",
         "static rows are rows of the first epoch",
@@ -121,6 +126,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "The duration and time inputs to window must be",
         "an interval says how long it is as a text does",
     ),
+    (
+        "DATATYPE_MISMATCH.BINARY_OP_DIFF_TYPES",
+        "have incompatible types (\"STRUCT<",
+        "structs are compared field by field, each in the type that both have in common",
+    ),
 ];
 
 pub(crate) fn may_answer(error: &Value) -> bool {
@@ -175,12 +185,37 @@ pub(crate) fn marks_survive(scenario: &Value, step: usize) -> bool {
 /// Why the rows in state may be others than the model's, if they may.
 pub(crate) fn other_state(scenario: &Value) -> Option<&'static str> {
     let text = text_of(scenario);
-    let slides = text.split("window(").skip(1).any(|call| {
-        let arguments = call.split(')').next().unwrap_or_default();
-        arguments.matches(',').count() >= 2
-    });
-    (slides && scenario["mode"] == "append")
-        .then_some("what overlapping windows share is stored once, in panes")
+    let slides = text
+        .split("window(")
+        .skip(1)
+        .any(|call| arguments(call) > 2);
+    let limits = text.split("limit").count() - 1;
+    let asks = |mode: &str| scenario["mode"] == mode;
+    match () {
+        () if slides && asks("append") => {
+            Some("what overlapping windows share is stored once, in panes")
+        }
+        () if limits > 0 && asks("complete") => {
+            Some("the rows within a limit are stored, not only how many there are")
+        }
+        () if limits > 1 => Some("each limit knows how many of its rows have come out"),
+        () => None,
+    }
+}
+
+/// How many arguments a call has; `text` begins after its bracket.
+fn arguments(text: &str) -> usize {
+    let (mut depth, mut count) = (0, 1);
+    for c in text.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' if depth == 0 => break,
+            ')' => depth -= 1,
+            ',' if depth == 0 => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Any of some rows may be the first where nothing says in which order they come: LIMIT without ORDER BY over what an
@@ -273,4 +308,13 @@ fn equality_is_found_however_it_is_written() {
     let safe =
         "a.k<=>b.k AND a.v >= 1 AND a.s <=> ' = ' AND a.n <=> b.n AND a.t <=> b.t AND a.x != b.x";
     assert_eq!(null_safe(text), safe);
+}
+
+#[test]
+fn arguments_are_those_of_the_call() {
+    assert_eq!(arguments("ts, '1 minute') AS w, k"), 2);
+    assert_eq!(
+        arguments("window_time(w), concat('3', ' minutes'), '1 minute')"),
+        3
+    );
 }

@@ -97,6 +97,8 @@ pub(crate) struct Case {
     pub(crate) edges: Edges,
     /// How much was late in each epoch of which that is known.
     pub(crate) late: BTreeMap<u64, u64>,
+    /// Rows that were late, if they are asked for.
+    pub(crate) late_rows: Option<Vec<Row>>,
     pub(crate) judged: usize,
     /// Rows that earlier answers had.
     pub(crate) seen: BTreeSet<String>,
@@ -137,6 +139,8 @@ impl Case {
             )),
             Batch::Same | Batch::As(_) | Batch::Model(_) | Batch::Prefix(_) => None,
         };
+        let may_be_late = clock.is_some() && query.mode != OutputMode::Complete;
+        let asks_for_late = may_be_late && (seed / ARMS.len() as u64).is_multiple_of(2);
         let fails = random.random_bool(0.3) && !matches!(place, Place::Program);
         let fails_in = fails.then(|| (random.random_range(0..6), random.random_bool(0.5)));
         let taken = Taken {
@@ -147,6 +151,7 @@ impl Case {
             seed,
             edges: Edges::of(&query),
             late: BTreeMap::new(),
+            late_rows: asks_for_late.then(Vec::new),
             one_by_one: random.random_bool(0.4),
             memory: ["40%", "40%", "40%", "20k"][random.random_range(0..4)],
             random,
@@ -208,6 +213,7 @@ impl Case {
             }
             self.idled();
             self.judge(&reference, step);
+            self.judge_late(&reference, dir, step);
         }
         if let Some(running) = running {
             running.stop();
@@ -373,6 +379,10 @@ impl Case {
             .option("checkpointLocation", checkpoint);
         if often {
             writer = writer.option("checkpointInterval", "0 seconds");
+        }
+        if self.late_rows.is_some() {
+            let path = dir.join("late").display().to_string();
+            writer = writer.late_rows_to("late").option("lateRowsPath", path);
         }
         let writer = writer.for_each_batch(move |rows: DataFrame, epoch| -> Result<(), Error> {
             take(epoch, lines(&rows.collect()?))

@@ -139,7 +139,15 @@ impl Case {
             let [k, g] = rule.keys.unwrap_or_default();
             (row.k.clone().filter(|_| k), row.g.filter(|_| g))
         };
+        let mut dropped = Vec::new();
         for row in rows {
+            let last_end = row.ts.map(|ts| match rule.grid {
+                Some(grid) => grid.windows(ts)[0].1,
+                None => ts,
+            });
+            if last_end.is_some_and(|end| !in_time(end)) {
+                dropped.push(row.clone());
+            }
             match (rule.grid, row.ts) {
                 (Some(_), None) => {}
                 (Some(grid), Some(ts)) => {
@@ -159,6 +167,9 @@ impl Case {
             }
         }
         let late = rule.keys.map(|_| late.len() as u64);
+        if let Some(late_rows) = &mut self.late_rows {
+            late_rows.extend(dropped);
+        }
         (Answer::InTime(self.in_time.len(), clock.now_us), late)
     }
 }

@@ -1,6 +1,7 @@
 //! Whether what a query gave adds up to the answer, epoch by epoch.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::record_batch::RecordBatch;
@@ -11,7 +12,7 @@ use crate::common::{lines, rows_of};
 use crate::expected::{Answer, Expected};
 use crate::prefix::{Asked, How};
 use crate::query::{Batch, InTime};
-use crate::rows::{as_batch, text_of, with_windows};
+use crate::rows::{SCHEMA, as_batch, text_of, with_windows};
 use crate::taken::in_order;
 
 /// What is expected of a query over rows in time, and what joins the rows that were seen.
@@ -71,6 +72,20 @@ impl Case {
         assert_eq!(epochs, dense, "the epochs after step {step}");
         drop(taken);
         self.judged = self.expected.len();
+    }
+
+    /// Each late row is whole and once in the table it was sent to, if one was asked for.
+    pub(crate) fn judge_late(&self, reference: &Session, dir: &Path, step: usize) {
+        let Some(late) = &self.late_rows else {
+            return;
+        };
+        let reader = reference.read().format("parquet");
+        let rows = reader
+            .schema(SCHEMA)
+            .and_then(|reader| reader.path(dir.join("late")).load())
+            .and_then(|frame| frame.collect());
+        let found = sorted(lines(&rows.expect("late rows")));
+        assert_eq!(found, sorted(lines(&[as_batch(late)])), "late, step {step}");
     }
 
     /// The answer over the first files of both streams.

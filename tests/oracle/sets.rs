@@ -15,6 +15,8 @@ const STATIC: &[&str] = &[
     "(SELECT k, rate AS g, rate AS v, 0.5D AS x FROM dim ORDER BY rate, k LIMIT 3)",
     "(SELECT DISTINCT k, 1L AS g, rate AS v, 0.5D AS x FROM dim)",
     "(SELECT k, rate AS g, row_number() OVER (ORDER BY rate, k) AS v, 0.5D AS x FROM dim)",
+    "(SELECT k, unix_seconds(window.start) AS g, count(*) AS v, 0.5D AS x FROM \
+     (SELECT k, timestamp_seconds(rate * 600) AS at FROM dim) AS d GROUP BY k, window(at, '30 minutes', '10 minutes'))",
 ];
 
 /// Rows of both streams that stay, or groups of them.
@@ -69,7 +71,14 @@ pub(crate) fn sets(random: &mut StdRng) -> Query {
     }
     let mode = either(random);
     match random.random_range(0..4) {
-        0 => query(format!("SELECT count(*) AS n FROM ({text}) AS s"), mode, 0),
+        // Its one row always has a successor, whatever leaves below.
+        0 => {
+            let mode = match random.random_bool(0.3) {
+                true => OutputMode::Update,
+                false => mode,
+            };
+            query(format!("SELECT count(*) AS n FROM ({text}) AS s"), mode, 0)
+        }
         1 => {
             let first = columns.split([',', ' ']).next().unwrap_or_default();
             query(

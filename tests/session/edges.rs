@@ -303,6 +303,32 @@ fn an_open_range_has_not_its_bounds_and_ends_at_them() {
 }
 
 #[test]
+fn a_range_may_end_in_a_column_of_times() {
+    let query = sql(
+        "SELECT l.k, r.k AS rk FROM (SELECT *, CASE WHEN k = 'b' THEN ts + INTERVAL 9 SECONDS ELSE ts + INTERVAL 5 SECONDS END \
+         AS till FROM l WATERMARK ts DELAY OF INTERVAL 0 SECONDS) AS l \
+         LEFT JOIN r WATERMARK ts DELAY OF INTERVAL 0 SECONDS AS r ON l.k = r.k AND r.ts >= l.ts AND r.ts < l.till",
+    );
+    let at = |seconds: i64| seconds * SECOND;
+    check(
+        query,
+        &[
+            both(
+                &[("a", at(100)), ("b", at(100)), ("c", at(100))],
+                &[("c", at(104))],
+                &["c|c"],
+                0,
+                4,
+            ),
+            // Both a and c end, b does not.
+            both(&[("t", at(106))], &[("u", at(106))], &["a|NULL"], 0, 3),
+            both(&[], &[("b", at(108))], &["b|b"], 0, 4),
+            both(&[("t", at(200))], &[("u", at(200))], &["t|NULL"], 0, 2),
+        ],
+    );
+}
+
+#[test]
 fn sessions_merge_where_one_ends_as_the_next_begins() {
     let query = sql(
         "SELECT k, unix_micros(w.end) - unix_micros(w.start) AS length, n FROM (SELECT session_window(ts, '10 seconds') AS w, \

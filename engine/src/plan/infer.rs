@@ -68,22 +68,28 @@ pub(super) fn inferred(join: &Join, pairs: &[Expr], known: [&[Expr]; 2]) -> Resu
         let mut said = constraints(sides[other])?;
         said.extend(known[other].iter().cloned());
         said.extend(pairs.iter().filter(|part| !can_fail(part)).cloned());
+        let has = |column: &Column| sides[side].schema().has_column(column);
         for condition in said {
-            let mut columns = condition.column_refs().into_iter();
-            let (Some(column), None) = (columns.next(), columns.next()) else {
-                continue;
-            };
-            for (left, right) in &equal {
-                let (own, others) = if side == 0 {
-                    (left, right)
-                } else {
-                    (right, left)
-                };
-                if column == others && sides[side].schema().has_column(own) {
-                    let own = in_place_of(condition.clone(), column, own)?;
-                    if !found[side].contains(&own) {
-                        found[side].push(own);
+            let columns: Vec<Column> = condition.column_refs().into_iter().cloned().collect();
+            let mut own = vec![condition];
+            for other in columns.iter().filter(|column| !has(column)) {
+                let equals = equal.iter().map(|(left, right)| match side {
+                    0 => (left, right),
+                    _ => (right, left),
+                });
+                let equals = equals.filter(|(own, others)| *others == other && has(own));
+                let mut replaced = Vec::new();
+                for (equal, _) in equals {
+                    for condition in &own {
+                        replaced.push(in_place_of(condition.clone(), other, equal)?);
                     }
+                }
+                own = replaced;
+            }
+            // What is said of its own columns alone is asked of them anyway.
+            for condition in own.into_iter().filter(|_| !columns.iter().all(has)) {
+                if !found[side].contains(&condition) {
+                    found[side].push(condition);
                 }
             }
         }

@@ -6,183 +6,20 @@
 
 use std::collections::BTreeSet;
 
-use arrow::datatypes::DataType;
 use datafusion::common::{Column, JoinType};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator};
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
 use highwater_operators::stage::Step;
-use highwater_query::{all_of, apart, can_fail, window_end};
+use highwater_query::{all_of, apart, can_fail};
 
+use super::bounds::{Bound, Bounds, Side};
 use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
-use super::event_time::watermarked;
 use super::held::held;
 use super::join::{Condition, called, is_over, model_name};
-use super::moments::after_event_time;
 use super::want::Want;
 use super::{JoinWords, Node};
 use crate::error::Error;
-
-/// Until when the rows of one side can find partners: a time and so many microseconds more.
-#[derive(Clone)]
-struct Bound {
-    time: Expr,
-    more_us: i64,
-    /// By how much that time is after the event time of its row, at most.
-    after_us: i64,
-}
-
-/// What a join's condition says of event times.
-struct Bounds {
-    /// By side.
-    sides: [Option<Bound>; 2],
-    /// True if a key is event time.
-    in_keys: bool,
-    /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
-    ends: [bool; 2],
-}
-
-/// In the model a closed bound ends a millisecond later than an open one.
-const CLOSED_US: i64 = 1_000;
-
-struct Side<'a> {
-    plan: &'a LogicalPlan,
-    /// Which columns are event time.
-    times: Vec<bool>,
-}
-
-impl Side<'_> {
-    fn is_time(&self, column: &Column) -> bool {
-        let index = self.plan.schema().maybe_index_of_column(column);
-        index.is_some_and(|index| self.times[index])
-    }
-
-    /// By how much a column is after the event time of its row, at least and at most, if that is known.
-    fn after(&self, column: &Column) -> Option<(i64, i64)> {
-        let index = self.plan.schema().maybe_index_of_column(column)?;
-        after_event_time(self.plan, index)
-    }
-
-    /// The same where rows are late by their event time: by how much the column is after the watermark, at least.
-    fn after_watermark(&self, column: &Column) -> Option<i64> {
-        let (least, _) = self.after(column)?;
-        self.times.contains(&true).then_some(least)
-    }
-
-    fn has(&self, column: &Column) -> bool {
-        self.plan.schema().has_column(column)
-    }
-
-    /// The event time in a column that is one: of a window, its end.
-    fn time_of(&self, column: &Column) -> Result<Expr, Error> {
-        let expr = Expr::Column(column.clone());
-        let data_type = expr.get_type(self.plan.schema()).map_err(Error::run)?;
-        match data_type {
-            DataType::Struct(_) => window_end(expr, &data_type).map_err(Error::run),
-            _ => Ok(expr),
-        }
-    }
-
-    /// The first column that is event time.
-    fn first(&self) -> Option<Column> {
-        let index = self.times.iter().position(|time| *time)?;
-        Some(Column::from(self.plan.schema().qualified_field(index)))
-    }
-}
-
-impl Bounds {
-    const NONE: Bounds = Bounds {
-        sides: [None, None],
-        in_keys: false,
-        ends: [false, false],
-    };
-
-    fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
-        let mut bounds = Bounds::NONE;
-        for (left, right, _) in &condition.keys {
-            let (Expr::Column(left), Expr::Column(right)) = (left, right) else {
-                continue;
-            };
-            let least = [
-                sides[0].after_watermark(left),
-                sides[1].after_watermark(right),
-            ];
-            bounds.in_keys |= sides[0].is_time(left) || sides[1].is_time(right);
-            bounds.in_keys |= least.iter().all(Option::is_some);
-            for (side, column) in [left, right].into_iter().enumerate() {
-                // Late rows of the other side are dropped, so none comes that is equal.
-                if let Some(least) = least[1 - side] {
-                    let bound = Bound {
-                        time: sides[side].time_of(column)?,
-                        more_us: least.saturating_neg().max(0),
-                        after_us: sides[side].after(column).map_or(0, |(_, most)| most),
-                    };
-                    bounds.tighten(side, bound);
-                }
-            }
-        }
-        for part in &condition.rest {
-            let Some(apart) = apart(part) else {
-                continue;
-            };
-            // The earlier row finds no partner once the others must be later than it allows.
-            let (later, earlier) = match sides[1].has(&apart.later) && sides[0].has(&apart.earlier)
-            {
-                true => (1, 0),
-                false if sides[0].has(&apart.later) && sides[1].has(&apart.earlier) => (0, 1),
-                false => continue,
-            };
-            let closed_us = if apart.closed { CLOSED_US } else { 0 };
-            let Some(least) = sides[later].after_watermark(&apart.later) else {
-                continue;
-            };
-            bounds.ends[earlier] = true;
-            if let Some((_, most)) = sides[earlier].after(&apart.earlier) {
-                let more_us = apart.at_most_us.saturating_add(closed_us);
-                let bound = Bound {
-                    time: sides[earlier].time_of(&apart.earlier)?,
-                    more_us: more_us.saturating_sub(least),
-                    after_us: most,
-                };
-                bounds.tighten(earlier, bound);
-            }
-        }
-        Ok(bounds)
-    }
-
-    fn tighten(&mut self, side: usize, bound: Bound) {
-        let known = &mut self.sides[side];
-        if known
-            .as_ref()
-            .is_none_or(|known| bound.trail_us() < known.trail_us())
-        {
-            *known = Some(bound);
-        }
-    }
-
-    /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all.
-    fn delay_ms(&self) -> Option<i64> {
-        let trail = self.sides.iter().flatten().map(Bound::trail_us);
-        Some(trail.max()?.max(0).saturating_add(999).div_euclid(1_000))
-    }
-
-    /// The same where a row must stay as long as its partners do, because one that leaves takes its pairs along.
-    fn together(self) -> Self {
-        let sides = match self.sides {
-            [Some(left), Some(right)] => {
-                let both = left.more_us.saturating_add(right.more_us);
-                let longer = |bound: Bound, other_us: i64| Bound {
-                    more_us: bound.more_us.max(both.saturating_add(other_us)),
-                    ..bound
-                };
-                let after = [left.after_us, right.after_us];
-                [Some(longer(left, after[1])), Some(longer(right, after[0]))]
-            }
-            _ => [None, None],
-        };
-        Bounds { sides, ..self }
-    }
-}
 
 impl Compiler<'_> {
     /// A join of two streams.
@@ -200,10 +37,7 @@ impl Compiler<'_> {
             }
         };
         let condition = Condition::of(join)?;
-        let sides = [&join.left, &join.right].map(|plan| Side {
-            plan,
-            times: watermarked(plan),
-        });
+        let sides = [&join.left, &join.right].map(|plan| Side::of(plan));
         // Rows that do not change meet late rows as well.
         let is_static = sides.iter().any(|side| !is_streaming(side.plan));
         let bounds = match is_static {
@@ -218,6 +52,14 @@ impl Compiler<'_> {
         let appends = !edges[0].signed && !edges[1].signed;
         // Pairs of rows that stay do stay.
         let is_final = want == Want::Final || appends && !kind.keeps(0) && !kind.keeps(1);
+        let mut bounds = bounds;
+        let late_keys = match appends {
+            true => {
+                bounds = bounds.by_late_keys();
+                std::mem::take(&mut bounds.late_keys)
+            }
+            false => [None, None],
+        };
         let delay_ms = bounds.delay_ms();
         let held = match bounds.in_keys {
             true => [false, false],
@@ -247,7 +89,10 @@ impl Compiler<'_> {
         }
         let times = [0, 1].map(|side| match is_static {
             true => Ok(Times::default()),
-            false => self.times(&sides[side], bounds.sides[side].as_ref()),
+            false => {
+                let late_key = late_keys[side].as_ref().map(|late| &late.time);
+                self.times(&sides[side], bounds.sides[side].as_ref(), late_key)
+            }
         });
         let [left_times, right_times] = times;
         let schema_of = |side: usize| sides[side].plan.schema();
@@ -291,7 +136,12 @@ impl Compiler<'_> {
     }
 
     /// Which rows of a side are late, and when they are past their last match; neither where all rows are kept.
-    fn times(&self, side: &Side<'_>, bound: Option<&Bound>) -> Result<Times, Error> {
+    fn times(
+        &self,
+        side: &Side<'_>,
+        bound: Option<&Bound>,
+        late_key: Option<&Expr>,
+    ) -> Result<Times, Error> {
         if !self.bounded {
             return Ok(Times::default());
         }
@@ -306,7 +156,11 @@ impl Compiler<'_> {
             Some(bound) => Some((one(&bound.time)?, bound.more_us)),
             None => None,
         };
-        Ok(Times { late, last_match })
+        Ok(Times {
+            late,
+            last_match,
+            late_key: late_key.map(one).transpose()?,
+        })
     }
 }
 
@@ -351,13 +205,6 @@ pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
 fn is_strict(name: &str) -> bool {
     let name = name.strip_prefix("wrapping_").unwrap_or(name);
     ["add", "subtract", "multiply", "add_interval"].contains(&name)
-}
-
-impl Bound {
-    /// How long after its event time a row may still find a partner.
-    fn trail_us(&self) -> i64 {
-        self.more_us.saturating_add(self.after_us)
-    }
 }
 
 /// Refuses what cannot come out as it is wanted.

@@ -216,7 +216,7 @@ impl Join {
         let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
         let schema = own.layout.input.physical();
         let rows = RecordBatch::try_new_with_options(schema, columns, &options)?;
-        let looking = own.keyed(epoch, rows)?;
+        let looking = own.keyed(epoch, rows, i64::MIN)?;
         let mut now = vec![0; places.len()];
         let asked = Asked {
             columns: false,

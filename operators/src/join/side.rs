@@ -32,6 +32,8 @@ pub struct Times {
     pub late: Option<Arc<dyn PhysicalExpr>>,
     /// No later row matches a row once the watermark has reached this time and so many microseconds more.
     pub last_match: Option<(Arc<dyn PhysicalExpr>, i64)>,
+    /// A row has no partner if the watermark of the epoch before has reached this time.
+    pub late_key: Option<Arc<dyn PhysicalExpr>>,
 }
 
 /// Bytes of a key after the join key where rows are only added: epoch and number, each after a byte that says so.
@@ -112,7 +114,7 @@ pub(super) struct Delta {
     pub(super) order: Vec<u32>,
     /// When each is past its last match, if ever.
     pub(super) expires: Option<Vec<i64>>,
-    /// Those that fail a condition on their side alone.
+    /// Those that have no partner, whatever the other side has.
     pub(super) ineligible: Option<Vec<bool>>,
 }
 
@@ -254,22 +256,23 @@ impl Side {
         };
         let all = rows.num_rows();
         if let Some(time) = &layout.times.late {
-            let times = micros(time.as_ref(), &rows)?;
-            let on_time = |row: &u32| {
-                let row = *row as usize;
-                times.is_null(row) || times.as_primitive::<Micros>().value(row) > before_us
-            };
-            let kept: Vec<u32> = (0..all as u32).filter(on_time).collect();
+            let late = reached(time.as_ref(), &rows, before_us)?;
+            let kept: Vec<u32> = (0..all as u32).filter(|row| !late[*row as usize]).collect();
             if kept.len() < all {
                 rows = take_rows(&rows, &UInt32Array::from(kept))?;
             }
         }
         let late = (all - rows.num_rows()) as u64;
-        Ok((self.keyed(epoch, rows)?, late))
+        Ok((self.keyed(epoch, rows, before_us)?, late))
     }
 
-    /// The rows with their keys; of rows that may leave again, equal ones as one.
-    pub(super) fn keyed(&self, epoch: u64, rows: RecordBatch) -> Result<Delta, OperatorError> {
+    /// The rows with their keys, as they are under a watermark; of rows that may leave again, equal ones as one.
+    pub(super) fn keyed(
+        &self,
+        epoch: u64,
+        rows: RecordBatch,
+        before_us: i64,
+    ) -> Result<Delta, OperatorError> {
         let layout = &self.layout;
         let count = rows.num_rows();
         let visible: Vec<usize> = (0..layout.width()).collect();
@@ -296,7 +299,7 @@ impl Side {
             let mut columns = take_rows(&rows, &kept)?.columns().to_vec();
             columns.push(Arc::new(Int64Array::from(sums)));
             let rows = RecordBatch::try_new(layout.input.physical(), columns)?;
-            return self.keyed(epoch, rows);
+            return self.keyed(epoch, rows, before_us);
         }
         let expires = match &layout.times.last_match {
             None => None,
@@ -307,13 +310,19 @@ impl Side {
                 Some(at.collect())
             }
         };
-        let ineligible = match &layout.eligible {
+        let mut ineligible: Option<Vec<bool>> = match &layout.eligible {
             None => None,
             Some(condition) => {
                 let holds = holds(condition.as_ref(), &rows)?;
                 Some(holds.into_iter().map(|holds| !holds).collect())
             }
         };
+        if let Some(time) = &layout.times.late_key {
+            let late = reached(time.as_ref(), &rows, before_us)?;
+            let others = ineligible.unwrap_or_else(|| vec![false; late.len()]);
+            let both = late.into_iter().zip(others);
+            ineligible = Some(both.map(|(late, other)| late || other).collect());
+        }
         Ok(Delta {
             rows,
             diffs,
@@ -448,6 +457,18 @@ fn micros(time: &dyn PhysicalExpr, rows: &RecordBatch) -> Result<ArrayRef, Opera
             times.data_type()
         )?,
     }
+}
+
+/// Which rows have a time that the watermark has reached.
+fn reached(
+    time: &dyn PhysicalExpr,
+    rows: &RecordBatch,
+    watermark_us: i64,
+) -> Result<Vec<bool>, OperatorError> {
+    let times = micros(time, rows)?;
+    let times = times.as_primitive::<Micros>().iter();
+    let reached = times.map(|time| time.is_some_and(|us| us <= watermark_us));
+    Ok(reached.collect())
 }
 
 /// The rows that stand for all equal ones, and their sums; `None` if all rows differ and count.

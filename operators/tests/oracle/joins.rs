@@ -187,6 +187,7 @@ impl Case {
             Times {
                 late: self.watermarks.then(|| Arc::clone(&time)),
                 last_match: (self.watermarks && self.range).then_some((time, more)),
+                late_key: None,
             }
         });
         let eligible = [("lv", &left), ("rv", &right)].map(|(name, schema)| {

@@ -6,6 +6,7 @@ use arrow::datatypes::DataType;
 
 use super::Env;
 use super::scope::Relation;
+use super::set::map_in_set;
 use crate::deduplicate::Deduplicate;
 use crate::error::QueryError;
 
@@ -42,11 +43,7 @@ impl Env<'_> {
         }
         for column in &keys {
             if matches!(column.data_type, DataType::Map(..)) {
-                let message = format!("dropping duplicates by the map column {}", column.name);
-                return Err(QueryError::new(
-                    "UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE",
-                    message,
-                ));
+                return Err(map_in_set(&column.name, &column.data_type));
             }
         }
         let mut columns = Vec::with_capacity(keys.len());

@@ -248,17 +248,19 @@ impl Env<'_> {
 fn no_maps(columns: &[(String, Typed)]) -> Result<()> {
     for (name, value) in columns {
         if compare::groupable(value).is_err() {
-            let message = format!(
-                "The feature is not supported: Cannot have MAP type columns in DataFrame which calls set operations (INTERSECT, EXCEPT, etc.), but the type of column `{name}` is \"{}\".",
-                type_sql(&value.data_type)
-            );
-            return Err(QueryError::new(
-                "UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE",
-                message,
-            ));
+            return Err(map_in_set(name, &value.data_type));
         }
     }
     Ok(())
+}
+
+/// Maps are not compared, and so are no members of a set.
+pub(super) fn map_in_set(column: &str, data_type: &DataType) -> QueryError {
+    let message = format!(
+        "The feature is not supported: Cannot have MAP type columns in a set operation (INTERSECT, EXCEPT, etc.), but the type of column `{column}` is \"{}\".",
+        type_sql(data_type)
+    );
+    QueryError::new("UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE", message)
 }
 
 fn columns_differ(what: &str, first: usize, found: usize, nth: usize) -> QueryError {

@@ -75,7 +75,7 @@ fn sides_that_do_not_fit_are_refused() {
     );
     fails(
         "SELECT map(1, 2) AS m EXCEPT SELECT map(1, 2)",
-        "[UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE] The feature is not supported: Cannot have MAP type columns in DataFrame which calls set operations (INTERSECT, EXCEPT, etc.), but the type of column `m` is \"MAP<INT, INT>\".",
+        "[UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE] The feature is not supported: Cannot have MAP type columns in a set operation (INTERSECT, EXCEPT, etc.), but the type of column `m` is \"MAP<INT, INT>\".",
     );
 }
 

@@ -5,10 +5,12 @@ mod interval;
 mod moments;
 mod only;
 mod ranked;
+pub(crate) mod ranks;
 mod regression;
 mod sum;
 mod weighed;
 
+pub use ranks::{Rank, ranks};
 pub use weighed::weighed_sum;
 
 use std::sync::Arc;
