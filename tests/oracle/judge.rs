@@ -129,9 +129,10 @@ impl Case {
                 new: answer,
             },
             How::Unseen => {
-                let new = answer
-                    .into_iter()
-                    .filter(|row| !self.seen.contains(row) && !prefix.is_late(row, *judges_us));
+                let new = answer.into_iter().filter(|row| {
+                    let unseen = !self.seen.contains(row) || prefix.is_forgotten(row);
+                    unseen && !prefix.is_late(row, *judges_us)
+                });
                 let new: Vec<String> = new.collect();
                 let all = self.seen.iter().chain(&new).cloned().collect();
                 let complete = self.query.mode == OutputMode::Complete;

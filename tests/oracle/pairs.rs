@@ -150,6 +150,7 @@ pub(crate) fn query(pair: Pair) -> Query {
                 most: of.most,
                 how,
                 late_above: how == How::Unseen && timed_below,
+                forgets: above == "within" && mode == OutputMode::Complete,
             };
             (Batch::Prefix(prefix), views)
         }

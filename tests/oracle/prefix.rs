@@ -49,6 +49,8 @@ pub(crate) struct Prefix {
     pub(crate) how: How,
     /// True if the rows are judged once more by their time, which is the last column.
     pub(crate) late_above: bool,
+    /// True if rows without a time, which is the last column, are not known again when they come again.
+    pub(crate) forgets: bool,
 }
 
 /// How the rows that came relate to those that are asked for.
@@ -129,6 +131,11 @@ impl Prefix {
     pub(crate) fn is_late(&self, row: &str, judges_us: i64) -> bool {
         let at = row.rsplit('|').next().and_then(|at| at.parse::<i64>().ok());
         self.late_above && at.is_some_and(|at| at <= judges_us)
+    }
+
+    /// True if a row of the answer comes out again with every epoch that has it.
+    pub(crate) fn is_forgotten(&self, row: &str) -> bool {
+        self.forgets && row.ends_with("|NULL")
     }
 }
 
