@@ -286,7 +286,8 @@ fn calls(states: States) -> Vec<AggregateCall> {
             array: at.len() > 1,
         };
         let mode = |greatest: bool| Rank::Mode { greatest };
-        for distinct in [false, true] {
+        let distinct = [false, true].into_iter();
+        for distinct in distinct.take(if states == States::Ranks { 2 } else { 1 }) {
             let numbers = vec![
                 percentiles(&[0.5], false, true),
                 percentiles(&[0.0, 0.25, 1.0], false, true),
@@ -477,7 +478,9 @@ fn windows_of_panes_are_windows_of_rows() {
             check(grid, States::Small, *cluster, (index * 10 + nth) as u64);
             let states = [States::Sets, States::All][(index + nth) % 2];
             check(grid, states, *cluster, (index * 10 + nth + 1) as u64);
-            check(grid, States::Ranks, *cluster, (index * 7 + nth + 3) as u64);
+            if nth % 2 == index {
+                check(grid, States::Ranks, *cluster, (index * 7 + nth + 1) as u64);
+            }
             check(
                 grid,
                 States::Ordered,

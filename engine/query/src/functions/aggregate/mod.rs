@@ -1,5 +1,6 @@
 //! Aggregate functions: DataFusion's where answer and type are Spark's, ours where not.
 
+mod distinct;
 mod extreme;
 mod interval;
 mod moments;
