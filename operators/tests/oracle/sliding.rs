@@ -27,7 +27,7 @@ use datafusion::physical_expr::expressions::{col, lit};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::scalar::ScalarValue;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes};
-use highwater_operators::exact::{exact_avg, exact_sum};
+use highwater_operators::exact::{exact_avg, exact_sum, moments};
 
 use crate::cluster::{CLUSTERS, Cluster, tiny_budget};
 use crate::data::{Epochs, Random};
@@ -180,6 +180,7 @@ fn calls(states: States) -> Vec<AggregateCall> {
             filter: None,
         }
     };
+    let exact = |name: &str| moments().into_iter().find(|f| f.name() == name).unwrap();
     let mut calls = Vec::new();
     if states != States::Sets {
         calls.extend([
@@ -187,6 +188,8 @@ fn calls(states: States) -> Vec<AggregateCall> {
             call(sum_udaf(), &["v"], false),
             call(exact_sum(), &["x"], false),
             call(exact_avg(), &["y"], false),
+            call(exact("exact_corr"), &["x", "y"], false),
+            call(exact("exact_kurtosis"), &["x"], false),
             call(min_udaf(), &["s"], false),
             call(max_udaf(), &["x"], false),
             call(bool_and_udaf(), &["b"], false),
@@ -247,6 +250,7 @@ fn calls(states: States) -> Vec<AggregateCall> {
             ..call(count_udaf(), &["v"], true)
         };
         calls.push(some);
+        calls.push(call(exact("exact_stddev_samp"), &["x"], true));
     }
     if states == States::All {
         calls.insert(3, call(median_udaf(), &["x"], false));
