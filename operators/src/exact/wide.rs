@@ -72,34 +72,22 @@ impl Wide {
             Some(start) if start >= 0 && start as usize + N < self.limbs.len() => start as usize,
             _ => self.reach(low, low + N as i32 + 1),
         };
-        // What one limb hands on to the next when it is shifted.
+        // To take away is to add the complement and one: signs are no branches, which nobody could foretell.
+        let (fill, mut carry) = (u64::from(negative).wrapping_neg(), negative);
         let mut handed = 0;
-        let mut carry = false;
-        let mut shifted = |limb: u64| {
-            let both = u128::from(limb) << shift;
-            let out = both as u64 | handed;
-            handed = (both >> 64) as u64;
-            out
-        };
-        let (_, limbs) = self.limbs.split_at_mut(start);
-        let (head, tail) = limbs.split_at_mut(N + 1);
+        let (head, tail) = self.limbs[start..].split_at_mut(N + 1);
         for (index, limb) in head.iter_mut().enumerate() {
-            let part = shifted(magnitude.get(index).copied().unwrap_or(0));
-            (*limb, carry) = match negative {
-                false => limb.carrying(part, carry),
-                true => limb.borrowing(part, carry),
-            };
+            let part = magnitude.get(index).copied().unwrap_or(0);
+            let shifted = part << shift | handed;
+            handed = part >> 1 >> (LIMB - 1 - shift);
+            (*limb, carry) = limb.carrying(shifted ^ fill, carry);
         }
         for limb in tail {
-            if !carry {
+            if carry == negative {
                 return;
             }
-            (*limb, carry) = match negative {
-                false => limb.overflowing_add(1),
-                true => limb.overflowing_sub(1),
-            };
+            (*limb, carry) = limb.carrying(fill, carry);
         }
-        // A carry out of the last limb comes of a change of sign, or of none where there is no room left.
         self.keep_room();
     }
 
@@ -293,7 +281,6 @@ fn scale(mut x: f64, mut exponent: i32) -> f64 {
 
 trait Carry: Sized {
     fn carrying(self, other: Self, carry: bool) -> (Self, bool);
-    fn borrowing(self, other: Self, borrow: bool) -> (Self, bool);
 }
 
 impl Carry for u64 {
@@ -302,13 +289,6 @@ impl Carry for u64 {
         let (sum, first) = self.overflowing_add(other);
         let (sum, second) = sum.overflowing_add(u64::from(carry));
         (sum, first | second)
-    }
-
-    #[inline(always)]
-    fn borrowing(self, other: Self, borrow: bool) -> (Self, bool) {
-        let (rest, first) = self.overflowing_sub(other);
-        let (rest, second) = rest.overflowing_sub(u64::from(borrow));
-        (rest, first | second)
     }
 }
 
