@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test gives up after a time")]
 
+#[path = "session/chains.rs"]
+mod chains;
 #[path = "session/code.rs"]
 mod code;
 #[path = "common/mod.rs"]

@@ -1,7 +1,7 @@
-//! Measures windows that overlap: `sliding <rows> <keys> <minutes> <epochs> <users>`.
+//! Measures windows that overlap: `sliding <rows> <keys> <minutes> <epochs> <users> <MB>`.
 //!
-//! The event times of the rows are spread over so many minutes, those of an epoch over its share of them. For functions
-//! of several kinds, prints what a group of a window costs in CPU time where windows slide by a minute and are one, ten
+//! The event times of the rows are spread over so many minutes, those of an epoch over its share of them; the state has
+//! so many megabytes of memory. For functions of several kinds, prints what a group of a window costs in CPU time where windows slide by a minute and are one, ten
 //! and sixty minutes long: as many come out of each, so the cost should stay the same, but for what is longer itself.
 #![allow(clippy::print_stdout, reason = "a program that prints its findings")]
 
@@ -28,6 +28,7 @@ use highwater_operators::exact::{exact_avg, exact_sum};
 use highwater_operators::metrics::Meters;
 use highwater_operators::watermark::{Policy, Watermarks, watermark};
 use highwater_operators::{BatchBuilder, Edge, Failure, Rows};
+use highwater_query::{Rank, ranks};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Input, Operator, Probe};
 
@@ -41,6 +42,7 @@ struct Job {
     minutes: u64,
     epochs: u64,
     users: u64,
+    megabytes: u64,
     width: i64,
     kind: Kind,
 }
@@ -57,6 +59,8 @@ fn main() {
         minutes: number(2, 90),
         epochs: number(3, 90),
         users: number(4, 100_000),
+        // More than enough, but a limit.
+        megabytes: number(5, 4 << 10),
         width: 1,
         kind: Kind::Plain,
     };
@@ -87,17 +91,21 @@ enum Kind {
     CountDistinct,
     SumDistinct,
     CollectSet,
+    Percentiles,
+    Mode,
     Rounded,
     Ends,
     CollectList,
     Mixed,
 }
 
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 10] = [
     ("avg, count, max", Kind::Plain),
     ("count distinct", Kind::CountDistinct),
     ("sum distinct", Kind::SumDistinct),
     ("collect_set", Kind::CollectSet),
+    ("3 percentiles", Kind::Percentiles),
+    ("mode", Kind::Mode),
     ("stddev", Kind::Rounded),
     ("first, last", Kind::Ends),
     ("collect_list", Kind::CollectList),
@@ -120,6 +128,16 @@ impl Kind {
             Kind::CountDistinct => vec![(count_udaf(), "u", true)],
             Kind::SumDistinct => vec![(exact_sum(), "v", true)],
             Kind::CollectSet => vec![(array_agg_udaf(), "u", true)],
+            Kind::Percentiles => {
+                let asked = Rank::Percentiles {
+                    at: vec![0.5, 0.9, 0.99],
+                    array: true,
+                    descending: false,
+                    continuous: true,
+                };
+                vec![(ranks(vec![asked]), "v", false)]
+            }
+            Kind::Mode => vec![(ranks(vec![Rank::Mode { greatest: false }]), "u", false)],
             Kind::Rounded => vec![(stddev_udaf(), "v", false)],
             Kind::Ends => vec![
                 (first_value_udaf(), "v", false),
@@ -199,9 +217,9 @@ fn run(worker: &mut timely::worker::Worker, job: Job) -> (Duration, u64) {
         let (rows, mark) = watermark(rows, at, 0, 0, &Meters::default(), &failure);
         let marks = Watermarks::new(vec![mark], Policy::Min, 0);
         let plan = aggregation(job);
-        // More than enough, but a limit.
+        let bytes_max = (job.megabytes as usize) << 20;
         let state = State {
-            budget: Some(Budget::new(4 << 30, HeapStore::default())),
+            budget: Some(Budget::new(bytes_max, HeapStore::default())),
             ..State::default()
         };
         let rows = aggregate_with_state(rows, plan, Some(marks), state, &failure).rows;

@@ -32,6 +32,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "a row that no static row excludes is final when it comes",
     ),
     (
+        "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
+        "not supported for streaming aggregations without watermark",
+        "a distinct row is final when it first comes: nothing of it can change",
+    ),
+    (
         "_LEGACY_ERROR_TEMP_3102",
         "Union between streaming and batch",
         "static rows are rows of the first epoch",

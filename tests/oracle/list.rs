@@ -172,6 +172,47 @@ const QUERIES: &[(&str, OutputMode, usize)] = &[
         OutputMode::Complete,
         0,
     ),
+    ("SELECT DISTINCT k, g FROM t", OutputMode::Append, 0),
+    (
+        "SELECT upper(k) AS u, g FROM t WHERE v > 3 GROUP BY upper(k), g",
+        OutputMode::Append,
+        0,
+    ),
+    (
+        "SELECT k, g FROM t WHERE g = 1 INTERSECT SELECT k, v FROM t WHERE g <> 1",
+        OutputMode::Append,
+        0,
+    ),
+    (
+        "SELECT k, g FROM t WHERE g = 1 INTERSECT SELECT k, v FROM t WHERE g <> 1",
+        OutputMode::Update,
+        2,
+    ),
+    (
+        "SELECT g FROM t INTERSECT SELECT * FROM VALUES (1L), (NULL), (3L)",
+        OutputMode::Append,
+        0,
+    ),
+    (
+        "SELECT * FROM VALUES (1L), (NULL), (2L) INTERSECT SELECT g FROM t",
+        OutputMode::Append,
+        0,
+    ),
+    (
+        "SELECT v FROM t EXCEPT SELECT * FROM VALUES (1L), (NULL), (3L)",
+        OutputMode::Append,
+        0,
+    ),
+    (
+        "SELECT count(*) AS n, min(k) AS m FROM (SELECT k, g FROM t WHERE v > 5 EXCEPT SELECT k, g FROM t WHERE v < 3)",
+        OutputMode::Update,
+        0,
+    ),
+    (
+        "SELECT sum(n) AS s, count(*) AS c FROM (SELECT g, count(*) AS n FROM t GROUP BY g HAVING count(*) < 3)",
+        OutputMode::Update,
+        0,
+    ),
     (
         "SELECT g FROM t WHERE v > 5 INTERSECT ALL SELECT g FROM t WHERE v < 15",
         OutputMode::Complete,

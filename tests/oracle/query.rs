@@ -136,6 +136,7 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("asked", asked::asked),
     ("keyed", asked::keyed),
     ("windows that change", changing::windows_that_change),
+    ("windows by sets", windowed::windows_by_sets),
 ];
 
 pub(crate) fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {

@@ -20,6 +20,21 @@ const REFUSED: &[(&str, OutputMode, &str)] = &[
         "in SUM(v) (as column `n`) on streaming",
     ),
     (
+        "SELECT k FROM t INTERSECT ALL SELECT k FROM t AS u",
+        OutputMode::Append,
+        "INTERSECT ALL gives a row as often as the side has it that has it less often",
+    ),
+    (
+        "SELECT k FROM t EXCEPT ALL SELECT * FROM VALUES ('a')",
+        OutputMode::Append,
+        "EXCEPT ALL leaves a row as often as the left side has it more often",
+    ),
+    (
+        "SELECT k, v FROM t ORDER BY v LIMIT 3",
+        OutputMode::Append,
+        "does not wait until those are final that belong before it",
+    ),
+    (
         "SELECT lag(v, 2, -1) OVER (PARTITION BY k ORDER BY v) AS n FROM t",
         OutputMode::Update,
         "in LAG(v, 2, -1) (as column `n`) on streaming",
@@ -69,7 +84,7 @@ fn a_refusal_names_what_the_query_names() {
 const PLACED: &[&str] = &[
     "OPTIONS (outputMode 'append') AS SELECT k, count(*) FROM t GROUP BY\n @k",
     "OPTIONS (outputMode 'append') AS SELECT @count(*) FROM t",
-    "OPTIONS (outputMode 'append') AS SELECT DISTINCT\n @k FROM t",
+    "OPTIONS (outputMode 'append') AS SELECT DISTINCT k FROM t ORDER BY @k",
     "OPTIONS (outputMode 'append') AS SELECT k FROM t ORDER BY @v LIMIT 3",
     "OPTIONS (outputMode 'append') AS SELECT k FROM t LIMIT 3 OFFSET @1",
     "OPTIONS (outputMode 'update') AS SELECT k, count(*) FROM t GROUP BY k LIMIT @3",

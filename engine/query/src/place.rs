@@ -15,6 +15,7 @@ impl Plan {
             Plan::Project { outputs, .. } => over(outputs).or_else(|| first(outputs)),
             Plan::Aggregate { keys, outputs, .. } => first(keys).or_else(|| first(outputs)),
             Plan::Sort { order, .. } => first(order),
+            Plan::Distribute { keys, .. } => first(keys),
             Plan::Limit { count, skip, .. } => {
                 let either = skip.as_ref().or(count.as_ref());
                 either.and_then(|(_, place)| *place)
@@ -90,6 +91,7 @@ impl Plan {
             | Plan::Distinct { input }
             | Plan::Deduplicate { input, .. }
             | Plan::Sort { input, .. }
+            | Plan::Distribute { input, .. }
             | Plan::Limit { input, .. }
             | Plan::Lateral { input }
             | Plan::With { input, .. }

@@ -80,6 +80,13 @@ pub enum Plan {
         /// Which groups.
         having: Option<Expr>,
     },
+    /// `DISTRIBUTE BY keys`: rows with the same keys in one place. Where a row is says nothing of the answer.
+    Distribute {
+        /// The rows.
+        input: Box<Plan>,
+        /// What says where.
+        keys: Vec<Expr>,
+    },
     /// `QUALIFY condition`: which rows of a select list, by its window functions.
     Qualify {
         /// The select list: a [`Plan::Project`] or [`Plan::Aggregate`].

@@ -28,6 +28,8 @@ mod over;
 mod partner;
 #[path = "queries/places.rs"]
 mod places;
+#[path = "queries/ranks.rs"]
+mod ranks;
 #[path = "queries/sets.rs"]
 mod sets;
 #[path = "queries/structs.rs"]
@@ -129,6 +131,28 @@ fn fails(sql: &str, error: &str) {
         found.truncate(found.rfind(" (line ").unwrap_or(found.len()));
     }
     assert_eq!(found, error, "{sql}");
+}
+
+#[test]
+fn where_rows_are_is_no_part_of_the_answer() {
+    let rows = "(VALUES ('b', 2), ('a', 3), ('b', 1)) AS t(k, v)";
+    for (by, expected) in [
+        ("DISTRIBUTE BY k", "2\n3\n1"),
+        ("DISTRIBUTE BY k, 7, v % 2", "2\n3\n1"),
+        ("DISTRIBUTE BY k SORT BY k DESC, v", "1\n2\n3"),
+    ] {
+        check(&format!("SELECT v FROM {rows} {by}"), "v INT", expected);
+    }
+    let grouped = format!("SELECT k, sum(v) AS s FROM {rows} GROUP BY k DISTRIBUTE BY max(v)");
+    check(&grouped, "k STRING, s BIGINT", "b 3\na 3");
+    let two = "[UNSUPPORTED_FEATURE.COMBINATION_QUERY_RESULT_CLAUSES] The feature is not supported: Combination of ORDER BY/SORT BY/DISTRIBUTE BY/CLUSTER BY.";
+    for by in ["DISTRIBUTE BY k ORDER BY v", "CLUSTER BY v DISTRIBUTE BY k"] {
+        let found = parse_query(&format!("SELECT v FROM {rows} {by}")).unwrap_err();
+        assert!(found.to_string().starts_with(two), "{by}: {found}");
+    }
+    let nothing = parse_query(&format!("SELECT v FROM {rows} DISTRIBUTE BY nix"));
+    let error = resolve(&nothing.unwrap()).unwrap_err();
+    assert_eq!(error.class(), Some("UNRESOLVED_COLUMN.WITH_SUGGESTION"));
 }
 
 #[test]
@@ -390,8 +414,8 @@ fn errors_say_what_and_where() {
         "[_LEGACY_ERROR_TEMP_3102] Sampling is not supported on streaming DataFrames/Datasets, and not yet on others: remove TABLESAMPLE, or say how many ROWS",
     );
     fails(
-        "SELECT id FROM t DISTRIBUTE BY id",
-        "[UNSUPPORTED_FEATURE] DISTRIBUTE BY is not supported yet",
+        "SELECT id FROM t CONNECT BY id = 1",
+        "[UNSUPPORTED_FEATURE] CONNECT BY is not supported yet",
     );
     fails(
         "SELECT regexp_replace(g, 'a(?=b)', '') FROM t",

@@ -21,6 +21,7 @@ use highwater_query::{
 };
 
 use super::late::LateRows;
+use super::panes::panes;
 use super::want::Want;
 use super::{
     Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, keyed, late,
@@ -80,6 +81,7 @@ pub(crate) fn compile(
     late_rows: bool,
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
+    let plan = &sets::as_joins(plan.clone(), mode).map_err(Error::run)?;
     modes::check(plan, mode)?;
     let joined = subquery::as_joins(plan)?;
     let compiled = compile_joins(&joined, mode, late_rows, statics);
@@ -96,8 +98,8 @@ fn compile_joins(
     late_rows: bool,
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
+    let plan = &sets::as_joins(plan.clone(), mode).map_err(Error::run)?;
     modes::check(plan, mode)?;
-    let plan = &sets::without_static(plan.clone()).map_err(Error::run)?;
     let plan = &match mode {
         OutputMode::Changes | OutputMode::Complete => {
             event_time::not_by_place(plan.clone()).map_err(Error::run)?
@@ -449,6 +451,15 @@ impl Compiler<'_> {
                 if input.edge().signed {
                     return self.aggregate_changes(input, aggregate, want);
                 }
+                if want == Want::Final && firsts::are_final(plan) {
+                    let keys = physical(&aggregate.group_expr, aggregate.input.schema())?;
+                    let schema = arrow_schema(&aggregate.schema);
+                    let step = Step::Project {
+                        exprs: keys,
+                        schema,
+                    };
+                    return Ok(self.first_of_each(stage(input, step)));
+                }
                 let goes_by_order = |call: &AggregateCall| needs_order(&call.function);
                 let input = match calls(aggregate)?.iter().any(goes_by_order) {
                     true if !input.edge().ordered => stage(input, Step::Place),
@@ -459,7 +470,7 @@ impl Compiler<'_> {
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
                 // By then the event time is the first key, if it is one.
                 aggregation.event_time = self.by_event_time(plan, want);
-                aggregation.panes = event_time::panes(aggregate);
+                aggregation.panes = panes(aggregate);
                 Ok(aggregated(input, aggregation))
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -471,6 +482,9 @@ impl Compiler<'_> {
                     let aggregate =
                         Aggregate::try_new(Arc::clone(input), columns.collect(), vec![]);
                     return self.aggregate_changes(node, &aggregate.map_err(Error::run)?, want);
+                }
+                if want == Want::Final {
+                    return Ok(self.first_of_each(node));
                 }
                 let keys = (0..schema.fields().len())
                     .map(|i| column(&schema, i))

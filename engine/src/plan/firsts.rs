@@ -2,11 +2,13 @@
 
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use highwater_operators::dedup::{Deduplication, Forget};
-use highwater_query::{Deduplicate, TimeWindow, Watermark, node_of, same_event_time, window_end};
+use highwater_query::{
+    Deduplicate, TimeWindow, Watermark, node_of, same_event_time, session_key, window_end,
+};
 
-use super::compile::{Compiler, is_streaming, physical};
+use super::compile::{Compiler, column, is_streaming, physical};
 use super::want::Want;
 use super::{Node, event_time};
 use crate::error::Error;
@@ -26,6 +28,20 @@ pub(super) fn wants_order(plan: &LogicalPlan) -> bool {
     any(plan, |node| {
         node.keys.len() < node.input.schema().fields().len()
     })
+}
+
+/// True for rows that are as final as those below, though nothing bounds how many there are: each distinct one is, when
+/// it first comes.
+pub(super) fn are_final(plan: &LogicalPlan) -> bool {
+    let distinct = match plan {
+        LogicalPlan::Distinct(Distinct::All(_)) => true,
+        LogicalPlan::Aggregate(aggregate) => {
+            let keys = !aggregate.group_expr.is_empty() && session_key(aggregate).is_none();
+            aggregate.aggr_expr.is_empty() && keys
+        }
+        _ => false,
+    };
+    distinct && event_time::event_keys(plan).is_empty()
 }
 
 fn any(plan: &LogicalPlan, is: impl Fn(&Deduplicate) -> bool) -> bool {
@@ -200,6 +216,24 @@ impl Compiler<'_> {
                 forget,
             }),
         })
+    }
+
+    /// Each distinct row of `input`, when it first comes.
+    pub(super) fn first_of_each(&mut self, input: Node) -> Node {
+        let schema = input.edge().rows;
+        let keys = (0..schema.fields().len()).map(|index| column(&schema, index));
+        let name = format!("deduplicate-{}", self.deduplications);
+        self.deduplications += 1;
+        let deduplication = Deduplication {
+            name,
+            keys: keys.collect(),
+            event_time: None,
+            forget: Forget::Never,
+        };
+        Node::Deduplicate {
+            input: Box::new(input),
+            deduplication: Box::new(deduplication),
+        }
     }
 
     /// The first `count` rows that ever come, of rows that are final.

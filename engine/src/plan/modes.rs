@@ -15,24 +15,41 @@ use crate::sink::OutputMode;
 /// Refuses a mode the plan cannot honour.
 pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     let aggregations = aggregations(plan);
-    let unbounded = |aggregation: &&LogicalPlan| event_keys(aggregation).is_empty();
+    let unbounded =
+        |node: &&LogicalPlan| event_keys(node).is_empty() && !super::firsts::are_final(node);
     let mut sets = aggregations.iter().filter_map(|node| set_operation(node));
+    // What an aggregation without keys is made of may leave: its row does not.
+    let handed_on = match mode {
+        OutputMode::Update => handed_on(plan),
+        _ => aggregations.clone(),
+    };
+    let mut taken = handed_on.iter().filter_map(|node| set_operation(node));
     let bounded = !aggregations.iter().any(unbounded);
     let refuses = match mode {
         OutputMode::Append => !bounded,
         OutputMode::Update => true,
         OutputMode::Complete | OutputMode::Changes => false,
     };
-    if refuses && let Some(refused) = sets.clone().find_map(|set| taken_away(&set, mode)) {
+    if refuses && let Some(refused) = taken.find_map(|set| taken_away(&set, mode)) {
         return Err(refused);
     }
     if mode == OutputMode::Append && !bounded {
+        let has_except = sets.clone().any(|set| set.except);
         // The model looks at the topmost aggregation when it is asked, at the others when they run.
         let later = sets.next().is_some()
             || aggregations.first().is_some_and(|top| !unbounded(top))
             || aggregations.iter().any(|node| is_asked_for(node));
-        let why = "append mode emits final rows, and the row of a group may change with every epoch, so none is ever final. \
-             Group by a column with a watermark or by a window of it, or use output mode update, complete or changes";
+        // EXCEPT of static rows is a join by now, but for EXCEPT ALL.
+        let why = match has_except {
+            true => {
+                "EXCEPT ALL leaves a row as often as the left side has it more often, and that may grow with every epoch. \
+                 Use EXCEPT, which leaves it once, or output mode complete or changes"
+            }
+            false => {
+                "append mode emits final rows, and the row of a group may change with every epoch, so none is ever final. \
+                 Group by a column with a watermark or by a window of it, or use output mode update, complete or changes"
+            }
+        };
         return Err(match later {
             true => Error::refused(
                 "UNSUPPORTED_STREAMING_OPERATOR_WITHOUT_WATERMARK",
@@ -125,8 +142,8 @@ fn taken_away(set: &SetOperation<'_>, mode: OutputMode) -> Option<Error> {
         ),
         false if both || mode == OutputMode::Append => (
             "Intersect of streaming DataFrames/Datasets is not supported",
-            "it groups equal rows, and in append mode without a watermark on one of their columns no group is final. LEFT SEMI JOIN and drop_duplicates give \
-             the same rows, each as soon as both sides have it; or use output mode complete or changes",
+            "INTERSECT ALL gives a row as often as the side has it that has it less often, and that may grow with every epoch. Use INTERSECT, which \
+             gives it once, or output mode complete or changes",
         ),
         _ => return None,
     };
@@ -147,11 +164,17 @@ fn by_place(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         plan.exists(|node| Ok(wanted(node) && is_streaming(node)))
     };
     if has(|node| matches!(node, LogicalPlan::Sort(_))).map_err(Error::run)? {
-        return refused(
+        let why = match mode {
+            OutputMode::Append => {
+                "a row comes out as soon as it is final, and does not wait until those are final that belong before it"
+            }
+            _ => "the rows that an epoch changes come out without those around them",
+        };
+        return refused(&format!(
             "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
-             a row that comes later may belong before rows that were emitted. Use output mode complete, which hands over the sorted answer whole, \
-             changes, which takes rows back that leave the first ones, or sort where the rows are read",
-        );
+             {why}. Use output mode complete, which hands over the sorted answer whole, changes, which takes rows back that leave the first ones, \
+             or sort where the rows are read"
+        ));
     }
     let skips =
         |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(limit) if limit.skip.is_some());
@@ -196,6 +219,27 @@ fn watermarks(plan: &LogicalPlan, no_table: bool) -> Result<(), Error> {
         Ok(TreeNodeRecursion::Continue)
     });
     refused.map_or(Ok(()), Err)
+}
+
+/// The nodes of streams whose rows are handed on, perhaps as groups: not those below an aggregation without keys.
+fn handed_on(plan: &LogicalPlan) -> Vec<&LogicalPlan> {
+    let mut found = Vec::new();
+    let _ = plan.apply(|node| {
+        if !is_streaming(node) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        found.push(node);
+        Ok(match node {
+            node if has_one_row(node) => TreeNodeRecursion::Jump,
+            _ => TreeNodeRecursion::Continue,
+        })
+    });
+    found
+}
+
+/// True for an aggregation without keys.
+fn has_one_row(node: &LogicalPlan) -> bool {
+    matches!(node, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty())
 }
 
 fn aggregations(plan: &LogicalPlan) -> Vec<&LogicalPlan> {

@@ -27,6 +27,7 @@ use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physic
 use super::join::keep;
 use super::keyed::stays_together;
 use super::late::LateRows;
+use super::panes::panes_of;
 use super::streams::unordered;
 use super::want::Want;
 use super::{Node, Told, event_time};
@@ -123,7 +124,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        let windows = event_time::panes_of(aggregate).map(|(windows, _)| windows);
+        let windows = panes_of(aggregate).map(|(windows, _)| windows);
         let input = match windows {
             Some(windows) => by_windows(input, &outputs, below, windows)?,
             None => projected(input, &outputs, below)?.0,
@@ -166,7 +167,7 @@ impl Compiler<'_> {
             Want::Final | Want::Upserts => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
                 "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
-                 rows that come later may belong between those that have come out. Use output mode complete, or leave the order to who reads the answer",
+                 rows come out without those that belong around them. Use output mode complete, or leave the order to who reads the answer",
             )),
         }
     }
@@ -198,7 +199,7 @@ impl Compiler<'_> {
             Want::Final if !by.is_empty() => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
                 "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
-                 a later row may push out one that has come out. Use output mode complete or changes",
+                 a row comes out as soon as it is final, and does not wait until those are final that belong before it. Use output mode complete or changes",
             )),
             Want::Final if skip > 0 => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
@@ -546,6 +547,10 @@ pub(super) fn stable(plan: &LogicalPlan) -> Option<Vec<bool>> {
         LogicalPlan::Filter(filter) => {
             let below = stable(&filter.input)?;
             of(&filter.predicate, &filter.input, &below).then_some(below)
+        }
+        // The one row of an aggregation without keys always has a successor, whatever becomes of the rows below.
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
+            Some(vec![false; aggregate.schema.fields().len()])
         }
         LogicalPlan::Aggregate(aggregate) => {
             let input = &aggregate.input;

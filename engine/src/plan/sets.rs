@@ -1,4 +1,5 @@
-//! EXCEPT of a stream and static rows: an anti join, as nothing that comes later on the right takes rows back.
+//! EXCEPT and INTERSECT as joins, where nothing that comes later takes rows back: EXCEPT of a stream and static rows is
+//! an anti join, INTERSECT of rows that only come a semi join.
 
 use std::sync::Arc;
 
@@ -10,14 +11,18 @@ use datafusion::logical_expr::{
 use highwater_query::set_operation;
 
 use super::compile::is_streaming;
+use super::event_time::event_keys;
+use crate::sink::OutputMode;
 
-/// The same plan without the counts of static rows that only take rows away.
-pub(super) fn without_static(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// The same plan without the counts that say no more than whether a row is there.
+pub(super) fn as_joins(plan: LogicalPlan, mode: OutputMode) -> Result<LogicalPlan> {
     let plan = plan.transform_up(|node| {
-        let LogicalPlan::Filter(filter) = &node else {
-            return Ok(Transformed::no(node));
+        let found = match &node {
+            LogicalPlan::Filter(filter) => except(filter)?,
+            LogicalPlan::Projection(projection) => intersect(projection, mode)?,
+            _ => None,
         };
-        Ok(match except(filter)? {
+        Ok(match found {
             Some(plan) => Transformed::yes(plan),
             None => Transformed::no(node),
         })
@@ -32,7 +37,45 @@ fn except(filter: &Filter) -> Result<Option<LogicalPlan>> {
     if !set.except || is_streaming(set.right) || !is_streaming(set.left) || copies(filter) {
         return Ok(None);
     }
+    joined(&filter.input, JoinType::LeftAnti)
+}
+
+/// INTERSECT, where its counts are not asked for again, in the modes that cannot say that a count has changed.
+fn intersect(projection: &Projection, mode: OutputMode) -> Result<Option<LogicalPlan>> {
+    let LogicalPlan::Filter(filter) = projection.input.as_ref() else {
+        return Ok(None);
+    };
+    let Some(set) = set_operation(&filter.input).filter(|set| !set.except) else {
+        return Ok(None);
+    };
+    let both = is_streaming(set.left) && is_streaming(set.right);
+    let one = is_streaming(set.left) || is_streaming(set.right);
+    let wanted = match mode {
+        OutputMode::Append => one && event_keys(&filter.input).is_empty(),
+        OutputMode::Update => both,
+        OutputMode::Complete | OutputMode::Changes => false,
+    };
     let LogicalPlan::Aggregate(aggregate) = filter.input.as_ref() else {
+        return Ok(None);
+    };
+    let counts = aggregate
+        .schema
+        .columns()
+        .split_off(aggregate.group_expr.len());
+    let mut used = projection.expr.iter().flat_map(Expr::column_refs);
+    if !wanted || used.any(|column| counts.contains(column)) {
+        return Ok(None);
+    }
+    let Some(rows) = joined(&filter.input, JoinType::LeftSemi)? else {
+        return Ok(None);
+    };
+    let again = Projection::try_new(projection.expr.clone(), Arc::new(rows))?;
+    Ok(Some(LogicalPlan::Projection(again)))
+}
+
+/// The rows of the left side that have a partner on the right, or have none, each once, where `counted` has their counts.
+fn joined(counted: &LogicalPlan, kind: JoinType) -> Result<Option<LogicalPlan>> {
+    let (Some(set), LogicalPlan::Aggregate(aggregate)) = (set_operation(counted), counted) else {
         return Ok(None);
     };
     let width = aggregate.group_expr.len();
@@ -54,7 +97,7 @@ fn except(filter: &Filter) -> Result<Option<LogicalPlan>> {
         Arc::new(right.clone()),
         on.collect(),
         None,
-        JoinType::LeftAnti,
+        kind,
         JoinConstraint::On,
         NullEquality::NullEqualsNull,
         false,

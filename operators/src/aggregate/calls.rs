@@ -292,7 +292,7 @@ impl Call {
                 let name = self.function.fun().name();
                 let sums = name == "sum" && !element.data_type().is_floating();
                 let distinct = self.function.is_distinct() && (sums || EXACT_SUMS.contains(&name));
-                distinct && self.function.create_sliding_accumulator().is_ok()
+                (distinct || name == "ranks") && self.function.create_sliding_accumulator().is_ok()
             }
         };
         Ok(known.then(|| Arc::clone(element)))

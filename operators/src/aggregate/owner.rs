@@ -346,6 +346,9 @@ impl Owner {
             }
         }
         for (call, accumulator) in plan.calls.iter().zip(&mut accumulators) {
+            if count == 0 {
+                break; // all rows are late, and some accumulators have no state before their first group
+            }
             if call.sort.is_empty() {
                 let (arguments, filter) = call.arguments(rows)?;
                 accumulator.update_batch(&arguments, &indices, filter.as_ref(), count)?;

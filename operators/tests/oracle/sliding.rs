@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray, UInt32Array,
+    StructArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Field, Fields, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use datafusion::functions_aggregate::approx_distinct::approx_distinct_udaf;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
@@ -28,6 +30,7 @@ use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::scalar::ScalarValue;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes};
 use highwater_operators::exact::{exact_avg, exact_sum, moments};
+use highwater_query::{Rank, ranks};
 
 use crate::cluster::{CLUSTERS, Cluster, tiny_budget};
 use crate::data::{Epochs, Random};
@@ -49,7 +52,18 @@ fn schema() -> SchemaRef {
         field("b", DataType::Boolean),
         field("d", DataType::Decimal128(20, 2)),
         field("f", DataType::Float64),
+        field("w", DataType::Struct(weighed())),
     ]))
+}
+
+/// A number and how often it is there.
+fn weighed() -> Fields {
+    let field = |name: &str, data_type: DataType| Field::new(name, data_type, true);
+    let fields = [
+        field("value", DataType::Float64),
+        field("times", DataType::Int64),
+    ];
+    fields.into_iter().collect()
 }
 
 const PANE_US: i64 = 10_000;
@@ -110,11 +124,21 @@ fn epochs(random: &mut Random, count: usize, rows_max: u64, keys: u64, in_order:
                 maybe(20, 40).into_iter().map(|v| v.map(odd)),
             )),
         ];
+        let columns = [columns, vec![weighed_of(maybe(20, 90), maybe(20, 4))]].concat();
         RecordBatch::try_new(schema(), columns).unwrap()
     });
     Epochs {
         rows: rows.collect(),
     }
+}
+
+fn weighed_of(values: Vec<Option<i64>>, times: Vec<Option<i64>>) -> ArrayRef {
+    let values = values.into_iter().map(|v| v.map(|v| v as f64 / 7.0));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Float64Array::from_iter(values)),
+        Arc::new(Int64Array::from(times)),
+    ];
+    Arc::new(StructArray::try_new(weighed(), columns, None).unwrap())
 }
 
 /// Numbers that sums have trouble with.
@@ -163,6 +187,8 @@ enum States {
     Small,
     /// Sets of values, which come and go.
     Sets,
+    /// Values that stay sorted while they come and go.
+    Ranks,
     /// Some of each, and some that are put together anew for each window.
     All,
     /// Functions that take their rows in order, among others. Those of a window come in the order of its panes.
@@ -182,7 +208,7 @@ fn calls(states: States) -> Vec<AggregateCall> {
     };
     let exact = |name: &str| moments().into_iter().find(|f| f.name() == name).unwrap();
     let mut calls = Vec::new();
-    if states != States::Sets {
+    if !matches!(states, States::Sets | States::Ranks) {
         calls.extend([
             call(count_udaf(), &["v"], false),
             call(sum_udaf(), &["v"], false),
@@ -251,6 +277,38 @@ fn calls(states: States) -> Vec<AggregateCall> {
         };
         calls.push(some);
         calls.push(call(exact("exact_stddev_samp"), &["x"], true));
+    }
+    if matches!(states, States::Ranks | States::All) {
+        let percentiles = |at: &[f64], descending: bool, continuous: bool| Rank::Percentiles {
+            at: at.to_vec(),
+            array: at.len() > 1,
+            descending,
+            continuous,
+        };
+        let values = |at: &[f64]| Rank::Values {
+            at: at.to_vec(),
+            array: at.len() > 1,
+        };
+        let mode = |greatest: bool| Rank::Mode { greatest };
+        for distinct in [false, true] {
+            let numbers = vec![
+                percentiles(&[0.5], false, true),
+                percentiles(&[0.0, 0.25, 1.0], false, true),
+                percentiles(&[0.3], true, false),
+                mode(false),
+                mode(true),
+            ];
+            let all = vec![values(&[0.5]), values(&[0.1, 0.9]), mode(false), mode(true)];
+            let weighed = vec![percentiles(&[0.1, 0.5], false, true)];
+            let rank = |asked: &Vec<Rank>, column| call(ranks(asked.clone()), &[column], distinct);
+            calls.extend(["x", "f"].map(|column| rank(&numbers, column)));
+            calls.extend(["v", "s", "d", "b", "at"].map(|column| rank(&all, column)));
+            calls.push(rank(&weighed, "w"));
+        }
+        calls.push(AggregateCall {
+            filter: Some(col("b", &schema).unwrap()),
+            ..call(ranks(vec![mode(false)]), &["v"], false)
+        });
     }
     if states == States::All {
         calls.insert(3, call(median_udaf(), &["x"], false));
@@ -423,6 +481,7 @@ fn windows_of_panes_are_windows_of_rows() {
             check(grid, States::Small, *cluster, (index * 10 + nth) as u64);
             let states = [States::Sets, States::All][(index + nth) % 2];
             check(grid, states, *cluster, (index * 10 + nth + 1) as u64);
+            check(grid, States::Ranks, *cluster, (index * 7 + nth + 3) as u64);
             check(
                 grid,
                 States::Ordered,
@@ -432,5 +491,6 @@ fn windows_of_panes_are_windows_of_rows() {
         }
     }
     check(grids[0], States::Small, CLUSTERS[2], 20);
+    check(grids[0], States::Ranks, CLUSTERS[2], 17);
     check(grids[0], States::All, CLUSTERS[2], 21);
 }

@@ -39,13 +39,13 @@ mod url;
 pub(crate) mod window;
 mod written;
 
-pub use aggregate::weighed_sum;
+pub use aggregate::{Rank, ranks, weighed_sum};
 pub use builders::*;
 pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};
 pub use linear::{Apart, apart, equality, shifted};
 pub use written::{
-    Written, aggregate_name, aggregate_written, duration, physical_written, written,
+    Written, aggregate_name, aggregate_written, counted_side, duration, physical_written, written,
 };
 
 use std::collections::BTreeMap;

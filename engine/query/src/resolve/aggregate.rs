@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError};
 use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr as DfExpr, LogicalPlan, lit};
 
 use super::Env;
@@ -15,6 +17,7 @@ use super::scope::Relation;
 use super::subquery::has_subquery;
 use crate::error::{Place, QueryError, names_ours};
 use crate::expr::{Expr, Literal};
+use crate::functions::aggregate::ranks::{self, Rank};
 use crate::functions::compare;
 use crate::functions::kernel::Typed;
 
@@ -97,14 +100,14 @@ impl Env<'_> {
             ),
             _ => None,
         };
-        let calls = split.calls;
+        let calls = split.calls();
         let group = keys.iter().map(|k| match &k.made {
             plain @ DfExpr::Column(_) => plain.clone(),
             named @ DfExpr::Alias(_) => named.clone(),
             made => made.clone().alias(k.above.name.clone()),
         });
         let group: Vec<DfExpr> = group.collect();
-        let calls = calls.into_iter().map(|(call, name)| call.alias(name));
+        let calls = calls.map(|(call, name)| call.alias(name));
         let mut calls: Vec<DfExpr> = calls.collect();
         if group.is_empty() && calls.is_empty() {
             // One row all the same, as for `typeof(sum(v))`, which is known without one.
@@ -252,7 +255,15 @@ pub(super) struct Key {
 struct Split<'s> {
     env: &'s Env<'s>,
     keys: &'s [Key],
-    calls: Vec<(DfExpr, String)>,
+    calls: Vec<Below>,
+}
+
+/// A call of an aggregate function.
+struct Below {
+    call: DfExpr,
+    name: String,
+    /// What is asked of the values that it collects, if that is what it does: all at once.
+    asked: Vec<Rank>,
 }
 
 impl Split<'_> {
@@ -263,12 +274,54 @@ impl Split<'_> {
             .keys
             .iter()
             .map(|k| &k.above.name)
-            .chain(self.calls.iter().map(|(_, name)| name));
+            .chain(self.calls.iter().map(|call| &call.name));
         if taken.into_iter().any(|taken| *taken == name) {
             self.env.fresh(&name)
         } else {
             name
         }
+    }
+
+    /// The place of a call, and its column above.
+    fn place(&mut self, call: DfExpr) -> (usize, DfExpr) {
+        let same = |other: &Below| other.call == call;
+        let place = self.calls.iter().position(same).unwrap_or_else(|| {
+            self.calls.push(Below {
+                name: self.name(&call),
+                call,
+                asked: vec![],
+            });
+            self.calls.len() - 1
+        });
+        let column = Column::new_unqualified(self.calls[place].name.clone());
+        (place, DfExpr::Column(column))
+    }
+
+    /// What is asked of the values of a call, in what answers all that is asked of them.
+    fn answer(&mut self, rank: &Rank, values: &AggregateFunction, element: &DataType) -> DfExpr {
+        let (place, all) = self.place(DfExpr::AggregateFunction(values.clone()));
+        let asked = &mut self.calls[place].asked;
+        let nth = asked.iter().position(|other| other == rank);
+        let nth = nth.unwrap_or_else(|| {
+            asked.push(rank.clone());
+            asked.len() - 1
+        });
+        ranks::answer(all, nth, rank, element)
+    }
+
+    /// The calls, and what they are called.
+    fn calls(self) -> impl Iterator<Item = (DfExpr, String)> {
+        let calls = self.calls.into_iter();
+        calls.map(
+            |Below {
+                 call, name, asked, ..
+             }| match call {
+                DfExpr::AggregateFunction(values) if !asked.is_empty() => {
+                    (ranks::at_once(&values, asked), name)
+                }
+                call => (call, name),
+            },
+        )
     }
 
     /// The expression over the aggregation's output.
@@ -278,17 +331,15 @@ impl Split<'_> {
                 let column = DfExpr::Column(key.above.clone());
                 return Ok(Transformed::new(column, true, TreeNodeRecursion::Jump));
             }
+            if let DfExpr::ScalarFunction(call) = &e
+                && let Some((rank, values, element)) = ranks::asked(call)
+            {
+                let answer = self.answer(rank, values, element);
+                return Ok(Transformed::new(answer, true, TreeNodeRecursion::Jump));
+            }
             match e {
                 DfExpr::AggregateFunction(_) => {
-                    let name = match self.calls.iter().find(|(call, _)| *call == e) {
-                        Some((_, name)) => name.clone(),
-                        None => {
-                            let name = self.name(&e);
-                            self.calls.push((e, name.clone()));
-                            name
-                        }
-                    };
-                    let column = DfExpr::Column(Column::new_unqualified(name));
+                    let (_, column) = self.place(e);
                     Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
                 }
                 DfExpr::Column(column) => {

@@ -200,6 +200,7 @@ impl Env<'_> {
                 within_watermark,
             } => self.deduplicate(self.relation(input)?, columns, *within_watermark),
             Plan::Sort { input, order } => self.sort(input, order),
+            Plan::Distribute { input, keys } => self.distribute(input, keys),
             Plan::Limit { input, count, skip } => {
                 let input = self.relation(input)?;
                 self.limit(input, count.as_ref(), skip.as_ref())

@@ -24,6 +24,18 @@ type Result<T> = std::result::Result<T, QueryError>;
 type Count = (Expr, Option<Place>);
 
 impl Env<'_> {
+    /// The rows as they are: what they would be distributed by must have a meaning, as what they are sorted by.
+    pub(super) fn distribute(&self, input: &Plan, keys: &[Expr]) -> Result<Relation> {
+        let rows = match input {
+            Plan::Sort { input, .. } => input,
+            other => other,
+        };
+        let of_rows = keys.iter().filter(|key| !matches!(key, Expr::Literal(..)));
+        let order: Vec<Expr> = of_rows.cloned().collect();
+        self.sort(rows, &order)?;
+        self.relation(input)
+    }
+
     /// Sort keys see the columns of the select list first, then those below it, which travel along for the sort only.
     pub(super) fn sort(&self, input: &Plan, order: &[Expr]) -> Result<Relation> {
         let simple = self.relation(input)?;

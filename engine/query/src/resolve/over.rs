@@ -424,6 +424,18 @@ impl Env<'_> {
 
     /// The rows of a select list for which a condition over its windows holds.
     pub(super) fn qualify(&self, input: &Plan, condition: &Expr) -> Result<Relation> {
+        let is_over = |expr: &Expr| matches!(expr, Expr::Call(call) if call.over.is_some());
+        let outputs: &[Expr] = match input {
+            Plan::Project { outputs, .. } | Plan::Aggregate { outputs, .. } => outputs,
+            _ => &[],
+        };
+        let mut asked = outputs.iter().chain([condition]);
+        if !asked.any(|expr| expr.any(&is_over)) {
+            let message = "The QUALIFY clause requires at least one window function in the current SELECT list or the QUALIFY condition. \
+                           Use WHERE for a condition over rows, or HAVING over groups";
+            let error = QueryError::new("QUALIFY_REQUIRES_WINDOW_FUNCTION", message);
+            return Err(error.at(condition.place()));
+        }
         let name = self.fresh("qualify");
         let with_condition = input.with_more(&[condition.clone().alias(name.clone())])?;
         let relation = self.filter(self.relation(&with_condition)?, &col(&name))?;

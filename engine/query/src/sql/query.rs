@@ -156,7 +156,9 @@ fn query_inner(inner: ast::Query) -> Result<Plan> {
     refuse(!pipe_operators.is_empty(), "pipe syntax")?;
     if order_by.is_some()
         && let ast::SetExpr::Select(select) = &*body
-        && !(select.sort_by.is_empty() && select.cluster_by.is_empty())
+        && !(select.sort_by.is_empty()
+            && select.cluster_by.is_empty()
+            && select.distribute_by.is_empty())
     {
         return Err(two_orders());
     }
@@ -367,7 +369,11 @@ fn select_inner(inner: ast::Select) -> Result<Plan> {
     refuse(into.is_some(), "SELECT INTO")?;
     refuse(prewhere.is_some(), "PREWHERE")?;
     refuse(!connect_by.is_empty(), "CONNECT BY")?;
-    refuse(!distribute_by.is_empty(), "DISTRIBUTE BY")?;
+    if !cluster_by.is_empty() && !distribute_by.is_empty() {
+        return Err(two_orders());
+    }
+    let places = distribute_by.into_iter().map(lower);
+    let places = places.collect::<Result<Vec<_>>>()?;
     // What is in order as a whole is so in every part of it.
     let order = match (cluster_by.is_empty(), sort_by.is_empty()) {
         (_, true) => {
@@ -445,6 +451,12 @@ fn select_inner(inner: ast::Select) -> Result<Plan> {
         plan = Plan::Sort {
             input: Box::new(plan),
             order,
+        };
+    }
+    if !places.is_empty() {
+        plan = Plan::Distribute {
+            input: Box::new(plan),
+            keys: places,
         };
     }
     Ok(plan)

@@ -118,6 +118,22 @@ fn groups_are_looked_at() {
 }
 
 #[test]
+fn qualify_without_a_window_is_refused_as_in_the_model() {
+    let why = "[QUALIFY_REQUIRES_WINDOW_FUNCTION] The QUALIFY clause requires at least one window function in the current SELECT list or the QUALIFY condition. Use WHERE for a condition over rows, or HAVING over groups";
+    fails(&format!("SELECT i FROM {P} QUALIFY i > 1"), why);
+    let group = format!("SELECT g, sum(v) AS s FROM {P} GROUP BY g QUALIFY s > 1");
+    fails(&group, why);
+    // One in a relation below is none of the select list.
+    let below = format!("SELECT n FROM (SELECT row_number() OVER (ORDER BY i) AS n FROM {P})");
+    fails(&format!("{below} QUALIFY n > 1"), why);
+    check(
+        &format!("SELECT i, 1 + count(*) OVER () AS n FROM {P} QUALIFY i > 3"),
+        "i INT, n BIGINT",
+        "4 6",
+    );
+}
+
+#[test]
 fn qualify_asks_about_windows() {
     check(
         &format!(

@@ -4,9 +4,11 @@ mod extreme;
 mod interval;
 mod only;
 mod ranked;
+pub(crate) mod ranks;
 mod sum;
 mod weighed;
 
+pub use ranks::{Rank, ranks};
 pub use weighed::weighed_sum;
 
 use std::sync::Arc;

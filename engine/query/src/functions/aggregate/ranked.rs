@@ -1,13 +1,13 @@
 //! Aggregates that look at all values of a group in order: percentiles, the mode, and texts put together.
 //!
-//! The state is the values themselves; what is asked of them is computed by a function over the list.
+//! The state is the values themselves; what is asked of them is computed by a function over their list, or, of the
+//! groups of a query, by one aggregate ([`super::ranks`]).
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, StringBuilder, UInt32Array};
-use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::array::{Array, AsArray, StringBuilder, UInt32Array};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take};
-use arrow::datatypes::{DataType, FieldRef, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -16,8 +16,9 @@ use datafusion::logical_expr::{
 };
 
 use super::Call;
+use super::ranks::{Rank, ranked};
 use crate::coerce;
-use crate::error::{QueryError, RunError};
+use crate::error::QueryError;
 use crate::functions::kernel::{Can, Kernel, Result, Typed};
 use crate::functions::{cast, compare, nested};
 use crate::types::list_of;
@@ -77,7 +78,8 @@ impl Call<'_> {
             compare::orderable(name, &value)?;
             let value = compare::normalized(value.clone()).unwrap_or(value);
             let element = value.data_type.clone();
-            return Ok(mode(self.values(value), element, within && descending));
+            let greatest = within && descending;
+            return Ok(ranked(self.values(value), element, Rank::Mode { greatest }));
         }
         let approximate = matches!(name, "percentile_approx" | "approx_percentile");
         let value = match coerce::is_numeric(&value.data_type) {
@@ -90,29 +92,30 @@ impl Call<'_> {
         };
         if approximate {
             let element = value.data_type.clone();
-            let values = self.values(value);
-            return Ok(match array {
-                false => value_at(values, element, at[0]),
-                true => values_at(values, element, at),
-            });
+            return Ok(ranked(
+                self.values(value),
+                element,
+                Rank::Values { at, array },
+            ));
         }
         let value = cast::implicit(value, &DataType::Float64)?;
-        let values = match args.pop().filter(|_| args.len() == 1) {
-            None => self.values(value),
+        let value = match args.pop().filter(|_| args.len() == 1) {
+            None => value,
             Some(times) if coerce::is_integral(&times.data_type) => {
                 let times = cast::implicit(times, &DataType::Int64)?;
                 let names = vec!["value".to_string(), "times".to_string()];
-                self.values(nested::make_struct(names, vec![value, times]))
+                nested::make_struct(names, vec![value, times])
             }
             Some(times) => return Err(coerce::unexpected(name, 2, &times, "INTEGRAL")),
         };
-        Ok(percentiles(
-            values,
+        let rank = Rank::Percentiles {
             at,
             array,
             descending,
-            name != "percentile_disc",
-        ))
+            continuous: name != "percentile_disc",
+        };
+        let element = value.data_type.clone();
+        Ok(ranked(self.values(value), element, rank))
     }
 
     fn values(&self, value: Typed) -> Typed {
@@ -181,14 +184,15 @@ fn shares(name: &str, at: &Typed) -> Answer<(Vec<f64>, bool)> {
 }
 
 /// All values of a group, in no order that counts.
-pub(super) fn values_udaf() -> Arc<AggregateUDF> {
+fn values_udaf() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(Values {
         inner: array_agg_udaf(),
     }))
 }
 
+/// `values(x)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Values {
+pub(super) struct Values {
     inner: Arc<AggregateUDF>,
 }
 
@@ -214,268 +218,6 @@ impl AggregateUDFImpl for Values {
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         self.inner.state_fields(args)
     }
-}
-
-/// The known values of row `row`, ascending.
-fn sorted(lists: &ListArray, row: usize) -> Result<Option<ArrayRef>> {
-    if lists.is_null(row) {
-        return Ok(None);
-    }
-    let values = lists.value(row);
-    let known = arrow::compute::filter(&values, &arrow::compute::is_not_null(&values)?)?;
-    let sorted = arrow::compute::sort(&known, Some(SortOptions::default()))?;
-    Ok((!sorted.is_empty()).then_some(sorted))
-}
-
-/// The doubles of a group, ascending.
-struct Ascending {
-    values: Vec<f64>,
-    /// How many there are up to each, itself included, where each comes with how often it is there.
-    up_to: Option<Vec<usize>>,
-}
-
-impl Ascending {
-    /// Those of a list of doubles, or of structs of one and how often it is there; `None` without any.
-    fn of(lists: &ListArray, row: usize) -> Result<Option<Self>> {
-        if lists.is_null(row) {
-            return Ok(None);
-        }
-        let list = lists.value(row);
-        let Some(pairs) = list.as_struct_opt() else {
-            let values = sorted(lists, row)?;
-            return Ok(values.map(|values| Ascending {
-                values: values.as_primitive::<Float64Type>().values().to_vec(),
-                up_to: None,
-            }));
-        };
-        let values = pairs.column(0).as_primitive::<Float64Type>().iter();
-        let times = pairs.column(1).as_primitive::<Int64Type>().iter();
-        let mut known = Vec::new();
-        for pair in values.zip(times) {
-            let (Some(value), Some(times)) = pair else {
-                continue;
-            };
-            match usize::try_from(times) {
-                Ok(0) => {}
-                Ok(times) => known.push((value, times)),
-                Err(_) => {
-                    return Err(RunError::raise(
-                        "NEGATIVE_VALUES_IN_FREQUENCY_EXPRESSION",
-                        format!(
-                            "Found the negative value in the frequency of percentile: {times}L, but expected a positive integral value."
-                        ),
-                    ));
-                }
-            }
-        }
-        known.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        let up_to = known.iter().scan(0, |sum, (_, times)| {
-            *sum += times;
-            Some(*sum)
-        });
-        let up_to = Some(up_to.collect());
-        let values: Vec<f64> = known.iter().map(|(value, _)| *value).collect();
-        Ok((!values.is_empty()).then_some(Ascending { values, up_to }))
-    }
-
-    fn count(&self) -> usize {
-        let last = self.up_to.as_ref().and_then(|up_to| up_to.last());
-        last.copied().unwrap_or(self.values.len())
-    }
-
-    fn at(&self, place: usize) -> f64 {
-        match &self.up_to {
-            None => self.values[place],
-            Some(up_to) => self.values[up_to.partition_point(|count| *count <= place)],
-        }
-    }
-}
-
-/// Where a percentile is in `values`: between two of them (`continuous`), or at one.
-fn percentile(values: &Ascending, at: f64, descending: bool, continuous: bool) -> f64 {
-    let count = values.count();
-    let value = |place: usize| {
-        let place = place.min(count - 1);
-        values.at(if descending { count - 1 - place } else { place })
-    };
-    if !continuous {
-        return value(((at * count as f64).ceil() as usize).saturating_sub(1));
-    }
-    let position = (count - 1) as f64 * at;
-    let (low, high) = (position.floor(), position.ceil());
-    let (below, above) = (value(low as usize), value(high as usize));
-    if low == high || below == above {
-        return below;
-    }
-    (high - position) * below + (position - low) * above
-}
-
-/// Percentiles of a list of doubles: one, or an array of them.
-pub(super) fn percentiles(
-    list: Typed,
-    at: Vec<f64>,
-    array: bool,
-    descending: bool,
-    continuous: bool,
-) -> Typed {
-    let returns = match array {
-        true => list_of(DataType::Float64),
-        false => DataType::Float64,
-    };
-    let params = format!("{at:?} {array} {descending} {continuous}");
-    // How often a value is there can be less than never.
-    let weighed =
-        matches!(&list.data_type, DataType::List(element) if element.data_type().is_nested());
-    let can = if weighed { Can::Fail } else { Can::NotFail };
-    Kernel::over_arrays(
-        "percentiles",
-        params,
-        vec![list],
-        returns,
-        can,
-        move |args, rows| {
-            let lists = args[0].as_list::<i32>();
-            let mut all = vec![];
-            let mut offsets = vec![0i32];
-            let mut valid = vec![];
-            for row in 0..rows {
-                let values = Ascending::of(lists, row)?;
-                valid.push(values.is_some());
-                if let Some(values) = values {
-                    all.extend(
-                        at.iter()
-                            .map(|at| percentile(&values, *at, descending, continuous)),
-                    );
-                } else if !array {
-                    all.push(0.0);
-                }
-                offsets.push(i32::try_from(all.len()).unwrap_or(i32::MAX));
-            }
-            let nulls = arrow::buffer::NullBuffer::from(valid);
-            let values = Float64Array::from(all);
-            if !array {
-                return Ok(Arc::new(Float64Array::try_new(
-                    values.values().clone(),
-                    Some(nulls),
-                )?));
-            }
-            let DataType::List(field) = list_of(DataType::Float64) else {
-                return Ok(Arc::new(values));
-            };
-            let offsets = arrow::buffer::OffsetBuffer::new(offsets.into());
-            let values = Arc::new(values);
-            Ok(Arc::new(ListArray::try_new(
-                field,
-                offsets,
-                values,
-                Some(nulls),
-            )?))
-        },
-    )
-}
-
-/// One element of each list, or none.
-fn picked(
-    name: &str,
-    params: String,
-    list: Typed,
-    element: DataType,
-    pick: impl Fn(&ArrayRef) -> Result<usize> + Send + Sync + 'static,
-) -> Typed {
-    let returns = element.clone();
-    Kernel::over_arrays(
-        name,
-        params,
-        vec![list],
-        element,
-        Can::NotFail,
-        move |args, rows| {
-            let lists = args[0].as_list::<i32>();
-            let values = (0..rows).map(|row| match sorted(lists, row)? {
-                Some(values) => ScalarValue::try_from_array(&values, pick(&values)?),
-                None => ScalarValue::try_new_null(&returns),
-            });
-            let values = values.collect::<Result<Vec<_>>>()?;
-            match values.is_empty() {
-                true => Ok(arrow::array::new_empty_array(&returns)),
-                false => ScalarValue::iter_to_array(values),
-            }
-        },
-    )
-}
-
-/// The value at a percentile, which is one of the list's own.
-pub(super) fn value_at(list: Typed, element: DataType, at: f64) -> Typed {
-    picked(
-        "percentile_approx",
-        at.to_string(),
-        list,
-        element,
-        move |values| Ok(place_of(values, at)),
-    )
-}
-
-fn place_of(values: &ArrayRef, at: f64) -> usize {
-    let place = (at * values.len() as f64).ceil() as usize;
-    place.saturating_sub(1).min(values.len() - 1)
-}
-
-/// The values at several percentiles, as an array.
-fn values_at(list: Typed, element: DataType, at: Vec<f64>) -> Typed {
-    let (params, returns) = (format!("{at:?}"), list_of(element.clone()));
-    Kernel::over_arrays(
-        "percentiles_approx",
-        params,
-        vec![list],
-        returns,
-        Can::NotFail,
-        move |args, rows| {
-            let lists = args[0].as_list::<i32>();
-            let mut parts = Vec::new();
-            let mut lengths = Vec::new();
-            for row in 0..rows {
-                let picked = sorted(lists, row)?.map(|values| {
-                    let places = at.iter().map(|at| place_of(&values, *at) as u32);
-                    take(&values, &UInt32Array::from_iter_values(places), None)
-                });
-                let picked = picked.transpose()?;
-                lengths.push(picked.as_ref().map_or(0, |picked| picked.len()));
-                parts.push(picked);
-            }
-            let valid: NullBuffer = parts.iter().map(Option::is_some).collect();
-            let parts: Vec<&dyn Array> = parts.iter().flatten().map(AsRef::as_ref).collect();
-            let values = match parts.is_empty() {
-                true => arrow::array::new_empty_array(&element),
-                false => arrow::compute::concat(&parts)?,
-            };
-            let DataType::List(field) = list_of(element.clone()) else {
-                return Ok(values);
-            };
-            let offsets = OffsetBuffer::from_lengths(lengths);
-            Ok(Arc::new(ListArray::try_new(
-                field,
-                offsets,
-                values,
-                Some(valid),
-            )?))
-        },
-    )
-}
-
-/// The value that is there most often; of several the least, or the greatest.
-pub(super) fn mode(list: Typed, element: DataType, greatest: bool) -> Typed {
-    picked("mode", greatest.to_string(), list, element, move |values| {
-        let runs = arrow::compute::partition(std::slice::from_ref(values))?.ranges();
-        let longest = runs.iter().enumerate().max_by_key(|(nth, run)| {
-            let first = if greatest {
-                *nth as i64
-            } else {
-                -(*nth as i64)
-            };
-            (run.len(), first)
-        });
-        Ok(longest.map_or(0, |(_, run)| run.start))
-    })
 }
 
 /// The texts of a list put together: of structs whose last field is the text, sorted by the fields before it.

@@ -116,7 +116,7 @@ pub fn aggregate_written(
 }
 
 /// What the counts behind EXCEPT and INTERSECT count.
-fn counted_side(name: &str) -> Option<&'static str> {
+pub fn counted_side(name: &str) -> Option<&'static str> {
     let is = |side: usize| [EXCEPT, INTERSECT].iter().any(|names| names[side] == name);
     match (is(0), is(1)) {
         (true, _) => Some("copies on the left"),
@@ -158,7 +158,7 @@ pub fn aggregate_name(name: &str, distinct: bool) -> &str {
         "stddev" => "stddev_samp",
         "var" => "var_samp",
         // Percentiles and the mode are computed of it.
-        "values" => "all values",
+        "values" | "ranks" => "all values",
         other => other.strip_prefix("exact_").unwrap_or(other),
     }
 }
