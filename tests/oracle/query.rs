@@ -136,6 +136,7 @@ pub(crate) const ARMS: &[(&str, Arm)] = &[
     ("asked", asked::asked),
     ("keyed", asked::keyed),
     ("windows that change", changing::windows_that_change),
+    ("windows by sets", windowed::windows_by_sets),
 ];
 
 pub(crate) fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {
@@ -200,7 +201,10 @@ const AGGREGATES: &[&str] = &[
     "count(DISTINCT v)",
     "sum(DISTINCT g)",
     "sum(v) FILTER (WHERE v > 3)",
-    "stddev(v)",
+    "stddev(x)",
+    "corr(v, x)",
+    "skewness(x)",
+    "regr_sxy(DISTINCT v, x)",
     "count_if(g = 1)",
     "bool_or(v > 15)",
 ];

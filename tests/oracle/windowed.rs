@@ -58,6 +58,11 @@ const BY_WINDOW: &[&str] = &[
     "count(DISTINCT g)",
     "sum(DISTINCT v)",
     "percentile(v, 0.3)",
+    "stddev(x)",
+    "corr(v, x)",
+    "kurtosis(x)",
+    "regr_intercept(x, v)",
+    "var_pop(DISTINCT x)",
     "percentile_approx(v, array(0.2, 0.5))",
     "mode(k)",
 ];
@@ -87,6 +92,46 @@ pub(crate) fn windows(random: &mut StdRng) -> Query {
             delay_us,
             above,
             keys: Some(["k", "g"].map(|key| keys.contains(&key))),
+            grid: Some(grid),
+            ends: "we",
+        }),
+    }
+}
+
+/// Windows by several sets of keys.
+pub(crate) fn windows_by_sets(random: &mut StdRng) -> Query {
+    let ((grid, call), (from, delay_us, above)) = (grid(random), marked(random));
+    let sets = one(
+        random,
+        &[
+            "ROLLUP(k)",
+            "CUBE(k, g)",
+            "ROLLUP(g, k)",
+            "GROUPING SETS ((k), (g), ())",
+        ],
+    );
+    let keys = match sets {
+        "ROLLUP(k)" => "k, grouping(k) AS sets",
+        "ROLLUP(g, k)" => "g, k, grouping(g) * 2 + grouping(k) AS sets",
+        _ => "k, g, grouping(k) * 2 + grouping(g) AS sets",
+    };
+    let calls = some(random, BY_WINDOW, 1, 3);
+    let calls = calls.iter().enumerate();
+    let calls: String = calls.map(|(i, call)| format!(", {call} AS a{i}")).collect();
+    Query {
+        sql: format!("SELECT {call} AS w, {keys}{calls} FROM {from} GROUP BY {call}, {sets}"),
+        mode: by_time(random),
+        keys: if sets == "ROLLUP(k)" { 3 } else { 4 },
+        rows_max: ROWS,
+        views: Vec::new(),
+        few_values: false,
+        batch: Batch::InTime(InTime {
+            sql: format!(
+                "SELECT named_struct('start', ws, 'end', we) AS w, {keys}{calls} FROM p WHERE {{final}} GROUP BY ws, we, {sets}"
+            ),
+            delay_us,
+            above,
+            keys: None,
             grid: Some(grid),
             ends: "we",
         }),

@@ -134,6 +134,61 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     ),
     (
         "append",
+        "SELECT DISTINCT k FROM t",
+        &["Deduplicate by [k]; state: the keys, never forgotten, nothing bounds them"],
+    ),
+    (
+        "append",
+        "SELECT k FROM t INTERSECT SELECT k FROM u",
+        &[
+            "Deduplicate by [k];",
+            "Join LeftSemi of streams by [left.k <=> right.k]; state: left rows for ever",
+        ],
+    ),
+    (
+        "append",
+        "SELECT code FROM dim INTERSECT SELECT k FROM t",
+        &[
+            "Join LeftSemi of a table and a stream by [left.code <=> right.k]",
+            ": code, in the first epoch",
+        ],
+    ),
+    (
+        "append",
+        "SELECT a.v, b.k FROM t AS a LEFT JOIN u AS b ON a.k = b.k AND b.at BETWEEN a.ts AND a.ts + INTERVAL 1 MINUTE",
+        &[
+            "Join LeftOuter of streams by [a.k = b.k] where (b.at >= a.ts) AND (b.at <= (a.ts + INTERVAL 60 SECONDS)); state: left rows until",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT k, k IN (SELECT code FROM dim) AS known FROM t",
+        &[
+            "Join with a table by [left.k = right.code]: its rows with their partners, or with nulls; state: none",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT k, max(v) FROM (SELECT k, v FROM t EXCEPT SELECT DISTINCT k, v FROM u) GROUP BY k",
+        &[
+            "Regroup by [k]: max(v); emits Signed; state: all rows until they leave, nothing bounds it",
+            "sum(copies on the left), sum(copies on the right), count(*);",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT sum(v) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL 1 MINUTE PRECEDING AND CURRENT ROW) FROM t",
+        &[
+            "sum(v) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL 60 SECONDS PRECEDING AND CURRENT ROW);",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT k, count(*) FROM t GROUP BY CUBE (k, window(ts, '5 seconds'))",
+        &["Aggregate by [window(ts, '5 seconds'), k, the grouping]: count(*);"],
+    ),
+    (
+        "append",
         "SELECT v FROM t LIMIT 5",
         &["Limit 5; state: how many have come out, one row"],
     ),

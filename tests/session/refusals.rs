@@ -25,6 +25,11 @@ const REFUSED: &[(&str, OutputMode, &str)] = &[
         "INTERSECT ALL gives a row as often as the side has it that has it less often",
     ),
     (
+        "SELECT k FROM t EXCEPT ALL SELECT * FROM VALUES ('a')",
+        OutputMode::Append,
+        "EXCEPT ALL leaves a row as often as the left side has it more often",
+    ),
+    (
         "SELECT k, v FROM t ORDER BY v LIMIT 3",
         OutputMode::Append,
         "does not wait until those are final that belong before it",

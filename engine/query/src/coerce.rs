@@ -2,13 +2,14 @@
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Expr as DfExpr;
 use std::sync::Arc;
 
 use crate::error::QueryError;
 use crate::functions::cast;
 use crate::functions::interval::{self, Kind};
 use crate::functions::kernel::Typed;
-use crate::types::{DAY_TIME, TIMESTAMP_NTZ, list_of, map_of, timestamp, type_sql};
+use crate::types::{DAY_TIME, TIMESTAMP_NTZ, list_of, map_of, quoted, timestamp, type_sql};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -154,8 +155,42 @@ pub(crate) fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
     }
 }
 
-/// The type `other` with the names that the fields of `of` have: structs are compared field by field, whatever they are
-/// called.
+/// Whether the types are the same but for what fields are called and whether they can be null.
+pub(crate) fn same_shape(a: &DataType, b: &DataType) -> bool {
+    match (a, b) {
+        (DataType::List(x), DataType::List(y)) => same_shape(x.data_type(), y.data_type()),
+        (DataType::Map(x, _), DataType::Map(y, _)) => same_shape(x.data_type(), y.data_type()),
+        (DataType::Struct(x), DataType::Struct(y)) => {
+            let same =
+                |(x, y): (&Arc<Field>, &Arc<Field>)| same_shape(x.data_type(), y.data_type());
+            x.len() == y.len() && x.iter().zip(y).all(same)
+        }
+        (a, b) => a == b,
+    }
+}
+
+/// The type of a value as errors tell it: a field that a constant fills cannot be null.
+pub(crate) fn told(value: &Typed) -> String {
+    let DataType::Struct(fields) = &value.data_type else {
+        return type_sql(&value.data_type);
+    };
+    let filled: Vec<bool> = match &value.expr {
+        DfExpr::ScalarFunction(made) if made.args.len() == fields.len() => {
+            let filled =
+                |arg: &DfExpr| matches!(arg, DfExpr::Literal(value, _) if !value.is_null());
+            made.args.iter().map(filled).collect()
+        }
+        _ => vec![false; fields.len()],
+    };
+    let fields = fields.iter().zip(filled).map(|(field, filled)| {
+        let not_null = if filled { " NOT NULL" } else { "" };
+        let (name, data_type) = (quoted(field.name()), type_sql(field.data_type()));
+        format!("{name}: {data_type}{not_null}")
+    });
+    format!("STRUCT<{}>", fields.collect::<Vec<_>>().join(", "))
+}
+
+/// The type `other` with the names that the fields of `of` have.
 pub(crate) fn named_as(of: &DataType, other: &DataType) -> DataType {
     match (of, other) {
         (DataType::List(x), DataType::List(y)) => list_of(named_as(x.data_type(), y.data_type())),
@@ -187,10 +222,7 @@ pub(crate) fn same_type(function: &str, args: Vec<Typed>) -> Result<(Vec<Typed>,
     });
     let args: Vec<Typed> = args.collect();
     let Some(target) = wider_of_all(args.iter().map(|a| &a.data_type)) else {
-        let types: Vec<String> = args
-            .iter()
-            .map(|a| format!("\"{}\"", type_sql(&a.data_type)))
-            .collect();
+        let types: Vec<String> = args.iter().map(|a| format!("\"{}\"", told(a))).collect();
         let message = format!(
             "Cannot resolve \"{function}\" due to data type mismatch: Input to `{function}` should all be the same type, but it's {}.",
             match function {

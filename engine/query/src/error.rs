@@ -80,6 +80,14 @@ impl QueryError {
         self
     }
 
+    /// Names the expression that was to be a schema.
+    pub(crate) fn with_schema(mut self, text: &str) -> Self {
+        if let Some(rest) = self.message.strip_prefix("The input schema is not") {
+            self.message = format!("The input schema \"{text}\" is not{rest}");
+        }
+        self
+    }
+
     /// Names what a value was to be taken of, where that is not known yet.
     pub(crate) fn taken_from(mut self, text: &str) -> Self {
         let unnamed = "Can't extract a value from \"the expression\"";

@@ -317,7 +317,7 @@ impl<'t> Ddl<'t> {
                 return Err(QueryError::unsupported(format!("the type {other}")));
             }
             other => {
-                let message = format!("unsupported data type \"{}\"", other.to_uppercase());
+                let message = format!("Unsupported data type \"{}\".", other.to_uppercase());
                 self.at = start;
                 let place = self.unexpected("").place();
                 return Err(QueryError::new("UNSUPPORTED_DATATYPE", message).at(place));
@@ -417,7 +417,7 @@ mod tests {
         );
         assert_eq!(
             error("a\n  foo"),
-            "[UNSUPPORTED_DATATYPE] unsupported data type \"FOO\" (line 2, column 3)"
+            "[UNSUPPORTED_DATATYPE] Unsupported data type \"FOO\". (line 2, column 3)"
         );
         assert!(error("a decimal(39,1)").contains("DECIMAL_PRECISION_EXCEEDS_MAX_PRECISION"));
         assert!(error(&format!("a {}", "array<".repeat(100_000))).contains("nested this deep"));

@@ -173,8 +173,18 @@ fn words_are_counted() {
 fn columns_are_named_as_spark_names_them() {
     check(
         "SELECT ID, t.v, id + 1, sum(v) OVER_ALL, -id, CAST(v AS STRING), g = 'a' FROM t, (SELECT 1 AS OVER_ALL) WHERE id = 1 GROUP BY 1, 2, 3, 5, 6, 7",
-        "ID INT, v BIGINT, `(id + 1)` INT, OVER_ALL BIGINT, `(- id)` INT, `CAST(v AS STRING)` STRING, `(g = a)` BOOLEAN",
+        "ID INT, v BIGINT, `(id + 1)` INT, OVER_ALL BIGINT, `(- id)` INT, v STRING, `(g = a)` BOOLEAN",
         "1 10 2 10 -1 10 true",
+    );
+    check(
+        "SELECT CAST(t.id AS STRING), string(g), try_cast(g AS DOUBLE) IS NULL, CAST(id + 1 AS BIGINT), CAST(max(v) AS INT) FROM t WHERE id = 1 GROUP BY id, g",
+        "id STRING, g STRING, `(TRY_CAST(g AS DOUBLE) IS NULL)` BOOLEAN, `CAST((id + 1) AS BIGINT)` BIGINT, `CAST(max(v) AS INT)` INT",
+        "1 a true 2 10",
+    );
+    check(
+        "SELECT CAST(s.a AS STRING), CAST(s AS STRING) FROM (SELECT named_struct('a', 1) AS s)",
+        "`CAST(s.a AS STRING)` STRING, s STRING",
+        "1 {1}",
     );
     check(
         "SELECT count(*), count(DISTINCT g), avg(v) FROM t",
@@ -552,6 +562,134 @@ fn without_ansi_arithmetic_goes_on_and_the_rest_that_could_fail_is_refused() {
 }
 
 #[test]
+fn a_value_is_decoded_by_pairs() {
+    check(
+        "SELECT decode(6, 1, 'one', 2, 'two', 'many') AS a, decode(NULL, 6, 'six', NULL, 'none', 4, 'four') AS b, decode(id, 1, 'one', 2, 'two') AS c, decode(id, 2, 10, 20L) AS d FROM t WHERE id = 1",
+        "a STRING, b STRING, c STRING, d BIGINT",
+        "many none one 20",
+    );
+    fails(
+        "SELECT iff(true, 1, 2)",
+        "[UNRESOLVED_ROUTINE] Cannot resolve routine `iff` on search path [`system`.`builtin`, `system`.`session`, `spark_catalog`.`default`].",
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_value_is_told_as_spark_tells_it() {
+    let huge = "CAST('99999999999999999999999999999999999999' AS DECIMAL(38,0))";
+    for (value, told) in [
+        (
+            "to_binary('zz' || s)",
+            "The value 'zz1' ('HEX') cannot be converted to \"BINARY\" because it is malformed",
+        ),
+        (
+            "to_number(s || 'x', '999')",
+            "The format is invalid: 999. The input \"STRING\" 1x does not match the format.",
+        ),
+        (
+            "CAST(x * 1e20 AS DECIMAL(10,3))",
+            "] 100000000000000000000 cannot be represented as Decimal(10, 3)",
+        ),
+        (
+            "CAST(x + 12345677.9D AS DECIMAL(10,3))",
+            "] 12345678.9 cannot be represented as Decimal(10, 3)",
+        ),
+        (
+            "CAST(n AS DECIMAL(38,0)) * 99999999 * {huge}",
+            "] 9999999899999999999999999999999999999900000000 cannot be represented as Decimal(38, 0)",
+        ),
+        (
+            "n * 1.5 * {huge}",
+            "] 149999999999999999999999999999999999998 cannot be represented as Decimal(38, 1)",
+        ),
+        (
+            "n * -{huge} - {huge}",
+            "] -199999999999999999999999999999999999998 cannot be represented as Decimal(38, 0)",
+        ),
+        (
+            "sequence(1, 0 - i, 1)",
+            "_LEGACY_ERROR_TEMP_3243] Illegal sequence boundaries: 1 to -1 by 1",
+        ),
+        (
+            "to_timestamp('29.02.202' || s, 'yyyy-MM-dd')",
+            "Text '29.02.2021' could not be parsed at index 0. Use `try_to_timestamp`",
+        ),
+        (
+            "to_date('2024-0' || s, 'yyyy-MM-dd')",
+            "Text '2024-01' could not be parsed at index 7. Use `try_to_date`",
+        ),
+        (
+            "to_timestamp('2024-02-1' || s || 'x', 'yyyy-MM-dd')",
+            "Text '2024-02-11x' could not be parsed, unparsed text found at index 10.",
+        ),
+        (
+            "to_timestamp('2024-02-3' || s, 'yyyy-MM-dd')",
+            "Text '2024-02-31' could not be parsed: Invalid date 'FEBRUARY 31'.",
+        ),
+        (
+            "to_timestamp('3' || s || ' PM', 'hh a')",
+            "could not be parsed: Invalid value for ClockHourOfAmPm (valid values 1 - 12): 31.",
+        ),
+    ] {
+        let value = value.replace("{huge}", huge);
+        let sql = format!(
+            "SELECT {value} AS y FROM VALUES ('1', 1.0D, 1, CAST(1 AS DECIMAL(1,0))) AS v(s, x, i, n)"
+        );
+        let plan = parse_query(&sql).and_then(|plan| resolve(&plan)).unwrap();
+        let found = run(plan).unwrap_err().to_string();
+        assert!(found.contains(told), "{value}: {found}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_expression_is_told_as_spark_tells_it() {
+    for (value, told) in [
+        (
+            "CAST(id + 1 AS ARRAY<INT>)",
+            "[DATATYPE_MISMATCH.CAST_WITHOUT_SUGGESTION] Cannot resolve \"(id + 1)\" due to data type mismatch: cannot cast \"INT\" to \"ARRAY<INT>\".",
+        ),
+        (
+            "CAST(array(id) AS INT)",
+            "[DATATYPE_MISMATCH.CAST_WITHOUT_SUGGESTION] Cannot resolve \"CAST(array(id) AS INT)\" due to data type mismatch: cannot cast \"ARRAY<INT>\" to \"INT\".",
+        ),
+        (
+            "CAST(id AS NUMBERISH)",
+            "[UNSUPPORTED_DATATYPE] Unsupported data type \"NUMBERISH\".",
+        ),
+        (
+            "x.*",
+            "[CANNOT_RESOLVE_STAR_EXPAND] Cannot resolve `x`.* given input columns `d`, `g`, `id`, `v`. Please check that the specified table or struct exists and is accessible in the input columns.",
+        ),
+        (
+            "from_json(g, concat(g, 'x'))",
+            "[INVALID_SCHEMA.NON_STRING_LITERAL] The input schema \"concat(g, x)\" is not a valid schema string. The input expression must be string literal and not null.",
+        ),
+        (
+            "from_json(g, 'a NOSUCHTYPE')",
+            "[PARSE_SYNTAX_ERROR] Syntax error at or near 'NOSUCHTYPE': extra input 'NOSUCHTYPE'.",
+        ),
+        (
+            "from_json(g, 'a INT, b NOSUCH')",
+            "[PARSE_SYNTAX_ERROR] Syntax error at or near 'INT'.",
+        ),
+        (
+            "from_json(g, 'a: NOSUCH')",
+            "[PARSE_SYNTAX_ERROR] Syntax error at or near ':'.",
+        ),
+        (
+            "from_json(g, 'NOSUCH')",
+            "[UNSUPPORTED_DATATYPE] Unsupported data type \"NOSUCH\".",
+        ),
+        (
+            "from_json(g, 'STRUCT<a: NOSUCH>')",
+            "[UNSUPPORTED_DATATYPE] Unsupported data type \"NOSUCH\".",
+        ),
+    ] {
+        fails(&format!("SELECT {value} FROM t"), told);
+    }
+}
+
+#[test]
 fn days_begin_in_the_sessions_zone() {
     let (functions, conf) = (
         Functions::standard(),
@@ -566,6 +704,19 @@ fn days_begin_in_the_sessions_zone() {
         .resolve(&parse_query(sql).unwrap())
         .unwrap();
     assert_eq!(text(&run(plan).unwrap()), "1710127800 2023-12-31");
+    // An hour that the clock shows twice begins twice; where it begins once, both have that beginning.
+    for (unit, wanted) in [
+        ("HOUR", "1730610000 1730613600"),
+        ("DAY", "1730606400 1730606400"),
+        ("WEEK", "1730088000 1730088000"),
+    ] {
+        let of =
+            |moment: &str| format!("CAST(date_trunc('{unit}', TIMESTAMP '{moment}') AS BIGINT)");
+        let (first, second) = (of("2024-11-03 05:30:00Z"), of("2024-11-03 06:30:00Z"));
+        let sql = parse_query(&format!("SELECT {first} AS a, {second} AS b")).unwrap();
+        let plan = Resolver::new(&Tables, &functions, &conf).resolve(&sql);
+        assert_eq!(text(&run(plan.unwrap()).unwrap()), wanted, "{unit}");
+    }
 }
 
 #[test]

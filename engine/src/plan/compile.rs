@@ -21,6 +21,7 @@ use highwater_query::{
 };
 
 use super::late::LateRows;
+use super::panes::panes;
 use super::want::Want;
 use super::{
     Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, keyed, late,
@@ -469,7 +470,7 @@ impl Compiler<'_> {
                 let mut aggregation = self.aggregation(keys, calls(aggregate)?, schema, want);
                 // By then the event time is the first key, if it is one.
                 aggregation.event_time = self.by_event_time(plan, want);
-                aggregation.panes = event_time::panes(aggregate);
+                aggregation.panes = panes(aggregate);
                 Ok(aggregated(input, aggregation))
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {

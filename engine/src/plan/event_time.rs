@@ -10,16 +10,15 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Projection, SubqueryAlias,
-    Window, cast,
+    Aggregate, Distinct, Expr, ExprSchemable, LogicalPlan, Projection, Window, cast,
 };
-use highwater_operators::aggregate::Panes;
 use highwater_query::{
-    Deduplicate, Form, Grid, Observe, TimeWindow, Watermark, node_of, same_event_time, session_key,
+    Deduplicate, Form, Observe, TimeWindow, Watermark, node_of, same_event_time, session_key,
     window_end, window_of_end, window_width,
 };
 
 use super::compile::is_streaming;
+use super::panes::ends_of;
 use crate::error::Error;
 
 /// Which columns of a plan's output are event time under a watermark.
@@ -113,7 +112,7 @@ pub(super) fn is_event_time(expr: &Expr, input: &LogicalPlan, below: &[bool]) ->
     index.is_some_and(|index| below[index])
 }
 
-fn index_of(plan: &LogicalPlan, column: &Column) -> Option<usize> {
+pub(super) fn index_of(plan: &LogicalPlan, column: &Column) -> Option<usize> {
     plan.schema().maybe_index_of_column(column)
 }
 
@@ -335,123 +334,6 @@ fn width_below(plan: &LogicalPlan, index: usize) -> Option<i64> {
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Distinct(_)
         | LogicalPlan::Extension(_) => width_below(plan.inputs()[0], index),
-        _ => None,
-    }
-}
-
-/// The input of an aggregation with only the ends of the windows (or of their panes) that key number `key` is, and the
-/// column in which they are; `None` if anything but the key uses the windows.
-fn ends_of(aggregate: &Aggregate, key: usize) -> Result<Option<(LogicalPlan, Column)>> {
-    let Expr::Column(windows) = aggregate.group_expr[key].clone().unalias() else {
-        return Ok(None);
-    };
-    let Some(index) = index_of(&aggregate.input, &windows) else {
-        return Ok(None);
-    };
-    let others = aggregate.group_expr.iter().enumerate();
-    let mut others = others.filter(|(i, _)| *i != key).map(|(_, expr)| expr);
-    if others.any(|expr| uses(expr, &windows))
-        || aggregate.aggr_expr.iter().any(|expr| uses(expr, &windows))
-    {
-        return Ok(None);
-    }
-    let ends = ends_below(&aggregate.input, index)?;
-    Ok(ends.map(|ends| (ends, windows)))
-}
-
-fn uses(expr: &Expr, column: &Column) -> bool {
-    expr.column_refs().contains(column)
-}
-
-fn ends_below(plan: &LogicalPlan, index: usize) -> Result<Option<LogicalPlan>> {
-    let below = |input: &LogicalPlan, index: usize| -> Result<Option<Arc<LogicalPlan>>> {
-        Ok(ends_below(input, index)?.map(Arc::new))
-    };
-    let own = Column::from(plan.schema().qualified_field(index));
-    if let Some(window) = node_of::<TimeWindow>(plan) {
-        if index < window.input.schema().fields().len() {
-            return Ok(None);
-        }
-        let (grid, form) = match window.grid.is_tumbling() {
-            true => (window.grid, Form::End),
-            false => (window.grid.panes(), Form::Pane(window.grid)),
-        };
-        let (input, time) = (Arc::clone(&window.input), window.time.clone());
-        let ends = TimeWindow::try_new(input, time, grid, window.name.clone(), form)?;
-        return Ok((window.form == Form::Struct).then(|| ends.into_plan()));
-    }
-    match plan {
-        LogicalPlan::Projection(projection) => {
-            let Expr::Column(windows) = projection.expr[index].clone().unalias() else {
-                return Ok(None);
-            };
-            let others = projection.expr.iter().enumerate();
-            let mut others = others.filter(|(i, _)| *i != index).map(|(_, expr)| expr);
-            let Some(at) = index_of(&projection.input, &windows) else {
-                return Ok(None);
-            };
-            if others.any(|expr| uses(expr, &windows)) {
-                return Ok(None);
-            }
-            let Some(input) = below(&projection.input, at)? else {
-                return Ok(None);
-            };
-            let projection = Projection::try_new(projection.expr.clone(), input)?;
-            Ok(Some(LogicalPlan::Projection(projection)))
-        }
-        LogicalPlan::Filter(filter) if !uses(&filter.predicate, &own) => {
-            let Some(input) = below(&filter.input, index)? else {
-                return Ok(None);
-            };
-            let filter = Filter::try_new(filter.predicate.clone(), input)?;
-            Ok(Some(LogicalPlan::Filter(filter)))
-        }
-        LogicalPlan::SubqueryAlias(alias) => {
-            let Some(input) = below(&alias.input, index)? else {
-                return Ok(None);
-            };
-            let alias = SubqueryAlias::try_new(input, alias.alias.clone())?;
-            Ok(Some(LogicalPlan::SubqueryAlias(alias)))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The overlapping windows whose panes' ends are the first key of an aggregation.
-pub(super) fn panes(aggregate: &Aggregate) -> Option<Panes> {
-    panes_of(aggregate).map(|(windows, pane)| Panes {
-        width_us: windows.width_us,
-        slide_us: windows.slide_us,
-        start_us: windows.start_us,
-        pane_us: pane.width_us,
-    })
-}
-
-pub(super) fn panes_of(aggregate: &Aggregate) -> Option<(Grid, Grid)> {
-    let Expr::Column(column) = aggregate.group_expr.first()?.clone().unalias() else {
-        return None;
-    };
-    panes_below(&aggregate.input, index_of(&aggregate.input, &column)?)
-}
-
-fn panes_below(plan: &LogicalPlan, index: usize) -> Option<(Grid, Grid)> {
-    if let Some(window) = node_of::<TimeWindow>(plan) {
-        let own = window.input.schema().fields().len();
-        return match window.form {
-            Form::Pane(of) if index == own => Some((of, window.grid)),
-            _ => None,
-        };
-    }
-    match plan {
-        LogicalPlan::Projection(projection) => {
-            let Expr::Column(column) = projection.expr[index].clone().unalias() else {
-                return None;
-            };
-            panes_below(&projection.input, index_of(&projection.input, &column)?)
-        }
-        LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
-            panes_below(plan.inputs()[0], index)
-        }
         _ => None,
     }
 }

@@ -126,8 +126,7 @@ impl Compiler<'_> {
             (&join.right, &join.left)
         };
         let keys = condition.physical_keys(join)?;
-        let width = table.schema().fields().len();
-        let names = (0..width).map(|index| name_of(table, index)).collect();
+        let names = names_of(table);
         let mut rows = self.read_static(table, false)?;
         let place = self.statics.spread();
         let spread = !keys.is_empty() && place.parts(&rows);
@@ -158,21 +157,29 @@ impl Compiler<'_> {
     }
 }
 
-/// What a column is called in the query.
+/// What the columns of static rows are called in the query.
+pub(super) fn names_of(plan: &LogicalPlan) -> Vec<String> {
+    let width = plan.schema().fields().len();
+    (0..width).map(|index| name_of(plan, index)).collect()
+}
+
 fn name_of(plan: &LogicalPlan, index: usize) -> String {
     let name = plan.schema().field(index).name();
     if !name.starts_with("__") {
         return name.clone();
     }
+    let of = |expr: &Expr, input: &LogicalPlan| match expr.clone().unalias() {
+        Expr::Column(column) => match input.schema().maybe_index_of_column(&column) {
+            Some(index) => name_of(input, index),
+            None => as_written(name).to_string(),
+        },
+        other => written(&other),
+    };
     match plan {
-        LogicalPlan::Projection(projection) => match projection.expr[index].clone().unalias() {
-            Expr::Column(column) => {
-                match projection.input.schema().maybe_index_of_column(&column) {
-                    Some(index) => name_of(&projection.input, index),
-                    None => as_written(name).to_string(),
-                }
-            }
-            other => written(&other),
+        LogicalPlan::Projection(projection) => of(&projection.expr[index], &projection.input),
+        LogicalPlan::Aggregate(aggregate) => match aggregate.group_expr.get(index) {
+            Some(key) => of(key, &aggregate.input),
+            None => as_written(name).to_string(),
         },
         LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Distinct(_) => {
             name_of(plan.inputs()[0], index)

@@ -1,5 +1,6 @@
 //! The incremental plan: what a query's dataflow is made of.
 
+mod bounds;
 mod compile;
 mod event_time;
 mod explain;
@@ -13,6 +14,7 @@ mod modes;
 mod moments;
 mod observe;
 mod only_row;
+mod panes;
 mod pushdown;
 mod regroup;
 mod semi;
@@ -104,6 +106,8 @@ pub(crate) enum Node {
         edge: Edge,
         /// Which rows, in words.
         version: String,
+        /// What their columns are called.
+        names: Vec<String>,
     },
     /// Filters, projections and explodes, fused.
     Stage {

@@ -34,12 +34,22 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         return Err(refused);
     }
     if mode == OutputMode::Append && !bounded {
+        let has_except = sets.clone().any(|set| set.except);
         // The model looks at the topmost aggregation when it is asked, at the others when they run.
         let later = sets.next().is_some()
             || aggregations.first().is_some_and(|top| !unbounded(top))
             || aggregations.iter().any(|node| is_asked_for(node));
-        let why = "append mode emits final rows, and the row of a group may change with every epoch, so none is ever final. \
-             Group by a column with a watermark or by a window of it, or use output mode update, complete or changes";
+        // EXCEPT of static rows is a join by now, but for EXCEPT ALL.
+        let why = match has_except {
+            true => {
+                "EXCEPT ALL leaves a row as often as the left side has it more often, and that may grow with every epoch. \
+                 Use EXCEPT, which leaves it once, or output mode complete or changes"
+            }
+            false => {
+                "append mode emits final rows, and the row of a group may change with every epoch, so none is ever final. \
+                 Group by a column with a watermark or by a window of it, or use output mode update, complete or changes"
+            }
+        };
         return Err(match later {
             true => Error::refused(
                 "UNSUPPORTED_STREAMING_OPERATOR_WITHOUT_WATERMARK",

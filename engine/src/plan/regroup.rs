@@ -27,6 +27,7 @@ use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physic
 use super::join::keep;
 use super::keyed::stays_together;
 use super::late::LateRows;
+use super::panes::panes_of;
 use super::streams::unordered;
 use super::want::Want;
 use super::{Node, Told, event_time};
@@ -123,7 +124,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        let windows = event_time::panes_of(aggregate).map(|(windows, _)| windows);
+        let windows = panes_of(aggregate).map(|(windows, _)| windows);
         let input = match windows {
             Some(windows) => by_windows(input, &outputs, below, windows)?,
             None => projected(input, &outputs, below)?.0,

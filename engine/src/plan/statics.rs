@@ -19,6 +19,7 @@ use highwater_operators::{Edge, keys, memory};
 
 use super::Node;
 use super::compile::Compiler;
+use super::join::names_of;
 use crate::error::Error;
 
 /// What reads the static parts of a streaming query.
@@ -88,6 +89,7 @@ impl Compiler<'_> {
             rows: Arc::new(rows),
             edge,
             version: version.unwrap_or_default(),
+            names: names_of(plan),
         })
     }
 }

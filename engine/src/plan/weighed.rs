@@ -11,9 +11,10 @@ use datafusion::logical_expr::{
 use highwater_operators::stage::{Expose, Step};
 use highwater_query::weighed_sum;
 
+use super::Node;
 use super::compile::{Compiler, aggregated, arrow_schema, calls, column, physical, stage};
+use super::panes::panes;
 use super::want::Want;
-use super::{Node, event_time};
 use crate::error::Error;
 
 /// The name of a diff that is a column.
@@ -51,7 +52,7 @@ impl Compiler<'_> {
         aggregation.gone = (count > 0).then(|| aggregation.calls.len() - 1);
         let plan = LogicalPlan::Aggregate(aggregate.clone());
         aggregation.event_time = self.by_event_time(&plan, want);
-        aggregation.panes = event_time::panes(aggregate);
+        aggregation.panes = panes(aggregate);
         let node = aggregated(input, aggregation);
         // Without rows a count is 0, not unknown.
         let above = weighed.schema.as_ref();

@@ -5,6 +5,7 @@
 
 pub mod calendar;
 pub mod csv;
+mod digits;
 pub mod json;
 pub mod lines;
 pub mod mode;

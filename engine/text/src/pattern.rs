@@ -238,6 +238,23 @@ impl Pattern {
         Some(zone.to_utc(fields.local()?))
     }
 
+    /// What is wrong with a text that is not read, as the model goes on after "could not be parsed".
+    pub fn fault(&self, text: &str) -> String {
+        let mut fields = Fields {
+            left: text.len(),
+            ..Fields::default()
+        };
+        let index = |left: usize| text[..text.len() - left].encode_utf16().count();
+        match fields.read(&self.parts, text) {
+            None => format!(" at index {}", index(fields.left)),
+            Some("") => match fields.wrong_value() {
+                Some(wrong) => format!(": {wrong}"),
+                None => String::new(),
+            },
+            Some(rest) => format!(", unparsed text found at index {}", index(rest.len())),
+        }
+    }
+
     /// What `text` says, if it is just what the pattern describes.
     fn fields(&self, text: &str) -> Option<Fields> {
         let mut fields = Fields::default();
@@ -307,11 +324,16 @@ struct Fields {
     day_of_year: Option<i64>,
     hour: Option<i64>,
     half: Option<i64>,
+    /// From 0 to 11.
     half_hour: Option<i64>,
+    /// From 1 to 12.
+    clock_hour: Option<i64>,
     minute: Option<i64>,
     second: Option<i64>,
     micro: Option<i64>,
     zone: Option<Zone>,
+    /// How many bytes of the text are behind the part that was read last.
+    left: usize,
 }
 
 /// Whether numbers side by side, of which `parts` are all but the first, go on into a fraction. A year before them
@@ -330,6 +352,7 @@ impl Fields {
         let mut rest = text;
         let mut i = 0;
         while i < parts.len() {
+            self.left = rest.len();
             match &parts[i] {
                 Part::Text(wanted) => rest = rest.strip_prefix(wanted.as_str())?,
                 Part::OptionalStart => {
@@ -473,16 +496,8 @@ impl Fields {
                 &mut self.hour,
                 plain(2).map(|(v, r)| (if v == 24 { 0 } else { v }, r)),
             ),
-            'h' => (
-                &mut self.half_hour,
-                plain(2)
-                    .filter(|(v, _)| (1..=12).contains(v))
-                    .map(|(v, r)| (v % 12, r)),
-            ),
-            'K' => (
-                &mut self.half_hour,
-                plain(2).filter(|(v, _)| (0..12).contains(v)),
-            ),
+            'h' => (&mut self.clock_hour, plain(2)),
+            'K' => (&mut self.half_hour, plain(2)),
             'm' => (&mut self.minute, plain(2)),
             's' => (&mut self.second, plain(2)),
             _ => return None,
@@ -490,6 +505,35 @@ impl Fields {
         let (value, rest) = read?;
         *slot = Some(value);
         Some(rest)
+    }
+
+    /// What is wrong with the numbers that were read, as Java says it.
+    fn wrong_value(&self) -> Option<String> {
+        let ranges = [
+            (self.month, "MonthOfYear", 1, 12),
+            (self.day, "DayOfMonth", 1, 31),
+            (self.hour, "HourOfDay", 0, 23),
+            (self.half_hour, "HourOfAmPm", 0, 11),
+            (self.clock_hour, "ClockHourOfAmPm", 1, 12),
+            (self.minute, "MinuteOfHour", 0, 59),
+            (self.second, "SecondOfMinute", 0, 59),
+        ];
+        for (value, name, low, high) in ranges {
+            if let Some(value) = value.filter(|value| !(low..=high).contains(value)) {
+                return Some(format!(
+                    "Invalid value for {name} (valid values {low} - {high}): {value}"
+                ));
+            }
+        }
+        let year = self.year.unwrap_or(1970);
+        let (month, day) = (self.month.unwrap_or(1), self.day.unwrap_or(1));
+        if self.day_of_year.is_some() || day <= calendar::month_length(year, month) {
+            return None;
+        }
+        Some(match (month, day) {
+            (2, 29) => format!("Invalid date 'February 29' as '{year}' is not a leap year"),
+            _ => format!("Invalid date '{} {day}'", month_name(month).to_uppercase()),
+        })
     }
 
     /// What the clock showed.
@@ -515,15 +559,16 @@ impl Fields {
         if !(1..=12).contains(&month) || day < 1 || day > calendar::month_length(year, month) {
             return None;
         }
-        let hour = match (self.hour, self.half_hour, self.half) {
+        if self.wrong_value().is_some() {
+            return None;
+        }
+        let half_hour = self.half_hour.or(self.clock_hour.map(|hour| hour % 12));
+        let hour = match (self.hour, half_hour, self.half) {
             (Some(hour), ..) => hour,
             (None, Some(hour), half) => hour + half.unwrap_or(0),
             (None, None, _) => 0,
         };
         let (minute, second) = (self.minute.unwrap_or(0), self.second.unwrap_or(0));
-        if hour > 23 || minute > 59 || second > 59 {
-            return None;
-        }
         let time = ((hour * 60 + minute) * 60 + second) * 1_000_000 + self.micro.unwrap_or(0);
         Civil { year, month, day }
             .days()

@@ -2,7 +2,7 @@
 //!
 //! They append to a buffer: most callers write millions of values, and a text of its own for each is most of the cost.
 
-use std::fmt::{self, Write};
+use crate::digits::{self, Digits};
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -28,65 +28,31 @@ pub fn push_integer(out: &mut String, value: i64) {
 
 /// Writes a number as Java's `Double.toString` does: `1.0`, `1.0E10`, `NaN`.
 pub fn push_f64(out: &mut String, value: f64) {
-    let mut scientific = Digits::default();
-    write!(scientific, "{value:e}").expect("it has room for any number");
-    push_shortest(out, value.is_nan(), value, scientific.text());
+    push_number(out, value, || digits::of_double(value.abs()));
 }
 
 /// Writes a number as Java's `Float.toString` does.
 pub fn push_f32(out: &mut String, value: f32) {
-    let mut scientific = Digits::default();
-    write!(scientific, "{value:e}").expect("it has room for any number");
-    push_shortest(out, value.is_nan(), f64::from(value), scientific.text());
+    push_number(out, f64::from(value), || digits::of_float(value.abs()));
 }
 
-/// The text of a number, without an allocation.
-#[derive(Default)]
-struct Digits {
-    bytes: [u8; 32],
-    len: usize,
-}
-
-impl Digits {
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.len]).expect("only texts were written")
+fn push_number(out: &mut String, value: f64, digits: impl FnOnce() -> Digits) {
+    if value.is_nan() {
+        return out.push_str("NaN");
     }
-}
-
-impl fmt::Write for Digits {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len + text.len();
-        let room = self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
+    if value.is_sign_negative() {
+        out.push('-');
     }
-}
-
-/// `scientific` is the shortest text that reads back: `d.ddde±n`.
-fn push_shortest(out: &mut String, nan: bool, value: f64, scientific: &str) {
-    if nan || value.is_infinite() {
-        out.push_str(match (nan, value > 0.0) {
-            (true, _) => "NaN",
-            (_, true) => "Infinity",
-            _ => "-Infinity",
-        });
-        return;
+    if value.is_infinite() {
+        return out.push_str("Infinity");
     }
-    let (digits, exponent) = scientific.split_once('e').expect("{:e} writes an exponent");
-    let exponent: i32 = exponent.parse().expect("{:e} writes an integer exponent");
-    let digits = match digits.strip_prefix('-') {
-        Some(digits) => {
-            out.push('-');
-            digits
-        }
-        None => digits,
-    };
-    let (first, rest) = digits.split_at(1);
-    let rest = rest.strip_prefix('.').unwrap_or(rest);
     if value == 0.0 {
-        out.push_str("0.0");
-    } else if (0..7).contains(&exponent) {
+        return out.push_str("0.0");
+    }
+    let digits = digits();
+    let exponent = digits.exponent;
+    let (first, rest) = digits.text().split_at(1);
+    if (0..7).contains(&exponent) {
         let whole = exponent as usize;
         out.push_str(first);
         out.push_str(&rest[..whole.min(rest.len())]);
@@ -107,7 +73,7 @@ fn push_shortest(out: &mut String, nan: bool, value: f64, scientific: &str) {
         out.push('.');
         out.push_str(if rest.is_empty() { "0" } else { rest });
         out.push('E');
-        out.push_str(&exponent.to_string());
+        push_integer(out, i64::from(exponent));
     }
 }
 

@@ -29,7 +29,7 @@ use datafusion::physical_expr::expressions::{col, lit};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::scalar::ScalarValue;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes};
-use highwater_operators::exact::{exact_avg, exact_sum};
+use highwater_operators::exact::{exact_avg, exact_sum, moments};
 use highwater_query::{Rank, ranks};
 
 use crate::cluster::{CLUSTERS, Cluster, tiny_budget};
@@ -206,6 +206,7 @@ fn calls(states: States) -> Vec<AggregateCall> {
             filter: None,
         }
     };
+    let exact = |name: &str| moments().into_iter().find(|f| f.name() == name).unwrap();
     let mut calls = Vec::new();
     if !matches!(states, States::Sets | States::Ranks) {
         calls.extend([
@@ -213,6 +214,8 @@ fn calls(states: States) -> Vec<AggregateCall> {
             call(sum_udaf(), &["v"], false),
             call(exact_sum(), &["x"], false),
             call(exact_avg(), &["y"], false),
+            call(exact("exact_corr"), &["x", "y"], false),
+            call(exact("exact_kurtosis"), &["x"], false),
             call(min_udaf(), &["s"], false),
             call(max_udaf(), &["x"], false),
             call(bool_and_udaf(), &["b"], false),
@@ -273,6 +276,7 @@ fn calls(states: States) -> Vec<AggregateCall> {
             ..call(count_udaf(), &["v"], true)
         };
         calls.push(some);
+        calls.push(call(exact("exact_stddev_samp"), &["x"], true));
     }
     if matches!(states, States::Ranks | States::All) {
         let percentiles = |at: &[f64], descending: bool, continuous: bool| Rank::Percentiles {

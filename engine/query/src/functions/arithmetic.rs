@@ -525,7 +525,10 @@ fn decimal_rows(
             (None, _) if beyond != Beyond::Fails => Ok(None),
             (None, DataType::Decimal128(p, s)) => Err(RunError::raise(
                 "NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION",
-                format!("The result of the arithmetic cannot be represented as Decimal({p}, {s})."),
+                format!(
+                    "{} cannot be represented as Decimal({p}, {s}). If necessary set \"spark.sql.ansi.enabled\" to \"false\" to bypass this error, and return NULL instead.",
+                    wide::told(op, (l, s1), (r, s2), *s)
+                ),
             )),
             (None, _) => Err(overflow("long")),
         }
@@ -562,6 +565,13 @@ mod wide {
         p: u8,
         s: i8,
     ) -> Option<i128> {
+        let (value, scale) = exact(op, l, r, s)?;
+        let value = at_scale(value, scale, i32::from(s))?.to_i128()?;
+        (value.unsigned_abs() < 10u128.pow(u32::from(p))).then_some(value)
+    }
+
+    /// `l op r` and its scale; a quotient is rounded at scale `s`.
+    fn exact(op: BinaryOp, l: (i128, i8), r: (i128, i8), s: i8) -> Option<(i256, i32)> {
         let (s1, s2, s) = (i32::from(l.1), i32::from(r.1), i32::from(s));
         let (l, r) = (i256::from_i128(l.0), i256::from_i128(r.0));
         let scale = s1.max(s2);
@@ -571,15 +581,11 @@ mod wide {
                 r.checked_mul(power(scale - s2)?)?,
             ))
         };
-        let value = match op {
-            BinaryOp::Add => aligned().and_then(|(l, r)| at_scale(l.checked_add(r)?, scale, s))?,
-            BinaryOp::Subtract => {
-                aligned().and_then(|(l, r)| at_scale(l.checked_sub(r)?, scale, s))?
-            }
-            BinaryOp::Multiply => at_scale(l.checked_mul(r)?, s1 + s2, s)?,
-            BinaryOp::Remainder => {
-                aligned().and_then(|(l, r)| at_scale(l.checked_rem(r)?, scale, s))?
-            }
+        Some(match op {
+            BinaryOp::Add => aligned().and_then(|(l, r)| Some((l.checked_add(r)?, scale)))?,
+            BinaryOp::Subtract => aligned().and_then(|(l, r)| Some((l.checked_sub(r)?, scale)))?,
+            BinaryOp::Multiply => (l.checked_mul(r)?, s1 + s2),
+            BinaryOp::Remainder => aligned().and_then(|(l, r)| Some((l.checked_rem(r)?, scale)))?,
             _ => {
                 // l / r at scale s is l * 10^(s - s1 + s2) / r.
                 let shift = s - s1 + s2;
@@ -587,11 +593,39 @@ mod wide {
                     true => (l.checked_mul(power(shift)?)?, r),
                     false => (l, r.checked_mul(power(-shift)?)?),
                 };
-                half_up(l, r)?
+                (half_up(l, r)?, s)
             }
+        })
+    }
+
+    /// The value that has too many digits: a product with the 39 of them that the model computes.
+    pub(super) fn told(op: BinaryOp, l: (i128, i8), r: (i128, i8), s: i8) -> String {
+        let Some((value, scale)) = exact(op, l, r, s) else {
+            return "the result".into();
         };
-        let value = value.to_i128()?;
-        (value.unsigned_abs() < 10u128.pow(u32::from(p))).then_some(value)
+        let text = value.to_string();
+        let (sign, digits) = match text.strip_prefix('-') {
+            Some(digits) => ("-", digits),
+            None => ("", text.as_str()),
+        };
+        let kept = match op {
+            BinaryOp::Multiply => digits.len().min(39),
+            _ => digits.len(),
+        };
+        let scale = scale - (digits.len() - kept) as i32;
+        let digits = &digits[..kept];
+        match usize::try_from(scale) {
+            Ok(0) => format!("{sign}{digits}"),
+            Ok(scale) => {
+                let padded = format!("{digits:0>width$}", width = scale + 1);
+                let (whole, fraction) = padded.split_at(padded.len() - scale);
+                format!("{sign}{whole}.{fraction}")
+            }
+            Err(_) => format!(
+                "{sign}{digits}{}",
+                "0".repeat(scale.unsigned_abs() as usize)
+            ),
+        }
     }
 
     /// The whole part of `l / r`.

@@ -235,7 +235,7 @@ fn to_binary(name: &str, args: &Args) -> Result<Typed> {
     let attempt = name == "try_to_binary";
     let invalid = |text: &str, kind: &str| {
         let message = format!(
-            "The value '{text}' (\"STRING\") cannot be converted to \"BINARY\" because it is malformed {kind}. Correct the value as per the syntax, or change its format. Use `try_to_binary` to tolerate malformed input and return NULL instead."
+            "The value '{text}' ('{kind}') cannot be converted to \"BINARY\" because it is malformed. Correct the value as per the syntax, or change its format. Use `try_to_binary` to tolerate malformed input and return NULL instead."
         );
         RunError::raise("CONVERSION_INVALID_INPUT", message)
     };

@@ -206,21 +206,31 @@ pub(crate) fn groupable(value: &Typed) -> Result<()> {
     ))
 }
 
-/// A key of ORDER BY.
-pub(crate) fn sort_by(value: Typed, ascending: bool, nulls_first: Option<bool>) -> SortExpr {
+/// A key of ORDER BY, in one or two: within a value a null is before everything, wherever a NULL itself stands.
+pub(crate) fn sort_by(value: Typed, ascending: bool, nulls_first: Option<bool>) -> Vec<SortExpr> {
     let value = match normalized(value.clone()) {
         Ok(normal) => normal,
         Err(_) => value,
     };
-    SortExpr::new(value.expr, ascending, nulls_first.unwrap_or(ascending))
+    let nulls_first = nulls_first.unwrap_or(ascending);
+    if is_atomic(&value.data_type) || value.data_type == DataType::Null || nulls_first == ascending
+    {
+        return vec![SortExpr::new(value.expr, ascending, nulls_first)];
+    }
+    // Arrow has one word for both kinds of null, so that another key says where a NULL itself stands.
+    let missing = value.expr.clone().is_null();
+    vec![
+        SortExpr::new(missing, !nulls_first, true),
+        SortExpr::new(value.expr, ascending, ascending),
+    ]
 }
 
-/// The type in which two values are compared.
+/// The type in which two values are compared. Where nothing has to be cast, fields may be called what they like.
 pub(crate) fn common(a: &DataType, b: &DataType) -> Option<DataType> {
-    let b = &coerce::named_as(a, b);
     let both_nested = !is_atomic(a) && !is_atomic(b);
     match (a, b) {
         (a, b) if a == b => Some(a.clone()),
+        (a, b) if both_nested && coerce::same_shape(a, b) => Some(coerce::named_as(a, b)),
         // A text is read as what it is compared with; other types do not meet.
         (DataType::Utf8, _) | (_, DataType::Utf8) => coerce::wider(a, b),
         (a, b) if is_numeric(a) && is_numeric(b) || both_nested => coerce::wider(a, b),
@@ -239,8 +249,8 @@ pub(crate) fn compare(op: BinaryOp, left: Typed, right: Typed, text: &str) -> Re
     let Some(target) = common(&left.data_type, &right.data_type) else {
         let message = format!(
             "Cannot resolve \"{text}\" due to data type mismatch: the left and right operands of the binary operator have incompatible types (\"{}\" and \"{}\").",
-            type_sql(&left.data_type),
-            type_sql(&right.data_type)
+            coerce::told(&left),
+            coerce::told(&right)
         );
         return Err(QueryError::mismatch("BINARY_OP_DIFF_TYPES", message));
     };
@@ -332,15 +342,18 @@ fn nested(operator: Operator, left: Typed, right: Typed) -> Typed {
 
 /// `value IN (list)`.
 pub(crate) fn is_in(value: Typed, list: Vec<Typed>, text: &str) -> Result<Typed> {
-    let of_list = list.iter();
-    let of_list = of_list.map(|v| coerce::named_as(&value.data_type, &v.data_type));
-    let types: Vec<DataType> = of_list.collect();
-    let types = std::iter::once(&value.data_type).chain(&types);
-    let Some(target) = coerce::wider_of_all(types) else {
+    let of_value = &value.data_type;
+    let nested = |v: &Typed| !is_atomic(of_value) && coerce::same_shape(of_value, &v.data_type);
+    let target = match list.iter().all(nested) {
+        true => Some(coerce::named_as(of_value, of_value)),
+        false => {
+            let types = std::iter::once(&value).chain(&list);
+            coerce::wider_of_all(types.map(|v| &v.data_type))
+        }
+    };
+    let Some(target) = target else {
         let all = std::iter::once(&value).chain(&list);
-        let all: Vec<String> = all
-            .map(|v| format!("\"{}\"", type_sql(&v.data_type)))
-            .collect();
+        let all: Vec<String> = all.map(|v| format!("\"{}\"", coerce::told(v))).collect();
         let message = format!(
             "Cannot resolve \"{text}\" due to data type mismatch: Input to `in` should all be the same type, but it's [{}].",
             all.join(", ")

@@ -260,6 +260,32 @@ fn equal_zeros(a: &dyn Array, b: &dyn Array, row: usize) -> bool {
 }
 
 /// The functions of this family.
+/// `decode(value, a, of_a, b, of_b, ..., otherwise)`: the result beside what the value is, NULL being equal to NULL.
+fn decode(mut values: Vec<Typed>) -> Result<Typed> {
+    let value = values.remove(0);
+    let otherwise = match values.len() % 2 {
+        1 => values.pop(),
+        _ => None,
+    };
+    let (mut conditions, mut results) = (vec![], vec![]);
+    for pair in values.chunks_exact(2) {
+        let (value, wanted) = (value.clone(), pair[0].clone());
+        conditions.push(super::compare::compare(
+            BinaryOp::NullSafeEq,
+            value,
+            wanted,
+            "decode",
+        )?);
+        results.push(pair[1].clone());
+    }
+    results.push(otherwise.unwrap_or_else(|| Typed::null(&DataType::Null)));
+    let (mut results, _) = coerce::same_type("casewhen", results)?;
+    let last = results
+        .pop()
+        .unwrap_or_else(|| Typed::null(&DataType::Null));
+    Ok(case(conditions.into_iter().zip(results).collect(), last))
+}
+
 pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
     let zero_of =
         |like: &Typed| cast::implicit(Typed::literal(ScalarValue::Int32(Some(0))), &like.data_type);
@@ -272,12 +298,13 @@ pub(super) fn build(name: &str, args: &Args) -> Result<Option<Typed>> {
             let [some, none] = two(values)?;
             case(vec![(not(is_null(test)), some)], none)
         }
+        "decode" if args.values.len() > 2 => decode(args.values.clone())?,
         "nullif" => {
             let [value, other] = args.exactly()?;
             let equal = super::compare::compare(BinaryOp::Eq, value.clone(), other, "nullif")?;
             case(vec![(equal, Typed::null(&value.data_type))], value)
         }
-        "if" | "iff" => {
+        "if" => {
             let [test, yes, no] = args.exactly()?;
             let test = coerce::argument("if", 0, test, &DataType::Boolean)?;
             let [yes, no] = two(coerce::same_type("if", vec![yes, no])?.0)?;

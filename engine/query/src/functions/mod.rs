@@ -45,7 +45,7 @@ pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};
 pub use linear::{Apart, apart, equality, shifted};
 pub use written::{
-    Written, aggregate_name, aggregate_written, duration, physical_written, written,
+    Written, aggregate_name, aggregate_written, counted_side, duration, physical_written, written,
 };
 
 use std::collections::BTreeMap;
@@ -170,15 +170,28 @@ impl Args<'_> {
     }
 }
 
+/// Whether a function of that name is a cast to the type of that name.
+pub(crate) fn is_type(name: &str) -> bool {
+    matches!(
+        name,
+        "boolean"
+            | "tinyint"
+            | "smallint"
+            | "int"
+            | "bigint"
+            | "float"
+            | "double"
+            | "decimal"
+            | "string"
+            | "binary"
+    )
+}
+
 /// The call of a scalar function of Spark's, if there is one of that name.
 pub(crate) fn scalar(name: &str, values: Vec<Typed>, conf: &Conf) -> Result<Option<Typed>> {
     let args = Args { name, values, conf };
-    let as_type = match name {
-        "boolean" | "tinyint" | "smallint" | "int" | "bigint" | "float" | "double" | "decimal"
-        | "string" | "binary" => Some(crate::types::parse_type(name)?),
-        _ => None,
-    };
-    if let Some(to) = as_type {
+    if is_type(name) {
+        let to = crate::types::parse_type(name)?;
         return cast::explicit(args.one()?, &to, false, &conf.time_zone).map(Some);
     }
     let families = [

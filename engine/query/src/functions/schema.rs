@@ -31,7 +31,7 @@ pub(super) fn schema_of(schema: &Typed) -> Result<DataType> {
     else {
         return Err(QueryError::new(
             "INVALID_SCHEMA.NON_STRING_LITERAL",
-            "The input expression must be string literal and not null.",
+            "The input schema is not a valid schema string. The input expression must be string literal and not null.",
         ));
     };
     if text.trim().is_empty() {
@@ -43,13 +43,42 @@ pub(super) fn schema_of(schema: &Typed) -> Result<DataType> {
     let columns = || parse_schema(text).map(|schema| DataType::Struct(schema.fields().clone()));
     let data_type = match parse_type(text) {
         Ok(data_type) => data_type,
-        // What is no type, or one that is not built, says itself what is wrong where it is no list of columns either.
-        Err(as_type) => columns().map_err(|as_columns| match text.contains([' ', ':']) {
-            true => as_columns,
-            false => as_type,
-        })?,
+        Err(as_type) => columns().map_err(|as_columns| neither(text, as_type, as_columns))?,
     };
     Ok(nullable(&data_type))
+}
+
+/// The error of a text that is no type and no list of columns either: the one of what it is most like. The model takes
+/// it for a type then, after whose name nothing may follow.
+fn neither(text: &str, as_type: QueryError, as_columns: QueryError) -> QueryError {
+    let is_known = |error: &QueryError| error.class() == Some("UNSUPPORTED_FEATURE");
+    if is_known(&as_columns) {
+        return as_columns;
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let text = text.trim();
+    let rest = text.trim_start_matches(is_word);
+    let collection = ["array", "map", "struct", "decimal"]
+        .iter()
+        .any(|kind| text[..text.len() - rest.len()].eq_ignore_ascii_case(kind));
+    let rest = rest.trim_start();
+    let end = match rest.find(|c| !is_word(c)) {
+        Some(0) => rest.chars().next().map_or(0, char::len_utf8),
+        Some(end) => end,
+        None => rest.len(),
+    };
+    let (token, after) = rest.split_at(end);
+    if token.is_empty() || collection || is_known(&as_type) {
+        return as_type;
+    }
+    let extra = match after.is_empty() {
+        true => format!(": extra input '{token}'"),
+        false => String::new(),
+    };
+    QueryError::new(
+        "PARSE_SYNTAX_ERROR",
+        format!("Syntax error at or near '{token}'{extra}."),
+    )
 }
 
 fn nullable(data_type: &DataType) -> DataType {

@@ -62,7 +62,7 @@ fn illegal(
     step: impl std::fmt::Display,
 ) -> DataFusionError {
     let message = format!("Illegal sequence boundaries: {start} to {stop} by {step}");
-    RunError::raise("IllegalArgumentException", message)
+    RunError::raise("_LEGACY_ERROR_TEMP_3243", message)
 }
 
 /// How many elements a sequence has by steps of one length, if there are not too many after `before` others.

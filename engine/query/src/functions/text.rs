@@ -23,6 +23,24 @@ pub(crate) fn double(value: f64) -> String {
     written(|out| push_f64(out, value))
 }
 
+/// A number without an exponent: `100000000000000000000`, `12345678.9`.
+pub(crate) fn plain_double(value: f64) -> String {
+    let text = double(value);
+    let Some((digits, exponent)) = text.split_once('E') else {
+        return text;
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction = if fraction == "0" { "" } else { fraction };
+    match exponent.parse::<usize>() {
+        Ok(places) if places >= fraction.len() => {
+            format!("{whole}{fraction}{}", "0".repeat(places - fraction.len()))
+        }
+        Ok(places) => format!("{whole}{}.{}", &fraction[..places], &fraction[places..]),
+        // A small number is in every range.
+        Err(_) => text,
+    }
+}
+
 /// As a double, with the digits that a float needs.
 pub(crate) fn float(value: f32) -> String {
     written(|out| push_f32(out, value))

@@ -146,8 +146,9 @@ impl<'r> Exprs<'r> {
             }
             Expr::Call(call) => self.call(call).map_err(|e| {
                 let args: Vec<&Expr> = call.args.iter().collect();
-                self.in_full(e, &call.name.to_lowercase(), expr, &args)
-                    .at(call.place)
+                let error = self.in_full(e, &call.name.to_lowercase(), expr, &args);
+                let schema = args.get(1).map(|arg| self.text(arg)).unwrap_or_default();
+                error.with_schema(&schema).at(call.place)
             }),
             Expr::Binary {
                 left,
@@ -191,8 +192,15 @@ impl<'r> Exprs<'r> {
                     QueryError::new(e.class().unwrap_or_default(), e.message()).at(*place)
                 })?;
                 let value = self.resolve(inner)?;
-                cast::explicit(value, &target, *attempt, &self.env.conf.time_zone)
-                    .map_err(|e| self.in_full(e, "CAST", expr, &[]).at(*place))
+                cast::explicit(value, &target, *attempt, &self.env.conf.time_zone).map_err(|e| {
+                    // What is to become a collection is named alone.
+                    let named = if coerce::is_atomic(&target) {
+                        expr
+                    } else {
+                        inner
+                    };
+                    self.in_full(e, "CAST", named, &[]).at(*place)
+                })
             }
             Expr::Case {
                 operand,
@@ -652,15 +660,22 @@ impl<'r> Exprs<'r> {
             .transpose()?;
         let order_by = inner.sort_keys(&call.order_by)?;
         let order_types = call.order_by.iter().map(|key| {
-            let (expr, ..) = key.sort_key();
-            Ok(inner.resolve(expr)?.data_type)
+            let (expr, ascending, nulls_first) = key.sort_key();
+            let value = inner.resolve(expr)?;
+            let data_type = value.data_type.clone();
+            let mut types = vec![data_type; compare::sort_by(value, ascending, nulls_first).len()];
+            // The first of two says whether the value is missing.
+            if let [missing, _] = types.as_mut_slice() {
+                *missing = DataType::Boolean;
+            }
+            Ok(types)
         });
         Ok(aggregate::Wanted {
             args,
             distinct: call.distinct,
             filter,
             order_by,
-            order_types: order_types.collect::<Result<_>>()?,
+            order_types: order_types.collect::<Result<Vec<_>>>()?.concat(),
             ignore_nulls: call.ignore_nulls,
         })
     }
@@ -673,7 +688,7 @@ impl<'r> Exprs<'r> {
             self.sortable(&value, key)?;
             Ok(compare::sort_by(value, ascending, nulls_first))
         });
-        keys.collect()
+        Ok(keys.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Refuses a key of an ORDER BY that has no order.
@@ -734,7 +749,17 @@ impl<'r> Exprs<'r> {
             let value = lookup(self.columns, qualifier, cs)?;
             let Some(value) = value else {
                 let name = super::scope::in_backticks(qualifier);
-                let message = format!("Cannot resolve {name}.* given input columns.");
+                let mut given: Vec<String> = self
+                    .columns
+                    .iter()
+                    .filter(|c| !c.hidden)
+                    .map(|c| format!("`{}`", c.name.replace('`', "``")))
+                    .collect();
+                given.sort();
+                let message = format!(
+                    "Cannot resolve {name}.* given input columns {}. Please check that the specified table or struct exists and is accessible in the input columns.",
+                    given.join(", ")
+                );
                 return Err(QueryError::new("CANNOT_RESOLVE_STAR_EXPAND", message).at(*place));
             };
             let DataType::Struct(fields) = value.data_type.clone() else {

@@ -12,8 +12,27 @@ pub(super) fn output_name(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> 
     match expr {
         Expr::Column { name, .. } => name.last().cloned().unwrap_or_default(),
         Expr::Alias { names, .. } if names.len() == 1 => names[0].clone(),
+        Expr::Cast { expr, .. } if is_column(expr, column) => output_name(expr, column),
+        Expr::Call(call) if is_conversion(call) && is_column(&call.args[0], column) => {
+            output_name(&call.args[0], column)
+        }
         other => pretty(other, column),
     }
+}
+
+/// Whether the expression is a column itself and not a field of one: it keeps its name through a cast.
+fn is_column(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> bool {
+    match expr {
+        Expr::Column { name, .. } => name.len() == 1 || Some(&column(name)) == name.last(),
+        _ => false,
+    }
+}
+
+/// Whether the call is a cast by the name of a type: `string(a)`.
+fn is_conversion(call: &Call) -> bool {
+    let name = call.name.to_lowercase();
+    let is_type = crate::functions::is_type(&name) || matches!(name.as_str(), "date" | "timestamp");
+    is_type && call.args.len() == 1
 }
 
 /// The expression as Spark prints it; `column` says what is left of a column's name.

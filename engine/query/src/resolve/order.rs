@@ -99,7 +99,7 @@ impl Env<'_> {
                 exprs.sortable(&value, written)?;
                 Ok(compare::sort_by(value, ascending, nulls_first))
             });
-        let expr = keys.collect::<Result<Vec<_>>>()?;
+        let expr = keys.collect::<Result<Vec<_>>>()?.concat();
         let plan = LogicalPlan::Sort(Sort {
             expr,
             input: Arc::new(inner.plan),

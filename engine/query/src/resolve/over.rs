@@ -15,7 +15,7 @@ use super::expression::Exprs;
 use super::name::frame_text;
 use super::scope::Relation;
 use super::subquery::Subqueries;
-use crate::coerce::{is_integral, is_numeric, is_time};
+use crate::coerce::{is_atomic, is_integral, is_numeric, is_time};
 use crate::error::QueryError;
 use crate::expr::{Bound, Call, Expr, Frame, Window, col};
 use crate::functions::kernel::Typed;
@@ -76,11 +76,21 @@ impl Exprs<'_> {
             }
             Ok(compare::normalized(value)?.expr)
         });
-        let rows = over::Rows {
+        let mut rows = over::Rows {
             partition_by: partition_by.collect::<Result<_>>()?,
             order_by: inner.sort_keys(&window.order_by)?,
             frame: inner.frame(name, window)?,
         };
+        if rows.frame.units == WindowFrameUnits::Range {
+            let keys = window.order_by.iter();
+            let keys = keys.map(|key| Ok(inner.resolve(key.sort_key().0)?.data_type));
+            let plain = |key: &DataType| is_atomic(key) && *key != DataType::Binary;
+            if !keys.collect::<Result<Vec<_>>>()?.iter().all(plain) {
+                // DataFusion finds no range among such keys. They have no distance, and so this frame is the same.
+                let (start, end) = (rows.frame.start_bound, rows.frame.end_bound);
+                rows.frame = WindowFrame::new_bounds(WindowFrameUnits::Groups, start, end);
+            }
+        }
         if only_here || over::is_end(name) {
             let args = call.args.iter().map(|arg| inner.resolve(arg));
             let args = args.collect::<Result<_>>()?;

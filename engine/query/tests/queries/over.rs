@@ -29,6 +29,44 @@ fn ranks_are_ints() {
 }
 
 #[test]
+fn values_of_any_type_order_a_window() {
+    over(
+        "rank() OVER (ORDER BY CAST(g AS BINARY) DESC) AS r, dense_rank() OVER (ORDER BY struct(v)) AS d, sum(i) OVER (ORDER BY struct(v)) AS s, sum(i) OVER (PARTITION BY g ORDER BY CAST(CAST(v AS STRING) AS BINARY) RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS t, count(*) OVER (ORDER BY array(v)) AS n, count(*) OVER (ORDER BY g, array(v)) AS m",
+        "r INT, d INT, s BIGINT, t BIGINT, n BIGINT, m BIGINT",
+        "a 1 3 4 11 3 5 3\na 2 3 4 11 3 5 3\na 3 3 1 3 6 1 1\nb 1 1 2 4 5 2 4\nb 4 1 3 8 4 3 5",
+    );
+    fails(
+        &format!(
+            "SELECT sum(i) OVER (ORDER BY struct(v) RANGE BETWEEN 1 PRECEDING AND CURRENT ROW) FROM {P}"
+        ),
+        "[DATATYPE_MISMATCH.RANGE_FRAME_INVALID_TYPE] Cannot resolve the window due to data type mismatch: The data type \"STRUCT<v: BIGINT>\" used in the order specification does not support the data type \"INT\" which is used in the range frame.",
+    );
+}
+
+/// Nulls inside a value come before everything in it, wherever a value that is NULL itself stands.
+#[test]
+fn nulls_within_a_value_are_the_least() {
+    let arrays = "VALUES (1, array(1, 2)), (2, array(CAST(NULL AS INT))), (3, NULL), (4, array()), (5, array(1, NULL)), (6, array(3)) AS t(id, a)";
+    let structs = "VALUES (1, struct(1, 2)), (2, struct(NULL, 1)), (3, NULL), (4, struct(NULL, NULL)), (5, struct(1, NULL)), (6, struct(3, 1)) AS t(id, a)";
+    for (order, wanted, ranks) in [
+        ("ASC NULLS FIRST", "3 4 2 5 1 6", "5 3 1 2 4 6"),
+        ("ASC NULLS LAST", "4 2 5 1 6 3", "4 2 6 1 3 5"),
+        ("DESC NULLS FIRST", "3 6 1 5 2 4", "3 5 1 6 4 2"),
+        ("DESC NULLS LAST", "6 1 5 2 4 3", "2 4 6 5 3 1"),
+    ] {
+        for rows in [arrays, structs] {
+            for limit in ["", " LIMIT 6"] {
+                let sql = format!("SELECT id FROM {rows} ORDER BY a {order}{limit}");
+                check(&sql, "id INT", &wanted.replace(' ', "\n"));
+            }
+            let sql =
+                format!("SELECT rank() OVER (ORDER BY a {order}) AS r FROM {rows} ORDER BY id");
+            check(&sql, "r INT", &ranks.replace(' ', "\n"));
+        }
+    }
+}
+
+#[test]
 fn rows_that_are_equal_in_order_are_in_each_others_window() {
     over(
         "sum(v) OVER (ORDER BY v) AS s, count(*) OVER (PARTITION BY g) AS n, sum(i) OVER (PARTITION BY g ORDER BY i ROWS 1 PRECEDING) AS m",

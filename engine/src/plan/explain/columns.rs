@@ -6,10 +6,12 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::CaseExpr;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation};
-use highwater_operators::join::Lookup;
+use highwater_operators::join::{Keep, Lookup};
 use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
-use highwater_query::{Grid, Written, aggregate_written, as_written, physical_written};
+use highwater_query::{
+    Grid, Written, aggregate_written, as_written, counted_side, physical_written,
+};
 
 use super::super::Node;
 use super::Told;
@@ -21,7 +23,8 @@ pub(super) fn columns(node: &Node) -> Vec<Written> {
         fields.map(|field| Written::plain(field.name())).collect()
     };
     match node {
-        Node::Source { edge, .. } | Node::Static { edge, .. } => named(edge),
+        Node::Source { edge, .. } => named(edge),
+        Node::Static { names, .. } => names.iter().map(Written::plain).collect(),
         Node::Stage { input, steps } => steps.iter().fold(columns(input), through),
         Node::Watermark { input, .. }
         | Node::Late { input, .. }
@@ -65,6 +68,9 @@ pub(super) fn columns(node: &Node) -> Vec<Written> {
         } => {
             let stream = columns(input);
             let width = how.schema.fields().len();
+            if width == stream.len() && matches!(how.keep, Keep::Matched | Keep::Unmatched) {
+                return stream;
+            }
             let both = looked_up_columns(stream.clone(), table, how, sides, false);
             match both.len() == width {
                 true => both,
@@ -75,6 +81,11 @@ pub(super) fn columns(node: &Node) -> Vec<Written> {
                     stream.into_iter().chain(more).take(width).collect()
                 }
             }
+        }
+        Node::Join { inputs, how, .. }
+            if how.schema.fields().len() == inputs[0].edge().rows.fields().len() =>
+        {
+            columns(&inputs[0])
         }
         Node::Join { inputs, how, words } => {
             let mut both = side_by_side(
@@ -92,6 +103,9 @@ pub(super) fn columns(node: &Node) -> Vec<Written> {
                 let mut each = all.iter().map(|one| &one[index]);
                 let first = each.next();
                 match first.filter(|first| each.all(|one| one == *first)) {
+                    _ if counted_side(name).is_some() => {
+                        Written::plain(counted_side(name).unwrap_or_default())
+                    }
                     Some(same) => same.clone(),
                     None if is_made(name) => match first {
                         Some(first) => first.clone(),

@@ -5,7 +5,10 @@ mod columns;
 
 use std::fmt;
 
-use datafusion::logical_expr::{Expr, SortExpr, Window, WindowFunctionDefinition};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{
+    Expr, SortExpr, Window, WindowFrame, WindowFrameBound, WindowFunctionDefinition,
+};
 use datafusion::physical_expr::expressions::Literal;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit};
@@ -14,7 +17,7 @@ use highwater_operators::join::{JoinKey, Keep, Lookup, StreamJoin};
 use highwater_operators::regroup::Regroup;
 use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
-use highwater_query::{Written, aggregate_name, duration, physical_written};
+use highwater_query::{Written, aggregate_name, duration, physical_written, written};
 
 use super::compile::physical;
 use super::{JoinWords, Node};
@@ -100,7 +103,7 @@ impl Told {
             }
             let name = match &function.fun {
                 WindowFunctionDefinition::AggregateUDF(udaf) => {
-                    over.push(params.window_frame.to_string());
+                    over.push(frame(&params.window_frame));
                     aggregate_name(udaf.name(), params.distinct).to_string()
                 }
                 WindowFunctionDefinition::WindowUDF(udwf) => udwf.name().to_string(),
@@ -113,6 +116,22 @@ impl Told {
         });
         Told::Columns(calls.collect())
     }
+}
+
+fn frame(frame: &WindowFrame) -> String {
+    let bound = |bound: &WindowFrameBound| {
+        let of = |value: &ScalarValue, side: &str| match value.is_null() {
+            true => format!("UNBOUNDED {side}"),
+            false => format!("{} {side}", written(&Expr::Literal(value.clone(), None))),
+        };
+        match bound {
+            WindowFrameBound::Preceding(value) => of(value, "PRECEDING"),
+            WindowFrameBound::CurrentRow => "CURRENT ROW".to_string(),
+            WindowFrameBound::Following(value) => of(value, "FOLLOWING"),
+        }
+    };
+    let (start, end) = (bound(&frame.start_bound), bound(&frame.end_bound));
+    format!("{} BETWEEN {start} AND {end}", frame.units)
 }
 
 impl fmt::Display for Told {
@@ -143,8 +162,8 @@ impl Node {
                 let order = if edge.ordered { ", in order" } else { "" };
                 writeln!(f, "{pad}Source {source}: {}{order}", names(edge))?;
             }
-            Node::Static { edge, version, .. } => {
-                let names = names(edge);
+            Node::Static { names, version, .. } => {
+                let names = names.join(", ");
                 writeln!(f, "{pad}Static {version}: {names}, in the first epoch")?;
             }
             Node::Stage { input, steps } => write_steps(f, &pad, input, steps)?,
@@ -442,8 +461,10 @@ fn looked_up(both: &[Written], stream: usize, how: &Lookup, keys: &[JoinKey]) ->
         Keep::Unmatched => "its rows that have no partner",
         Keep::Marked => "its rows, and whether they have a partner",
     };
-    let condition = match &how.condition {
-        Some(condition) => format!(" where {}", physical_written(condition, both)),
+    let condition = how.condition.as_ref();
+    let condition = condition.map(|condition| physical_written(condition, both).to_string());
+    let condition = match condition.filter(|condition| condition != "true") {
+        Some(condition) => format!(" where {condition}"),
         None => String::new(),
     };
     let spread = match how.spread {
@@ -476,9 +497,10 @@ fn reads(node: &Node) -> bool {
 
 /// When what has this event time as its first key is forgotten.
 fn forgotten(input: &Node, time: &Written) -> String {
-    let reaches = match time.window() == time.to_string() {
-        true => time.to_string(),
-        false => format!("the end of {}", time.window()),
+    let is_end = time.window() != time.to_string();
+    let reaches = match time.is_window() || is_end {
+        true => format!("the end of {}", time.window()),
+        false => time.to_string(),
     };
     format!(
         "forgotten when the watermark{} reaches {reaches}",
@@ -521,8 +543,13 @@ fn by_window(keys: &[Written], event_time: bool) -> Vec<Written> {
     if let Some(first) = keys.first_mut().filter(|_| event_time) {
         *first = Written::plain(first.window());
     }
-    keys.dedup_by(|a, b| a.to_string() == b.to_string());
-    keys
+    let mut told: Vec<Written> = Vec::new();
+    for key in keys {
+        if told.iter().all(|one| one.to_string() != key.to_string()) {
+            told.push(key);
+        }
+    }
+    told
 }
 
 fn listed(words: &[Written]) -> String {

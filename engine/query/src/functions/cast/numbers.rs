@@ -78,7 +78,7 @@ pub(super) fn out_of_range(
     scale: i8,
 ) -> DataFusionError {
     let message = format!(
-        "The {value} cannot be represented as Decimal({precision}, {scale}). If necessary set \"spark.sql.ansi.enabled\" to \"false\" to bypass this error, and return NULL instead."
+        "{value} cannot be represented as Decimal({precision}, {scale}). If necessary set \"spark.sql.ansi.enabled\" to \"false\" to bypass this error, and return NULL instead."
     );
     RunError::raise("NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION", message)
 }
@@ -215,7 +215,7 @@ where
         }
         DataType::Float64 => each::<F, Float64Type>(array, to, how, |v| Some(v.into()), fail),
         DataType::Decimal128(p, s) => {
-            let fail = |v: F::Native| out_of_range(v.shown(), *p, *s);
+            let fail = |v: F::Native| out_of_range(text::plain_double(v.into()), *p, *s);
             let read = |v: F::Native| match parse::decimal(&text::double(v.into()), *p, *s) {
                 parse::Decimal::Is(v) => Some(v),
                 _ => None,

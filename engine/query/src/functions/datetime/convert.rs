@@ -72,6 +72,10 @@ pub(super) fn read_by_pattern(
     let returns = if ntz { TIMESTAMP_NTZ } else { timestamp() };
     let zone = zone_of(&returns);
     let target = returns.clone();
+    let tolerant = match name {
+        "to_date" => "try_to_date",
+        _ => "try_to_timestamp",
+    };
     let label = format!("{}{}", if attempt { "try" } else { "" }, params(zone));
     Ok(Kernel::over_arrays(
         "read_time",
@@ -84,9 +88,11 @@ pub(super) fn read_by_pattern(
             let mut patterns = Patterns::new(true);
             let read = texts.iter().zip(formats).map(|(text, format)| {
             let (Some(text), Some(format)) = (text, format) else { return Ok(None) };
-            match patterns.get(format)?.read(text, zone) {
+            let pattern = patterns.get(format)?;
+            match pattern.read(text, zone) {
                 None if !attempt => {
-                    let message = format!("Text '{text}' could not be parsed by '{format}'. Use `try_to_timestamp` to tolerate invalid input string and return NULL instead.");
+                    let fault = pattern.fault(text);
+                    let message = format!("Text '{text}' could not be parsed{fault}. Use `{tolerant}` to tolerate invalid input string and return NULL instead.");
                     Err(RunError::raise("CANNOT_PARSE_TIMESTAMP", message))
                 }
                 read => Ok(read),

@@ -193,8 +193,18 @@ pub(super) fn date_trunc(unit: Typed, value: Typed) -> Result<Typed> {
         move |args, _| {
             let (units, values) = (args[0].as_string::<i32>(), args[1].as_primitive::<Micros>());
             let floors = units.iter().zip(values).map(|(unit, value)| {
-                let local = floor(&unit?.to_lowercase(), zone.to_local(value?))?;
-                Some(zone.to_utc(local))
+                let (utc, unit) = (value?, unit?.to_lowercase());
+                let local = zone.to_local(utc);
+                let floored = floor(&unit, local)?;
+                // An hour that the clock shows twice is the one the moment is in, if that has such a start.
+                let same_offset = floored - (local - utc);
+                let within_a_day = local - floored < DAY;
+                Some(
+                    match within_a_day && zone.to_local(same_offset) == floored {
+                        true => same_offset,
+                        false => zone.to_utc(floored),
+                    },
+                )
             });
             Ok(Arc::new(
                 floors

@@ -42,7 +42,7 @@ pub(super) fn to_number(name: &str, args: &Args, attempt: bool) -> Result<Typed>
                 None => Ok(None),
                 Some((text, None)) if !attempt => {
                     let message = format!(
-                        "The format is invalid: '{pattern}'. The input \"STRING\" '{text}' does not match the format."
+                        "The format is invalid: {pattern}. The input \"STRING\" {text} does not match the format."
                     );
                     Err(RunError::raise("INVALID_FORMAT.MISMATCH_INPUT", message))
                 }

@@ -2,7 +2,7 @@
 
 mod physical;
 
-pub use physical::{aggregate_name, aggregate_written, physical_written};
+pub use physical::{aggregate_name, aggregate_written, counted_side, physical_written};
 
 use std::fmt;
 
@@ -183,6 +183,20 @@ fn case(
     {
         return then.clone();
     }
+    // AND and OR whose right side is not asked where the left one settles it.
+    if let (Some(of), [(first, one), (_, rest)], Some(unknown)) =
+        (&of, whens.as_slice(), &otherwise)
+    {
+        let op = match (first.text.as_str(), one.text.as_str()) {
+            ("false", "false") => Some(Operator::And),
+            ("true", "true") => Some(Operator::Or),
+            _ => None,
+        };
+        let null = Written::plain("NULL");
+        if let Some(op) = op.filter(|op| binary(rest, *op, &null) == *unknown) {
+            return binary(of, op, rest);
+        }
+    }
     let mut text = "CASE".to_string();
     if let Some(of) = of {
         text.push_str(&format!(" {of}"));
@@ -242,6 +256,14 @@ fn call(func: &ScalarUDF, args: &[Written]) -> Written {
             Written::plain(format!("session_window({time}, '{gap}')"))
         }
         (SESSION, [time, gap]) => Written::plain(format!("session_window({time}, {gap})")),
+        (name, [left, right]) if name.starts_with("compare ") => {
+            let sign = name.trim_start_matches("compare ");
+            let op = Operator::Eq;
+            Written::with(
+                format!("{} {sign} {}", left.inside(op), right.inside(op)),
+                op,
+            )
+        }
         (name, [left, right]) => match arithmetic::operator(name) {
             Some(op) => binary(left, op, right),
             None => Written::plain(format!("{name}({left}, {right})")),

@@ -1,0 +1,235 @@
+//! What a join's condition says of event times: until when the rows of each side can find partners.
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use highwater_query::{apart, window_end};
+
+use super::event_time::watermarked;
+use super::join::Condition;
+use super::moments::after_event_time;
+use crate::error::Error;
+
+#[derive(Clone)]
+pub(super) struct Bound {
+    pub(super) time: Expr,
+    pub(super) more_us: i64,
+    /// By how much that time is after the event time of its row, at most.
+    after_us: i64,
+}
+
+/// What a join's condition says of event times.
+pub(super) struct Bounds {
+    /// By side.
+    pub(super) sides: [Option<Bound>; 2],
+    /// True if a key is event time.
+    pub(super) in_keys: bool,
+    /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
+    pub(super) ends: [bool; 2],
+    /// For each side, a key that is event time on the other side alone.
+    pub(super) late_keys: [Option<LateKey>; 2],
+}
+
+/// A key that is no event time, of rows whose partners have event time there. In the model a row finds no partner once
+/// the watermark has reached its key, and so its partners need not stay for it.
+pub(super) struct LateKey {
+    pub(super) time: Expr,
+    partner: Bound,
+}
+
+/// By how much a time is after the event time of its row where that is not known.
+const UNKNOWN_US: i64 = i64::MAX;
+
+/// In the model a closed bound ends a millisecond later than an open one.
+const CLOSED_US: i64 = 1_000;
+
+pub(super) struct Side<'a> {
+    pub(super) plan: &'a LogicalPlan,
+    /// Which columns are event time.
+    times: Vec<bool>,
+}
+
+impl<'a> Side<'a> {
+    pub(super) fn of(plan: &'a LogicalPlan) -> Self {
+        let times = watermarked(plan);
+        Side { plan, times }
+    }
+
+    fn is_time(&self, column: &Column) -> bool {
+        let index = self.plan.schema().maybe_index_of_column(column);
+        index.is_some_and(|index| self.times[index])
+    }
+
+    /// By how much a column is after the event time of its row, at least and at most, if that is known.
+    fn after(&self, column: &Column) -> Option<(i64, i64)> {
+        let index = self.plan.schema().maybe_index_of_column(column)?;
+        after_event_time(self.plan, index)
+    }
+
+    /// The same where rows are late by their event time: by how much the column is after the watermark, at least.
+    fn after_watermark(&self, column: &Column) -> Option<i64> {
+        let (least, _) = self.after(column)?;
+        self.times.contains(&true).then_some(least)
+    }
+
+    pub(super) fn has(&self, column: &Column) -> bool {
+        self.plan.schema().has_column(column)
+    }
+
+    /// The event time in a column that is one: of a window, its end.
+    pub(super) fn time_of(&self, column: &Column) -> Result<Expr, Error> {
+        let expr = Expr::Column(column.clone());
+        let data_type = expr.get_type(self.plan.schema()).map_err(Error::run)?;
+        match data_type {
+            DataType::Struct(_) => window_end(expr, &data_type).map_err(Error::run),
+            _ => Ok(expr),
+        }
+    }
+
+    /// The first column that is event time.
+    pub(super) fn first(&self) -> Option<Column> {
+        let index = self.times.iter().position(|time| *time)?;
+        Some(Column::from(self.plan.schema().qualified_field(index)))
+    }
+}
+
+impl Bounds {
+    pub(super) const NONE: Bounds = Bounds {
+        sides: [None, None],
+        in_keys: false,
+        ends: [false, false],
+        late_keys: [None, None],
+    };
+
+    pub(super) fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
+        let mut bounds = Bounds::NONE;
+        for (left, right, _) in &condition.keys {
+            let (Expr::Column(left), Expr::Column(right)) = (left, right) else {
+                continue;
+            };
+            let least = [
+                sides[0].after_watermark(left),
+                sides[1].after_watermark(right),
+            ];
+            bounds.in_keys |= sides[0].is_time(left) || sides[1].is_time(right);
+            bounds.in_keys |= least.iter().all(Option::is_some);
+            let columns = [left, right];
+            for side in [0, 1] {
+                let partner = &sides[1 - side];
+                if least[side].is_none() && partner.is_time(columns[1 - side]) {
+                    bounds.late_keys[side] = Some(LateKey {
+                        time: sides[side].time_of(columns[side])?,
+                        partner: Bound {
+                            time: partner.time_of(columns[1 - side])?,
+                            more_us: 0,
+                            after_us: 0,
+                        },
+                    });
+                }
+            }
+            for (side, column) in columns.into_iter().enumerate() {
+                // Late rows of the other side are dropped, so none comes that is equal.
+                if let Some(least) = least[1 - side] {
+                    let bound = Bound {
+                        time: sides[side].time_of(column)?,
+                        more_us: least.saturating_neg().max(0),
+                        after_us: sides[side].after(column).map_or(0, |(_, most)| most),
+                    };
+                    bounds.tighten(side, bound);
+                }
+            }
+        }
+        for part in &condition.rest {
+            let Some(apart) = apart(part) else {
+                continue;
+            };
+            // The earlier row finds no partner once the others must be later than it allows.
+            let (later, earlier) = match sides[1].has(&apart.later) && sides[0].has(&apart.earlier)
+            {
+                true => (1, 0),
+                false if sides[0].has(&apart.later) && sides[1].has(&apart.earlier) => (0, 1),
+                false => continue,
+            };
+            let closed_us = if apart.closed { CLOSED_US } else { 0 };
+            let Some(least) = sides[later].after_watermark(&apart.later) else {
+                continue;
+            };
+            bounds.ends[earlier] = true;
+            let time = sides[earlier].time_of(&apart.earlier)?;
+            let after = sides[earlier].after(&apart.earlier);
+            // In the model rows without event time stay.
+            let is_bounded =
+                sides[earlier].first().is_some() && is_moment(&time, sides[earlier].plan.schema())?;
+            if after.is_some() || is_bounded {
+                let more_us = apart.at_most_us.saturating_add(closed_us);
+                let bound = Bound {
+                    time,
+                    more_us: more_us.saturating_sub(least),
+                    after_us: after.map_or(UNKNOWN_US, |(_, most)| most),
+                };
+                bounds.tighten(earlier, bound);
+            }
+        }
+        Ok(bounds)
+    }
+
+    fn tighten(&mut self, side: usize, bound: Bound) {
+        let known = &mut self.sides[side];
+        if known
+            .as_ref()
+            .is_none_or(|known| bound.trail_us() < known.trail_us())
+        {
+            *known = Some(bound);
+        }
+    }
+
+    /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all.
+    pub(super) fn delay_ms(&self) -> Option<i64> {
+        let known = self.sides.iter().flatten().filter(|bound| bound.is_known());
+        let trail = known.map(Bound::trail_us);
+        Some(trail.max()?.max(0).saturating_add(999).div_euclid(1_000))
+    }
+
+    /// The same where rows of a side have no partner once their key is late: those of the other side go with theirs.
+    pub(super) fn by_late_keys(mut self) -> Self {
+        for side in [0, 1] {
+            if let Some(late) = &self.late_keys[side] {
+                self.tighten(1 - side, late.partner.clone());
+            }
+        }
+        self
+    }
+
+    /// The same where a row must stay as long as its partners do, because one that leaves takes its pairs along.
+    pub(super) fn together(self) -> Self {
+        let sides = match self.sides {
+            [Some(left), Some(right)] if left.is_known() && right.is_known() => {
+                let both = left.more_us.saturating_add(right.more_us);
+                let longer = |bound: Bound, other_us: i64| Bound {
+                    more_us: bound.more_us.max(both.saturating_add(other_us)),
+                    ..bound
+                };
+                let after = [left.after_us, right.after_us];
+                [Some(longer(left, after[1])), Some(longer(right, after[0]))]
+            }
+            _ => [None, None],
+        };
+        Bounds { sides, ..self }
+    }
+}
+
+impl Bound {
+    /// How long after its event time a row may still find a partner.
+    fn trail_us(&self) -> i64 {
+        self.more_us.saturating_add(self.after_us)
+    }
+
+    fn is_known(&self) -> bool {
+        self.after_us != UNKNOWN_US
+    }
+}
+
+fn is_moment(time: &Expr, schema: &DFSchema) -> Result<bool, Error> {
+    let data_type = time.get_type(schema).map_err(Error::run)?;
+    Ok(matches!(data_type, DataType::Timestamp(_, Some(_))))
+}
