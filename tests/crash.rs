@@ -13,6 +13,8 @@ mod code;
 mod common;
 #[path = "crash/damage.rs"]
 mod damage;
+#[path = "crash/digits.rs"]
+mod digits;
 #[path = "crash/faults.rs"]
 mod faults;
 #[path = "crash/formats.rs"]

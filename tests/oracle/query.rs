@@ -201,7 +201,10 @@ const AGGREGATES: &[&str] = &[
     "count(DISTINCT v)",
     "sum(DISTINCT g)",
     "sum(v) FILTER (WHERE v > 3)",
-    "stddev(v)",
+    "stddev(x)",
+    "corr(v, x)",
+    "skewness(x)",
+    "regr_sxy(DISTINCT v, x)",
     "count_if(g = 1)",
     "bool_or(v > 15)",
 ];

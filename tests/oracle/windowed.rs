@@ -58,6 +58,11 @@ const BY_WINDOW: &[&str] = &[
     "count(DISTINCT g)",
     "sum(DISTINCT v)",
     "percentile(v, 0.3)",
+    "stddev(x)",
+    "corr(v, x)",
+    "kurtosis(x)",
+    "regr_intercept(x, v)",
+    "var_pop(DISTINCT x)",
     "percentile_approx(v, array(0.2, 0.5))",
     "mode(k)",
 ];

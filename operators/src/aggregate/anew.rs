@@ -27,15 +27,9 @@ impl Sliding {
     ) -> Result<(), OperatorError> {
         let (mut window, last) = self.windows(after_us, until_us);
         while window <= last {
-            // Between windows with rows there may be ages.
-            let until = last.saturating_add(self.width);
-            let Some(pane) = self.first_pane(plan, arrangement, window..until)? else {
-                return Ok(());
-            };
-            let first = self.up(pane - self.width + 1);
-            if first > window {
-                window = first;
-                continue;
+            match self.next_window(plan, arrangement, window, last)? {
+                Some(next) if next <= last => window = next,
+                _ => return Ok(()),
             }
             let mut folds = self.folded(plan, arrangement, window)?;
             folds.close(window);

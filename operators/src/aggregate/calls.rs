@@ -15,6 +15,7 @@ use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, Physical
 use super::canonical::{self, Canonical};
 use super::values::{self, Ask, Kept};
 use super::{AggregateCall, Aggregation, Emit, Panes, closing, needs_order, nth};
+use crate::exact::is_exact;
 use crate::exchange::take_rows;
 use crate::keys::Codec;
 use crate::{Edge, OperatorError, wire};
@@ -49,7 +50,7 @@ pub(crate) struct Plan {
 /// So many elements of a list do not grow with the rows.
 const FEW: u64 = 16;
 
-/// Sums of doubles without rounding.
+/// Sums of doubles without rounding, which values can be taken out of again.
 const EXACT_SUMS: [&str; 2] = ["exact_sum", "exact_avg"];
 
 /// One call made ready to run.
@@ -256,7 +257,7 @@ impl Call {
             data_type.primitive_width().is_some() || *data_type == DataType::Boolean
         };
         let fields = self.function.state_fields()?;
-        Ok(named || self.sums_exactly() || fields.iter().all(is_fixed))
+        Ok(named || self.adds_exactly() || fields.iter().all(is_fixed))
     }
 
     /// True if it answers the same, to the last bit, in whatever order states are merged.
@@ -272,7 +273,7 @@ impl Call {
         let picks = picks.contains(&self.function.fun().name());
         let is_float = |field: &FieldRef| field.data_type().is_floating();
         let fields = self.function.state_fields()?;
-        Ok(picks || self.sums_exactly() || !fields.iter().any(is_float))
+        Ok(picks || self.adds_exactly() || !fields.iter().any(is_float))
     }
 
     /// What its state is a list of, if values can be taken out of its answer as they were put in, and nothing tells
@@ -322,8 +323,8 @@ impl Call {
         }
     }
 
-    fn sums_exactly(&self) -> bool {
-        !self.function.is_distinct() && EXACT_SUMS.contains(&self.function.fun().name())
+    fn adds_exactly(&self) -> bool {
+        !self.function.is_distinct() && is_exact(self.function.fun().name())
     }
 
     /// True if its rows are sorted before it sees them.

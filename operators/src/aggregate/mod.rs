@@ -23,6 +23,7 @@ mod pieces;
 mod running;
 mod signed;
 mod sliding;
+mod stale;
 mod values;
 
 use std::rc::Rc;

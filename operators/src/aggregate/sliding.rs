@@ -22,20 +22,17 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
 use arrow::compute::concat;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::calls::{Plan, conform};
 use super::closing::{self, Panes};
 use super::folds::{Closed, Folds};
-use super::owner::Lookup;
 use super::pieces::{Piece, Pieces, Times};
 use super::running::Running;
 use crate::OperatorError;
 use crate::arrangement::{Arrangement, Budget, Charge};
-use crate::exchange::take_rows;
-use crate::keys::{Codec, Encoded};
+use crate::keys::Codec;
 use crate::memory;
 
 /// Groups of windows that are put together at once.
@@ -51,7 +48,7 @@ pub(crate) struct Sliding {
     pub(super) width: i64,
     /// How many panes there are from a window's start to the next one's.
     pub(super) slide: i64,
-    times: Times,
+    pub(super) times: Times,
     /// Keys without their times.
     rest: Codec,
     /// Calls with small states.
@@ -63,8 +60,8 @@ pub(crate) struct Sliding {
     /// True if an answer is rounded as it is made: it must be made in the same order, however much memory there is.
     pub(crate) rounds: bool,
     budget: Option<Arc<Budget>>,
-    open: Option<Open>,
-    running: Option<Running>,
+    pub(super) open: Option<Open>,
+    pub(super) running: Option<Running>,
 }
 
 /// Some calls of the plan.
@@ -72,7 +69,7 @@ pub(super) struct Part {
     pub(super) calls: Vec<usize>,
     pub(super) plan: Plan,
     /// Their state columns.
-    columns: Vec<usize>,
+    pub(super) columns: Vec<usize>,
 }
 
 impl Part {
@@ -87,16 +84,16 @@ impl Part {
 }
 
 /// What is kept of small states between epochs.
-struct Open {
-    folds: Folds,
+pub(super) struct Open {
+    pub(super) folds: Folds,
     /// The first of the two blocks.
-    block: i64,
+    pub(super) block: i64,
     /// The first pane of the window that closes next.
-    next: i64,
+    pub(super) next: i64,
     /// Panes before this one have been added.
-    added: i64,
-    /// Keys without their times.
-    stale: BTreeSet<Vec<u8>>,
+    pub(super) added: i64,
+    /// Keys, without their times, whose panes are to be added again.
+    pub(super) stale: BTreeSet<Vec<u8>>,
     charge: Option<Charge>,
 }
 
@@ -173,52 +170,6 @@ impl Sliding {
         room
     }
 
-    /// Says what an epoch has changed in the state: of the groups that were looked up, which are now `states`.
-    pub(crate) fn changed(
-        &mut self,
-        plan: &Plan,
-        lookup: &Lookup,
-        states: &RecordBatch,
-    ) -> Result<(), OperatorError> {
-        let key = |group: &u32| lookup.encoded.key(*group as usize);
-        if let Some(open) = &mut self.open {
-            let bound = closing::bound(plan, self.grid.end(open.added - 1))?;
-            let keys = lookup.order.iter().map(key);
-            for key in keys.take_while(|key| *key < bound.as_slice()) {
-                open.stale.insert(key[self.times.bytes..].to_vec());
-            }
-        }
-        let Some(running) = &mut self.running else {
-            return Ok(());
-        };
-        let (from, until) = (running.panes.start, running.panes.end);
-        let from = closing::bound(plan, self.grid.end(from - 1))?;
-        let until = closing::bound(plan, self.grid.end(until - 1))?;
-        let inside = |group: &u32| (from.as_slice()..until.as_slice()).contains(&key(group));
-        let rest = |group: u32| &key(&group)[self.times.bytes..];
-        let columns = &self.lists.columns;
-        let stored = (0..).zip(&lookup.stored_groups);
-        let stored = stored.map(|(row, group)| (row, *group as u32));
-        let left: (Vec<u32>, Vec<u32>) = stored.filter(|(_, group)| inside(group)).unzip();
-        if !left.0.is_empty() {
-            let (rows, groups) = left;
-            let rows = UInt32Array::from(rows);
-            let old = columns
-                .iter()
-                .map(|column| Arc::clone(&lookup.stored[*column]));
-            let schema = Arc::clone(&self.lists.plan.state_schema);
-            let old = RecordBatch::try_new(schema, old.collect())?;
-            running.leave(groups.into_iter().map(rest), &take_rows(&old, &rows)?)?;
-        }
-        let entered: Vec<u32> = lookup.order.iter().copied().filter(inside).collect();
-        if !entered.is_empty() {
-            let rows = UInt32Array::from(entered.clone());
-            let new = take_rows(&states.project(columns)?, &rows)?;
-            running.enter(entered.into_iter().map(rest), &new)?;
-        }
-        Ok(())
-    }
-
     /// The first window that starts with this pane or after it.
     pub(super) fn up(&self, pane: i64) -> i64 {
         pane.saturating_add(pane.saturating_neg().rem_euclid(self.slide))
@@ -276,14 +227,11 @@ impl Sliding {
                 Some(open) if open.block == block => open,
                 _ => {
                     if pieces.is_empty() {
-                        // Between windows with rows there may be ages.
-                        let until = last.saturating_add(self.width);
-                        let Some(pane) = self.first_pane(plan, arrangement, window..until)? else {
+                        let Some(next) = self.next_window(plan, arrangement, window, last)? else {
                             return Ok(());
                         };
-                        let first = self.up(pane - self.width + 1);
-                        if first > window {
-                            window = first;
+                        if next > window {
+                            window = next;
                             continue;
                         }
                     }
@@ -424,19 +372,22 @@ impl Sliding {
         Ok(columns)
     }
 
-    /// The first of `panes` that has rows.
-    pub(super) fn first_pane(
+    /// The first window from `window` on, of those up to `last`, that has rows, or one after them: between windows with
+    /// rows there may be ages. `None` if there are no more.
+    pub(super) fn next_window(
         &self,
         plan: &Plan,
         arrangement: &Arrangement,
-        panes: Range<i64>,
+        window: i64,
+        last: i64,
     ) -> Result<Option<i64>, OperatorError> {
-        let (from, until) = self.bounds(plan, panes)?;
+        let (from, until) = self.bounds(plan, window..last.saturating_add(self.width))?;
         let mut scan = arrangement.scan(&from, Some(&until))?;
-        match scan.next_chunk(1)? {
-            None => Ok(None),
-            Some(chunk) => Ok(self.times.panes(chunk.keys())?.first().copied()),
-        }
+        let Some(chunk) = scan.next_chunk(1)? else {
+            return Ok(None);
+        };
+        let pane = self.times.panes(chunk.keys())?.first().copied();
+        Ok(pane.map(|pane| window.max(self.up(pane - self.width + 1))))
     }
 
     /// The rows of some panes, in order: the state columns of small calls.
@@ -471,62 +422,6 @@ impl Sliding {
         let from = closing::bound(plan, self.grid.end(panes.start - 1))?;
         let until = closing::bound(plan, self.grid.end(panes.end - 1))?;
         Ok((from, until))
-    }
-
-    /// Adds the panes of stale keys again. False if they are so many that all had better be.
-    fn refresh(&self, arrangement: &Arrangement, open: &mut Open) -> Result<bool, OperatorError> {
-        let stale = std::mem::take(&mut open.stale);
-        if stale.is_empty() {
-            return Ok(true);
-        }
-        if stale.len() * 4 > open.folds.len() {
-            return Ok(false);
-        }
-        let panes = open.next..open.added;
-        let ends =
-            TimestampMicrosecondArray::from_iter_values(panes.clone().map(|p| self.grid.end(p)));
-        let ends: ArrayRef = Arc::new(ends.with_data_type(self.times.codec.types()[0].clone()));
-        let ends = self.times.codec.encode(&[ends], panes.clone().count())?;
-        let mut keys = Encoded::default();
-        for end in 0..panes.clone().count() {
-            for key in &stale {
-                keys.push(&[ends.key(end), key].concat());
-            }
-        }
-        let found = arrangement.probe((0..keys.len()).map(|row| keys.key(row)))?;
-        let columns = self.small.columns.iter();
-        let columns = columns
-            .filter_map(|column| found.column(*column).transpose())
-            .collect::<Result<Vec<ArrayRef>, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(found.keys.len()));
-        let schema = Arc::clone(&self.small.plan.state_schema);
-        let columns = match found.keys.is_empty() {
-            true => RecordBatch::new_empty(schema),
-            false => RecordBatch::try_new_with_options(schema, columns, &options)?,
-        };
-        let groups = open.folds.intern(stale.iter().map(Vec::as_slice));
-        open.folds.reset(&groups);
-        let pane = |key: u32| panes.start + i64::from(key) / stale.len() as i64;
-        let of_panes: Vec<&[u32]> = found.keys.chunk_by(|a, b| pane(*a) == pane(*b)).collect();
-        let mut pieces = Vec::new();
-        let mut start = 0;
-        for keys in of_panes {
-            let groups = keys.iter().map(|key| groups[*key as usize % stale.len()]);
-            let groups: Vec<u32> = groups.collect();
-            pieces.push((pane(keys[0]), groups, columns.slice(start, keys.len())));
-            start += keys.len();
-        }
-        let second = (open.block + 1) * self.width;
-        let (tails, heads): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|p| p.0 < second);
-        for (pane, groups, states) in tails.into_iter().rev() {
-            open.folds
-                .add_to_tails(&self.small.plan, pane, &groups, &states, true)?;
-        }
-        for (_, groups, states) in heads {
-            open.folds
-                .add_to_heads(&self.small.plan, &groups, &states)?;
-        }
-        Ok(true)
     }
 }
 

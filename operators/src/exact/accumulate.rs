@@ -27,7 +27,7 @@ pub(super) fn list_type() -> DataType {
     DataType::List(element())
 }
 
-fn lists(values: Vec<f64>, lengths: Vec<usize>, valid: Vec<bool>) -> Result<ListArray> {
+pub(super) fn lists(values: Vec<f64>, lengths: Vec<usize>, valid: Vec<bool>) -> Result<ListArray> {
     Ok(ListArray::try_new(
         element(),
         OffsetBuffer::from_lengths(lengths),
@@ -235,11 +235,16 @@ impl Answer {
     }
 }
 
-/// The bits of the known values: one NaN, one zero.
+/// The bits of a value: one NaN, one zero.
+pub(super) fn one_bits(x: f64) -> u64 {
+    let one = if x.is_nan() { f64::NAN } else { x + 0.0 };
+    one.to_bits()
+}
+
+/// The bits of the known values.
 fn bits(values: &ArrayRef) -> impl Iterator<Item = u64> {
     let values = values.as_primitive::<Float64Type>().iter().flatten();
-    let one = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
-    values.map(move |x| one(x).to_bits())
+    values.map(one_bits)
 }
 
 /// The distinct values, by their bits; a sum of those is made at the end.

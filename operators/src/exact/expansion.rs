@@ -155,7 +155,8 @@ impl Sums {
             return round(&components);
         };
         if let Some(special) = special {
-            return *special;
+            // Which NaN a sum is depends on the order.
+            return if special.is_nan() { f64::NAN } else { *special };
         }
         match huge.last() {
             None => round(&components),

@@ -1,10 +1,17 @@
-//! Sums and averages of doubles that do not depend on the order of the rows.
+//! Sums, averages and statistics of doubles that do not depend on the order of the rows.
 //!
 //! Floating-point addition is not associative, so a sum computed by four workers differs from the sum computed by one,
 //! and a replayed epoch from the first run. These functions add without rounding and round once.
 
 mod accumulate;
 mod expansion;
+mod gathered;
+mod moments;
+#[cfg(test)]
+mod tests;
+mod wide;
+
+pub use moments::moments;
 
 use std::sync::Arc;
 
@@ -53,7 +60,14 @@ pub fn exact_avg() -> Arc<AggregateUDF> {
 
 /// All functions of this module.
 pub fn functions() -> Vec<Arc<AggregateUDF>> {
-    vec![exact_sum(), exact_avg()]
+    let mut all = vec![exact_sum(), exact_avg()];
+    all.extend(moments());
+    all
+}
+
+/// Whether the function of that name is one of them.
+pub(crate) fn is_exact(name: &str) -> bool {
+    name.starts_with("exact_")
 }
 
 impl AggregateUDFImpl for Exact {

@@ -49,6 +49,15 @@ const PLAIN: &[&str] = &[
     "exact_sum(x), exact_avg(x), exact_sum(DISTINCT x), exact_avg(DISTINCT x)",
 ];
 
+const EXACT_STATISTICS: &[&str] = &[
+    "exact_var_samp(x), exact_var_pop(x), exact_stddev_samp(x), exact_stddev_pop(x)",
+    "exact_skewness(x), exact_kurtosis(y), exact_kurtosis(x) FILTER (WHERE b)",
+    "exact_covar_samp(x, y), exact_covar_pop(x, y), exact_corr(x, y)",
+    "exact_regr_slope(x, y), exact_regr_intercept(x, y), exact_regr_count(x, y), exact_regr_r2(x, y)",
+    "exact_regr_avgx(x, y), exact_regr_avgy(x, y), exact_regr_sxx(x, y), exact_regr_syy(x, y), exact_regr_sxy(x, y)",
+    "exact_stddev_samp(DISTINCT x), exact_corr(DISTINCT x, y), exact_regr_count(DISTINCT x, y)",
+];
+
 const STATISTICS: &[&str] = &[
     "var_samp(x), var_pop(x), stddev(x), stddev_pop(x)",
     "covar_samp(x, y), covar_pop(x, y), corr(x, y)",
@@ -201,6 +210,11 @@ fn statistics() {
 }
 
 #[test]
+fn exact_statistics() {
+    check_all(EXACT_STATISTICS, false, CLOSE);
+}
+
+#[test]
 fn aggregates_in_source_order() {
     check_all(IN_ORDER, false, CLOSE);
 }
@@ -278,9 +292,16 @@ fn distinct_rows_are_groups_without_aggregates() {
 
 #[test]
 fn every_registered_function_has_a_case() {
-    let cases: String = [PLAIN, STATISTICS, IN_ORDER, SPARK, APPROXIMATE]
-        .concat()
-        .join(" ");
+    let cases: String = [
+        PLAIN,
+        STATISTICS,
+        EXACT_STATISTICS,
+        IN_ORDER,
+        SPARK,
+        APPROXIMATE,
+    ]
+    .concat()
+    .join(" ");
     let mut functions = datafusion::functions_aggregate::all_default_aggregate_functions();
     functions.extend(datafusion_spark::all_default_aggregate_functions());
     functions.extend(highwater_operators::exact::functions());

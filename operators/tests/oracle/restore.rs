@@ -27,7 +27,7 @@ const CASES: [Case<'_>; 5] = [
     },
     Case {
         keys: &["kv", "kb"],
-        calls: "corr(x, y), stddev(x), approx_distinct(i), bool_and(b), avg(d)",
+        calls: "corr(x, y), exact_corr(x, y), exact_kurtosis(x), exact_stddev_pop(DISTINCT x), approx_distinct(i), bool_and(b), avg(d)",
     },
     Case {
         keys: &["ks"],

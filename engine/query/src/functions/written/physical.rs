@@ -149,8 +149,7 @@ fn named(function: &AggregateFunctionExpr, columns: &[Written]) -> (String, Vec<
 /// The name in the query of an aggregate that is called so here.
 pub fn aggregate_name(name: &str, distinct: bool) -> &str {
     match name {
-        "exact_sum" | "weighed_sum" => "sum",
-        "exact_avg" => "avg",
+        "weighed_sum" => "sum",
         "approx_distinct" => "approx_count_distinct",
         "first_value" => "first",
         "last_value" => "last",
@@ -160,7 +159,7 @@ pub fn aggregate_name(name: &str, distinct: bool) -> &str {
         "var" => "var_samp",
         // Percentiles and the mode are computed of it.
         "values" | "ranks" => "all values",
-        other => other,
+        other => other.strip_prefix("exact_").unwrap_or(other),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Values in order, each as often as it is there, of which the one at a place is found without looking at the others.
 //!
-//! They lie in blocks of some hundred: to put one in or take one out moves part of a block, to find one by its place, or
+//! They lie in blocks of about a hundred: to put one in or take one out moves part of a block, to find one by its place, or
 //! the most frequent one, looks at each block and into one. That beats a tree up to millions of values, in half its
 //! memory.
 
 /// A block of more values is cut in two.
-const BLOCK: usize = 512;
+const BLOCK: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Sorted<K> {
