@@ -126,11 +126,6 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "The duration and time inputs to window must be",
         "an interval says how long it is as a text does",
     ),
-    (
-        "DATATYPE_MISMATCH.BINARY_OP_DIFF_TYPES",
-        "have incompatible types (\"STRUCT<",
-        "structs are compared field by field, each in the type that both have in common",
-    ),
 ];
 
 pub(crate) fn may_answer(error: &Value) -> bool {
