@@ -18,6 +18,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use highwater_operators::exact::{exact_avg, exact_sum, moments};
 use highwater_query::{
     Catalog, Conf, Functions, QueryError, Resolver, error_class_of, parse_query, parse_schema,
     type_text, without_event_time,
@@ -86,6 +87,19 @@ struct Pack {
     by_group: Vec<Tables>,
 }
 
+/// The function table as a session has it: sums and statistics of floats are exact.
+fn functions() -> Functions {
+    let is_float = |kind: &DataType| matches!(kind, DataType::Float32 | DataType::Float64);
+    let mut functions = Functions::standard();
+    functions.replace_aggregate("sum", is_float, exact_sum());
+    functions.replace_aggregate("avg", is_float, exact_avg());
+    for function in moments() {
+        let name = function.name().trim_start_matches("exact_").to_string();
+        functions.replace_aggregate(&name, is_float, function);
+    }
+    functions
+}
+
 impl Pack {
     fn new() -> Self {
         let table = read("table");
@@ -103,7 +117,7 @@ impl Pack {
             context: SessionContext::new_with_config(
                 SessionConfig::new().with_target_partitions(1),
             ),
-            functions: Functions::standard(),
+            functions: functions(),
             by_row: (0..batch.num_rows())
                 .map(|i| tables(batch.slice(i, 1)))
                 .collect(),
