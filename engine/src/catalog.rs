@@ -40,6 +40,7 @@ pub(crate) enum Named {
 
 /// A source as a statement described it.
 pub(crate) struct NamedSource {
+    name: String,
     formats: Formats,
     format: String,
     request: SourceRequest,
@@ -48,8 +49,14 @@ pub(crate) struct NamedSource {
 }
 
 impl NamedSource {
-    pub(crate) fn new(formats: Formats, format: String, request: SourceRequest) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        formats: Formats,
+        format: String,
+        request: SourceRequest,
+    ) -> Self {
         NamedSource {
+            name: name.to_string(),
             formats,
             format,
             request,
@@ -82,7 +89,7 @@ impl NamedSource {
     fn plan_now(&self, stream: bool) -> Result<LogicalPlan, Error> {
         let mut request = self.request.clone();
         request.streaming = stream;
-        source_plan(&self.formats, &self.format, request)
+        source_plan(&self.formats, &self.format, Some(&self.name), request)
     }
 }
 

@@ -154,6 +154,7 @@ impl LateTable {
                 time_zone: session.time_zone(),
             };
             Arc::new(NamedSource::new(
+                &self.name,
                 session.inner.formats.clone(),
                 format,
                 request,

@@ -103,7 +103,7 @@ impl DataReader {
             time_zone: self.session.time_zone(),
         };
         check_columns(&self.session, request.schema.as_ref())?;
-        let plan = source_plan(&self.session.inner.formats, &format, request)?;
+        let plan = source_plan(&self.session.inner.formats, &format, None, request)?;
         Ok(DataFrame::new(self.session, plan))
     }
 }
@@ -129,15 +129,19 @@ pub(crate) fn check_columns(session: &Session, schema: Option<&SchemaRef>) -> Re
     Ok(())
 }
 
-/// The relation of all rows of a source.
+/// The relation of all rows of a source, which may be that of a table.
 pub(crate) fn source_plan(
     formats: &Formats,
     format: &str,
+    table: Option<&str>,
     request: SourceRequest,
 ) -> Result<LogicalPlan, Error> {
     let streaming = request.streaming;
     let path = request.path.as_ref().map(|path| format!(" \"{path}\""));
-    let description = format!("{format}{}", path.unwrap_or_default());
+    let description = match table.filter(|_| !streaming) {
+        Some(table) => table.to_string(),
+        None => format!("{format}{}", path.unwrap_or_default()),
+    };
     let factory = formats.source(format)?.source(request)?;
     scan_plan(format, description, factory, streaming)
 }
@@ -167,6 +171,7 @@ fn scan_plan(
     } else {
         Arc::new(DefaultTableSource::new(Arc::new(StaticRelation {
             factory,
+            description,
         })))
     };
     LogicalPlanBuilder::scan(name.to_lowercase(), source, None)

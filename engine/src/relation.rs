@@ -16,7 +16,9 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, TableReference};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource, TableType};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableScan, TableSource, TableType,
+};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -45,6 +47,8 @@ impl TableSource for StreamRelation {
 /// A source that is read once, as it is when the query runs.
 pub(crate) struct StaticRelation {
     pub(crate) factory: Arc<dyn SourceFactory>,
+    /// For explanations: the name of the table, or `json "in"`.
+    pub(crate) description: String,
 }
 
 impl fmt::Debug for StaticRelation {
@@ -61,14 +65,17 @@ pub(crate) fn factories(plan: &LogicalPlan) -> Vec<Arc<dyn SourceFactory>> {
             if let Some(stream) = scan.source.downcast_ref::<StreamRelation>() {
                 found.push(Arc::clone(&stream.factory));
             }
-            let table = scan.source.downcast_ref::<DefaultTableSource>();
-            let table =
-                table.and_then(|table| table.table_provider.downcast_ref::<StaticRelation>());
-            found.extend(table.map(|relation| Arc::clone(&relation.factory)));
+            found.extend(static_relation(scan).map(|relation| Arc::clone(&relation.factory)));
         }
         Ok(TreeNodeRecursion::Continue)
     });
     found
+}
+
+/// What a plan scans, if it is a source that is read once.
+pub(crate) fn static_relation(scan: &TableScan) -> Option<&StaticRelation> {
+    let table = scan.source.downcast_ref::<DefaultTableSource>()?;
+    table.table_provider.downcast_ref::<StaticRelation>()
 }
 
 #[async_trait]

@@ -154,7 +154,7 @@ impl Session {
                 let taken = taken(replace, if_not_exists)?;
                 if self.is_free(&name, NamedKind::Table, taken)? {
                     let request = self.source_request(schema, options)?;
-                    let source = self.table_source(format, request)?;
+                    let source = self.table_source(&name, format, request)?;
                     self.put(&name, NamedKind::Table, Named::Source(Arc::new(source)));
                 }
                 Ok(Outcome::Done)
@@ -259,11 +259,12 @@ impl Session {
     /// as a stream needs to know them.
     fn table_source(
         &self,
+        name: &str,
         format: String,
         mut request: SourceRequest,
     ) -> Result<NamedSource, Error> {
-        let source =
-            |request| NamedSource::new(self.inner.formats.clone(), format.clone(), request);
+        let formats = &self.inner.formats;
+        let source = |request| NamedSource::new(name, formats.clone(), format.clone(), request);
         let table = source(request.clone());
         let Err(error) = table.plan(true) else {
             return Ok(table);
@@ -521,7 +522,12 @@ impl StreamingTable {
                 time_zone: session.time_zone(),
             };
             let formats = session.inner.formats.clone();
-            Arc::new(NamedSource::new(formats, self.format.clone(), request))
+            Arc::new(NamedSource::new(
+                &self.name,
+                formats,
+                self.format.clone(),
+                request,
+            ))
         });
         let readable = source.filter(|_| session.inner.formats.source(&self.format).is_ok());
         views.put_written(&self.name, Named::Output(readable), &self.query);

@@ -15,8 +15,29 @@ const TOLD: &[(&str, &str, &[&str])] = &[
         "update",
         "SELECT upper(k), collect_set(v), percentile(v, 0.5), mode(v), first(v), max(v) FROM t GROUP BY upper(k)",
         &[
-            "Aggregate by [upper(k)]: collect_set(v), all values(CAST(v AS DOUBLE)), all values(v), first(v), max(v);",
-            "one row a group with every distinct v, every CAST(v AS DOUBLE), every v in it, never forgotten",
+            "Aggregate by [upper(k)]: collect_set(v), percentile(v, 0.5), mode(v), first(v), max(v);",
+            "one row a group with every distinct v, every v in it, never forgotten",
+            "project upper(k), collect_set(v), percentile(v, 0.5), mode(v), first(v), max(v)\n",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT median(v), percentile_approx(v, array(0.1, 0.9)), percentile(v, 0.5, 2), percentile_cont(0.25) WITHIN GROUP (ORDER BY v DESC), percentile_disc(0.5) WITHIN GROUP (ORDER BY v) FILTER (WHERE v > 1) FROM t",
+        &[
+            "project percentile(v, 0.5), percentile_approx(v, array(0.1, 0.9)), percentile(v, 0.5, 2), percentile_cont(0.25) WITHIN GROUP (ORDER BY v DESC), percentile_disc(0.5) WITHIN GROUP (ORDER BY v) FILTER (WHERE v > 1)\n",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT percentile(v, 0.5) OVER (PARTITION BY k) FROM t",
+        &["percentile(v, 0.5) OVER (PARTITION BY k"],
+    ),
+    (
+        "append",
+        "SELECT v + d.n AS s, v > '7' AS b, CAST(d.n AS BIGINT) AS n, CAST(v AS STRING) AS t FROM t JOIN dim AS d ON v = d.n",
+        &[
+            "by [left.v = d.n]:",
+            "project v + n AS s, v > 7 AS b, CAST(n AS BIGINT) AS n, CAST(v AS STRING) AS t\n",
         ],
     ),
     (
@@ -94,7 +115,7 @@ const TOLD: &[(&str, &str, &[&str])] = &[
         "append",
         "SELECT a.v, d.n FROM t AS a JOIN dim AS d ON a.k = d.code AND a.v > d.n",
         &[
-            "Join with a table by [a.k = d.code] where a.v > CAST(d.n AS BIGINT): its rows with their partners; state: none",
+            "Join with a table by [a.k = d.code] where a.v > d.n: its rows with their partners; state: none",
         ],
     ),
     (
@@ -125,7 +146,19 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     (
         "changes",
         "SELECT k, v, sum(v) FROM t GROUP BY ROLLUP (k, v)",
-        &["Aggregate by [k, v, the grouping]: sum(v);"],
+        &[
+            "Aggregate by [k, v, the grouping]: sum(v);",
+            "project v, k, v, the grouping\n",
+            "each row once for each grouping\n",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT k, upper(k) AS u, grouping(upper(k)) AS g, grouping_id() FROM t GROUP BY GROUPING SETS ((k, upper(k)), (k)) HAVING grouping(k) = 0",
+        &[
+            "grouping(upper(k)) AS g, the grouping\n",
+            "filter ((the grouping >> 1) & 1) = 0\n",
+        ],
     ),
     (
         "changes",

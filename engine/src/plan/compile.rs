@@ -694,7 +694,8 @@ pub(super) fn told(call: &AggregateCall, aggregate: &Aggregate) -> String {
     let fields = aggregate.input.schema().fields().iter();
     let columns = fields.map(|field| Written::plain(as_written(field.name())));
     let columns: Vec<Written> = columns.collect();
-    aggregate_written(&call.function, call.filter.as_ref(), &columns).0
+    let (told, _) = aggregate_written(&call.function, call.filter.as_ref(), &columns);
+    told.to_string()
 }
 
 fn lowered(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {

@@ -190,13 +190,17 @@ fn name_of(plan: &LogicalPlan, index: usize) -> String {
 
 /// What the sides of a join are called in the query.
 pub(super) fn called(join: &Join) -> [String; 2] {
-    let name = |side: &LogicalPlan, otherwise: &str| match side {
-        LogicalPlan::SubqueryAlias(alias) if !names_ours(alias.alias.table()) => {
-            alias.alias.table().to_string()
+    fn name<'p>(side: &'p LogicalPlan, otherwise: &'p str) -> &'p str {
+        match side {
+            LogicalPlan::Filter(filter) => name(&filter.input, otherwise),
+            LogicalPlan::SubqueryAlias(alias) if !names_ours(alias.alias.table()) => {
+                alias.alias.table()
+            }
+            _ => otherwise,
         }
-        _ => otherwise.to_string(),
-    };
-    [name(&join.left, "left"), name(&join.right, "right")]
+    }
+    let sides = [(&join.left, "left"), (&join.right, "right")];
+    sides.map(|(side, otherwise)| name(side, otherwise).to_string())
 }
 
 /// Which rows a join of a stream with static rows lets out, if it goes by one row of the stream at a time.

@@ -104,8 +104,8 @@ pub(crate) enum Node {
         rows: Arc<RecordBatch>,
         /// What comes out.
         edge: Edge,
-        /// Which rows, in words.
-        version: String,
+        /// Where they are from, in words.
+        tables: String,
         /// What their columns are called.
         names: Vec<String>,
     },

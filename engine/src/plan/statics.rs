@@ -21,6 +21,7 @@ use super::Node;
 use super::compile::Compiler;
 use super::join::names_of;
 use crate::error::Error;
+use crate::relation::static_relation;
 
 /// What reads the static parts of a streaming query.
 pub(crate) trait Statics {
@@ -84,17 +85,32 @@ impl Compiler<'_> {
     pub(super) fn enter(&mut self, plan: &LogicalPlan) -> Result<Node, Error> {
         let rows = self.read_static(plan, true)?;
         let edge = Edge::plain(rows.schema());
-        let version = self.read.last().map(|used| used.version.clone());
         Ok(Node::Static {
             rows: Arc::new(rows),
             edge,
-            version: version.unwrap_or_default(),
+            tables: told(plan),
             names: names_of(plan),
         })
     }
 }
 
-/// The tables that a plan reads.
+/// The tables that a plan reads, as the query has them.
+fn told(plan: &LogicalPlan) -> String {
+    let mut names = BTreeSet::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let relation = static_relation(scan);
+            names.insert(match relation {
+                Some(relation) => relation.description.clone(),
+                None => scan.table_name.table().to_string(),
+            });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    listed(names)
+}
+
+/// The tables that a plan reads, by their formats: a table may get another name, and has its rows all the same.
 fn tables(plan: &LogicalPlan) -> String {
     let mut names = BTreeSet::new();
     let _ = plan.apply_with_subqueries(|node| {
@@ -103,6 +119,10 @@ fn tables(plan: &LogicalPlan) -> String {
         }
         Ok(TreeNodeRecursion::Continue)
     });
+    listed(names)
+}
+
+fn listed(names: BTreeSet<String>) -> String {
     match names.is_empty() {
         true => "rows of the query itself".into(),
         false => names.into_iter().collect::<Vec<_>>().join(", "),

@@ -38,11 +38,14 @@ pub(crate) struct Made {
 /// The table function `range`, which is one in FROM only: a name that no query can write.
 pub(crate) const RANGE: &str = "\u{1}range";
 
+/// Explodes the numbers of grouping sets: a name that no query can write.
+pub(crate) const GROUPINGS: &str = "\u{1}groupings";
+
 /// How many numbers a `range` may make: they are made at once.
 const RANGE_MAX: i128 = 10_000_000;
 
 pub(crate) fn is_known(name: &str) -> bool {
-    if name == RANGE {
+    if matches!(name, RANGE | GROUPINGS) {
         return true;
     }
     let plain = name.strip_suffix("_outer").unwrap_or(name);
@@ -54,6 +57,7 @@ pub(crate) fn build(name: &str, args: Vec<Typed>) -> Result<Made> {
     if name == RANGE {
         return range(args);
     }
+    let name = if name == GROUPINGS { "explode" } else { name };
     let outer = name.ends_with("_outer");
     let plain = name.strip_suffix("_outer").unwrap_or(name);
     if plain == "stack" {

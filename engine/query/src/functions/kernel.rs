@@ -11,6 +11,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr as DfExpr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, TypeSignature, Volatility,
@@ -95,6 +96,8 @@ pub(crate) struct Kernel {
     returns: DataType,
     signature: Signature,
     body: Body,
+    /// True if nobody wrote it. It is no other function for that.
+    implied: bool,
 }
 
 impl Kernel {
@@ -125,14 +128,37 @@ impl Kernel {
             returns: returns.clone(),
             signature: Signature::new(accepts, volatility),
             body: Arc::new(body),
+            implied: false,
         };
         let udf = Arc::new(ScalarUDF::new_from_impl(kernel));
         let args = args.into_iter().map(|a| a.expr).collect();
         Typed::new(
-            DfExpr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(
-                udf, args,
-            )),
+            DfExpr::ScalarFunction(ScalarFunction::new_udf(udf, args)),
             returns,
+        )
+    }
+
+    /// The same call, if `call` is one of a kernel, as one that nobody wrote.
+    pub(crate) fn implied(call: Typed) -> Typed {
+        let DfExpr::ScalarFunction(function) = &call.expr else {
+            return call;
+        };
+        let Some(kernel) = function.func.inner().downcast_ref::<Kernel>() else {
+            return call;
+        };
+        let udf = Arc::new(ScalarUDF::new_from_impl(Kernel {
+            name: kernel.name.clone(),
+            params: kernel.params.clone(),
+            args: kernel.args.clone(),
+            returns: kernel.returns.clone(),
+            signature: kernel.signature.clone(),
+            body: Arc::clone(&kernel.body),
+            implied: true,
+        }));
+        let args = function.args.clone();
+        Typed::new(
+            DfExpr::ScalarFunction(ScalarFunction::new_udf(udf, args)),
+            call.data_type,
         )
     }
 
@@ -171,6 +197,11 @@ impl Kernel {
 
     pub(crate) fn returns(&self) -> &DataType {
         &self.returns
+    }
+
+    /// True if nobody wrote it.
+    pub(crate) fn is_implied(&self) -> bool {
+        self.implied
     }
 }
 

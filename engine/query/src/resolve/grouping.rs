@@ -14,7 +14,7 @@ use super::scope::{Relation, ScopeColumn};
 use crate::error::QueryError;
 use crate::expr::{Call, Expr, Groupings};
 use crate::functions::kernel::Typed;
-use crate::functions::window;
+use crate::functions::{self, generator, window};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -183,7 +183,7 @@ impl Env<'_> {
             .collect();
         let numbers = (0..sets.len()).map(|set| crate::expr::lit(i32::try_from(set).unwrap_or(0)));
         let call = Call {
-            name: "explode".into(),
+            name: generator::GROUPINGS.into(),
             args: vec![Expr::call("array", numbers.collect())],
             ..Call::default()
         };

@@ -248,7 +248,10 @@ impl Env<'_> {
             .collect();
         let mut lists = vec![];
         for list in made.lists {
-            let name = self.fresh("list");
+            let name = self.fresh(match call.name == generator::GROUPINGS {
+                true => "groupings",
+                false => "list",
+            });
             below.push(list.expr.alias(name.clone()));
             lists.push(Column::new_unqualified(name));
         }

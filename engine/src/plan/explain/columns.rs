@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{FieldRef, Schema};
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::CaseExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr};
 use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation};
 use highwater_operators::join::{Keep, Lookup};
 use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
 use highwater_query::{
-    Grid, Written, aggregate_written, as_written, counted_side, physical_written,
+    Grid, Written, aggregate_written, as_written, counted_side, physical_written, type_sql,
 };
 
 use super::super::Node;
@@ -36,14 +38,14 @@ pub(super) fn columns(node: &Node) -> Vec<Written> {
             let below = columns(input);
             let mut keys = aggregate_keys(aggregation, &below);
             let calls = aggregation.calls.iter();
-            keys.extend(calls.map(|one| Written::plain(call(one, &below).0)));
+            keys.extend(calls.map(|one| call(one, &below).0));
             keys
         }
         Node::Sessions { input, sessions } => {
             let below = columns(input);
             let mut keys = session_keys(sessions, &below);
             let calls = sessions.calls.iter();
-            keys.extend(calls.map(|one| Written::plain(call(one, &below).0)));
+            keys.extend(calls.map(|one| call(one, &below).0));
             keys
         }
         Node::Regroup {
@@ -55,7 +57,7 @@ pub(super) fn columns(node: &Node) -> Vec<Written> {
             let mut below = columns(input);
             if let Told::Columns(told) = told {
                 below.truncate(regroup.schema.fields().len() - told.len());
-                below.extend(told.iter().map(Written::plain));
+                below.extend_from_slice(told);
             }
             below
         }
@@ -130,21 +132,12 @@ pub(super) fn through(mut columns: Vec<Written>, step: &Step) -> Vec<Written> {
             columns
         }
         Step::Project { exprs, schema } => {
-            let fields = schema.fields();
-            let grouping_sets = fields.iter().any(|field| is_grouping(field.name()));
-            let made = exprs.iter().zip(fields).map(|(expr, field)| {
-                let name = field.name();
-                let case = expr.downcast_ref::<CaseExpr>().filter(|_| grouping_sets);
-                match case {
-                    _ if is_grouping(name) => Written::plain("the grouping"),
-                    // What a grouping lacks is null in it.
-                    Some(case) if is_made(name) && case.when_then_expr().len() == 1 => {
-                        physical_written(&case.when_then_expr()[0].1, &columns)
-                    }
-                    _ if is_made(name) || is_window(expr, &columns) => {
-                        physical_written(expr, &columns)
-                    }
-                    _ => Written::plain(name),
+            let made = projected(exprs, schema, &columns).into_iter();
+            let made = made.zip(exprs).zip(schema.fields());
+            let made = made.map(|((written, expr), field)| {
+                match is_made(field.name()) || is_window(expr, &columns) {
+                    true => written,
+                    false => Written::plain(field.name()),
                 }
             });
             made.collect()
@@ -153,14 +146,64 @@ pub(super) fn through(mut columns: Vec<Written>, step: &Step) -> Vec<Written> {
             let name = if *outer { "explode_outer" } else { "explode" };
             for list in lists {
                 let exploded = &columns[*list];
-                // Windows that overlap come as a list.
-                if !exploded.is_window() {
+                // Windows that overlap come as a list, and so do groupings.
+                if !exploded.is_window() && !exploded.is_groupings() {
                     columns[*list] = Written::plain(format!("{name}({exploded})"));
                 }
             }
             columns
         }
     }
+}
+
+/// What a projection computes of `columns`: of grouping sets the keys, which are null in a grouping that lacks them.
+pub(super) fn projected(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &Schema,
+    columns: &[Written],
+) -> Vec<Written> {
+    let fields = schema.fields();
+    let told = |(expr, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| {
+        match expr.downcast_ref::<CastExpr>() {
+            _ if is_made_as(field, "groupings") => Written::groupings(),
+            // Inside of others what makes numbers wider is not told, but this is all that the query says here.
+            Some(cast) if !is_made(field.name()) && !is_bit(cast) => {
+                let of = physical_written(cast.expr(), columns);
+                let to = type_sql(field.data_type());
+                Written::plain(format!("CAST({of} AS {to})"))
+            }
+            _ => physical_written(expr, columns),
+        }
+    };
+    let mut all: Vec<Written> = exprs.iter().zip(fields).map(told).collect();
+    let mut keys: Vec<(usize, String)> = Vec::new();
+    for (written, field) in all.iter().zip(fields) {
+        keys.extend(made_as(field, "key").map(|nth| (nth, written.to_string())));
+    }
+    keys.sort();
+    for (written, field) in all.iter_mut().zip(fields) {
+        if is_made_as(field, "grouping_id") && !written.is_grouping() {
+            let keys = keys.iter().map(|(_, key)| key.clone());
+            *written = Written::grouping(keys.collect());
+        }
+    }
+    all
+}
+
+/// True for what `grouping` is.
+fn is_bit(cast: &CastExpr) -> bool {
+    let bits = cast.expr().downcast_ref::<BinaryExpr>();
+    bits.is_some_and(|bits| *bits.op() == Operator::BitwiseAnd)
+}
+
+/// The number in a name that was made up for this.
+fn made_as(field: &FieldRef, what: &str) -> Option<usize> {
+    let name = field.name().strip_prefix("__")?.strip_prefix(what)?;
+    name.strip_prefix('_')?.parse().ok()
+}
+
+fn is_made_as(field: &FieldRef, what: &str) -> bool {
+    made_as(field, what).is_some()
 }
 
 /// True for a window of time, which is told by its time and width wherever it comes from.
@@ -173,11 +216,7 @@ pub(super) fn is_made(name: &str) -> bool {
     name.starts_with("__") || name.contains('(')
 }
 
-fn is_grouping(name: &str) -> bool {
-    name.starts_with("__grouping_id")
-}
-
-pub(super) fn call(one: &AggregateCall, columns: &[Written]) -> (String, Option<String>) {
+pub(super) fn call(one: &AggregateCall, columns: &[Written]) -> (Written, Option<String>) {
     aggregate_written(&one.function, one.filter.as_ref(), columns)
 }
 

@@ -10,7 +10,6 @@ use datafusion::logical_expr::{
     Expr, SortExpr, Window, WindowFrame, WindowFrameBound, WindowFunctionDefinition,
 };
 use datafusion::physical_expr::expressions::Literal;
-use highwater_operators::Edge;
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit};
 use highwater_operators::dedup::{Deduplication, Forget};
 use highwater_operators::join::{JoinKey, Keep, Lookup, StreamJoin};
@@ -22,7 +21,7 @@ use highwater_query::{Written, aggregate_name, duration, physical_written, writt
 use super::compile::physical;
 use super::{JoinWords, Node};
 use columns::{
-    aggregate_keys, call, columns, is_made, looked_up_columns, qualified, session_keys,
+    aggregate_keys, call, columns, is_made, looked_up_columns, projected, qualified, session_keys,
     side_by_side, through,
 };
 
@@ -32,7 +31,7 @@ pub(crate) enum Told {
     /// Some of their rows.
     Rows(String),
     /// More columns.
-    Columns(Vec<String>),
+    Columns(Vec<Written>),
 }
 
 impl Told {
@@ -114,7 +113,7 @@ impl Told {
                 over.join(" ")
             )
         });
-        Told::Columns(calls.collect())
+        Told::Columns(calls.map(Written::plain).collect())
     }
 }
 
@@ -138,7 +137,7 @@ impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Told::Rows(rows) => f.write_str(rows),
-            Told::Columns(columns) => f.write_str(&columns.join(", ")),
+            Told::Columns(columns) => f.write_str(&listed(columns)),
         }
     }
 }
@@ -160,11 +159,11 @@ impl Node {
         match self {
             Node::Source { source, edge } => {
                 let order = if edge.ordered { ", in order" } else { "" };
-                writeln!(f, "{pad}Source {source}: {}{order}", names(edge))?;
+                writeln!(f, "{pad}Source {source}: {}{order}", listed(&columns(self)))?;
             }
-            Node::Static { names, version, .. } => {
+            Node::Static { names, tables, .. } => {
                 let names = names.join(", ");
-                writeln!(f, "{pad}Static {version}: {names}, in the first epoch")?;
+                writeln!(f, "{pad}Static {tables}: {names}, in the first epoch")?;
             }
             Node::Stage { input, steps } => write_steps(f, &pad, input, steps)?,
             Node::Aggregate { input, aggregation } => {
@@ -261,8 +260,11 @@ fn write_steps(f: &mut fmt::Formatter<'_>, pad: &str, input: &Node, steps: &[Ste
                 lines.push(format!("filter {}", physical_written(condition, &columns)));
             }
             Step::Project { exprs, schema } => {
-                let exprs = exprs.iter().zip(schema.fields()).map(|(expr, field)| {
-                    let text = physical_written(expr, &columns).to_string();
+                let told = projected(exprs, schema, &columns);
+                let told = told.iter().zip(schema.fields());
+                let told = told.filter(|(column, _)| !column.is_groupings());
+                let exprs = told.map(|(told, field)| {
+                    let text = told.to_string();
                     match is_made(field.name()) || *field.name() == text {
                         true => text,
                         false => format!("{text} AS {}", field.name()),
@@ -276,9 +278,14 @@ fn write_steps(f: &mut fmt::Formatter<'_>, pad: &str, input: &Node, steps: &[Ste
             Step::Expose(..) => lines.push("expose changes".into()),
             Step::Unnest { lists, outer, .. } => {
                 let outer = if *outer { " outer" } else { "" };
+                let groupings = lists.iter().all(|list| columns[*list].is_groupings());
                 let lists = lists.iter().map(|list| columns[*list].to_string());
                 let lists: Vec<String> = lists.collect();
-                lines.push(format!("explode{outer} {}", lists.join(", ")));
+                if groupings {
+                    lines.push("each row once for each grouping".into());
+                } else {
+                    lines.push(format!("explode{outer} {}", lists.join(", ")));
+                }
             }
         }
         columns = through(columns, step);
@@ -306,7 +313,8 @@ fn values(calls: &[AggregateCall], columns: &[Written]) -> String {
 }
 
 fn call_names(calls: &[AggregateCall], columns: &[Written]) -> String {
-    let mut calls: Vec<String> = calls.iter().map(|one| call(one, columns).0).collect();
+    let calls = calls.iter().map(|one| call(one, columns).0.to_string());
+    let mut calls: Vec<String> = calls.collect();
     calls.dedup();
     match calls.is_empty() {
         true => "its rows once".into(),
@@ -555,10 +563,4 @@ fn by_window(keys: &[Written], event_time: bool) -> Vec<Written> {
 fn listed(words: &[Written]) -> String {
     let words: Vec<String> = words.iter().map(ToString::to_string).collect();
     words.join(", ")
-}
-
-fn names(edge: &Edge) -> String {
-    let fields = edge.rows.fields().iter();
-    let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
-    names.join(", ")
 }

@@ -10,6 +10,7 @@ mod sum;
 mod weighed;
 
 pub use ranks::{Rank, ranks};
+pub(super) use ranks::{rank_of, ranks_of};
 pub use weighed::weighed_sum;
 
 use std::sync::Arc;

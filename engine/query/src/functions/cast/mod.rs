@@ -77,14 +77,20 @@ pub(crate) fn implicit(value: Typed, to: &DataType) -> Result<Typed> {
     if !allowed(&value.data_type, to) {
         return Err(refused(&value.data_type, to));
     }
-    convert(
+    let from = value.expr.clone();
+    let converted = convert(
         value,
         to,
         How {
             attempt: false,
             zone: parse::session_zone(),
         },
-    )
+    )?;
+    // A value that needs no conversion is as it was written.
+    Ok(match converted.expr == from {
+        true => converted,
+        false => Kernel::implied(converted),
+    })
 }
 
 /// The constant that `text` is as a value of type `to`.

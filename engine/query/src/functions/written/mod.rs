@@ -1,6 +1,7 @@
 //! Resolved expressions as who wrote the query would write them, as far as that is known.
 
 mod physical;
+mod ranks;
 
 pub use physical::{aggregate_name, aggregate_written, counted_side, physical_written};
 
@@ -11,6 +12,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator, ScalarUDF};
 use highwater_text::type_name::type_sql;
 
+use super::aggregate::rank_of;
 use super::arithmetic;
 use super::kernel::Kernel;
 use super::session::SESSION;
@@ -26,6 +28,8 @@ pub struct Written {
     op: Option<Operator>,
     /// Of a window, whose moments are in it.
     time: Option<String>,
+    /// Of several answers in one column each of them, of a grouping its keys.
+    parts: Vec<String>,
 }
 
 impl fmt::Display for Written {
@@ -41,7 +45,31 @@ impl Written {
             text: text.into(),
             op: None,
             time: None,
+            parts: Vec::new(),
         }
+    }
+
+    /// What tells which of the groupings by `keys` a row is of.
+    pub fn grouping(keys: Vec<String>) -> Self {
+        Written {
+            parts: keys,
+            ..Written::plain("the grouping")
+        }
+    }
+
+    /// The numbers of all groupings.
+    pub fn groupings() -> Self {
+        Written::plain("the groupings")
+    }
+
+    /// True for the numbers of all groupings, or that of one where each row comes once for each.
+    pub fn is_groupings(&self) -> bool {
+        *self == Written::groupings()
+    }
+
+    /// True if it tells by which keys a row is grouped.
+    pub fn is_grouping(&self) -> bool {
+        self.op.is_none() && self.text == "the grouping" && !self.parts.is_empty()
     }
 
     /// The window, of its end.
@@ -53,9 +81,8 @@ impl Written {
     pub fn part_of(&self, grid: Grid) -> Self {
         let time = self.time.clone().unwrap_or_else(|| self.text.clone());
         Written {
-            text: format!("{}{END}", grid.written(&time)),
-            op: None,
-            time: Some(time),
+            time: Some(time.clone()),
+            ..Written::plain(format!("{}{END}", grid.written(&time)))
         }
     }
 
@@ -133,6 +160,19 @@ fn is_null(expr: &Expr) -> bool {
 }
 
 fn binary(left: &Written, op: Operator, right: &Written) -> Written {
+    // `grouping(key)` is a bit of the grouping.
+    let bit = match op {
+        Operator::BitwiseShiftRight if left.is_grouping() => right.text.parse().ok(),
+        Operator::BitwiseAnd if left.is_grouping() && right.text == "1" => Some(0),
+        _ => None,
+    };
+    let place = bit.and_then(|bit: usize| left.parts.len().checked_sub(bit + 1));
+    if let Some(place) = place {
+        return Written::plain(format!("grouping({})", left.parts[place]));
+    }
+    if op == Operator::BitwiseAnd && left.text.starts_with("grouping(") && right.text == "1" {
+        return left.clone();
+    }
     let sign = match op {
         Operator::NotEq => "<>".to_string(),
         Operator::IsNotDistinctFrom => "<=>".to_string(),
@@ -162,6 +202,9 @@ fn is(inner: &Written, what: &str) -> Written {
 }
 
 fn cast(how: &str, inner: &Written, data_type: &DataType) -> Written {
+    if inner.op.is_none() && inner.text.starts_with("grouping(") {
+        return inner.clone();
+    }
     Written::plain(format!("{how}({inner} AS {})", type_sql(data_type)))
 }
 
@@ -176,6 +219,14 @@ fn case(
     whens: Vec<(Written, Written)>,
     otherwise: Option<Written>,
 ) -> Written {
+    // What a grouping lacks is null in it.
+    let of_grouping = |when: &Written| when.text.starts_with("the groupings IN (");
+    if of.is_none() && whens.iter().all(|(when, _)| of_grouping(when)) {
+        match whens.as_slice() {
+            [(_, key)] if key.text.parse::<i64>().is_err() => return key.clone(),
+            _ => return Written::plain("the grouping"),
+        }
+    }
     // What is asked where a column is known is unknown elsewhere anyhow.
     if let (Some(of), [(when, then)], None) = (&of, whens.as_slice(), &otherwise)
         && of.text.ends_with(" IS NOT NULL")
@@ -217,6 +268,9 @@ fn call(func: &ScalarUDF, args: &[Written]) -> Written {
     let name = name.strip_prefix("wrapping_").unwrap_or(name);
     let kernel = func.inner().downcast_ref::<Kernel>();
     let params = kernel.map_or("", Kernel::params);
+    if let (Some(rank), [values]) = (rank_of(func), args) {
+        return Written::plain(ranks::asked_of(rank, &values.text));
+    }
     match (name, args) {
         ("add_interval", [moment, interval]) => {
             let op = match params.starts_with('-') {
@@ -227,6 +281,7 @@ fn call(func: &ScalarUDF, args: &[Written]) -> Written {
         }
         ("negative", [value]) => negative(value),
         ("cast" | "try_cast", [value]) => match kernel {
+            Some(kernel) if kernel.is_implied() => value.clone(),
             Some(kernel) => cast(&name.to_uppercase(), value, kernel.returns()),
             None => value.clone(),
         },
@@ -240,6 +295,15 @@ fn call(func: &ScalarUDF, args: &[Written]) -> Written {
         ("element", [value, index]) => {
             Written::plain(format!("{}[{index}]", value.inside(Operator::Eq)))
         }
+        // One of several answers.
+        ("rank", [all]) => match params
+            .parse()
+            .ok()
+            .and_then(|nth: usize| all.parts.get(nth))
+        {
+            Some(answer) => Written::plain(answer),
+            None => Written::plain(format!("rank({all})")),
+        },
         ("normalized" | "or_empty" | "time in groupings", [value, ..]) => value.clone(),
         // A window is told by its end, or by that of a pane of it.
         ("window end" | "windows", [time]) => window(time, params, name == "windows"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::{
@@ -10,7 +11,10 @@ use datafusion::physical_expr::expressions::{
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+use super::ranks::{self, ALL_VALUES};
 use super::{Written, among, binary, call, case, cast, is, listed, literal, negative, not};
+use crate::coerce::{is_float, is_integral};
+use crate::functions::aggregate::ranks_of;
 use crate::nodes::{EXCEPT, INTERSECT};
 
 type Physical = Arc<dyn PhysicalExpr>;
@@ -33,7 +37,11 @@ pub fn physical_written(expr: &Physical, columns: &[Written]) -> Written {
         return call(it.fun(), &all(it.args()));
     }
     if let Some(it) = expr.downcast_ref::<CastExpr>() {
-        return cast("CAST", &told(it.expr()), it.cast_type());
+        // One that widens a number is put in by whoever compares or adds numbers of different types.
+        return match is_number(it.cast_type()) {
+            true => told(it.expr()),
+            false => cast("CAST", &told(it.expr()), it.cast_type()),
+        };
     }
     if let Some(it) = expr.downcast_ref::<TryCastExpr>() {
         return cast("TRY_CAST", &told(it.expr()), it.cast_type());
@@ -70,14 +78,19 @@ pub fn physical_written(expr: &Physical, columns: &[Written]) -> Written {
     Written::plain(expr.to_string())
 }
 
+/// True for the types that the resolver converts numbers to by DataFusion's own cast: always from one of less range.
+fn is_number(to: &DataType) -> bool {
+    is_integral(to) || is_float(to)
+}
+
 /// A call of an aggregate over columns that are written so, and of which values its state has each one, if it has.
 pub fn aggregate_written(
     function: &AggregateFunctionExpr,
     filter: Option<&Physical>,
     columns: &[Written],
-) -> (String, Option<String>) {
+) -> (Written, Option<String>) {
     if let Some(side) = counted_side(function.name()) {
-        return (side.into(), None);
+        return (Written::plain(side), None);
     }
     let (name, args) = named(function, columns);
     let distinct = if function.is_distinct() && name != "collect_set" {
@@ -85,6 +98,9 @@ pub fn aggregate_written(
     } else {
         ""
     };
+    let answers = ranks_of(function.fun()).unwrap_or_default().iter();
+    let answers = answers.map(|rank| ranks::asked(rank, &listed(&args)));
+    let mut answers: Vec<String> = answers.collect();
     let mut text = format!("{name}({distinct}{})", listed(&args));
     let order = function.order_bys().iter();
     let order = order.map(|by| {
@@ -101,7 +117,9 @@ pub fn aggregate_written(
     };
     if let Some(filter) = filter {
         let condition = physical_written(filter, columns);
-        text.push_str(&format!(" FILTER (WHERE {condition})"));
+        for text in answers.iter_mut().chain([&mut text]) {
+            text.push_str(&format!(" FILTER (WHERE {condition})"));
+        }
         values.push_str(&format!(" where {condition}"));
     }
     // The list of an exact sum has as many parts as a double has, whatever is added.
@@ -112,7 +130,14 @@ pub fn aggregate_written(
         true => "distinct ",
         false => "",
     };
-    (text, grows.then(|| format!("{kind}{values}")))
+    if !answers.is_empty() {
+        text = answers.join(", ");
+    }
+    let written = Written {
+        parts: answers,
+        ..Written::plain(text)
+    };
+    (written, grows.then(|| format!("{kind}{values}")))
 }
 
 /// What the counts behind EXCEPT and INTERSECT count.
@@ -158,7 +183,7 @@ pub fn aggregate_name(name: &str, distinct: bool) -> &str {
         "stddev" => "stddev_samp",
         "var" => "var_samp",
         // Percentiles and the mode are computed of it.
-        "values" | "ranks" => "all values",
+        "values" | "ranks" => ALL_VALUES,
         other => other.strip_prefix("exact_").unwrap_or(other),
     }
 }

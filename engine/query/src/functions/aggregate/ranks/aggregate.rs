@@ -61,6 +61,12 @@ pub(crate) fn answer(all: DfExpr, nth: usize, rank: &Rank, element: &DataType) -
     answer.expr
 }
 
+/// What an aggregate asks of its values, if that is what it does.
+pub(crate) fn ranks_of(function: &AggregateUDF) -> Option<&[Rank]> {
+    let ranks = function.inner().downcast_ref::<Ranks>()?;
+    Some(&ranks.asked)
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Ranks {
     asked: Arc<[Rank]>,

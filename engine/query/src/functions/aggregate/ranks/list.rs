@@ -163,6 +163,12 @@ pub(super) struct Ranked {
     over: Arc<ScalarUDF>,
 }
 
+/// What a function asks of the values in a list, if that is what it does.
+pub(crate) fn rank_of(function: &ScalarUDF) -> Option<&Rank> {
+    let ranked = function.inner().downcast_ref::<Ranked>()?;
+    Some(&ranked.rank)
+}
+
 impl ScalarUDFImpl for Ranked {
     fn name(&self) -> &str {
         self.over.name()

@@ -9,7 +9,8 @@ mod running;
 mod sorted;
 
 pub use aggregate::ranks;
-pub(crate) use aggregate::{answer, asked, at_once};
+pub(crate) use aggregate::{answer, asked, at_once, ranks_of};
+pub(crate) use list::rank_of;
 pub(super) use list::ranked;
 
 use std::hash::{Hash, Hasher};
