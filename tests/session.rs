@@ -4,6 +4,8 @@
 
 #[path = "session/chains.rs"]
 mod chains;
+#[path = "session/clock.rs"]
+mod clock;
 #[path = "session/code.rs"]
 mod code;
 #[path = "common/mod.rs"]
@@ -279,30 +281,6 @@ fn a_batch_takes_rows_in_order_where_order_decides() {
             canonical(&rows),
             ["000000|003999|4000"],
             "{workers} workers"
-        );
-    }
-}
-
-#[test]
-fn a_stream_has_no_clock_of_its_own_yet() {
-    let session = Session::new().expect("a session");
-    let (_rows, stream) = session.memory_stream("v BIGINT").expect("a stream");
-    stream.create_or_replace_temp_view("t").expect("a view");
-    for query in [
-        "SELECT v, current_timestamp() AS c FROM t",
-        "SELECT v FROM t WHERE current_date() > DATE'2020-01-01'",
-        "SELECT max(now()) AS m FROM t",
-    ] {
-        let frame = session.sql(query).expect("a query");
-        let started = frame
-            .write_stream()
-            .output_mode(OutputMode::Update)
-            .format("console")
-            .start();
-        let error = started.map(|_| ()).expect_err(query).to_string();
-        assert!(
-            error.contains("current time") && error.contains("not supported yet"),
-            "{query}: {error}"
         );
     }
 }

@@ -167,6 +167,7 @@ fn scan_plan(
         Arc::new(StreamRelation {
             factory,
             description,
+            clocked: false,
         })
     } else {
         Arc::new(DefaultTableSource::new(Arc::new(StaticRelation {

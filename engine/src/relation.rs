@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::catalog::{Session as DataFusionSession, TableProvider};
@@ -23,6 +23,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
+use highwater_query::timestamp;
+
 use crate::source::{Batches, Reader, SourceFactory, Split};
 
 /// A source that is read for ever.
@@ -30,6 +32,22 @@ pub(crate) struct StreamRelation {
     pub(crate) factory: Arc<dyn SourceFactory>,
     /// For explanations: `json "in"`.
     pub(crate) description: String,
+    /// True if its rows have the clock of the epoch that brings them as a last column.
+    pub(crate) clocked: bool,
+}
+
+/// The column with an epoch's clock.
+pub(crate) const CLOCK: &str = "__clock";
+
+impl StreamRelation {
+    /// The same rows with the clock of the epoch that brings them.
+    pub(crate) fn clocked(&self) -> Self {
+        StreamRelation {
+            factory: Arc::clone(&self.factory),
+            description: self.description.clone(),
+            clocked: true,
+        }
+    }
 }
 
 impl fmt::Debug for StreamRelation {
@@ -40,7 +58,13 @@ impl fmt::Debug for StreamRelation {
 
 impl TableSource for StreamRelation {
     fn schema(&self) -> SchemaRef {
-        self.factory.schema()
+        let own = self.factory.schema();
+        if !self.clocked {
+            return own;
+        }
+        let mut fields = own.fields().to_vec();
+        fields.push(Arc::new(Field::new(CLOCK, timestamp(), false)));
+        Arc::new(Schema::new(fields))
     }
 }
 

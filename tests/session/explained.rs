@@ -225,6 +225,14 @@ const TOLD: &[(&str, &str, &[&str])] = &[
         "SELECT v FROM t LIMIT 5",
         &["Limit 5; state: how many have come out, one row"],
     ),
+    (
+        "append",
+        "SELECT v, current_timestamp() AS seen FROM t WHERE now() > ts",
+        &[
+            "project v, current_timestamp() AS seen\n",
+            "filter current_timestamp() > ts\n",
+        ],
+    ),
 ];
 
 fn session() -> Session {

@@ -188,7 +188,7 @@ fn written(dir: &Path) -> Vec<String> {
     canonical(&rows.and_then(|frame| frame.collect()).expect("rows"))
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");
     for entry in fs::read_dir(from).expect("listed") {
         let entry = entry.expect("an entry");

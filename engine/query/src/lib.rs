@@ -49,5 +49,5 @@ pub use sql::{
     Part, StatementText, parse_expression, parse_query, parse_statement, part_place,
     split_statements,
 };
-pub use types::{parse_schema, schema_text};
+pub use types::{parse_schema, schema_text, timestamp};
 pub use unnest::{as_joins, is_asked_for, unnested};

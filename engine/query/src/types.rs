@@ -10,7 +10,7 @@ pub(crate) use highwater_text::type_name::{quoted, type_sql, type_text};
 use crate::error::{Place, QueryError};
 
 /// `TIMESTAMP`: an instant, in microseconds.
-pub(crate) fn timestamp() -> DataType {
+pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 

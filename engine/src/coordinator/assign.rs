@@ -10,7 +10,7 @@ pub(super) fn assign(
     sources: &[Planned],
     workers: usize,
     processes: usize,
-    epoch: u64,
+    (epoch, clock_us): (u64, i64),
 ) -> Vec<Order> {
     // (bytes given so far, worker); the first worker differs from epoch to epoch, so that small epochs spread too.
     let peers = workers * processes;
@@ -35,6 +35,7 @@ pub(super) fn assign(
                 source,
                 ordinal: ordinal as u64,
                 split: Split::clone(split),
+                clock_us,
             });
         }
     }
@@ -65,7 +66,7 @@ mod tests {
             split(5, Some(1)),
             split(5, Some(1)),
         ])];
-        let workers: Vec<usize> = assign(&sources, 1, 2, 0)
+        let workers: Vec<usize> = assign(&sources, 1, 2, (0, 0))
             .iter()
             .map(|order| match order {
                 Order::Read { worker, .. } => *worker,

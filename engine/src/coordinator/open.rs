@@ -46,7 +46,8 @@ impl Coordinator {
         }
         self.ends.insert(epoch, ends);
         let mut orders = self.meter.time(Phase::GetBatch, || {
-            assign(&record.sources, self.workers, self.processes, epoch)
+            let clock = (epoch, record.clock_us);
+            assign(&record.sources, self.workers, self.processes, clock)
         });
         if !record.idle.is_empty() {
             orders.extend(self.idle_orders(&record.idle));

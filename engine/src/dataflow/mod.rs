@@ -424,7 +424,11 @@ impl<'s> Render<'_, 's> {
                     return rows.clone();
                 }
                 let reader = Arc::clone(&self.blueprint.readers[*source]);
-                let columns = self.blueprint.compiled.sources[*source].columns.clone();
+                let used = &self.blueprint.compiled.sources[*source];
+                // The clock is none of the source's own.
+                let width = used.factory.schema().fields().len();
+                let columns = used.columns.iter().copied();
+                let columns = columns.filter(|column| *column < width).collect();
                 let rows = read::read(
                     self.orders.clone(),
                     (*source, self.blueprint.compiled.sources.len()),

@@ -30,6 +30,8 @@ pub(crate) enum Order {
         ordinal: u64,
         /// The split.
         split: Split,
+        /// The epoch's clock: microseconds since 1970.
+        clock_us: i64,
     },
     /// Let static rows in: with the query's first epoch, on one worker.
     Enter {

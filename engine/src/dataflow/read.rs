@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt64Array};
+use arrow::array::{ArrayRef, TimestampMicrosecondArray, UInt64Array};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use highwater_operators::metrics::Meters;
@@ -20,6 +20,7 @@ use timely::scheduling::SyncActivator;
 
 use super::orders::Order;
 use crate::error::error_chain;
+use crate::relation::CLOCK;
 use crate::source::{Reader, Split};
 use crate::workers::panic_text;
 
@@ -58,6 +59,7 @@ pub(crate) fn read<'s>(
                         source: of,
                         ordinal,
                         split,
+                        clock_us,
                         ..
                     } = order
                     else {
@@ -69,6 +71,7 @@ pub(crate) fn read<'s>(
                             // No place of one source is a place of another.
                             ordinal: ordinal * sources as u64 + source as u64,
                             rows: 0,
+                            clock_us,
                         });
                         let _ = splits.send(split);
                     }
@@ -114,13 +117,22 @@ struct Job {
     epoch: Capability<u64>,
     ordinal: u64,
     rows: u64,
+    clock_us: i64,
 }
 
 impl Job {
-    /// Gives a batch the edge's schema (its names and nullability) and the order column if the edge has one.
+    /// Gives a batch the edge's schema (its names and nullability), and the columns with the epoch's clock and the order
+    /// if the edge has them.
     fn finish(&mut self, rows: RecordBatch, edge: &Edge) -> Result<RecordBatch, OperatorError> {
         let count = rows.num_rows();
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        if let Ok(at) = edge.rows.index_of(CLOCK) {
+            // As progress reports tell it.
+            let clock_us = self.clock_us.div_euclid(1_000) * 1_000;
+            let clock = TimestampMicrosecondArray::from_value(clock_us, count);
+            let clock = clock.with_data_type(edge.rows.field(at).data_type().clone());
+            columns.insert(at, Arc::new(clock));
+        }
         if edge.ordered {
             let first = (self.ordinal << SPLIT_SHIFT) + self.rows;
             columns.push(Arc::new(UInt64Array::from_iter_values(

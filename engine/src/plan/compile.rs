@@ -27,7 +27,7 @@ use super::{
     Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, keyed, late,
     modes, only_row, pushdown,
 };
-use super::{regroup, sets, subquery};
+use super::{clock, regroup, sets, subquery};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::{CHANGE, OutputMode};
@@ -106,6 +106,7 @@ fn compile_joins(
         }
         _ => plan.clone(),
     };
+    let plan = &clock::stamped(plan.clone()).map_err(Error::run)?;
     let mut schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     // The one rule that pays before there are joins: sources read only the columns that are used. Filters stay where
     // the query has them: fused stages make pushing them down worthless, and an expression that can fail must not move.
@@ -185,7 +186,7 @@ fn sources(plan: &LogicalPlan) -> Vec<SourceUse> {
         if let LogicalPlan::TableScan(scan) = node
             && let Some(stream) = scan.source.downcast_ref::<StreamRelation>()
         {
-            let width = stream.factory.schema().fields().len();
+            let width = scan.source.schema().fields().len();
             let wanted = scan.projection.clone();
             let wanted = wanted.unwrap_or_else(|| (0..width).collect());
             let known = found
@@ -337,7 +338,7 @@ impl Compiler<'_> {
                 if scan.fetch.is_some() || !scan.filters.is_empty() {
                     return Err(Error::not_yet("a limit on a streaming query"));
                 }
-                let all = stream.factory.schema();
+                let all = scan.source.schema();
                 let wanted = scan
                     .projection
                     .clone()
@@ -639,32 +640,11 @@ pub(super) fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
     Arc::new(Column::new(schema.field(index).name(), index))
 }
 
-/// Refuses what would read the wall clock: each row at another moment, and a replay at yet another.
-fn no_clock(exprs: &[Expr]) -> Result<(), Error> {
-    let is_clock = |expr: &Expr| {
-        let Expr::ScalarFunction(call) = expr else {
-            return Ok(false);
-        };
-        Ok(matches!(
-            call.func.name(),
-            "now" | "current_date" | "current_time"
-        ))
-    };
-    for expr in exprs {
-        if expr.exists(is_clock).map_err(Error::run)? {
-            return Err(Error::not_yet(
-                "the current time or date in a streaming query",
-            ));
-        }
-    }
-    Ok(())
-}
-
 pub(super) fn physical(
     exprs: &[Expr],
     schema: &DFSchema,
 ) -> Result<Vec<Arc<dyn PhysicalExpr>>, Error> {
-    no_clock(exprs)?;
+    clock::refuse(exprs)?;
     let (props, context) = (ExecutionProps::new(), Default::default());
     exprs
         .iter()
@@ -674,7 +654,7 @@ pub(super) fn physical(
 
 /// The calls of an aggregation of a stream.
 pub(super) fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>, Error> {
-    no_clock(&aggregate.aggr_expr)?;
+    clock::refuse(&aggregate.aggr_expr)?;
     let calls = lowered(aggregate)?;
     for call in &calls {
         // What cannot aggregate these types says so now, not at the first row.

@@ -1,6 +1,7 @@
 //! The incremental plan: what a query's dataflow is made of.
 
 mod bounds;
+mod clock;
 mod compile;
 mod event_time;
 mod explain;

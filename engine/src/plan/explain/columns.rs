@@ -17,12 +17,17 @@ use highwater_query::{
 
 use super::super::Node;
 use super::Told;
+use crate::relation::CLOCK;
 
 /// Each column that comes out of `node`.
 pub(super) fn columns(node: &Node) -> Vec<Written> {
     let named = |edge: &Edge| {
         let fields = edge.rows.fields().iter();
-        fields.map(|field| Written::plain(field.name())).collect()
+        let name = |field: &FieldRef| match field.name().as_str() {
+            CLOCK => Written::plain("current_timestamp()"),
+            name => Written::plain(name),
+        };
+        fields.map(name).collect()
     };
     match node {
         Node::Source { edge, .. } => named(edge),
