@@ -279,6 +279,21 @@ impl SinkFormat for MemorySink {
                 class: None,
             });
         }
+        let fields = request.schema.fields();
+        for (at, field) in fields.iter().enumerate() {
+            if fields[..at]
+                .iter()
+                .any(|other| other.name() == field.name())
+            {
+                let name = field.name();
+                return Err(FormatError::Invalid {
+                    message: format!(
+                        "The column `{name}` already exists. The memory sink keeps a table, whose columns need names of their own: give one of them another, as in SELECT .. AS {name}_2"
+                    ),
+                    class: Some("COLUMN_ALREADY_EXISTS"),
+                });
+            }
+        }
         let table = MemoryTable {
             schema: request.schema,
             rows: Mutex::default(),

@@ -1,6 +1,6 @@
 //! What a query is refused with is told in its own words: no name in it was made up on the way.
 
-use highwater::{OutputMode, Session};
+use highwater::{Error, OutputMode, Session};
 
 /// Queries over the stream `t` that an output mode refuses, and what is told of the part that it cannot take.
 const REFUSED: &[(&str, OutputMode, &str)] = &[
@@ -23,6 +23,11 @@ const REFUSED: &[(&str, OutputMode, &str)] = &[
         "SELECT k FROM t INTERSECT ALL SELECT k FROM t AS u",
         OutputMode::Append,
         "INTERSECT ALL gives a row as often as the side has it that has it less often",
+    ),
+    (
+        "SELECT k FROM t INTERSECT ALL SELECT * FROM VALUES ('a'), ('a')",
+        OutputMode::Update,
+        "that may grow with every epoch. Use INTERSECT, which gives it once",
     ),
     (
         "SELECT k FROM t EXCEPT ALL SELECT * FROM VALUES ('a')",
@@ -56,7 +61,7 @@ const REFUSED: &[(&str, OutputMode, &str)] = &[
     ),
 ];
 
-fn refusal(sql: &str, mode: OutputMode) -> String {
+fn refusal(sql: &str, mode: OutputMode) -> Error {
     let session = Session::with_workers(1).expect("a session");
     let (_, frame) = session
         .memory_stream("k STRING, v BIGINT")
@@ -66,13 +71,52 @@ fn refusal(sql: &str, mode: OutputMode) -> String {
         let writer = query.write_stream().output_mode(mode);
         writer.format("memory").query_name("out").start()
     });
-    started.map(|_| ()).expect_err(sql).to_string()
+    started.map(|_| ()).expect_err(sql)
+}
+
+#[test]
+fn columns_of_a_table_in_memory_have_names_of_their_own() {
+    let error = refusal("SELECT k, v AS k FROM t", OutputMode::Append);
+    let said = error.to_string();
+    assert_eq!(
+        error.class().as_deref(),
+        Some("COLUMN_ALREADY_EXISTS"),
+        "{said}"
+    );
+    for told in ["The column `k` already exists", "AS k_2"] {
+        assert!(said.contains(told), "{said}");
+    }
+}
+
+#[test]
+fn what_lateral_subqueries_cannot_be_is_told_of_them() {
+    let of = |from: &str, rest: &str| {
+        let rest = rest.replace("FROM s", &format!("FROM {from} AS s(k, v)"));
+        let sql = format!("SELECT t.k, x.n FROM t, LATERAL (SELECT {rest}) AS x");
+        refusal(&sql, OutputMode::Append).to_string()
+    };
+    let (stream, table) = ("(SELECT k, v FROM t)", "VALUES ('a', 1)");
+    for rest in [
+        "count(*) AS n FROM s WHERE s.k = t.k",
+        "v AS n FROM s WHERE s.k = t.k ORDER BY v LIMIT 1",
+    ] {
+        let said = of(stream, rest);
+        assert!(
+            said.contains("[INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY]"),
+            "{said}"
+        );
+        let said = of(table, rest);
+        assert!(
+            said.contains("a LATERAL subquery over a table that aggregates"),
+            "{said}"
+        );
+    }
 }
 
 #[test]
 fn a_refusal_names_what_the_query_names() {
     for (sql, mode, told) in REFUSED {
-        let said = refusal(sql, *mode);
+        let said = refusal(sql, *mode).to_string();
         assert!(said.contains(told), "{sql}\n{said}");
         for ours in ["__", "Int64(", "Utf8(", "exact_", "EXACT_"] {
             assert!(!said.contains(ours), "{sql}\n{said}");

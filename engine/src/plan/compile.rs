@@ -82,9 +82,12 @@ pub(crate) fn compile(
     statics: &dyn Statics,
 ) -> Result<Compiled, Error> {
     let plan = &sets::as_joins(plan.clone(), mode).map_err(Error::run)?;
-    modes::check(plan, mode)?;
-    let joined = subquery::as_joins(plan)?;
-    let compiled = compile_joins(&joined, mode, late_rows, statics);
+    let compiled = modes::check(plan, mode)
+        .and_then(|()| subquery::as_joins(plan))
+        .and_then(|joined| compile_joins(&joined, mode, late_rows, statics));
+    if let Some(lateral) = subquery::lateral(plan) {
+        return compiled.map_err(|error| lateral.refused(error));
+    }
     match subquery::reads_stream(plan)? {
         true => compiled.map_err(subquery::refused),
         false => compiled,

@@ -33,6 +33,9 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
     if refuses && let Some(refused) = taken.find_map(|set| taken_away(&set, mode)) {
         return Err(refused);
     }
+    if mode == OutputMode::Update && is_intersect_all(plan) {
+        return Err(intersected());
+    }
     if mode == OutputMode::Append && !bounded {
         let has_except = sets.clone().any(|set| set.except);
         // The model looks at the topmost aggregation when it is asked, at the others when they run.
@@ -140,17 +143,41 @@ fn taken_away(set: &SetOperation<'_>, mode: OutputMode) -> Option<Error> {
             "Except on a streaming DataFrame/Dataset on the right is not supported",
             "a row that comes on the right takes its own back. Use output mode complete or changes",
         ),
-        false if both || mode == OutputMode::Append => (
-            "Intersect of streaming DataFrames/Datasets is not supported",
-            "INTERSECT ALL gives a row as often as the side has it that has it less often, and that may grow with every epoch. Use INTERSECT, which \
-             gives it once, or output mode complete or changes",
-        ),
+        false if both || mode == OutputMode::Append => return Some(intersected()),
         _ => return None,
     };
     Some(Error::refused(
         "_LEGACY_ERROR_TEMP_3102",
         format!("{words} in this output mode: {why}"),
     ))
+}
+
+fn intersected() -> Error {
+    Error::refused(
+        "_LEGACY_ERROR_TEMP_3102",
+        "Intersect of streaming DataFrames/Datasets is not supported in this output mode: INTERSECT ALL gives a row as often as the side has it \
+         that has it less often, and that may grow with every epoch. Use INTERSECT, which gives it once, or output mode complete or changes",
+    )
+}
+
+/// True for an INTERSECT ALL whose copies come out as they are: nothing tells those of an epoch from those before it.
+fn is_intersect_all(plan: &LogicalPlan) -> bool {
+    let below = |plan| {
+        let mut plan: &LogicalPlan = plan;
+        while let LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_) = plan
+        {
+            plan = plan.inputs()[0];
+        }
+        plan
+    };
+    match below(plan) {
+        LogicalPlan::Unnest(copies) => {
+            set_operation(below(&copies.input)).is_some_and(|set| !set.except)
+        }
+        _ => false,
+    }
 }
 
 /// Refuses what goes by the place of rows among all of them, where a mode cannot say that a row has lost its place.

@@ -5,6 +5,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
+use highwater_query::is_asked_for;
+
 use super::compile::{is_streaming, not_built};
 use crate::error::Error;
 
@@ -28,6 +30,64 @@ pub(super) fn refused(error: Error) -> Error {
             ),
         ),
         other => other,
+    }
+}
+
+/// What LATERAL subqueries read that answer for each row of a stream, and not by a mere join.
+pub(super) enum Lateral {
+    Table,
+    Stream,
+}
+
+/// What the LATERAL subqueries of `plan` read, if it has such.
+pub(super) fn lateral(plan: &LogicalPlan) -> Option<Lateral> {
+    let mut found = None;
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::Join(join) = node
+            && is_asked_for(&join.right)
+            && is_streaming(&join.left)
+        {
+            match reads_more(&join.right) {
+                true => found = Some(Lateral::Stream),
+                false => _ = found.get_or_insert(Lateral::Table),
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+/// True if the answers of a subquery come from a stream: from one besides what it is asked for.
+fn reads_more(answers: &LogicalPlan) -> bool {
+    match answers {
+        LogicalPlan::Distinct(_) if is_asked_for(answers) => false,
+        LogicalPlan::TableScan(_) => is_streaming(answers),
+        other => other.inputs().into_iter().any(reads_more),
+    }
+}
+
+impl Lateral {
+    /// The refusal of what the subquery became.
+    pub(super) fn refused(&self, error: Error) -> Error {
+        match (self, error) {
+            (
+                Lateral::Table,
+                Error::Refused {
+                    class: Some(_),
+                    message,
+                },
+            ) => Error::refused(
+                "UNSUPPORTED_FEATURE",
+                format!(
+                    "a LATERAL subquery over a table that aggregates, sorts or takes its first rows for each row of a stream is not \
+                     supported yet in this output mode: use output mode complete or changes, or join with a query that has the \
+                     answers by key, as in JOIN (SELECT k, max(v) AS v FROM t GROUP BY k) USING (k). As a join it would be refused \
+                     so: {message}"
+                ),
+            ),
+            (Lateral::Table, other) => other,
+            (Lateral::Stream, error) => refused(error),
+        }
     }
 }
 

@@ -312,7 +312,7 @@ impl Exprs<'_> {
         let args = call.args.iter().map(|arg| Ok(plain.resolve(arg)?.expr));
         let args = args.collect::<Result<Vec<_>>>()?;
         let listed = |exprs: &[DfExpr]| {
-            let names = exprs.iter().map(|e| e.schema_name().to_string());
+            let names = exprs.iter().map(functions::written);
             names.collect::<Vec<_>>().join(", ")
         };
         if name == "grouping_id" {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 
 use super::Env;
 use super::expression::Exprs;
-use super::name::frame_text;
+use super::name::{frame_text, pretty};
 use super::scope::Relation;
 use super::subquery::Subqueries;
 use crate::coerce::{is_atomic, is_integral, is_numeric, is_time};
@@ -432,6 +432,20 @@ impl Env<'_> {
         Ok((plan, above))
     }
 
+    /// An aggregate function that is over no window.
+    fn plain_aggregate<'e>(&self, expr: &'e Expr) -> Option<&'e Expr> {
+        match expr {
+            Expr::Call(call) if call.over.is_some() => None,
+            Expr::Call(call) if self.functions.is_aggregate(&call.name.to_lowercase()) => {
+                Some(expr)
+            }
+            _ => {
+                let mut children = expr.children().into_iter();
+                children.find_map(|child| self.plain_aggregate(child))
+            }
+        }
+    }
+
     /// The rows of a select list for which a condition over its windows holds.
     pub(super) fn qualify(&self, input: &Plan, condition: &Expr) -> Result<Relation> {
         let is_over = |expr: &Expr| matches!(expr, Expr::Call(call) if call.over.is_some());
@@ -439,6 +453,14 @@ impl Env<'_> {
             Plan::Project { outputs, .. } | Plan::Aggregate { outputs, .. } => outputs,
             _ => &[],
         };
+        if let (Plan::Project { .. }, Some(call)) = (input, self.plain_aggregate(condition)) {
+            let message = format!(
+                "Aggregate functions are not supported in QUALIFY: \"{}\". Aggregate over a window, as in sum(v) OVER (PARTITION BY k), or group by something and use HAVING",
+                pretty(call, &|name| name.join("."))
+            );
+            let error = QueryError::new("QUALIFY_AGGREGATE_NOT_ALLOWED", message);
+            return Err(error.at(call.place()));
+        }
         let mut asked = outputs.iter().chain([condition]);
         if !asked.any(|expr| expr.any(&is_over)) {
             let message = "The QUALIFY clause requires at least one window function in the current SELECT list or the QUALIFY condition. \

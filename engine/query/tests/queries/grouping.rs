@@ -95,7 +95,7 @@ fn grouping_is_asked_about_keys() {
     );
     fails(
         "SELECT grouping(v) FROM t GROUP BY CUBE (id)",
-        "[GROUPING_COLUMN_MISMATCH] Column of grouping (t.v) can't be found in grouping columns (t.id). (line 1, column 8)",
+        "[GROUPING_COLUMN_MISMATCH] Column of grouping (v) can't be found in grouping columns (id). (line 1, column 8)",
     );
 }
 
@@ -220,4 +220,17 @@ fn columns_become_rows() {
     };
     refused("v FOR n IN (a, c)", "UNPIVOT_VALUE_DATA_TYPE_MISMATCH");
     refused("v FOR n IN ((a, b))", "UNPIVOT_VALUE_SIZE_MISMATCH");
+}
+
+#[test]
+fn columns_that_grouping_does_not_know_are_told_as_they_are_written() {
+    let of = "FROM VALUES (TIMESTAMP'2024-01-01', 1, 2) AS t(ts, k, v) GROUP BY CUBE (window(ts, '5 seconds'), upper(k))";
+    fails(
+        &format!("SELECT grouping_id(v) {of}"),
+        "[GROUPING_ID_COLUMN_MISMATCH] Columns of grouping_id (v) does not match grouping columns (window, upper(k)).",
+    );
+    fails(
+        &format!("SELECT grouping(v + 1) {of}"),
+        "[GROUPING_COLUMN_MISMATCH] Column of grouping (v + 1) can't be found in grouping columns (window, upper(k)).",
+    );
 }

@@ -159,6 +159,10 @@ fn groups_are_looked_at() {
 fn qualify_without_a_window_is_refused_as_in_the_model() {
     let why = "[QUALIFY_REQUIRES_WINDOW_FUNCTION] The QUALIFY clause requires at least one window function in the current SELECT list or the QUALIFY condition. Use WHERE for a condition over rows, or HAVING over groups";
     fails(&format!("SELECT i FROM {P} QUALIFY i > 1"), why);
+    fails(
+        &format!("SELECT i FROM {P} QUALIFY i > 1 OR 2 * sum(v) > 1"),
+        "[QUALIFY_AGGREGATE_NOT_ALLOWED] Aggregate functions are not supported in QUALIFY: \"sum(v)\". Aggregate over a window, as in sum(v) OVER (PARTITION BY k), or group by something and use HAVING",
+    );
     let group = format!("SELECT g, sum(v) AS s FROM {P} GROUP BY g QUALIFY s > 1");
     fails(&group, why);
     // One in a relation below is none of the select list.
