@@ -259,7 +259,9 @@ pub(crate) fn accepts(from: &DataType, to: &DataType) -> bool {
 
 /// The argument as the type that the function takes.
 pub(crate) fn argument(function: &str, nth: usize, arg: Typed, to: &DataType) -> Result<Typed> {
-    if accepts(&arg.data_type, to) {
+    // A number is taken for a smaller one as far as it fits.
+    let fits = is_numeric(&arg.data_type) && is_integral(to);
+    if fits || accepts(&arg.data_type, to) {
         return cast::implicit(arg, to);
     }
     Err(unexpected(function, nth, &arg, &type_sql(to)))

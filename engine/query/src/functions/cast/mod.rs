@@ -39,6 +39,11 @@ pub(crate) fn explicit(value: Typed, to: &DataType, attempt: bool, zone: &str) -
         )
     })?;
     let value = interval::plain_days(value);
+    if value.data_type == CALENDAR && value.constant().is_some() && is_numeric(to) {
+        // Of which unit the number is was told by those that it was written with.
+        let message = "a cast of an INTERVAL literal of these units to a number";
+        return Err(QueryError::unsupported(message));
+    }
     if !allowed(&value.data_type, to) {
         return Err(refused(&value.data_type, to));
     }
