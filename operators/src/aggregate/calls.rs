@@ -243,7 +243,7 @@ impl Call {
 
     /// True if states of panes beside each other can be merged before others are, and what is kept of a group does not
     /// grow with the rows in it.
-    pub(super) fn folds(&self) -> Result<bool, OperatorError> {
+    pub(crate) fn folds(&self) -> Result<bool, OperatorError> {
         let name = self.function.fun().name();
         if needs_order(&self.function) {
             let few = self.bound.is_some_and(|n| n.unsigned_abs() <= FEW);
@@ -258,6 +258,11 @@ impl Call {
         };
         let fields = self.function.state_fields()?;
         Ok(named || self.adds_exactly() || fields.iter().all(is_fixed))
+    }
+
+    /// True if it needs its rows in order.
+    pub(crate) fn needs_order(&self) -> bool {
+        needs_order(&self.function)
     }
 
     /// True if it answers the same, to the last bit, in whatever order states are merged.

@@ -197,7 +197,7 @@ fn mark_unseen(
 }
 
 /// Adds state rows for the groups `indices`.
-pub(super) fn merge(
+pub(crate) fn merge(
     plan: &Plan,
     accumulators: &mut [Box<dyn GroupsAccumulator>],
     states: &[ArrayRef],
@@ -257,7 +257,7 @@ pub(crate) fn evaluate(plan: &Plan, states: &RecordBatch) -> Result<Vec<ArrayRef
 }
 
 /// The answers of `accumulators`: one column per call, one row per group.
-pub(super) fn answers(
+pub(crate) fn answers(
     plan: &Plan,
     accumulators: &mut [Box<dyn GroupsAccumulator>],
 ) -> Result<Vec<ArrayRef>, OperatorError> {

@@ -46,7 +46,7 @@ use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
 pub(crate) use calls::{Plan, conform};
-pub(crate) use groups::{Groups, evaluate, sparse_accumulators, states};
+pub(crate) use groups::{Groups, answers, evaluate, merge, sparse_accumulators, states};
 use owner::Owner;
 
 pub use closing::Panes;
