@@ -183,7 +183,7 @@ fn mark_unseen(
     accumulators: &mut [Box<dyn GroupsAccumulator>],
     groups: usize,
 ) -> Result<(), OperatorError> {
-    let none = RecordBatch::new_empty(plan.input.physical());
+    let none = RecordBatch::new_empty(SchemaRef::clone(&plan.rows));
     let rejected = BooleanArray::from(vec![false]);
     for (call, accumulator) in plan.calls.iter().zip(accumulators) {
         let (arguments, _) = call.arguments(&none)?;

@@ -20,6 +20,7 @@ mod order;
 mod owner;
 mod partial;
 mod pieces;
+mod placed;
 mod running;
 mod signed;
 mod sliding;
@@ -51,6 +52,7 @@ use owner::Owner;
 
 pub use closing::Panes;
 pub(crate) use closing::{bound_of, micros};
+use order::merges_in_order;
 pub use order::needs_order;
 
 /// One aggregate of a grouped aggregation.
@@ -100,7 +102,15 @@ pub struct Aggregation {
 impl Aggregation {
     /// True if the state has a row for each pane, of which windows are made when they close; else one for each window.
     pub fn stores_panes(&self) -> bool {
-        self.panes.is_some() && self.emit == Emit::Closed && self.event_time
+        let mut calls = self.calls.iter().map(|call| &call.function);
+        let merges = calls.all(|call| !needs_order(call) || merges_in_order(call));
+        self.panes.is_some() && self.emit == Emit::Closed && self.event_time && merges
+    }
+
+    /// True if states tell where their rows stood: panes are put together in another order than rows came in.
+    pub fn stores_places(&self) -> bool {
+        let mut calls = self.calls.iter().map(|call| &call.function);
+        self.stores_panes() && calls.any(|call| needs_order(call) && !call.is_distinct())
     }
 }
 
