@@ -138,28 +138,43 @@ pub(crate) fn windows_by_sets(random: &mut StdRng) -> Query {
     }
 }
 
-/// What a closed window holds goes on into a wider one.
+/// What a window holds goes on into wider ones, which may overlap.
 pub(crate) fn windows_of_windows(random: &mut StdRng) -> Query {
     let (from, delay_us, above) = marked(random);
+    let (width, slide) = [(15, 15), (15, 5), (20, 10)][random.random_range(0..3)];
+    let by = one(random, &["", ", k"]);
+    let columns = "sum(n) AS n, max(s) AS m, count(*) AS c, avg(s) AS a";
     let inner = "SELECT window(ts, '5 minutes') AS w, k, count(*) AS n, sum(v) AS s";
-    let outer = "SELECT window(w, '15 minutes') AS w2, sum(n) AS n, max(s) AS m, count(*) AS c";
+    let outer = format!("SELECT window(w, '{width} minutes', '{slide} minutes') AS w2{by}");
+    let all = if by.is_empty() { "1" } else { "1, k" };
+    let windows = (0..width / slide).map(|back| format!("({})", back * slide * 60));
+    let windows = windows.collect::<Vec<_>>().join(", ");
+    let seconds = slide * 60;
     Query {
-        sql: format!("{outer} FROM ({inner} FROM {from} GROUP BY 1, 2) AS q GROUP BY 1"),
-        mode: OutputMode::Append,
-        keys: 1,
+        sql: format!(
+            "{outer}, {columns} FROM ({inner} FROM {from} GROUP BY 1, 2) AS q GROUP BY {all}"
+        ),
+        mode: by_time(random),
+        keys: if by.is_empty() { 1 } else { 2 },
         rows_max: ROWS,
         views: Vec::new(),
         few_values: false,
         batch: Batch::InTime(InTime {
-            sql: "SELECT named_struct('start', vs, 'end', ve) AS w2, sum(n) AS n, max(s) AS m, count(*) AS c FROM \
-                  (SELECT timestamp_seconds(floor(unix_seconds(ws) / 900) * 900) AS vs, \
-                  timestamp_seconds(floor(unix_seconds(ws) / 900) * 900 + 900) AS ve, k, count(*) AS n, sum(v) AS s \
-                  FROM p GROUP BY ws, we, k) AS q WHERE {final} GROUP BY vs, ve"
-                .to_string(),
+            sql: format!(
+                "SELECT named_struct('start', vs, 'end', ve) AS w2{by}, {columns} FROM \
+                 (SELECT k, n, s, timestamp_seconds(at - back) AS vs, timestamp_seconds(at - back + {width} * 60) AS ve FROM \
+                 (SELECT floor(unix_seconds(ws) / {seconds}) * {seconds} AS at, k, count(*) AS n, sum(v) AS s \
+                 FROM p GROUP BY ws, we, k) AS i CROSS JOIN (VALUES {windows}) AS o(back)) AS q \
+                 WHERE {{final}} GROUP BY vs, ve{by}"
+            ),
             delay_us,
             above,
             keys: Some([true, false]),
-            grid: Some(Grid { width: 5 * MINUTE, slide: 5 * MINUTE, start: 0 }),
+            grid: Some(Grid {
+                width: 5 * MINUTE,
+                slide: 5 * MINUTE,
+                start: 0,
+            }),
             ends: "ve",
         }),
     }

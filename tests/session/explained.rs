@@ -70,6 +70,15 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     ),
     (
         "changes",
+        "SELECT window, k, max(n) FROM (SELECT k, n, window(w, '6 seconds', '4 seconds') AS window FROM \
+         (SELECT window(ts, '2 seconds') AS w, k, count(*) AS n FROM t GROUP BY 1, 2)) GROUP BY window, k",
+        &[
+            "Regroup by [window(window_time(window(ts, '2 seconds')), '6 seconds', '4 seconds'), k]: max(n); emits Signed; state: one row a group and pane of 2 seconds, forgotten when the watermark (ts less 10 seconds) reaches the end of its last window(window_time(window(ts, '2 seconds')), '6 seconds', '4 seconds')",
+            "Regroup by [window(window_time(window(ts, '2 seconds')), '6 seconds', '4 seconds'), k]: max(n) of each pane; emits Signed; state: all rows, forgotten when the watermark (ts less 10 seconds) reaches the end of its last window",
+        ],
+    ),
+    (
+        "changes",
         "SELECT v FROM t ORDER BY v + 1 DESC LIMIT 3 OFFSET 2",
         &[
             "Regroup by []: the first 3 rows after 2 by v + 1 DESC; emits Signed; state: all rows until they leave, nothing bounds it",

@@ -54,6 +54,7 @@ impl Compiler<'_> {
             schema: layout,
             emit: Emit::Changed,
             event_time: false,
+            panes: None,
         };
         let answer = "the row of each key".to_string();
         let told = Told::Rows(answer.clone());

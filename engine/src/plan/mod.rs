@@ -456,9 +456,10 @@ impl Node {
             Node::Aggregate { input, aggregation } => {
                 let fields = aggregation.schema.fields();
                 let (keys, values) = fields.split_at(aggregation.keys.len());
-                let panes = match aggregation.stores_panes() {
-                    true => " in panes",
-                    false => "",
+                let panes = match (aggregation.stores_panes(), aggregation.stores_places()) {
+                    (true, true) => " in panes, with places",
+                    (true, false) => " in panes",
+                    (false, _) => "",
                 };
                 found.push(OperatorShape {
                     name: aggregation.name.clone(),

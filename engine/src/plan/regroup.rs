@@ -16,7 +16,9 @@ use datafusion::physical_planner::create_window_expr;
 use highwater_operators::Edge;
 use highwater_operators::aggregate::Emit;
 use highwater_operators::order::Order;
-use highwater_operators::regroup::{AllRows, Answer, Calls, Over, Regroup, Top};
+use highwater_operators::regroup::{
+    AllRows, Answer, Calls, Over, PaneStates, Regroup, Top, Windows,
+};
 use highwater_operators::stage::Step;
 use highwater_query::{
     Deduplicate, Grid, Observe, TimeWindow, Watermark, node_of, session_key, windows_of_pane,
@@ -27,7 +29,7 @@ use super::compile::{Compiler, arrow_schema, calls, column, is_streaming, physic
 use super::join::keep;
 use super::keyed::stays_together;
 use super::late::LateRows;
-use super::panes::panes_of;
+use super::panes::{panes, panes_of};
 use super::streams::unordered;
 use super::want::Want;
 use super::{Node, Told, event_time};
@@ -67,6 +69,7 @@ impl Compiler<'_> {
             schema,
             emit: Emit::All,
             event_time: false,
+            panes: None,
         };
         Ok(self.regrouped(
             input,
@@ -124,12 +127,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        let windows = panes_of(aggregate).map(|(windows, _)| windows);
-        let input = match windows {
-            Some(windows) => by_windows(input, &outputs, below, windows)?,
-            None => projected(input, &outputs, below)?.0,
-        };
-        let narrow = Projection::try_new(outputs, Arc::clone(below)).map_err(Error::run)?;
+        let narrow = Projection::try_new(outputs.clone(), Arc::clone(below)).map_err(Error::run)?;
         let schema = arrow_schema(&narrow.schema);
         let narrow = Arc::new(LogicalPlan::Projection(narrow));
         let by = (0..keys).map(|index| Expr::Column(narrow.schema().qualified_field(index).into()));
@@ -142,20 +140,46 @@ impl Compiler<'_> {
         let output = arrow_schema(&aggregate.schema);
         let by = (0..keys).map(|index| column(&schema, index)).collect();
         let aggregation = self.aggregation(by, calls(&again)?, Arc::clone(&output), want);
-        let told = Told::calls(&input, &aggregation);
-        let answer = Calls::new(schema, aggregation).map_err(Error::run)?;
-        let regroup = Regroup {
+        let answers = aggregate.aggr_expr.iter();
+        let answers = answers.map(|call| call.clone().unalias().to_string());
+        let answers: Vec<String> = answers.collect();
+        let regroup = |answer: Arc<dyn Answer>| Regroup {
             name: String::new(),
             keys,
             sorts: Vec::new(),
-            answer: Arc::new(answer),
-            schema: output,
+            answer,
+            schema: Arc::clone(&output),
             emit,
             event_time,
+            panes: panes(aggregate),
         };
-        let answers = aggregate.aggr_expr.iter();
-        let answers = answers.map(|call| call.clone().unalias().to_string());
-        let answers = answers.collect();
+        if let Some(panes) = panes(aggregate)
+            && let Some(states) = PaneStates::new(&schema, &aggregation).map_err(Error::run)?
+        {
+            let input = projected(input, &outputs, below)?.0;
+            let calls = Told::calls(&input, &aggregation);
+            let of_panes = Regroup {
+                schema: states.schema(),
+                emit: Emit::Signed,
+                event_time: event_time && emit != Emit::All,
+                ..regroup(Arc::new(states))
+            };
+            let told = calls.of_panes();
+            let input = self.regrouped(input, "panes", answers.clone(), told, of_panes);
+            let windows = Windows::new(&schema, &aggregation, panes).map_err(Error::run)?;
+            let windows = regroup(Arc::new(windows));
+            return Ok(self.regrouped(input, "windows", answers, calls, windows));
+        }
+        let input = match panes_of(aggregate) {
+            Some((windows, _)) => by_windows(input, &outputs, below, windows)?,
+            None => projected(input, &outputs, below)?.0,
+        };
+        let told = Told::calls(&input, &aggregation);
+        let answer = Calls::new(schema, aggregation).map_err(Error::run)?;
+        let regroup = Regroup {
+            panes: None,
+            ..regroup(Arc::new(answer))
+        };
         Ok(self.regrouped(input, "aggregate-anew", answers, told, regroup))
     }
 
@@ -258,6 +282,7 @@ impl Compiler<'_> {
             schema: layout,
             emit: Emit::Signed,
             event_time: false,
+            panes: None,
         };
         let by: Vec<String> = by.iter().map(ToString::to_string).collect();
         let first = match fetch {
@@ -289,6 +314,7 @@ impl Compiler<'_> {
             schema: layout,
             emit: Emit::Signed,
             event_time: false,
+            panes: None,
         };
         let told = Told::Rows("the first row".into());
         let node = self.regrouped(node, "firsts", vec!["the first row".into()], told, regroup);
@@ -370,6 +396,7 @@ impl Compiler<'_> {
                 _ => Emit::Signed,
             },
             event_time: time.is_some(),
+            panes: None,
         };
         let node = self.regrouped(node, "over", answers, told, regroup);
         Ok(without(node, leading, &made))

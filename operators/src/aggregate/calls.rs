@@ -13,6 +13,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
 
 use super::canonical::{self, Canonical};
+use super::placed::Placed;
 use super::values::{self, Ask, Kept};
 use super::{AggregateCall, Aggregation, Emit, Panes, closing, needs_order, nth};
 use crate::exact::is_exact;
@@ -29,6 +30,9 @@ pub(crate) struct Plan {
     pub(crate) emit: Emit,
     /// The edge below.
     pub(crate) input: Edge,
+    /// What the calls see of its rows.
+    pub(crate) rows: SchemaRef,
+    placed: Option<Placed>,
     /// The normalised keys, as columns.
     pub(crate) key_schema: SchemaRef,
     /// The state columns of all calls.
@@ -89,6 +93,14 @@ impl Plan {
         aggregation: Aggregation,
     ) -> Result<Self, OperatorError> {
         let stores_panes = aggregation.stores_panes();
+        let placed = match input.order_index().filter(|_| aggregation.stores_places()) {
+            Some(place) => Some(Placed::new(input, place, &aggregation.calls)?),
+            None => None,
+        };
+        let rows = match &placed {
+            Some(placed) => placed.rows(input),
+            None => input.physical(),
+        };
         let Aggregation {
             name,
             keys,
@@ -126,7 +138,7 @@ impl Plan {
         let mut state_fields = Vec::new();
         let mut prepared = Vec::with_capacity(calls.len());
         for (index, call) in calls.into_iter().enumerate() {
-            let call = Call::new(call, input)?;
+            let call = Call::new(call, input, &rows, placed.as_ref())?;
             let fields = call.function.state_fields()?;
             for (part, field) in fields.iter().enumerate() {
                 let name = format!("call{index}.{part}");
@@ -141,6 +153,8 @@ impl Plan {
             output,
             emit,
             input: input.clone(),
+            rows,
+            placed,
             key_schema: Arc::new(Schema::new(key_fields)),
             state_schema: Arc::new(Schema::new(state_fields)),
             ordered,
@@ -174,6 +188,8 @@ impl Plan {
             calls: calls.iter().map(|call| self.calls[*call].clone()).collect(),
             output: Arc::new(self.output.project(&output)?),
             input: self.input.clone(),
+            rows: SchemaRef::clone(&self.rows),
+            placed: self.placed.clone(),
             key_schema: SchemaRef::clone(&self.key_schema),
             state_schema: Arc::new(self.state_schema.project(&columns)?),
             codec: if self.event_time {
@@ -186,6 +202,18 @@ impl Plan {
             ..*self
         };
         Ok((plan, columns))
+    }
+
+    /// Rows of an epoch as the calls see them.
+    pub(super) fn seen(
+        &self,
+        rows: &RecordBatch,
+        epoch: u64,
+    ) -> Result<RecordBatch, OperatorError> {
+        match &self.placed {
+            Some(placed) => placed.seen(rows, epoch, &self.rows),
+            None => Ok(rows.clone()),
+        }
     }
 
     /// The state columns of each call.
@@ -203,9 +231,19 @@ impl Plan {
 }
 
 impl Call {
-    fn new(call: AggregateCall, input: &Edge) -> Result<Self, OperatorError> {
+    /// `placed` if the state has to tell the places of rows.
+    fn new(
+        call: AggregateCall,
+        input: &Edge,
+        rows: &SchemaRef,
+        placed: Option<&Placed>,
+    ) -> Result<Self, OperatorError> {
         let AggregateCall { function, filter } = call;
-        let function = canonical::rewrite(function, input)?;
+        let mut function = canonical::rewrite(function, input)?;
+        let mut canonical = Canonical::of(&function);
+        if let Some(placed) = placed.filter(|_| needs_order(&function) && !function.is_distinct()) {
+            (function, canonical) = placed.call(&function, rows)?;
+        }
         let mut arguments = function.expressions();
         let order_bys = function.order_bys();
         // An accumulator with an ORDER BY inside takes the sort columns after its arguments.
@@ -213,7 +251,7 @@ impl Call {
         let mut call = Call {
             vectorised: function.groups_accumulator_supported(),
             state_columns: function.state_fields()?.len(),
-            canonical: Canonical::of(&function),
+            canonical,
             bound: nth::bound(&function),
             sort: order_bys.to_vec(),
             arguments,
@@ -221,15 +259,15 @@ impl Call {
             function,
         };
         // Some functions offer a vectorised accumulator that knows nothing of DISTINCT. Its state gives it away.
-        call.vectorised = call.vectorised && call.keeps_its_promise(input)?;
+        call.vectorised = call.vectorised && call.keeps_its_promise(rows)?;
         // Find out now whether the function takes these types.
         call.accumulator()?;
         Ok(call)
     }
 
     /// True if the state of the vectorised accumulator has the types that the function announces.
-    fn keeps_its_promise(&self, input: &Edge) -> Result<bool, OperatorError> {
-        let none = RecordBatch::new_empty(input.physical());
+    fn keeps_its_promise(&self, rows: &SchemaRef) -> Result<bool, OperatorError> {
+        let none = RecordBatch::new_empty(Arc::clone(rows));
         let (arguments, filter) = self.arguments(&none)?;
         let mut accumulator = self.accumulator()?;
         accumulator.update_batch(&arguments, &[], filter.as_ref(), 1)?;
@@ -243,7 +281,7 @@ impl Call {
 
     /// True if states of panes beside each other can be merged before others are, and what is kept of a group does not
     /// grow with the rows in it.
-    pub(super) fn folds(&self) -> Result<bool, OperatorError> {
+    pub(crate) fn folds(&self) -> Result<bool, OperatorError> {
         let name = self.function.fun().name();
         if needs_order(&self.function) {
             let few = self.bound.is_some_and(|n| n.unsigned_abs() <= FEW);
@@ -258,6 +296,11 @@ impl Call {
         };
         let fields = self.function.state_fields()?;
         Ok(named || self.adds_exactly() || fields.iter().all(is_fixed))
+    }
+
+    /// True if it needs its rows in order.
+    pub(crate) fn needs_order(&self) -> bool {
+        needs_order(&self.function)
     }
 
     /// True if it answers the same, to the last bit, in whatever order states are merged.
@@ -311,7 +354,7 @@ impl Call {
     }
 
     /// True if the values in its states are kept as panes enter and leave a window.
-    pub(super) fn runs(&self) -> Result<bool, OperatorError> {
+    pub(crate) fn runs(&self) -> Result<bool, OperatorError> {
         Ok(self.elements()?.is_some())
     }
 

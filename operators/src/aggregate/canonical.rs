@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::take;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
@@ -21,6 +22,12 @@ pub(crate) enum Canonical {
     AsIs,
     /// The elements of each list are sorted.
     SortLists,
+    /// The elements of each list are values with the places of their rows: sorted by those, which are left out then, and
+    /// so are values that are null unless `nulls`.
+    ByPlace {
+        /// True if nulls are values.
+        nulls: bool,
+    },
 }
 
 impl Canonical {
@@ -40,12 +47,14 @@ impl Canonical {
     pub(crate) fn apply(self, answers: ArrayRef) -> Result<ArrayRef, OperatorError> {
         match (self, answers.data_type()) {
             (Canonical::SortLists, DataType::List(_)) => Ok(sort_lists(answers.as_list())?),
+            (Canonical::ByPlace { nulls }, DataType::List(_)) => by_place(answers.as_list(), nulls),
             _ => Ok(answers),
         }
     }
 }
 
-fn sort_lists(lists: &ListArray) -> Result<ArrayRef, OperatorError> {
+/// Lists with their elements in order.
+pub(crate) fn sort_lists(lists: &ListArray) -> Result<ArrayRef, OperatorError> {
     let converter = RowConverter::new(vec![SortField::new(lists.value_type())])?;
     let rows = converter.convert_columns(std::slice::from_ref(lists.values()))?;
     let mut order: Vec<u32> = (0..lists.values().len() as u32).collect();
@@ -63,6 +72,29 @@ fn sort_lists(lists: &ListArray) -> Result<ArrayRef, OperatorError> {
         values,
         lists.nulls().cloned(),
     )))
+}
+
+/// The values of lists of epochs, places and values. A list without values is null.
+fn by_place(lists: &ListArray, nulls: bool) -> Result<ArrayRef, OperatorError> {
+    let rows = lists.values().as_struct();
+    let [epochs, places] = [0, 1].map(|index| rows.column(index).as_primitive::<UInt64Type>());
+    let values = rows.column(2);
+    let (mut order, mut lengths, mut there) = (Vec::new(), Vec::new(), Vec::new());
+    for ends in lists.value_offsets().windows(2) {
+        let from = order.len();
+        let is_value = |at: &u32| nulls || values.is_valid(*at as usize);
+        order.extend((ends[0] as u32..ends[1] as u32).filter(is_value));
+        order[from..].sort_by_key(|at| (epochs.value(*at as usize), places.value(*at as usize)));
+        lengths.push(order.len() - from);
+        there.push(order.len() > from);
+    }
+    let value = Field::new_list_field(values.data_type().clone(), true);
+    Ok(Arc::new(ListArray::try_new(
+        Arc::new(value),
+        OffsetBuffer::from_lengths(lengths),
+        take(values, &UInt32Array::from(order), None)?,
+        Some(NullBuffer::from(there)),
+    )?))
 }
 
 /// A DISTINCT string_agg without ORDER BY joins a set in hash order: give it an order.

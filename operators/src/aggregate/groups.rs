@@ -183,7 +183,7 @@ fn mark_unseen(
     accumulators: &mut [Box<dyn GroupsAccumulator>],
     groups: usize,
 ) -> Result<(), OperatorError> {
-    let none = RecordBatch::new_empty(plan.input.physical());
+    let none = RecordBatch::new_empty(SchemaRef::clone(&plan.rows));
     let rejected = BooleanArray::from(vec![false]);
     for (call, accumulator) in plan.calls.iter().zip(accumulators) {
         let (arguments, _) = call.arguments(&none)?;
@@ -197,7 +197,7 @@ fn mark_unseen(
 }
 
 /// Adds state rows for the groups `indices`.
-pub(super) fn merge(
+pub(crate) fn merge(
     plan: &Plan,
     accumulators: &mut [Box<dyn GroupsAccumulator>],
     states: &[ArrayRef],
@@ -257,7 +257,7 @@ pub(crate) fn evaluate(plan: &Plan, states: &RecordBatch) -> Result<Vec<ArrayRef
 }
 
 /// The answers of `accumulators`: one column per call, one row per group.
-pub(super) fn answers(
+pub(crate) fn answers(
     plan: &Plan,
     accumulators: &mut [Box<dyn GroupsAccumulator>],
 ) -> Result<Vec<ArrayRef>, OperatorError> {

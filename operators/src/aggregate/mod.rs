@@ -20,6 +20,7 @@ mod order;
 mod owner;
 mod partial;
 mod pieces;
+mod placed;
 mod running;
 mod signed;
 mod sliding;
@@ -46,12 +47,16 @@ use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
 pub(crate) use calls::{Plan, conform};
-pub(crate) use groups::{Groups, evaluate, sparse_accumulators, states};
+pub(crate) use canonical::sort_lists;
+pub(crate) use groups::{Groups, answers, evaluate, merge, sparse_accumulators, states};
 use owner::Owner;
 
 pub use closing::Panes;
 pub(crate) use closing::{bound_of, micros};
+use order::merges_in_order;
 pub use order::needs_order;
+pub(crate) use running::Running;
+pub(crate) use sliding::Part;
 
 /// One aggregate of a grouped aggregation.
 #[derive(Debug, Clone)]
@@ -100,7 +105,15 @@ pub struct Aggregation {
 impl Aggregation {
     /// True if the state has a row for each pane, of which windows are made when they close; else one for each window.
     pub fn stores_panes(&self) -> bool {
-        self.panes.is_some() && self.emit == Emit::Closed && self.event_time
+        let mut calls = self.calls.iter().map(|call| &call.function);
+        let merges = calls.all(|call| !needs_order(call) || merges_in_order(call));
+        self.panes.is_some() && self.emit == Emit::Closed && self.event_time && merges
+    }
+
+    /// True if states tell where their rows stood: panes are put together in another order than rows came in.
+    pub fn stores_places(&self) -> bool {
+        let mut calls = self.calls.iter().map(|call| &call.function);
+        self.stores_panes() && calls.any(|call| needs_order(call) && !call.is_distinct())
     }
 }
 

@@ -36,6 +36,23 @@ const RANKED: [&str; 8] = [
 /// Of DISTINCT values they make a set, which comes out sorted.
 const SETS: [&str; 2] = ["array_agg", "collect_list"];
 
+/// DataFusion merges their states by an ORDER BY inside.
+const SORTED: [&str; 3] = ["first_value", "last_value", "nth_value"];
+
+/// True if states of a function that needs an order can be merged whichever rows came first: DISTINCT values are in an
+/// order of their own, and others can be kept with the places of their rows.
+pub(crate) fn merges_in_order(function: &AggregateFunctionExpr) -> bool {
+    let sorted = SORTED.contains(&function.fun().name()) && !function.is_reversed();
+    function.is_distinct() || sorted || lists(function)
+}
+
+/// True if it lists its rows as they came.
+pub(crate) fn lists(function: &AggregateFunctionExpr) -> bool {
+    function.fun().name() == "array_agg"
+        && !function.is_distinct()
+        && function.order_bys().is_empty()
+}
+
 /// True if the function needs its rows in source order. Such a call needs an ordered edge below the aggregation.
 pub fn needs_order(function: &AggregateFunctionExpr) -> bool {
     let name = function.fun().name();

@@ -332,7 +332,7 @@ impl Owner {
             settled_rows = Some(take_rows(rows, &settled.rows)?);
             keys = settled.keys;
         }
-        let rows = settled_rows.as_ref().unwrap_or(rows);
+        let rows = &plan.seen(settled_rows.as_ref().unwrap_or(rows), epoch)?;
         let mut table = Groups::new(&plan)?;
         table.intern(&keys, rows.num_rows())?;
         let count = table.len();

@@ -8,8 +8,9 @@ use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use timely::dataflow::operators::generic::OperatorInfo;
 
+use super::windows::{Asked, panes_of};
 use super::{Members, Regroup};
-use crate::aggregate::{Emit, State, bound_of, micros};
+use crate::aggregate::{Emit, Panes, State, bound_of, micros};
 use crate::arrangement::{
     Arrangement, Changes, Found, Kind, Limits, Ownership, Shape, Shared, Snapshots,
 };
@@ -126,7 +127,7 @@ impl Owner {
             let (worker, peers) = place;
             let ownership = Ownership {
                 codec: &codecs.row,
-                columns: 0..owner.regroup.keys,
+                columns: owner.regroup.routed(),
                 worker,
                 peers,
             };
@@ -249,6 +250,43 @@ impl Owner {
         Ok([before, after])
     }
 
+    /// The same where an answer is a window of several panes: all panes of the windows that have one of those that
+    /// changed, but of none that had closed before.
+    fn apply_to_windows(
+        &mut self,
+        epoch: u64,
+        delta: &Delta,
+        panes: Panes,
+        after_us: Option<i64>,
+    ) -> Result<[Members; 2], OperatorError> {
+        let codec = &self.codecs().group;
+        let asked = || {
+            let changed = codec.decode(delta.prefixes.iter().map(Vec::as_slice));
+            let panes = changed?;
+            Ok::<_, OperatorError>(Asked { panes, after_us })
+        };
+        let [asked_before, asked_after] = [asked()?, asked()?];
+        let needed = panes_of(panes, &asked_before.panes)?;
+        let needed = codec.encode(&needed, needed[0].len())?;
+        let probes = needed.sorted();
+        let probes = probes.iter().map(|row| needed.key(*row as usize));
+        let found = self.arrangement().probe(probes)?;
+        let before = consolidated(
+            stored(&found)
+                .map(|(_, key, diff)| (0, key, diff))
+                .collect(),
+        );
+        let new = delta.order.iter().zip(&delta.diffs);
+        let new = new.map(|(row, diff)| (0, delta.encoded.key(*row as usize), *diff));
+        let after = consolidated(before.iter().copied().chain(new).collect());
+        let change = after.len() as i64 - before.len() as i64;
+        let mut members = [self.members(&before, 1)?, self.members(&after, 1)?];
+        self.insert(epoch, delta, Some(change))?;
+        members[0].asked = Some(asked_before);
+        members[1].asked = Some(asked_after);
+        Ok(members)
+    }
+
     fn members(&self, rows: &[(u32, &[u8], i64)], groups: usize) -> Result<Members, OperatorError> {
         Members::decode(&self.codecs().row, &self.stored, rows, groups)
     }
@@ -325,6 +363,16 @@ impl Owner {
         bound: Option<&[u8]>,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
+        if self.regroup.answer.spans().is_some() {
+            let mut scan = self.arrangement().scan(&[], bound)?;
+            let mut rows: Vec<(Vec<u8>, i64)> = Vec::new();
+            while let Some(chunk) = scan.next_chunk(OUTPUT_ROWS)? {
+                let keys = chunk.keys().enumerate();
+                rows.extend(keys.map(|(row, key)| (key.to_vec(), chunk.diff(row))));
+            }
+            let rows = rows.iter().map(|(key, count)| (0, key.as_slice(), *count));
+            return self.give(&self.members(&rows.collect::<Vec<_>>(), 1)?, out);
+        }
         if self.regroup.keys == 0 {
             let front = self.regroup.answer.looks_at();
             let members = match (self.place.0, front) {
@@ -476,7 +524,14 @@ impl Kernel for Owner {
             (true, _) => self.arrangement_mut().advance(epoch),
             (false, Emit::All | Emit::Closed) => self.insert(epoch, &delta, None),
             (false, _) => {
-                let members = self.apply(epoch, &delta)?;
+                let closes = self.regroup.event_time;
+                let members = match self.regroup.answer.spans() {
+                    Some(panes) => {
+                        let after_us = closes.then(|| marks.before.saturating_mul(1_000));
+                        self.apply_to_windows(epoch, &delta, panes, after_us)?
+                    }
+                    None => self.apply(epoch, &delta)?,
+                };
                 match emit {
                     Emit::Signed => self.changes(&members, out),
                     _ => self.give(&members[1], out),
@@ -489,7 +544,10 @@ impl Kernel for Owner {
             self.emit_below(None, out)?;
         } else if self.regroup.event_time {
             let first = self.stored.field(0).data_type().clone();
-            let bound = bound_of(first, marks.now.saturating_mul(1_000))?;
+            let now_us = marks.now.saturating_mul(1_000);
+            let panes = self.regroup.panes;
+            let last_us = panes.map_or(now_us, |panes| panes.first_open(now_us) - 1);
+            let bound = bound_of(first, last_us)?;
             if emit == Emit::Closed {
                 self.emit_below(Some(&bound), out)?;
             }

@@ -6,6 +6,7 @@ use arrow::array::UInt32Array;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use super::windows::Asked;
 use crate::OperatorError;
 use crate::exchange::take_rows;
 use crate::keys::Codec;
@@ -18,6 +19,8 @@ pub struct Members {
     pub counts: Vec<i64>,
     /// Where each group starts; one more than there are groups.
     pub starts: Vec<usize>,
+    /// Where an answer is one of several groups: which are asked for; `None` for all.
+    pub(super) asked: Option<Asked>,
 }
 
 impl Members {
@@ -50,6 +53,7 @@ impl Members {
             rows: RecordBatch::try_new_with_options(SchemaRef::clone(schema), columns, &options)?,
             counts: rows.iter().map(|(_, _, count)| *count).collect(),
             starts,
+            asked: None,
         })
     }
 
@@ -79,6 +83,7 @@ impl Members {
             rows: take_rows(&self.rows, &UInt32Array::from(picks))?,
             counts,
             starts,
+            asked: None,
         })
     }
 }

@@ -11,6 +11,7 @@ mod members;
 mod over;
 mod rows;
 mod top;
+mod windows;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
-use crate::aggregate::{Aggregated, Emit, State};
+use crate::aggregate::{Aggregated, Emit, Panes, State};
 use crate::epoch::{Input, Travel, run_inputs};
 use crate::watermark::Watermarks;
 use crate::{Edge, Failure, OperatorError, Rows, exchange};
@@ -31,6 +32,7 @@ pub use members::Members;
 pub use over::Over;
 pub use rows::AllRows;
 pub use top::Top;
+pub use windows::{PaneStates, Windows};
 
 use kernel::Owner;
 
@@ -41,6 +43,12 @@ pub trait Answer: Debug + Send + Sync {
 
     /// How many rows at the front of a group it looks at, one that is there twice counted twice; `None` for all.
     fn looks_at(&self) -> Option<u64> {
+        None
+    }
+
+    /// The panes that it puts together, if it answers for windows that overlap: then it is given all panes of those that
+    /// are asked for.
+    fn spans(&self) -> Option<Panes> {
         None
     }
 
@@ -68,9 +76,16 @@ pub struct Regroup {
     /// True if the first key is event time (a window by its end): closed groups are forgotten unless all come out. Where
     /// only closed ones come out, late rows are dropped.
     pub event_time: bool,
+    /// Windows that overlap; then the first key is the end of a pane, which is forgotten with its last window.
+    pub panes: Option<Panes>,
 }
 
 impl Regroup {
+    /// The keys that say who owns a group: all panes of a window go to one worker.
+    fn routed(&self) -> std::ops::Range<usize> {
+        usize::from(self.panes.is_some())..self.keys
+    }
+
     /// The edge above.
     pub fn edge(&self) -> Edge {
         Edge {
@@ -100,7 +115,7 @@ pub fn regroup<'s>(
     let (stream, travel) = if peers == 1 {
         (rows.stream, Travel::Stay)
     } else {
-        let by_key = exchange::route_by_keys((0..regroup.keys).map(key).collect());
+        let by_key = exchange::route_by_keys(regroup.routed().map(key).collect());
         let stream = exchange::address(rows.stream, &rows.edge, &name, failure, by_key);
         (stream, Travel::Addressed)
     };

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::CaseExpr;
 use highwater_operators::Edge;
-use highwater_operators::aggregate::{AggregateCall, Aggregation};
+use highwater_operators::aggregate::{AggregateCall, Aggregation, Panes};
 use highwater_operators::join::{Keep, Lookup};
+use highwater_operators::regroup::Regroup;
 use highwater_operators::session::Sessions;
 use highwater_operators::stage::Step;
 use highwater_query::{
@@ -53,9 +54,20 @@ pub(super) fn columns(node: &Node) -> Vec<Written> {
             ..
         } => {
             let mut below = columns(input);
-            if let Told::Columns(told) = told {
-                below.truncate(regroup.schema.fields().len() - told.len());
-                below.extend(told.iter().map(Written::plain));
+            match told {
+                Told::Columns(told) => {
+                    if regroup.answer.spans().is_some() {
+                        below = regroup_keys(regroup, &below);
+                    }
+                    below.truncate(regroup.schema.fields().len() - told.len());
+                    below.extend(told.iter().map(Written::plain));
+                }
+                // Whoever puts panes together names what comes of it.
+                Told::Panes(_) => {
+                    let width = regroup.schema.fields().len();
+                    below.resize_with(width, || Written::plain(""));
+                }
+                Told::Rows(_) => {}
             }
             below
         }
@@ -185,14 +197,26 @@ pub(super) fn call(one: &AggregateCall, columns: &[Written]) -> (String, Option<
 pub(super) fn aggregate_keys(aggregation: &Aggregation, columns: &[Written]) -> Vec<Written> {
     let keys = aggregation.keys.iter();
     let mut keys: Vec<Written> = keys.map(|key| physical_written(key, columns)).collect();
-    if let (Some(panes), Some(first)) = (&aggregation.panes, keys.first_mut()) {
+    of_windows(&mut keys, aggregation.panes);
+    keys
+}
+
+/// The keys of groups over rows with these columns.
+pub(super) fn regroup_keys(regroup: &Regroup, columns: &[Written]) -> Vec<Written> {
+    let mut keys = columns[..regroup.keys].to_vec();
+    of_windows(&mut keys, regroup.panes);
+    keys
+}
+
+/// The first key is the end of a pane: says of which windows.
+fn of_windows(keys: &mut [Written], panes: Option<Panes>) {
+    if let (Some(panes), Some(first)) = (panes, keys.first_mut()) {
         *first = first.part_of(Grid {
             width_us: panes.width_us,
             slide_us: panes.slide_us,
             start_us: panes.start_us,
         });
     }
-    keys
 }
 
 pub(super) fn session_keys(sessions: &Sessions, columns: &[Written]) -> Vec<Written> {

@@ -22,8 +22,8 @@ use highwater_query::{Written, aggregate_name, duration, physical_written, writt
 use super::compile::physical;
 use super::{JoinWords, Node};
 use columns::{
-    aggregate_keys, call, columns, is_made, looked_up_columns, qualified, session_keys,
-    side_by_side, through,
+    aggregate_keys, call, columns, is_made, looked_up_columns, qualified, regroup_keys,
+    session_keys, side_by_side, through,
 };
 
 /// What is made of groups that are computed anew, in words.
@@ -33,6 +33,8 @@ pub(crate) enum Told {
     Rows(String),
     /// More columns.
     Columns(Vec<String>),
+    /// What is kept of each pane of them.
+    Panes(Vec<String>),
 }
 
 impl Told {
@@ -41,6 +43,14 @@ impl Told {
         let columns = columns(input);
         let calls = aggregation.calls.iter();
         Told::Columns(calls.map(|one| call(one, &columns).0).collect())
+    }
+
+    /// The same calls over the panes of windows.
+    pub(super) fn of_panes(&self) -> Self {
+        match self {
+            Told::Columns(calls) => Told::Panes(calls.clone()),
+            other => other.clone(),
+        }
     }
 
     /// The first rows of `input`, as `regroup` sorts it by its columns.
@@ -139,6 +149,7 @@ impl fmt::Display for Told {
         match self {
             Told::Rows(rows) => f.write_str(rows),
             Told::Columns(columns) => f.write_str(&columns.join(", ")),
+            Told::Panes(calls) => write!(f, "{} of each pane", calls.join(", ")),
         }
     }
 }
@@ -195,18 +206,24 @@ impl Node {
                 told,
                 ..
             } => {
-                let keys = &below()[..regroup.keys];
-                let bound = match (regroup.event_time, regroup.emit) {
-                    (true, Emit::Changed | Emit::Signed | Emit::Closed) => {
-                        format!("all rows, {}", forgotten(input, &keys[0]))
+                let keys = regroup_keys(regroup, &below());
+                let kept = match regroup.answer.spans() {
+                    Some(panes) => {
+                        format!("one row a group and pane of {}", duration(panes.pane_us))
                     }
-                    _ => "all rows until they leave, nothing bounds it".to_string(),
+                    None => "all rows".to_string(),
                 };
-                let keys = listed(&by_window(keys, regroup.event_time));
+                let bound = match (regroup.event_time, regroup.emit) {
+                    (false, _) | (true, Emit::All) => " until they leave, nothing bounds it".into(),
+                    _ if regroup.panes.is_some() => with_its_last_window(input, &keys[0]),
+                    _ => format!(", {}", forgotten(input, &keys[0])),
+                };
+                let ends = regroup.event_time || regroup.panes.is_some();
+                let keys = listed(&by_window(&keys, ends));
                 let emit = regroup.emit;
                 writeln!(
                     f,
-                    "{pad}Regroup by [{keys}]: {told}; emits {emit:?}; state: {bound}"
+                    "{pad}Regroup by [{keys}]: {told}; emits {emit:?}; state: {kept}{bound}"
                 )?;
             }
             Node::Order { order, .. } => {
@@ -314,6 +331,15 @@ fn call_names(calls: &[AggregateCall], columns: &[Written]) -> String {
     }
 }
 
+/// When a pane is forgotten.
+fn with_its_last_window(input: &Node, key: &Written) -> String {
+    format!(
+        ", forgotten when the watermark{} reaches the end of its last {}",
+        of_marks(&[input]),
+        key.window()
+    )
+}
+
 fn aggregated(input: &Node, aggregation: &Aggregation) -> String {
     let columns = columns(input);
     let mut keys = aggregate_keys(aggregation, &columns);
@@ -328,11 +354,7 @@ fn aggregated(input: &Node, aggregation: &Aggregation) -> String {
         _ if keys.is_empty() => String::new(),
         (false, _) => ", never forgotten, nothing bounds it".into(),
         (true, Emit::All) => ", never forgotten in complete mode".into(),
-        (true, _) if aggregation.stores_panes() => format!(
-            ", forgotten when the watermark{} reaches the end of its last {}",
-            of_marks(&[input]),
-            keys[0].window()
-        ),
+        (true, _) if aggregation.stores_panes() => with_its_last_window(input, &keys[0]),
         (true, _) => format!(", {}", forgotten(input, &keys[0])),
     };
     let mut constants = aggregation
