@@ -31,7 +31,7 @@ use compare::Outcome;
 use serde_json::Value;
 
 /// How many scenarios passed, or were answered by rule, with every number of workers, when this was last raised.
-const SAME_AT_LEAST: usize = 620;
+const SAME_AT_LEAST: usize = 857;
 
 /// Answers must not depend on it.
 const WORKERS: [usize; 2] = [1, 2];

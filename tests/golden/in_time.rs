@@ -7,6 +7,7 @@ use highwater::parse_schema;
 use serde_json::{Map, Value, json};
 
 use crate::play::Played;
+use crate::rules::{conditions, for_each_text, words_of};
 
 /// A watermark that a scenario declares for a stream.
 pub(crate) struct Mark {
@@ -14,6 +15,20 @@ pub(crate) struct Mark {
     column: String,
     delay_us: i64,
 }
+
+/// A column of a stream without a watermark that is equal to the event time of another in the pairs of a join: a row
+/// finds no partner once the watermark has reached it.
+struct LateKey {
+    stream: String,
+    column: String,
+    /// What the stream is called in the query.
+    alias: String,
+    /// The equality as it is written.
+    equality: String,
+}
+
+/// The column that tells the rows whose key is not late.
+const CAN_PAIR: &str = "can_pair";
 
 /// Until when a row is in time: until its own time has passed, or until the window has that it is in.
 #[derive(Clone, Copy)]
@@ -33,15 +48,20 @@ impl Until {
 /// The scenario with only the rows that were in time, in each way in which they may be told; of what was played, as
 /// many as dropped late rows.
 pub(crate) fn in_time(scenario: &Value, played: &Played) -> Result<Vec<Value>, String> {
-    if played.steps.iter().all(|step| step.late == Some(0)) {
+    let marks = marks(scenario);
+    let late_keys = marks
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |marks| late_keys(scenario, marks));
+    if late_keys.is_empty() && played.steps.iter().all(|step| step.late == Some(0)) {
         return Ok(vec![scenario.clone()]);
     }
-    let marks = marks(scenario)?;
+    let marks = marks?;
     follows(scenario, played, &marks)?;
     let widths = widths(&text_of(scenario)).into_iter().map(Some);
     let ways = std::iter::once(None).chain(widths);
     let ways = ways.map(|width_us| kept(scenario, played, &marks, Until { width_us }));
-    let ways: Vec<Value> = ways.flatten().collect();
+    let ways = ways.flatten().map(|way| pairing(way, played, &late_keys));
+    let ways: Vec<Value> = ways.collect();
     match ways.is_empty() {
         true => Err("late rows were dropped, and none of its rows is late".into()),
         false => Ok(ways),
@@ -243,6 +263,74 @@ fn kept(scenario: &Value, played: &Played, marks: &[Mark], until: Until) -> Opti
         judges = time_us(&have.watermark);
     }
     Some(kept)
+}
+
+fn late_keys(scenario: &Value, marks: &[Mark]) -> Vec<LateKey> {
+    let text = words_of(&text_of(scenario).replace('"', " "));
+    let words: Vec<&str> = text.split(' ').collect();
+    let mut found = Vec::new();
+    for (stream, told) in scenario["streams"].as_object().into_iter().flatten() {
+        let uses: Vec<usize> = (1..words.len())
+            .filter(|at| words[*at] == stream && ["from", "join", ","].contains(&words[at - 1]))
+            .collect();
+        // Where it is used twice, a row can be late in one use only.
+        let (&[at], false) = (
+            uses.as_slice(),
+            marks.iter().any(|mark| mark.stream == *stream),
+        ) else {
+            continue;
+        };
+        let alias = match words.get(at + 1) {
+            Some(&"as") => words.get(at + 2).copied().unwrap_or_default(),
+            _ => stream.as_str(),
+        };
+        let schema = parse_schema(told["schema"].as_str().expect("a schema")).expect("a schema");
+        for condition in conditions(scenario) {
+            let words: Vec<&str> = condition.split(' ').collect();
+            for equality in words.windows(3).filter(|words| words[1] == "=") {
+                for (key, time) in [(equality[0], equality[2]), (equality[2], equality[0])] {
+                    let column = key.strip_prefix(alias).and_then(|k| k.strip_prefix('.'));
+                    let is_mark = |mark: &Mark| time.rsplit('.').next() == Some(&mark.column);
+                    if let Some(column) = column
+                        && schema.field_with_name(column).is_ok()
+                        && marks.iter().any(is_mark)
+                    {
+                        found.push(LateKey {
+                            stream: stream.clone(),
+                            column: column.to_string(),
+                            alias: alias.to_string(),
+                            equality: equality.join(" "),
+                        });
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The scenario where rows pair only if their keys are not late when they come.
+fn pairing(mut scenario: Value, played: &Played, late_keys: &[LateKey]) -> Value {
+    for key in late_keys {
+        let mut judges = Some(0);
+        for (number, have) in played.steps.iter().enumerate() {
+            let rows = scenario["steps"][number]["add"][&key.stream].as_array_mut();
+            for row in rows.into_iter().flatten() {
+                let time = time_us(&row[&key.column]);
+                row[CAN_PAIR] = json!(time > judges);
+            }
+            judges = time_us(&have.watermark);
+        }
+        let schema = scenario["streams"][&key.stream]["schema"].as_str();
+        let schema = format!("{}, {CAN_PAIR} boolean", schema.expect("a schema"));
+        scenario["streams"][&key.stream]["schema"] = json!(schema);
+        let said = format!("{} AND {}.{CAN_PAIR}", key.equality, key.alias);
+        for part in ["sql", "ops", "views"] {
+            let say = |text: &mut String| *text = text.replace(&key.equality, &said);
+            for_each_text(&mut scenario[part], &say);
+        }
+    }
+    scenario
 }
 
 /// `2024-01-01T00:00:05.25Z` in microseconds since 1970.

@@ -186,6 +186,8 @@ pub(crate) fn other_state(scenario: &Value) -> Option<&'static str> {
         .any(|call| arguments(call) > 2);
     let limits = text.split("limit").count() - 1;
     let asks = |mode: &str| scenario["mode"] == mode;
+    let near = ranges(scenario);
+    let kept = [Range::OfDifference, Range::InColumn, Range::OfNumbers];
     match () {
         () if slides && asks("append") => {
             Some("what overlapping windows share is stored once, in panes")
@@ -193,9 +195,146 @@ pub(crate) fn other_state(scenario: &Value) -> Option<&'static str> {
         () if limits > 0 && asks("complete") => {
             Some("the rows within a limit are stored, not only how many there are")
         }
+        () if kept.iter().any(|range| near.contains(range)) => {
+            Some("rows leave when they can meet no other, also where the model cannot tell when")
+        }
         () if limits > 1 => Some("each limit knows how many of its rows have come out"),
         () => None,
     }
+}
+
+/// How a join says how far apart times may be, other than by comparing them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Range {
+    /// `b.at - a.at <= INTERVAL 1 HOUR`
+    OfDifference,
+    /// `CAST(b.at AS BIGINT) <= CAST(a.at AS BIGINT) + 3600`
+    OfNumbers,
+    /// `b.at <= a.until`, where a column was made of an event time and an interval.
+    InColumn,
+    /// `b.at - INTERVAL 1 HOUR BETWEEN ..`, of what is no column.
+    BetweenComputed,
+}
+
+/// What the model makes of such ranges is not what it makes of others, and not what they say: what stands before BETWEEN
+/// becomes a column of its own, and a computed column takes the place of its event time. So rows without a partner come
+/// out before the last one could have come, or never, and late rows of a side whose event time nobody selects are not
+/// late. We go by the event times that are declared and pad a row when it is final; `oracle` judges.
+pub(crate) fn by_computed_times(scenario: &Value) -> bool {
+    let near = ranges(scenario);
+    let text = text_of(scenario);
+    let outer = ["left join", "right join", "full join", "outer", "anti"];
+    let pads = outer.iter().any(|word| text.contains(word));
+    near.contains(&Range::BetweenComputed) || pads && !near.is_empty()
+}
+
+fn ranges(scenario: &Value) -> Vec<Range> {
+    let made = made_of_spans(scenario);
+    let mut found = Vec::new();
+    for condition in conditions(scenario) {
+        let words: Vec<&str> = condition.split_whitespace().collect();
+        for (at, word) in words.iter().enumerate() {
+            let after = words.get(at + 1).copied().unwrap_or_default();
+            let calls = words.get(at + 2) == Some(&"(");
+            let before = words[..at].iter().rev().take_while(|w| **w != "and");
+            let operand = before.filter(|word| !["not", "("].contains(word));
+            let operand: Vec<&str> = operand.copied().collect();
+            match *word {
+                "-" if is_column(after) && after != "interval" && !calls => {
+                    found.push(Range::OfDifference);
+                }
+                "between" if operand.len() != 1 => found.push(Range::BetweenComputed),
+                "cast" => found.push(Range::OfNumbers),
+                _ if made
+                    .iter()
+                    .any(|name| word.rsplit('.').next() == Some(name)) =>
+                {
+                    found.push(Range::InColumn);
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// What columns are called that are a time and a span.
+fn made_of_spans(scenario: &Value) -> Vec<String> {
+    let text = text_of(scenario);
+    let mut made = Vec::new();
+    let pieces: Vec<&str> = text.split("interval ").collect();
+    for pair in pieces.windows(2).filter(|p| !p[0].ends_with("delay of ")) {
+        // `10 minutes as until`
+        if let Some((span, name)) = pair[1].split_once(" as ")
+            && span.split(' ').count() == 2
+            && span.chars().all(|c| c == ' ' || is_of_name(c))
+        {
+            made.extend(name.split(|c| !is_of_name(c)).next().map(String::from));
+        }
+    }
+    for pair in text.split("[\"withcolumn\",\"").skip(1) {
+        let mut parts = pair.split('"');
+        if let (Some(name), Some(value)) = (parts.next(), parts.nth(1))
+            && value.contains("interval")
+        {
+            made.push(name.to_string());
+        }
+    }
+    made
+}
+
+/// What the joins of a scenario say, brackets and commas apart from words.
+pub(crate) fn conditions(scenario: &Value) -> Vec<String> {
+    let ends = [
+        " where ",
+        " group by ",
+        " join ",
+        " left ",
+        " right ",
+        " full ",
+        " inner ",
+        " union ",
+        " order by ",
+    ];
+    let mut found = Vec::new();
+    let mut parts: Vec<&Value> = ["views", "sql", "ops"].map(|part| &scenario[part]).into();
+    while let Some(part) = parts.pop() {
+        if let Value::Array(list) = part {
+            parts.extend(list);
+            let condition = list.get(2).filter(|_| list[0] == "join");
+            found.extend(condition.and_then(Value::as_str).map(words_of));
+        }
+        let text = part.as_str().map(words_of).unwrap_or_default();
+        for rest in text.split(" on ").skip(1) {
+            let mut depth = 0;
+            let closes = rest.char_indices().find(|(_, c)| {
+                depth += i32::from(*c == '(') - i32::from(*c == ')');
+                depth < 0
+            });
+            let rest = closes.map_or(rest, |(at, _)| &rest[..at]);
+            let end = ends.iter().filter_map(|end| rest.find(end)).min();
+            found.push(end.map_or(rest, |end| &rest[..end]).to_string());
+        }
+    }
+    found
+}
+
+/// The words of a text in small letters, one space between them, brackets and commas being words.
+pub(crate) fn words_of(text: &str) -> String {
+    let mut apart = text.to_lowercase();
+    for sign in ["(", ")", ","] {
+        apart = apart.replace(sign, &format!(" {sign} "));
+    }
+    apart.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn is_of_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '.'
+}
+
+fn is_column(word: &str) -> bool {
+    let begins = word.starts_with(|c: char| c.is_alphabetic() || c == '_');
+    begins && word.chars().all(is_of_name)
 }
 
 /// How many arguments a call has; `text` begins after its bracket.
@@ -258,7 +397,7 @@ fn text_of(scenario: &Value) -> String {
     words.join(" ").replace(" (", "(")
 }
 
-fn for_each_text(value: &mut Value, change: &dyn Fn(&mut String)) {
+pub(crate) fn for_each_text(value: &mut Value, change: &dyn Fn(&mut String)) {
     match value {
         Value::String(text) => change(text),
         Value::Array(values) => values
@@ -312,4 +451,28 @@ fn arguments_are_those_of_the_call() {
         arguments("window_time(w), concat('3', ' minutes'), '1 minute')"),
         3
     );
+}
+
+#[test]
+fn ranges_are_found_in_sql_and_in_operations() {
+    let sql = |on: &str| {
+        let view = "SELECT k, lt + INTERVAL 10 MINUTES AS until FROM l WATERMARK lt DELAY OF INTERVAL 0 SECONDS AS a";
+        let sql = format!(
+            "SELECT a.k FROM v AS a JOIN r AS b ON (a.k = b.k AND {on}) WHERE a.v - b.v > 0"
+        );
+        ranges(&serde_json::json!({"views": [["v", view]], "sql": sql}))
+    };
+    assert_eq!(sql("b.rt BETWEEN a.lt AND a.lt - INTERVAL 1 HOUR"), []);
+    assert_eq!(sql("b.rt - a.lt < INTERVAL 1 HOUR"), [Range::OfDifference]);
+    assert_eq!(sql("b.rt < a.until"), [Range::InColumn]);
+    assert_eq!(
+        sql("b.rt + INTERVAL 1 HOUR NOT BETWEEN a.lt AND a.rt"),
+        [Range::BetweenComputed]
+    );
+    let ops = serde_json::json!({"ops": [
+        ["table", "l"],
+        ["withColumn", "until", "lt + INTERVAL 1 HOUR"],
+        ["join", [["table", "r"]], "CAST(rt AS BIGINT) < 7 AND rt < until", "inner"],
+    ]});
+    assert_eq!(ranges(&ops), [Range::OfNumbers, Range::InColumn]);
 }

@@ -99,7 +99,7 @@ fn near(random: &mut StdRng) -> (String, Near, [i64; 2]) {
     const CLOSED: i64 = 1_000;
     let (a, b) = (random.random_range(0..4), random.random_range(1..9));
     let (low, high) = (-a * MINUTE, b * MINUTE);
-    match random.random_range(0..6) {
+    match random.random_range(0..7) {
         0 => ("l.ts = r.ts".into(), Box::new(|l, r| l == r), [0, 0]),
         1 => (
             format!("r.ts > l.ts - INTERVAL {a} MINUTES AND r.ts <= l.ts + INTERVAL {b} MINUTES"),
@@ -111,6 +111,18 @@ fn near(random: &mut StdRng) -> (String, Near, [i64; 2]) {
             Box::new(move |l, r| r - l >= low && r - l < high),
             [high, -low + CLOSED],
         ),
+        // Whole seconds of both, so that a row may be nearly one further away.
+        4 => {
+            let seconds = |at: i64| at.div_euclid(1_000_000);
+            let most = 60 * b;
+            (
+                format!(
+                    "CAST(r.ts AS BIGINT) >= CAST(l.ts AS BIGINT) AND CAST(r.ts AS BIGINT) - CAST(l.ts AS BIGINT) <= {most}"
+                ),
+                Box::new(move |l, r| (0..=most).contains(&(seconds(r) - seconds(l)))),
+                [high + 999_999 + CLOSED, 999_999 + CLOSED],
+            )
+        }
         // The right row is later by at least so much.
         3 => {
             let high = high + 2 * MINUTE;

@@ -24,6 +24,9 @@ pub(super) struct Bounds {
     pub(super) sides: [Option<Bound>; 2],
     /// True if a key is event time.
     pub(super) in_keys: bool,
+    /// True if the model forgets rows by them too. It knows a time only in the column that has the watermark, and a range
+    /// only where the times are compared, not where the time between them is.
+    pub(super) in_model: bool,
     /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
     pub(super) ends: [bool; 2],
     /// For each side, a key that is event time on the other side alone.
@@ -97,6 +100,7 @@ impl Bounds {
     pub(super) const NONE: Bounds = Bounds {
         sides: [None, None],
         in_keys: false,
+        in_model: false,
         ends: [false, false],
         late_keys: [None, None],
     };
@@ -111,7 +115,8 @@ impl Bounds {
                 sides[0].after_watermark(left),
                 sides[1].after_watermark(right),
             ];
-            bounds.in_keys |= sides[0].is_time(left) || sides[1].is_time(right);
+            bounds.in_model |= sides[0].is_time(left) || sides[1].is_time(right);
+            bounds.in_keys |= bounds.in_model;
             bounds.in_keys |= least.iter().all(Option::is_some);
             let columns = [left, right];
             for side in [0, 1] {
@@ -154,12 +159,14 @@ impl Bounds {
             let Some(least) = sides[later].after_watermark(&apart.later) else {
                 continue;
             };
-            bounds.ends[earlier] = true;
             let time = sides[earlier].time_of(&apart.earlier)?;
             let after = sides[earlier].after(&apart.earlier);
+            let is_time = is_moment(&time, sides[earlier].plan.schema())?;
+            bounds.ends[earlier] |= is_time;
             // In the model rows without event time stay.
-            let is_bounded =
-                sides[earlier].first().is_some() && is_moment(&time, sides[earlier].plan.schema())?;
+            let is_bounded = sides[earlier].first().is_some() && is_time;
+            let compared = sides[later].is_time(&apart.later) && !apart.of_difference;
+            bounds.in_model |= is_bounded && compared;
             if after.is_some() || is_bounded {
                 let more_us = apart.at_most_us.saturating_add(closed_us);
                 let bound = Bound {

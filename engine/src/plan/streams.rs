@@ -123,7 +123,9 @@ impl Compiler<'_> {
             is_final,
         };
         self.joins += 1;
-        self.evicts |= how.times.iter().any(|times| times.last_match.is_some());
+        // Rows without a partner, and those that leave, must not wait for more rows to come.
+        let waits = bounds.in_model || kind.keeps(0) || kind.keeps(1) || want == Want::Changes;
+        self.evicts |= waits && how.times.iter().any(|times| times.last_match.is_some());
         how.check(&edges).map_err(|error| {
             let why = crate::error::error_chain(&error);
             Error::not_yet(format!("a join of streams with these columns ({why})"))
@@ -204,7 +206,7 @@ pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
 /// Functions of ours that are null where an argument is.
 fn is_strict(name: &str) -> bool {
     let name = name.strip_prefix("wrapping_").unwrap_or(name);
-    ["add", "subtract", "multiply", "add_interval"].contains(&name)
+    ["add", "subtract", "multiply", "add_interval", "cast"].contains(&name)
 }
 
 /// Refuses what cannot come out as it is wanted.

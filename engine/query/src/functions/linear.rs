@@ -17,6 +17,8 @@ pub struct Apart {
     pub at_most_us: i64,
     /// False if it must be less.
     pub closed: bool,
+    /// True if it is said of the time between them, as in `later - earlier <= span`.
+    pub of_difference: bool,
 }
 
 /// A sum of columns of moments, each once or taken away once, and a span.
@@ -26,8 +28,13 @@ struct Sum {
     minus: Vec<Column>,
     /// The least and the most that the span can be: a day is not always as long.
     span_us: (i64, i64),
+    /// True if it is a time between two columns, or made of one.
+    of_difference: bool,
+    /// True if it is a number, the seconds of a moment since 1970 or between two.
+    is_number: bool,
 }
 
+const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400_000_000;
 /// By how much a day of the calendar can differ from another, at most.
 const SLACK_US: i64 = 3 * 3_600_000_000;
@@ -49,6 +56,9 @@ pub fn apart(comparison: &Expr) -> Option<Apart> {
         _ => return None,
     };
     let (left, right) = (sum(left)?, sum(right)?);
+    if left.is_number != right.is_number {
+        return None;
+    }
     // Said as: more is at least (or above) less.
     let (less, more, closed) = match op {
         Operator::Lt => (left, right, false),
@@ -57,6 +67,7 @@ pub fn apart(comparison: &Expr) -> Option<Apart> {
         Operator::GtEq => (right, left, true),
         _ => return None,
     };
+    let of_difference = less.of_difference || more.of_difference;
     // less - more <= 0, so that what stands on its plus side is at most what stands on its minus side, and a span.
     let plus: Vec<Column> = less.plus.into_iter().chain(more.minus).collect();
     let minus: Vec<Column> = less.minus.into_iter().chain(more.plus).collect();
@@ -72,6 +83,7 @@ pub fn apart(comparison: &Expr) -> Option<Apart> {
         earlier,
         at_most_us,
         closed,
+        of_difference,
     })
 }
 
@@ -80,7 +92,8 @@ pub fn apart(comparison: &Expr) -> Option<Apart> {
 pub fn shifted(expr: &Expr) -> Option<(Column, (i64, i64))> {
     let sum = sum(expr)?;
     let [column] = <[Column; 1]>::try_from(sum.plus).ok()?;
-    sum.minus.is_empty().then_some((column, sum.span_us))
+    let is_moment = sum.minus.is_empty() && !sum.is_number;
+    is_moment.then_some((column, sum.span_us))
 }
 
 /// What a CASE says that says nothing otherwise.
@@ -129,12 +142,16 @@ fn sum(expr: &Expr) -> Option<Sum> {
         }),
         Expr::Alias(alias) => sum(&alias.expr),
         Expr::Literal(value, _) => {
-            let span = span(value)?;
+            let seconds = seconds(value);
+            let span = seconds.or_else(|| span(value))?;
             Some(Sum {
                 span_us: (span, span),
+                is_number: seconds.is_some(),
                 ..Sum::default()
             })
         }
+        // From whole numbers to larger ones.
+        Expr::Cast(cast) => sum(&cast.expr).filter(|sum| sum.is_number),
         Expr::ScalarFunction(call) => called(call),
         _ => None,
     }
@@ -142,15 +159,23 @@ fn sum(expr: &Expr) -> Option<Sum> {
 
 fn called(call: &ScalarFunction) -> Option<Sum> {
     let kernel = call.func.inner().downcast_ref::<Kernel>()?;
-    let [first, second] = call.args.as_slice() else {
-        return None;
+    let (name, params) = (call.func.name(), kernel.params());
+    let (first, second) = match call.args.as_slice() {
+        [moment] if name == "cast" => return numbered(sum(moment)?, params),
+        [first, second] => (sum(first)?, sum(second)?),
+        _ => return None,
     };
-    let (first, second) = (sum(first)?, sum(second)?);
-    let (sign, zone) = match call.func.name() {
+    let is_number = first.is_number;
+    if second.is_number != is_number {
+        return None;
+    }
+    let is_difference = name == "subtract" && !is_number && !second.plus.is_empty();
+    let (sign, zone) = match name {
+        "add" if is_number => (1, ""),
         "subtract" => (-1, ""),
-        "add_interval" => match kernel.params().strip_prefix("-1") {
+        "add_interval" => match params.strip_prefix("-1") {
             Some(zone) => (-1, zone),
-            None => (1, kernel.params().strip_prefix('1')?),
+            None => (1, params.strip_prefix('1')?),
         },
         _ => return None,
     };
@@ -183,7 +208,44 @@ fn called(call: &ScalarFunction) -> Option<Sum> {
             least.checked_add(low)?.checked_sub(slack)?,
             most.checked_add(high)?.checked_add(slack)?,
         ),
+        of_difference: first.of_difference || second.of_difference || is_difference,
+        is_number,
     })
+}
+
+/// A moment cast to a number: its seconds, whole ones cut off below.
+fn numbered(moment: Sum, target: &str) -> Option<Sum> {
+    let is_moment = !moment.is_number && moment.plus.len() == 1 && moment.minus.is_empty();
+    let is = |name: &str| {
+        target
+            .strip_prefix("as ")
+            .is_some_and(|to| to.starts_with(name))
+    };
+    let (least, most) = match () {
+        () if is("BIGINT") || is("INT") => (1 - SECOND_US, 0),
+        () if is("DOUBLE") => (-1, 1),
+        () => return None,
+    };
+    is_moment.then_some(Sum {
+        span_us: (
+            moment.span_us.0.checked_add(least)?,
+            moment.span_us.1.checked_add(most)?,
+        ),
+        is_number: true,
+        ..moment
+    })
+}
+
+/// A constant number of seconds, in microseconds.
+fn seconds(value: &ScalarValue) -> Option<i64> {
+    let whole = match value {
+        ScalarValue::Int8(Some(number)) => i64::from(*number),
+        ScalarValue::Int16(Some(number)) => i64::from(*number),
+        ScalarValue::Int32(Some(number)) => i64::from(*number),
+        ScalarValue::Int64(Some(number)) => *number,
+        _ => return None,
+    };
+    whole.checked_mul(SECOND_US)
 }
 
 /// A constant span in microseconds; months have none.

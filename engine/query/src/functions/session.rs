@@ -6,15 +6,19 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, DurationMicrosecondType, IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType,
+    DataType, DurationMicrosecondType, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
+    TimestampMicrosecondType,
 };
+use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::Expr as DfExpr;
 
+use super::cast::parse::{Zone, session_zone};
+use super::interval;
 use super::kernel::{Can, Kernel, Result as Run, Typed};
 use super::window::{self, DAY};
 use crate::error::QueryError;
 use crate::sql::parse_interval;
-use crate::types::type_sql;
+use crate::types::{TIMESTAMP_NTZ, type_sql};
 
 type Micros = TimestampMicrosecondType;
 
@@ -25,19 +29,20 @@ pub(crate) const SESSION: &str = "session window of row";
 pub(crate) fn session(time: Typed, gap: Typed) -> Result<Typed, QueryError> {
     let returns = window::struct_type(&time.data_type);
     let fixed = gap.constant_text().is_some() || gap.constant().is_some();
-    if fixed && let Some((months, gap_us)) = window::interval(&gap)? {
-        if months != 0 {
-            return Err(QueryError::unsupported("a session gap of months"));
-        }
-        let name = SESSION.to_string();
+    let zone = match time.data_type == TIMESTAMP_NTZ {
+        true => Zone::Fixed(0),
+        false => session_zone(),
+    };
+    if fixed && window::interval(&gap)?.is_some() {
+        let fixed = Gap::fixed(&gap)?.in_zone(zone);
         let made = returns.clone();
         return Ok(Kernel::over_arrays(
-            name,
-            gap_us.to_string(),
+            SESSION,
+            fixed.label(zone),
             vec![time],
             returns,
             Can::NotFail,
-            move |args, _| sessions(&args[0], |_| Some(gap_us), &made),
+            move |args, _| sessions(&args[0], zone, |_| Some(fixed), &made),
         ));
     }
     let takes = matches!(
@@ -70,13 +75,13 @@ pub(crate) fn session(time: Typed, gap: Typed) -> Result<Typed, QueryError> {
     let made = returns.clone();
     Ok(Kernel::over_arrays(
         SESSION,
-        "",
+        zone.suffix(),
         vec![time, gap],
         returns,
         Can::Fail,
         move |args, rows| {
             let gaps = gaps(&args[1], rows)?;
-            sessions(&args[0], |row| gaps[row], &made)
+            sessions(&args[0], zone, |row| gaps[row], &made)
         },
     ))
 }
@@ -118,13 +123,15 @@ fn structs(
 
 fn sessions(
     times: &ArrayRef,
-    gap_us: impl Fn(usize) -> Option<i64>,
+    zone: Zone,
+    gap: impl Fn(usize) -> Option<Gap>,
     data_type: &DataType,
 ) -> Run<ArrayRef> {
     let starts = times.as_primitive::<Micros>();
     let end = |row: usize| {
-        let gap_us = gap_us(row).filter(|gap_us| *gap_us > 0 && starts.is_valid(row))?;
-        Some(starts.value(row).saturating_add(gap_us))
+        let gap = gap(row).filter(|_| starts.is_valid(row))?;
+        let start = starts.value(row);
+        Some(gap.after(start, zone)).filter(|end| *end > start)
     };
     let ends: PrimitiveArray<Micros> = (0..starts.len()).map(end).collect();
     let ends = ends.with_data_type(times.data_type().clone());
@@ -132,68 +139,112 @@ fn sessions(
     structs(Arc::clone(times), Arc::new(ends), nulls, data_type)
 }
 
-/// The gap of each row in microseconds, if it has one.
-fn gaps(gaps: &ArrayRef, rows: usize) -> Run<Vec<Option<i64>>> {
+/// A gap: so many months, then days on the wall clock, then microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    months: i64,
+    days: i64,
+    micros: i64,
+}
+
+impl Gap {
+    fn of_micros(micros: i64) -> Self {
+        let (months, days) = (0, 0);
+        Gap {
+            months,
+            days,
+            micros,
+        }
+    }
+
+    fn of_interval(interval: IntervalMonthDayNano) -> Self {
+        Gap {
+            months: interval.months.into(),
+            days: interval.days.into(),
+            micros: interval.nanoseconds / 1_000,
+        }
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        let (months, days, micros) = parse_interval(text).ok()?;
+        Some(Gap {
+            months: months.into(),
+            days: days.into(),
+            micros,
+        })
+    }
+
+    /// A constant that is an interval.
+    fn fixed(gap: &Typed) -> Result<Self, QueryError> {
+        let known = match (gap.constant_text(), gap.constant()) {
+            (Some(text), _) => Gap::of_text(text),
+            (_, Some(ScalarValue::IntervalMonthDayNano(Some(interval)))) => {
+                Some(Gap::of_interval(*interval))
+            }
+            _ => window::interval(gap)?
+                .filter(|(months, _)| *months == 0)
+                .map(|(_, micros)| Gap::of_micros(micros)),
+        };
+        known.ok_or_else(|| QueryError::unsupported(OF_MONTHS))
+    }
+
+    /// Days are as long as each other where the clock is never changed.
+    fn in_zone(self, zone: Zone) -> Self {
+        match zone {
+            Zone::Fixed(_) => Gap {
+                days: 0,
+                micros: self.micros.saturating_add(self.days.saturating_mul(DAY)),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    fn after(self, start: i64, zone: Zone) -> i64 {
+        interval::plus(start, self.months, self.days, self.micros, zone).unwrap_or(i64::MAX)
+    }
+
+    fn label(self, zone: Zone) -> String {
+        match (self.months, self.days) {
+            (0, 0) => self.micros.to_string(),
+            (months, days) => format!(
+                "{months} months {days} days {}{}",
+                self.micros,
+                zone.suffix()
+            ),
+        }
+    }
+}
+
+const OF_MONTHS: &str = "a session gap of the type INTERVAL YEAR TO MONTH";
+
+/// The gap of each row, if it has one.
+fn gaps(gaps: &ArrayRef, rows: usize) -> Run<Vec<Option<Gap>>> {
     let valid = |row: usize| gaps.is_valid(row);
     Ok(match gaps.data_type() {
         DataType::Null => vec![None; rows],
         DataType::Duration(_) => {
             let gaps = gaps.as_primitive::<DurationMicrosecondType>();
             (0..rows)
-                .map(|row| valid(row).then(|| gaps.value(row)))
+                .map(|row| valid(row).then(|| Gap::of_micros(gaps.value(row))))
                 .collect()
         }
         DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano) => {
             let gaps = gaps.as_primitive::<IntervalMonthDayNanoType>();
-            let gap = |row: usize| {
-                let gap = gaps.value(row);
-                let days = i64::from(gap.days).saturating_mul(DAY);
-                without_months(gap.months, days.saturating_add(gap.nanoseconds / 1_000))
-            };
-            let gap = |row| valid(row).then(|| gap(row)).transpose();
-            (0..rows).map(gap).collect::<Run<_>>()?
+            (0..rows)
+                .map(|row| valid(row).then(|| Gap::of_interval(gaps.value(row))))
+                .collect()
         }
-        DataType::Interval(_) => return Err(months()),
+        DataType::Interval(_) => {
+            return Err(DataFusionError::NotImplemented(OF_MONTHS.into()));
+        }
         _ => {
             let texts = arrow::compute::cast(gaps, &DataType::Utf8)?;
             let texts = texts.as_string::<i32>();
-            // A query knows a handful of gaps.
-            let mut known: HashMap<&str, Option<i64>> = HashMap::new();
-            let mut found = Vec::with_capacity(rows);
-            for text in texts {
-                let Some(text) = text else {
-                    found.push(None);
-                    continue;
-                };
-                let gap = match known.get(text) {
-                    Some(gap) => *gap,
-                    None => {
-                        // What says no interval is a null one, as where text is cast.
-                        let gap = match parse_interval(text) {
-                            Ok((months, days, micros)) => {
-                                let days = i64::from(days).saturating_mul(DAY);
-                                Some(without_months(months, days.saturating_add(micros))?)
-                            }
-                            Err(_) => None,
-                        };
-                        known.insert(text, gap);
-                        gap
-                    }
-                };
-                found.push(gap);
-            }
-            found
+            // A query knows a handful of gaps. What says no interval is a null one, as where text is cast.
+            let mut known: HashMap<&str, Option<Gap>> = HashMap::new();
+            let mut gap = |text| *known.entry(text).or_insert_with(|| Gap::of_text(text));
+            texts.iter().map(|text| gap(text?)).collect()
         }
     })
-}
-
-fn without_months(number: i32, gap_us: i64) -> Run<i64> {
-    match number {
-        0 => Ok(gap_us),
-        _ => Err(months()),
-    }
-}
-
-fn months() -> datafusion::common::DataFusionError {
-    datafusion::common::DataFusionError::NotImplemented("a session gap of months".into())
 }
