@@ -122,6 +122,11 @@ pub(crate) const ANSWERED: &[(&str, &str, &str)] = &[
         "the rows so far are the state, and come whole with every epoch",
     ),
     (
+        "MULTIPLE_EVENT_TIME_COLUMNS",
+        "More than one event time columns are available",
+        "a time and the window that it is in: rows of a join are late by the first of the two",
+    ),
+    (
         "_LEGACY_ERROR_TEMP_1207",
         "The duration and time inputs to window must be",
         "an interval says how long it is as a text does",

@@ -120,6 +120,16 @@ impl Join {
         is_one && is_above
     }
 
+    /// False for a row that comes out alone at once. In the model one with a null in its key or time waits all the same;
+    /// an anti join is not the model's.
+    fn can_wait(&self, side: usize, line: &Line) -> bool {
+        let mut columns = vec![TIME];
+        columns.extend(&self.on);
+        columns.extend(self.less.then_some(2));
+        let can_match = columns.iter().all(|column| line[*column] != Cell::Null);
+        self.is_able(side, line) && (can_match || self.kind != Kind::Anti)
+    }
+
     /// Rows without a partner that never come out, which is the model's one mistake that we share.
     fn holds(&self, side: usize, line: &Line) -> bool {
         let lifted = self.above.is_some_and(|(of, _)| of == side) && self.kind != Kind::Anti;
@@ -186,7 +196,7 @@ impl Flow for Join {
             let (gone, stay): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| {
                 let time = row.line[TIME].int();
                 let past = time.is_some_and(|us| epoch.is_past(us + more_us, trail_us));
-                past || keeps && !self.is_able(side, &row.line)
+                past || keeps && !self.can_wait(side, &row.line)
             });
             self.waiting[side] = stay;
             if keeps {

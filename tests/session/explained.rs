@@ -199,8 +199,28 @@ const TOLD: &[(&str, &str, &[&str])] = &[
         "append",
         "SELECT a.v, b.k FROM t AS a LEFT JOIN u AS b ON a.k = b.k AND b.at BETWEEN a.ts AND a.ts + INTERVAL 1 MINUTE",
         &[
-            "Join LeftOuter of streams by [a.k = b.k] where (b.at >= a.ts) AND (b.at <= (a.ts + INTERVAL 60 SECONDS)); state: left rows until",
+            "Join LeftOuter of streams by [a.k = b.k] where (b.at >= a.ts) AND (b.at <= (a.ts + INTERVAL 60 SECONDS)); state: left rows until the watermark (ts less 10 seconds; at less 1 minute) reaches a.ts and 60001 milliseconds more, those without it for ever; right rows until the watermark (ts less 10 seconds; at less 1 minute) reaches b.at and 1 millisecond more\n",
         ],
+    ),
+    (
+        "changes",
+        "SELECT a.v, b.k FROM t AS a FULL JOIN u AS b ON a.k = b.k AND b.at BETWEEN a.ts AND a.ts + INTERVAL 1 MINUTE",
+        &[
+            "(b.at <= (a.ts + INTERVAL 60 SECONDS)); state: left rows until",
+            " reaches a.ts and 60002 milliseconds more; right rows until",
+        ],
+    ),
+    (
+        "append",
+        "SELECT a.v FROM t AS a LEFT ANTI JOIN u AS b ON a.ts = b.at",
+        &[
+            "]; state: left rows until the watermark (ts less 10 seconds; at less 1 minute) reaches a.ts;",
+        ],
+    ),
+    (
+        "append",
+        "SELECT a.v FROM t AS a JOIN u AS b ON a.ts <=> b.at",
+        &[" reaches a.ts, those without it for ever; right"],
     ),
     (
         "changes",

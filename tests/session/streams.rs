@@ -207,6 +207,60 @@ fn progress_has_event_times_late_rows_and_what_the_watermark_removed() {
     }
 }
 
+/// Rows in state at the end of `join`, of streams in which every other row has no event time.
+fn kept_of_untimed(mode: OutputMode, join: &str) -> u64 {
+    let session = Session::with_workers(2).expect("a session");
+    let sides = ["l", "r"].map(|name| {
+        let (rows, frame) = session.memory_stream("k BIGINT").expect("a stream");
+        let time = "CASE WHEN k % 2 = 0 THEN timestamp_seconds(k) END AS at";
+        let timed = frame.select_expr(["k", time]);
+        let timed = timed.and_then(|frame| frame.with_watermark("at", "10 seconds"));
+        let named = timed.and_then(|frame| frame.create_or_replace_temp_view(name));
+        named.expect("a view");
+        rows
+    });
+    let rows = session.sql(&format!("SELECT l.k FROM l {join}"));
+    let writer = rows.expect("a query").write_stream().format("noop");
+    let query = writer.output_mode(mode).start();
+    let query = query.expect("started");
+    for epoch in 0..20 {
+        query.pause();
+        for (side, rows) in sides.iter().enumerate() {
+            // They meet in every fourth row.
+            numbers(
+                rows,
+                (0..20).map(|row| epoch * 100 + row * (2 * side as i64 + 1)),
+            );
+        }
+        query.resume();
+        query.process_all_available().expect("processed");
+    }
+    let last = query.last_progress().expect("reported");
+    query.stop().expect("stopped");
+    last.state_operators[0].num_rows_total
+}
+
+#[test]
+fn rows_without_an_event_time_stay_only_where_the_model_keeps_them() {
+    let range = "r.k = l.k AND r.at BETWEEN l.at AND l.at + INTERVAL 5 SECONDS";
+    let most = 40;
+    for kind in ["LEFT", "RIGHT", "FULL", "LEFT ANTI"] {
+        for on in [range, "r.at = l.at"] {
+            let kept = kept_of_untimed(OutputMode::Changes, &format!("{kind} JOIN r ON {on}"));
+            assert!(kept <= most, "{kind} ON {on}: {kept}");
+        }
+    }
+    for on in [range, "r.at = l.at"] {
+        let kept = kept_of_untimed(OutputMode::Append, &format!("LEFT ANTI JOIN r ON {on}"));
+        assert!(kept <= most, "append ON {on}: {kept}");
+        let kept = kept_of_untimed(OutputMode::Append, &format!("LEFT JOIN r ON {on}"));
+        assert!(
+            (200..200 + most).contains(&kept),
+            "append outer ON {on}: {kept}"
+        );
+    }
+}
+
 #[test]
 fn state_rows_are_keys_whatever_the_number_of_workers() {
     for workers in [1, 3] {

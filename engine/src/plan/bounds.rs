@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
-use highwater_query::{apart, window_end};
+use highwater_query::{apart, shifted, window_end};
 
 use super::event_time::watermarked;
 use super::join::Condition;
@@ -16,12 +16,17 @@ pub(super) struct Bound {
     pub(super) more_us: i64,
     /// By how much that time is after the event time of its row, at most.
     after_us: i64,
+    /// The number of the key that it is.
+    pub(super) of_key: Option<usize>,
 }
 
 /// What a join's condition says of event times.
 pub(super) struct Bounds {
     /// By side.
     pub(super) sides: [Option<Bound>; 2],
+    /// The same by the one key that decides in the model where one is event time: the first that is on the left, or
+    /// else on the right.
+    by_key: Option<[Option<Bound>; 2]>,
     /// True if a key is event time.
     pub(super) in_keys: bool,
     /// True if the model forgets rows by them too. It knows a time only in the column that has the watermark, and a range
@@ -29,7 +34,7 @@ pub(super) struct Bounds {
     pub(super) in_model: bool,
     /// For each side, whether its rows can find no partner once the watermark of the other is far enough.
     pub(super) ends: [bool; 2],
-    /// For each side, a key that is event time on the other side alone.
+    /// For each side, the key that decides, if it is event time on the other side alone.
     pub(super) late_keys: [Option<LateKey>; 2],
 }
 
@@ -58,30 +63,51 @@ impl<'a> Side<'a> {
         Side { plan, times }
     }
 
-    fn is_time(&self, column: &Column) -> bool {
-        let index = self.plan.schema().maybe_index_of_column(column);
+    /// The key that decides, if a column of this side does.
+    fn deciding(&self, keys: &[[&Expr; 2]], side: usize) -> Option<usize> {
+        keys.iter().position(|key| self.is_time(key[side]))
+    }
+
+    fn is_time(&self, expr: &Expr) -> bool {
+        let index = self.index_of(expr);
         index.is_some_and(|index| self.times[index])
     }
 
+    fn index_of(&self, expr: &Expr) -> Option<usize> {
+        let Expr::Column(column) = expr else {
+            return None;
+        };
+        self.plan.schema().maybe_index_of_column(column)
+    }
+
     /// By how much a column is after the event time of its row, at least and at most, if that is known.
-    fn after(&self, column: &Column) -> Option<(i64, i64)> {
-        let index = self.plan.schema().maybe_index_of_column(column)?;
-        after_event_time(self.plan, index)
+    fn after(&self, column: &Expr) -> Option<(i64, i64)> {
+        after_event_time(self.plan, self.index_of(column)?)
     }
 
     /// The same where rows are late by their event time: by how much the column is after the watermark, at least.
-    fn after_watermark(&self, column: &Column) -> Option<i64> {
+    fn after_watermark(&self, column: &Expr) -> Option<i64> {
         let (least, _) = self.after(column)?;
         self.times.contains(&true).then_some(least)
+    }
+
+    /// By how much a key is after the event time of its row, at most.
+    fn key_after(&self, key: &Expr) -> Option<i64> {
+        if let Some((_, most)) = self.after(key) {
+            return Some(most);
+        }
+        let (column, (_, more)) = shifted(key)?;
+        let (_, most) = self.after(&Expr::Column(column))?;
+        most.checked_add(more)
     }
 
     pub(super) fn has(&self, column: &Column) -> bool {
         self.plan.schema().has_column(column)
     }
 
-    /// The event time in a column that is one: of a window, its end.
-    pub(super) fn time_of(&self, column: &Column) -> Result<Expr, Error> {
-        let expr = Expr::Column(column.clone());
+    /// The event time in what is one: of a window, its end.
+    pub(super) fn time_of(&self, expr: &Expr) -> Result<Expr, Error> {
+        let expr = expr.clone();
         let data_type = expr.get_type(self.plan.schema()).map_err(Error::run)?;
         match data_type {
             DataType::Struct(_) => window_end(expr, &data_type).map_err(Error::run),
@@ -90,15 +116,17 @@ impl<'a> Side<'a> {
     }
 
     /// The first column that is event time.
-    pub(super) fn first(&self) -> Option<Column> {
+    pub(super) fn first(&self) -> Option<Expr> {
         let index = self.times.iter().position(|time| *time)?;
-        Some(Column::from(self.plan.schema().qualified_field(index)))
+        let field = self.plan.schema().qualified_field(index);
+        Some(Expr::Column(Column::from(field)))
     }
 }
 
 impl Bounds {
     pub(super) const NONE: Bounds = Bounds {
         sides: [None, None],
+        by_key: None,
         in_keys: false,
         in_model: false,
         ends: [false, false],
@@ -107,41 +135,42 @@ impl Bounds {
 
     pub(super) fn of(condition: &Condition, sides: &[Side<'_>; 2]) -> Result<Self, Error> {
         let mut bounds = Bounds::NONE;
-        for (left, right, _) in &condition.keys {
-            let (Expr::Column(left), Expr::Column(right)) = (left, right) else {
-                continue;
-            };
-            let least = [
-                sides[0].after_watermark(left),
-                sides[1].after_watermark(right),
-            ];
-            bounds.in_model |= sides[0].is_time(left) || sides[1].is_time(right);
-            bounds.in_keys |= bounds.in_model;
+        let keys = condition.keys.iter();
+        let keys: Vec<[&Expr; 2]> = keys.map(|(left, right, _)| [left, right]).collect();
+        let [left, right] = sides;
+        let deciding = left.deciding(&keys, 0).or_else(|| right.deciding(&keys, 1));
+        for (number, key) in keys.iter().enumerate() {
+            let least = [0, 1].map(|side| sides[side].after_watermark(key[side]));
             bounds.in_keys |= least.iter().all(Option::is_some);
-            let columns = [left, right];
+            let mut own = [None, None];
             for side in [0, 1] {
-                let partner = &sides[1 - side];
-                if least[side].is_none() && partner.is_time(columns[1 - side]) {
-                    bounds.late_keys[side] = Some(LateKey {
-                        time: sides[side].time_of(columns[side])?,
-                        partner: Bound {
-                            time: partner.time_of(columns[1 - side])?,
-                            more_us: 0,
-                            after_us: 0,
-                        },
-                    });
-                }
-            }
-            for (side, column) in columns.into_iter().enumerate() {
                 // Late rows of the other side are dropped, so none comes that is equal.
                 if let Some(least) = least[1 - side] {
                     let bound = Bound {
-                        time: sides[side].time_of(column)?,
+                        time: sides[side].time_of(key[side])?,
                         more_us: least.saturating_neg().max(0),
-                        after_us: sides[side].after(column).map_or(0, |(_, most)| most),
+                        after_us: sides[side].key_after(key[side]).unwrap_or(0),
+                        of_key: Some(number),
                     };
-                    bounds.tighten(side, bound);
+                    bounds.tighten(side, bound.clone());
+                    own[side] = Some(bound);
                 }
+            }
+            if deciding != Some(number) {
+                continue;
+            }
+            (bounds.in_keys, bounds.in_model) = (true, true);
+            bounds.by_key = Some(own);
+            for side in [0, 1].into_iter().filter(|side| least[*side].is_none()) {
+                bounds.late_keys[side] = Some(LateKey {
+                    time: sides[side].time_of(key[side])?,
+                    partner: Bound {
+                        time: sides[1 - side].time_of(key[1 - side])?,
+                        more_us: 0,
+                        after_us: 0,
+                        of_key: Some(number),
+                    },
+                });
             }
         }
         for part in &condition.rest {
@@ -156,16 +185,17 @@ impl Bounds {
                 false => continue,
             };
             let closed_us = if apart.closed { CLOSED_US } else { 0 };
-            let Some(least) = sides[later].after_watermark(&apart.later) else {
+            let [later_column, earlier_column] = [apart.later, apart.earlier].map(Expr::Column);
+            let Some(least) = sides[later].after_watermark(&later_column) else {
                 continue;
             };
-            let time = sides[earlier].time_of(&apart.earlier)?;
-            let after = sides[earlier].after(&apart.earlier);
+            let time = sides[earlier].time_of(&earlier_column)?;
+            let after = sides[earlier].after(&earlier_column);
             let is_time = is_moment(&time, sides[earlier].plan.schema())?;
             bounds.ends[earlier] |= is_time;
             // In the model rows without event time stay.
             let is_bounded = sides[earlier].first().is_some() && is_time;
-            let compared = sides[later].is_time(&apart.later) && !apart.of_difference;
+            let compared = sides[later].is_time(&later_column) && !apart.of_difference;
             bounds.in_model |= is_bounded && compared;
             if after.is_some() || is_bounded {
                 let more_us = apart.at_most_us.saturating_add(closed_us);
@@ -173,6 +203,7 @@ impl Bounds {
                     time,
                     more_us: more_us.saturating_sub(least),
                     after_us: after.map_or(UNKNOWN_US, |(_, most)| most),
+                    of_key: None,
                 };
                 bounds.tighten(earlier, bound);
             }
@@ -197,11 +228,22 @@ impl Bounds {
         Some(trail.max()?.max(0).saturating_add(999).div_euclid(1_000))
     }
 
-    /// The same where rows of a side have no partner once their key is late: those of the other side go with theirs.
-    pub(super) fn by_late_keys(mut self) -> Self {
+    /// The same of rows that only come, where the key that decides is event time on one side alone: rows of the other
+    /// have no partner once their key is late, and so their partners go with them. What the model has no answer to is
+    /// answered as a batch of the rows in time, so that rows with an event time are late by that alone.
+    pub(super) fn by_late_keys(mut self, sides: &[Side<'_>; 2], in_model: bool) -> Self {
+        let late = |side: usize| self.late_keys[side].is_some();
+        let timed = |side: usize| late(side) && sides[side].first().is_some();
+        if !in_model && (timed(0) || timed(1)) {
+            self.late_keys = [None, None];
+            return self;
+        }
+        if let Some(own) = self.by_key.take() {
+            self.sides = own;
+        }
         for side in [0, 1] {
             if let Some(late) = &self.late_keys[side] {
-                self.tighten(1 - side, late.partner.clone());
+                self.sides[1 - side] = Some(late.partner.clone());
             }
         }
         self
@@ -210,7 +252,9 @@ impl Bounds {
     /// The same where a row must stay as long as its partners do, because one that leaves takes its pairs along.
     pub(super) fn together(self) -> Self {
         let sides = match self.sides {
-            [Some(left), Some(right)] if left.is_known() && right.is_known() => {
+            [Some(left), Some(right)]
+                if left.is_known() && right.is_known() && !left.is_other_key(&right) =>
+            {
                 let both = left.more_us.saturating_add(right.more_us);
                 let longer = |bound: Bound, other_us: i64| Bound {
                     more_us: bound.more_us.max(both.saturating_add(other_us)),
@@ -233,6 +277,11 @@ impl Bound {
 
     fn is_known(&self) -> bool {
         self.after_us != UNKNOWN_US
+    }
+
+    /// True if the two are of different keys, whose times need not be near each other.
+    fn is_other_key(&self, other: &Bound) -> bool {
+        matches!((self.of_key, other.of_key), (Some(a), Some(b)) if a != b)
     }
 }
 

@@ -87,6 +87,10 @@ pub(crate) struct JoinWords {
     pub(crate) delay_ms: Option<i64>,
     /// For each side, whether the model holds its rows for ever where they go straight to the sink of append mode.
     pub(crate) held: [bool; 2],
+    /// For each side, what the query asks of its rows alone.
+    pub(crate) asked: [Option<Arc<dyn PhysicalExpr>>; 2],
+    /// For each side, whether rows without the time that bounds them stay.
+    pub(crate) untimed: [bool; 2],
 }
 
 /// One node of an incremental plan.

@@ -52,10 +52,11 @@ impl Compiler<'_> {
         let appends = !edges[0].signed && !edges[1].signed;
         // Pairs of rows that stay do stay.
         let is_final = want == Want::Final || appends && !kind.keeps(0) && !kind.keeps(1);
+        let in_model = is_final && kind != JoinKind::LeftAnti;
         let mut bounds = bounds;
         let late_keys = match appends {
             true => {
-                bounds = bounds.by_late_keys();
+                bounds = bounds.by_late_keys(&sides, in_model);
                 std::mem::take(&mut bounds.late_keys)
             }
             false => [None, None],
@@ -78,14 +79,29 @@ impl Compiler<'_> {
                 _ => rest.push(part),
             }
         }
-        for side in [0, 1].into_iter().filter(|side| !kind.keeps(*side)) {
+        let schema_of = |side: usize| sides[side].plan.schema();
+        let one = |parts: Vec<Expr>, schema| {
+            let all = all_of(parts).map(|all| physical(&[all], schema));
+            Ok::<_, Error>(all.transpose()?.map(|mut all| all.remove(0)))
+        };
+        let asked = [0, 1].map(|side| one(eligible[side].clone(), schema_of(side)));
+        let [left_asked, right_asked] = asked;
+        let mut columns = BTreeSet::new();
+        rest.iter()
+            .for_each(|part| strict_columns(part, &mut columns));
+        let mut untimed = [true, true];
+        // In the model a row that comes out alone waits for a partner, also where it can have none.
+        for side in [0, 1]
+            .into_iter()
+            .filter(|side| !kind.keeps(*side) || !in_model)
+        {
             // A row with a null there has no partner: it need not be kept.
-            let mut columns = BTreeSet::new();
-            rest.iter()
-                .for_each(|part| strict_columns(part, &mut columns));
-            let own = columns.into_iter().filter(|column| sides[side].has(column));
-            let present = own.map(|column| Expr::Column(column).is_not_null());
+            let own = columns.iter().filter(|column| sides[side].has(column));
+            let present = own.map(|column| Expr::Column(column.clone()).is_not_null());
             eligible[side].extend(present);
+            // Of a range of times, and of a key unless it finds nulls, one without the time is such a row.
+            let key = bounds.sides[side].as_ref().and_then(|bound| bound.of_key);
+            untimed[side] = key.is_some_and(|key| condition.keys[key].2);
         }
         let times = [0, 1].map(|side| match is_static {
             true => Ok(Times::default()),
@@ -95,11 +111,6 @@ impl Compiler<'_> {
             }
         });
         let [left_times, right_times] = times;
-        let schema_of = |side: usize| sides[side].plan.schema();
-        let one = |parts: Vec<Expr>, schema| {
-            let all = all_of(parts).map(|all| physical(&[all], schema));
-            Ok::<_, Error>(all.transpose()?.map(|mut all| all.remove(0)))
-        };
         let [left_eligible, right_eligible] = eligible;
         let words = JoinWords {
             kind: model_name(join.join_type),
@@ -107,6 +118,8 @@ impl Compiler<'_> {
             sides: called(join),
             delay_ms,
             held,
+            asked: [left_asked?, right_asked?],
+            untimed,
         };
         let how = StreamJoin {
             name: format!("join-{}", self.joins),

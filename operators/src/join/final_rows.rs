@@ -70,17 +70,21 @@ impl Join {
     ) -> Result<u64, OperatorError> {
         let kind = self.how.kind;
         let [left, right] = deltas;
-        // What can have a partner is kept, and what waits for one in vain: it counts as state.
+        // In the model a row whose key has a null waits for a partner in vain. An anti join is not the model's.
+        let can_wait = |side: usize, row: usize| match kind {
+            JoinKind::LeftAnti => deltas[side].can_match(row),
+            _ => deltas[side].is_eligible(row),
+        };
+        // What can have a partner is kept, and what waits for one: it counts as state.
         let is_kept = |side: usize, row: usize| {
-            let delta = &deltas[side];
-            delta.can_match(row) || kind.keeps(side) && delta.is_eligible(row)
+            deltas[side].can_match(row) || kind.keeps(side) && can_wait(side, row)
         };
         for (side, delta) in deltas
             .iter()
             .enumerate()
             .filter(|(side, _)| kind.keeps(*side))
         {
-            let alone = (0..delta.len()).filter(|row| !delta.is_eligible(*row));
+            let alone = (0..delta.len()).filter(|row| !can_wait(side, *row));
             let alone = UInt32Array::from_iter_values(alone.map(|row| row as u32));
             let columns = picked(&delta.rows, delta.rows.num_columns(), &alone)?;
             self.emit_alone(side, columns, alone.len(), Vec::new, out)?;
@@ -143,7 +147,7 @@ impl Join {
             };
             let Partners { new, old, .. } = partners;
             let delta = &deltas[side];
-            let alone = |row: usize| delta.is_eligible(row) && !new[row];
+            let alone = |row: usize| can_wait(side, row) && !new[row];
             // A row that is in time may come after its last partner could have.
             let past = |row: usize| delta.expires(row) <= before_us;
             pending.change(epoch, delta, |row| alone(row) && !past(row), old)?;

@@ -441,8 +441,8 @@ fn joined(inputs: &[Node; 2], how: &StreamJoin, words: &JoinWords) -> String {
     }
     for side in [0, 1].into_iter().filter(|side| how.kind.keeps(*side)) {
         // A row of which this is not true has no partner, and comes out all the same.
-        let eligible = how.eligible[side].as_ref();
-        asked.extend(eligible.map(|eligible| physical_written(eligible, &own[side]).to_string()));
+        let of_side = words.asked[side].as_ref();
+        asked.extend(of_side.map(|of_side| physical_written(of_side, &own[side]).to_string()));
     }
     let asked = match asked.is_empty() {
         true => String::new(),
@@ -466,7 +466,11 @@ fn joined(inputs: &[Node; 2], how: &StreamJoin, words: &JoinWords) -> String {
                     0 => String::new(),
                     more_us => format!(" and {} more", duration(*more_us)),
                 };
-                format!("{name} rows until the watermark{marks} reaches {time}{more}")
+                let untimed = match words.untimed[side] {
+                    true => ", those without it for ever",
+                    false => "",
+                };
+                format!("{name} rows until the watermark{marks} reaches {time}{more}{untimed}")
             }
             None => format!("{name} rows for ever, nothing bounds them"),
         }
