@@ -221,3 +221,11 @@ fn columns_become_rows() {
     refused("v FOR n IN (a, c)", "UNPIVOT_VALUE_DATA_TYPE_MISMATCH");
     refused("v FOR n IN ((a, b))", "UNPIVOT_VALUE_SIZE_MISMATCH");
 }
+
+#[test]
+fn a_generator_beside_groups_says_where_it_goes() {
+    fails(
+        "SELECT explode(collect_list(v)) AS e FROM VALUES (1, 2) AS t(k, v) GROUP BY k",
+        "[UNSUPPORTED_FEATURE] explode in the select list of an aggregation (aggregate in a subquery, and select explode from it) is not supported yet (line 1, column 8)",
+    );
+}
