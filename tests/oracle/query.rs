@@ -207,6 +207,9 @@ const AGGREGATES: &[&str] = &[
     "regr_sxy(DISTINCT v, x)",
     "count_if(g = 1)",
     "bool_or(v > 15)",
+    "percentile(v, 0.4)",
+    "mode(k)",
+    "avg(DISTINCT x)",
 ];
 
 /// Named aggregates, with a comma before each.

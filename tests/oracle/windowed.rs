@@ -65,6 +65,9 @@ const BY_WINDOW: &[&str] = &[
     "var_pop(DISTINCT x)",
     "percentile_approx(v, array(0.2, 0.5))",
     "mode(k)",
+    "first(v)",
+    "last(g, true)",
+    "collect_list(v)",
 ];
 
 pub(crate) fn windows(random: &mut StdRng) -> Query {

@@ -82,6 +82,33 @@ fn every_epoch_comes_as_a_frame_with_its_number() {
 }
 
 #[test]
+fn an_answer_that_stays_is_no_change() {
+    let (session, rows, frame) = stream();
+    frame.create_or_replace_temp_view("t").expect("named");
+    let counts = "SELECT v, count(*) AS n FROM t GROUP BY v";
+    let sql =
+        format!("SELECT n > 0 AS some, count(nullif(v, 2)) AS c FROM ({counts}) GROUP BY n > 0");
+    let seen = Log::default();
+    let mine = Arc::clone(&seen);
+    let query = session.sql(&sql).expect("a query").write_stream();
+    let query = query
+        .output_mode(OutputMode::Changes)
+        .for_each_batch(move |frame: DataFrame, epoch| {
+            log(&mine, format!("{epoch}: {}", values(&frame)?));
+            Ok::<_, Error>(())
+        })
+        .start()
+        .expect("started");
+    for more in [[1, 1], [2, 2], [1, 3]] {
+        numbers(&rows, more);
+        query.process_all_available().expect("processed");
+    }
+    query.stop().expect("stopped");
+    let expected = ["0: true|1|1", "1: ", "2: true|1|-1 true|2|1"];
+    assert_eq!(logged(&seen), expected);
+}
+
+#[test]
 fn the_code_may_use_the_session() {
     let (session, rows, frame) = stream();
     let dir = tempfile::tempdir().expect("a directory");

@@ -181,6 +181,48 @@ struct End {
     rest: std::cmp::Ordering,
 }
 
+/// The digits with arithmetic in one width: Java lets the margin overflow and then stops, and the two widths overflow at
+/// different places.
+macro_rules! in_bits {
+    ($name:ident, $int:ty) => {
+        fn $name(self) -> Digits {
+            let power_of =
+                |fives: u32, twos: u32| (5 as $int).wrapping_pow(fives).wrapping_shl(twos);
+            let mut power = self.power;
+            let mut rest =
+                (self.fraction as $int).wrapping_mul((5 as $int).wrapping_pow(self.fives.0));
+            rest = rest.wrapping_shl(self.twos.0);
+            let scale = power_of(self.fives.1, self.twos.1);
+            let mut margin = power_of(self.fives.0, self.twos.2);
+            let tens = scale.wrapping_mul(10);
+            let mut digits = Digits::default();
+            let first = rest / scale;
+            rest = (rest % scale).wrapping_mul(10);
+            margin = margin.wrapping_mul(10);
+            let (mut low, mut high) = (rest < margin, rest.wrapping_add(margin) > tens);
+            match first == 0 && !high {
+                true => power -= 1,
+                false => digits.push(first as u8),
+            }
+            if Self::goes_on(power) {
+                (low, high) = (false, false);
+            }
+            while !low && !high {
+                let digit = rest / scale;
+                rest = (rest % scale).wrapping_mul(10);
+                margin = margin.wrapping_mul(10);
+                (low, high) = match margin > 0 {
+                    true => (rest < margin, rest.wrapping_add(margin) > tens),
+                    false => (true, true),
+                };
+                digits.push(digit as u8);
+            }
+            let rest = rest.wrapping_shl(1).wrapping_sub(tens).cmp(&0);
+            Self::rounded(digits, power, End { low, high, rest })
+        }
+    };
+}
+
 impl Shape {
     /// Whether more than one digit is wanted in any case.
     fn goes_on(power: i32) -> bool {
@@ -201,74 +243,8 @@ impl Shape {
         digits
     }
 
-    // Java lets the margin overflow and then stops; the two widths overflow at different places.
-    fn in_32_bits(self) -> Digits {
-        let power_of = |fives: u32, twos: u32| 5i32.wrapping_pow(fives).wrapping_shl(twos);
-        let mut power = self.power;
-        let mut rest = (self.fraction as i32).wrapping_mul(5i32.wrapping_pow(self.fives.0));
-        rest = rest.wrapping_shl(self.twos.0);
-        let scale = power_of(self.fives.1, self.twos.1);
-        let mut margin = power_of(self.fives.0, self.twos.2);
-        let tens = scale.wrapping_mul(10);
-        let mut digits = Digits::default();
-        let first = rest / scale;
-        rest = (rest % scale).wrapping_mul(10);
-        margin = margin.wrapping_mul(10);
-        let (mut low, mut high) = (rest < margin, rest.wrapping_add(margin) > tens);
-        match first == 0 && !high {
-            true => power -= 1,
-            false => digits.push(first as u8),
-        }
-        if Self::goes_on(power) {
-            (low, high) = (false, false);
-        }
-        while !low && !high {
-            let digit = rest / scale;
-            rest = (rest % scale).wrapping_mul(10);
-            margin = margin.wrapping_mul(10);
-            (low, high) = match margin > 0 {
-                true => (rest < margin, rest.wrapping_add(margin) > tens),
-                false => (true, true),
-            };
-            digits.push(digit as u8);
-        }
-        let rest = rest.wrapping_shl(1).wrapping_sub(tens).cmp(&0);
-        Self::rounded(digits, power, End { low, high, rest })
-    }
-
-    fn in_64_bits(self) -> Digits {
-        let power_of = |fives: u32, twos: u32| 5i64.wrapping_pow(fives).wrapping_shl(twos);
-        let mut power = self.power;
-        let mut rest = (self.fraction as i64).wrapping_mul(5i64.wrapping_pow(self.fives.0));
-        rest = rest.wrapping_shl(self.twos.0);
-        let scale = power_of(self.fives.1, self.twos.1);
-        let mut margin = power_of(self.fives.0, self.twos.2);
-        let tens = scale.wrapping_mul(10);
-        let mut digits = Digits::default();
-        let first = rest / scale;
-        rest = (rest % scale).wrapping_mul(10);
-        margin = margin.wrapping_mul(10);
-        let (mut low, mut high) = (rest < margin, rest.wrapping_add(margin) > tens);
-        match first == 0 && !high {
-            true => power -= 1,
-            false => digits.push(first as u8),
-        }
-        if Self::goes_on(power) {
-            (low, high) = (false, false);
-        }
-        while !low && !high {
-            let digit = rest / scale;
-            rest = (rest % scale).wrapping_mul(10);
-            margin = margin.wrapping_mul(10);
-            (low, high) = match margin > 0 {
-                true => (rest < margin, rest.wrapping_add(margin) > tens),
-                false => (true, true),
-            };
-            digits.push(digit as u8);
-        }
-        let rest = rest.wrapping_shl(1).wrapping_sub(tens).cmp(&0);
-        Self::rounded(digits, power, End { low, high, rest })
-    }
+    in_bits!(in_32_bits, i32);
+    in_bits!(in_64_bits, i64);
 
     fn in_many_bits(self) -> Digits {
         let mut power = self.power;

@@ -354,7 +354,7 @@ impl Call {
     }
 
     /// True if the values in its states are kept as panes enter and leave a window.
-    pub(super) fn runs(&self) -> Result<bool, OperatorError> {
+    pub(crate) fn runs(&self) -> Result<bool, OperatorError> {
         Ok(self.elements()?.is_some())
     }
 

@@ -53,7 +53,8 @@ impl Canonical {
     }
 }
 
-fn sort_lists(lists: &ListArray) -> Result<ArrayRef, OperatorError> {
+/// Lists with their elements in order.
+pub(crate) fn sort_lists(lists: &ListArray) -> Result<ArrayRef, OperatorError> {
     let converter = RowConverter::new(vec![SortField::new(lists.value_type())])?;
     let rows = converter.convert_columns(std::slice::from_ref(lists.values()))?;
     let mut order: Vec<u32> = (0..lists.values().len() as u32).collect();

@@ -47,6 +47,7 @@ use crate::watermark::Watermarks;
 use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
 pub(crate) use calls::{Plan, conform};
+pub(crate) use canonical::sort_lists;
 pub(crate) use groups::{Groups, answers, evaluate, merge, sparse_accumulators, states};
 use owner::Owner;
 
@@ -54,6 +55,8 @@ pub use closing::Panes;
 pub(crate) use closing::{bound_of, micros};
 use order::merges_in_order;
 pub use order::needs_order;
+pub(crate) use running::Running;
+pub(crate) use sliding::Part;
 
 /// One aggregate of a grouped aggregation.
 #[derive(Debug, Clone)]

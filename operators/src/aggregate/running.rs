@@ -12,7 +12,7 @@ use crate::OperatorError;
 use crate::keys::hash_bytes;
 
 /// The values in some panes: of calls whose states are lists of them.
-pub(super) struct Running {
+pub(crate) struct Running {
     calls: Vec<Box<dyn Kept>>,
     /// The slots of the groups, by their keys without times.
     found: HashTable<u32>,
@@ -31,7 +31,7 @@ struct Slot {
 
 impl Running {
     /// Starts before `pane`, with `calls` of the plan.
-    pub(super) fn new(plan: &Plan, calls: &[usize], pane: i64) -> Result<Self, OperatorError> {
+    pub(crate) fn new(plan: &Plan, calls: &[usize], pane: i64) -> Result<Self, OperatorError> {
         let kept = calls.iter().map(|call| plan.calls[*call].kept());
         Ok(Running {
             calls: kept.collect::<Result<_, _>>()?,
@@ -44,14 +44,14 @@ impl Running {
     }
 
     /// About how many bytes it takes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let kept = self.calls.iter().map(|call| call.bytes());
         let slots = self.slots.capacity() * size_of::<Slot>() + self.key_bytes;
         kept.sum::<usize>() + slots + self.found.allocation_size()
     }
 
     /// State rows of some groups enter, one column for each call.
-    pub(super) fn enter<'k>(
+    pub(crate) fn enter<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k [u8]>,
         states: &RecordBatch,
@@ -67,7 +67,7 @@ impl Running {
     }
 
     /// What has entered leaves.
-    pub(super) fn leave<'k>(
+    pub(crate) fn leave<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k [u8]>,
         states: &RecordBatch,
@@ -99,7 +99,7 @@ impl Running {
     }
 
     /// The answers of some groups, of which there are some: a column for each call.
-    pub(super) fn answers<'k>(
+    pub(crate) fn answers<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k [u8]>,
     ) -> Result<Vec<ArrayRef>, OperatorError> {

@@ -34,7 +34,14 @@ pub(super) fn changes(
     for (row, group) in lookup.stored_groups.iter().enumerate() {
         old_row[*group] = Some(row);
     }
-    let same = same_answers(&old, &new, &old_row)?;
+    // How many rows there are is not seen above.
+    let seen = |answers: &[ArrayRef]| -> Vec<ArrayRef> {
+        let answers = answers.iter().enumerate();
+        let answers = answers.filter(|(call, _)| Some(*call) != plan.gone);
+        answers.map(|(_, column)| Arc::clone(column)).collect()
+    };
+    let (old_seen, new_seen) = (old.as_deref().map(seen), seen(&new));
+    let same = same_answers(old_seen, &new_seen, &old_row)?;
     // Rows as (0, old row) or (1, new row), and the group of each.
     let is_gone = |group: usize| gone.is_some_and(|gone| gone[group]);
     let (mut places, mut groups, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
@@ -98,7 +105,7 @@ pub(super) fn gone(plan: &Plan, states: &RecordBatch) -> Result<Option<Vec<bool>
 
 /// Tells of a group and its row among the old answers whether the answer is the same.
 fn same_answers(
-    old: &Option<Vec<ArrayRef>>,
+    old: Option<Vec<ArrayRef>>,
     new: &[ArrayRef],
     old_row: &[Option<usize>],
 ) -> Result<impl Fn(usize, usize) -> bool, OperatorError> {
@@ -108,7 +115,7 @@ fn same_answers(
     let encoded: Option<(Encoded, Encoded)> = match (old, codec) {
         (Some(old), Some(codec)) => {
             let rows = old_row.iter().flatten().count();
-            Some((codec.encode(old, rows)?, codec.encode(new, old_row.len())?))
+            Some((codec.encode(&old, rows)?, codec.encode(new, old_row.len())?))
         }
         _ => None,
     };

@@ -65,15 +65,15 @@ pub(crate) struct Sliding {
 }
 
 /// Some calls of the plan.
-pub(super) struct Part {
-    pub(super) calls: Vec<usize>,
-    pub(super) plan: Plan,
+pub(crate) struct Part {
+    pub(crate) calls: Vec<usize>,
+    pub(crate) plan: Plan,
     /// Their state columns.
-    pub(super) columns: Vec<usize>,
+    pub(crate) columns: Vec<usize>,
 }
 
 impl Part {
-    fn new(plan: &Plan, calls: Vec<usize>) -> Result<Self, OperatorError> {
+    pub(crate) fn new(plan: &Plan, calls: Vec<usize>) -> Result<Self, OperatorError> {
         let (only, columns) = plan.only(&calls)?;
         Ok(Part {
             calls,

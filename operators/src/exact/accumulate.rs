@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 
 use super::Answer;
 use super::expansion::{HUGE, Sums};
+use super::one::{Grouped, states_of_rows};
 use crate::keys::hash_bytes;
 
 /// Tables with less room than this are not worth making smaller.
@@ -50,8 +51,10 @@ pub(super) struct ExactGroups {
     counts: Vec<i64>,
 }
 
-impl ExactGroups {
-    pub(super) fn new(answer: Answer) -> Self {
+impl Grouped for ExactGroups {
+    type What = Answer;
+
+    fn of(answer: Answer) -> Self {
         ExactGroups {
             answer,
             sums: Sums::default(),
@@ -59,11 +62,34 @@ impl ExactGroups {
         }
     }
 
+    fn what(&self) -> Answer {
+        self.answer
+    }
+
     fn resize(&mut self, groups: usize) {
         self.sums.resize(groups);
         self.counts.resize(groups, 0);
     }
 
+    fn add(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> Option<usize>) -> Result<()> {
+        let values = doubles(&values[0])?;
+        let values = values.as_primitive::<Float64Type>();
+        for (row, &x) in values.values().iter().enumerate() {
+            if let Some(group) = group(row).filter(|_| values.is_valid(row)) {
+                self.sums.add(group, x);
+                self.counts[group] += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn first(&self) -> Result<ScalarValue> {
+        let answer = self.answer.of(&self.sums, 0, self.counts[0]);
+        Ok(ScalarValue::Float64(answer))
+    }
+}
+
+impl ExactGroups {
     fn emitted(&self, emit: EmitTo) -> usize {
         match emit {
             EmitTo::All => self.counts.len(),
@@ -86,36 +112,19 @@ impl GroupsAccumulator for ExactGroups {
         total: usize,
     ) -> Result<()> {
         self.resize(total);
-        let values = doubles(&values[0])?;
-        let values = values.as_primitive::<Float64Type>();
-        if values.null_count() == 0 && filter.is_none() {
-            for (&group, &x) in groups.iter().zip(values.values()) {
-                self.sums.add(group, x);
-                self.counts[group] += 1;
-            }
-            return Ok(());
+        match filter {
+            None => self.add(values, |row| Some(groups[row])),
+            Some(filter) => self.add(values, |row| {
+                (filter.is_valid(row) && filter.value(row)).then(|| groups[row])
+            }),
         }
-        let passes = |row| filter.is_none_or(|f| f.is_valid(row) && f.value(row));
-        for (row, &group) in groups.iter().enumerate() {
-            if values.is_valid(row) && passes(row) {
-                self.sums.add(group, values.value(row));
-                self.counts[group] += 1;
-            }
-        }
-        Ok(())
     }
 
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         let emitted = self.emitted(emit);
-        let answers: Float64Array = (0..emitted)
-            .map(|group| {
-                let count = self.counts[group];
-                (count > 0).then(|| match self.answer {
-                    Answer::Sum => self.sums.round(group),
-                    Answer::Average => self.sums.round(group) / count as f64,
-                })
-            })
-            .collect();
+        let answers =
+            (0..emitted).map(|group| self.answer.of(&self.sums, group, self.counts[group]));
+        let answers: Float64Array = answers.collect();
         self.drop_first(emitted);
         Ok(Arc::new(answers))
     }
@@ -163,11 +172,7 @@ impl GroupsAccumulator for ExactGroups {
         values: &[ArrayRef],
         filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
-        let rows = values[0].len();
-        let groups: Vec<usize> = (0..rows).collect();
-        let mut each = ExactGroups::new(self.answer);
-        each.update_batch(values, &groups, filter, rows)?;
-        each.state(EmitTo::All)
+        states_of_rows::<Self>(self.answer, values, filter)
     }
 
     fn size(&self) -> usize {
@@ -175,63 +180,13 @@ impl GroupsAccumulator for ExactGroups {
     }
 }
 
-/// One exact sum.
-pub(super) struct Single(ExactGroups);
-
-impl Single {
-    pub(super) fn new(answer: Answer) -> Self {
-        let mut groups = ExactGroups::new(answer);
-        groups.resize(1);
-        Single(groups)
-    }
-}
-
-impl std::fmt::Debug for Single {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Single({:?})", self.0.answer)
-    }
-}
-
-impl Accumulator for Single {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0
-            .update_batch(values, &vec![0; values[0].len()], None, 1)
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let count = self.0.counts[0];
-        let sum = (count > 0).then(|| self.0.sums.round(0));
-        Ok(ScalarValue::Float64(match self.0.answer {
-            Answer::Sum => sum,
-            Answer::Average => sum.map(|sum| sum / count as f64),
-        }))
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let mut state = Vec::new();
-        for column in self.0.state(EmitTo::All)? {
-            state.push(ScalarValue::try_from_array(&column, 0)?);
-        }
-        self.0.resize(1);
-        Ok(state)
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.0.merge_batch(states, &vec![0; states[0].len()], 1)
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self) + self.0.size()
-    }
-}
-
 impl Answer {
     /// What is made of the sum of so many values.
-    fn of(self, sum: &Sums, values: usize) -> ScalarValue {
-        ScalarValue::Float64((values > 0).then(|| match self {
-            Answer::Sum => sum.round(0),
-            Answer::Average => sum.round(0) / values as f64,
-        }))
+    fn of(self, sums: &Sums, group: usize, values: i64) -> Option<f64> {
+        (values > 0).then(|| match self {
+            Answer::Sum => sums.round(group),
+            Answer::Average => sums.round(group) / values as f64,
+        })
     }
 }
 
@@ -275,7 +230,8 @@ impl Accumulator for Distinct {
         for bits in &self.values {
             sums.add(0, f64::from_bits(*bits));
         }
-        Ok(self.answer.of(&sums, self.values.len()))
+        let answer = self.answer.of(&sums, 0, self.values.len() as i64);
+        Ok(ScalarValue::Float64(answer))
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
@@ -389,7 +345,8 @@ impl Accumulator for Running {
             let answer = self.answer;
             return Distinct { answer, values }.evaluate();
         }
-        Ok(self.answer.of(&self.sum, self.values.len()))
+        let answer = self.answer.of(&self.sum, 0, self.values.len() as i64);
+        Ok(ScalarValue::Float64(answer))
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {

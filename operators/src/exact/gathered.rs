@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::accumulate;
 use super::moments::{Group, Moment};
+use super::one::{Grouped, One, states_of_rows};
 use super::wide::Wide;
 
 /// The type of saved distinct values.
@@ -29,14 +30,20 @@ pub(super) struct Gathered {
     sums: Vec<Wide>,
 }
 
-impl Gathered {
-    pub(super) fn new(moment: Moment) -> Self {
+impl Grouped for Gathered {
+    type What = Moment;
+
+    fn of(moment: Moment) -> Self {
         Gathered {
             moment,
             counts: Vec::new(),
             special: Vec::new(),
             sums: Vec::new(),
         }
+    }
+
+    fn what(&self) -> Moment {
+        self.moment
     }
 
     fn resize(&mut self, groups: usize) {
@@ -46,8 +53,7 @@ impl Gathered {
         self.sums.resize_with(sums, Wide::default);
     }
 
-    /// Adds each row to its group, if it has one.
-    fn add(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> Option<usize>) {
+    fn add(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> Option<usize>) -> Result<()> {
         let (moment, width) = (self.moment, self.moment.sums());
         let first = values[0].as_primitive::<Float64Type>();
         let second = values
@@ -65,8 +71,17 @@ impl Gathered {
             };
             self.counts[group] += 1;
         }
+        Ok(())
     }
 
+    fn first(&self) -> Result<ScalarValue> {
+        let group = Group::of(self.counts[0], self.special[0], self.sums_of(0));
+        let answers = self.moment.answers(std::iter::once(group));
+        ScalarValue::try_from_array(&answers, 0)
+    }
+}
+
+impl Gathered {
     fn emitted(&self, emit: EmitTo) -> usize {
         match emit {
             EmitTo::All => self.counts.len(),
@@ -80,7 +95,7 @@ impl Gathered {
         self.sums.drain(..groups * self.moment.sums());
     }
 
-    fn of(&self, group: usize) -> &[Wide] {
+    fn sums_of(&self, group: usize) -> &[Wide] {
         let width = self.moment.sums();
         &self.sums[group * width..(group + 1) * width]
     }
@@ -101,13 +116,12 @@ impl GroupsAccumulator for Gathered {
                 (filter.is_valid(row) && filter.value(row)).then(|| groups[row])
             }),
         }
-        Ok(())
     }
 
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         let emitted = self.emitted(emit);
         let groups = (0..emitted)
-            .map(|group| Group::of(self.counts[group], self.special[group], self.of(group)));
+            .map(|group| Group::of(self.counts[group], self.special[group], self.sums_of(group)));
         let answers = self.moment.answers(groups);
         self.drop_first(emitted);
         Ok(answers)
@@ -120,7 +134,9 @@ impl GroupsAccumulator for Gathered {
         for group in 0..emitted {
             bytes.clear();
             if self.counts[group] > 0 {
-                self.of(group).iter().for_each(|sum| sum.save(&mut bytes));
+                self.sums_of(group)
+                    .iter()
+                    .for_each(|sum| sum.save(&mut bytes));
             }
             saved.append_value(&bytes);
         }
@@ -164,11 +180,7 @@ impl GroupsAccumulator for Gathered {
         values: &[ArrayRef],
         filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
-        let rows = values[0].len();
-        let groups: Vec<usize> = (0..rows).collect();
-        let mut each = Gathered::new(self.moment);
-        each.update_batch(values, &groups, filter, rows)?;
-        each.state(EmitTo::All)
+        states_of_rows::<Self>(self.moment, values, filter)
     }
 
     fn size(&self) -> usize {
@@ -176,53 +188,6 @@ impl GroupsAccumulator for Gathered {
         (self.counts.capacity() + self.special.capacity()) * size_of::<i64>()
             + self.sums.capacity() * size_of::<Wide>()
             + limbs
-    }
-}
-
-/// One group.
-pub(super) struct GatheredOne(Gathered);
-
-impl GatheredOne {
-    pub(super) fn new(moment: Moment) -> Self {
-        let mut groups = Gathered::new(moment);
-        groups.resize(1);
-        GatheredOne(groups)
-    }
-}
-
-impl std::fmt::Debug for GatheredOne {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GatheredOne({:?})", self.0.moment)
-    }
-}
-
-impl Accumulator for GatheredOne {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0.add(values, |_| Some(0));
-        Ok(())
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let group = Group::of(self.0.counts[0], self.0.special[0], self.0.of(0));
-        let answers = self.0.moment.answers(std::iter::once(group));
-        ScalarValue::try_from_array(&answers, 0)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let columns = self.0.state(EmitTo::All)?;
-        self.0.resize(1);
-        columns
-            .iter()
-            .map(|column| ScalarValue::try_from_array(column, 0))
-            .collect()
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.0.merge_batch(states, &vec![0; states[0].len()], 1)
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self) + self.0.size()
     }
 }
 
@@ -267,7 +232,7 @@ impl Accumulator for GatheredDistinct {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let mut one = GatheredOne::new(self.moment);
+        let mut one = One::<Gathered>::new(self.moment);
         one.update_batch(&self.columns())?;
         one.evaluate()
     }

@@ -7,6 +7,7 @@ mod accumulate;
 mod expansion;
 mod gathered;
 mod moments;
+mod one;
 #[cfg(test)]
 mod tests;
 mod wide;
@@ -23,7 +24,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
 };
 
-use accumulate::{Distinct, ExactGroups, Running, Single};
+use accumulate::{Distinct, ExactGroups, Running};
+use one::{Grouped, One};
 
 /// What is made of the sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,7 +107,7 @@ impl AggregateUDFImpl for Exact {
         Ok(if args.is_distinct {
             Box::new(Distinct::new(self.answer))
         } else {
-            Box::new(Single::new(self.answer))
+            Box::new(One::<ExactGroups>::new(self.answer))
         })
     }
 
@@ -122,6 +124,6 @@ impl AggregateUDFImpl for Exact {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(ExactGroups::new(self.answer)))
+        Ok(Box::new(ExactGroups::of(self.answer)))
     }
 }

@@ -15,7 +15,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
 };
 
-use super::gathered::{Gathered, GatheredDistinct, GatheredOne, list_type};
+use super::gathered::{Gathered, GatheredDistinct, list_type};
+use super::one::{Grouped, One};
 use super::wide::{Parts, Wide, product, square};
 
 /// What is asked of the rows. Of two values the first is `y` and the second `x`, as in a regression.
@@ -121,7 +122,7 @@ impl AggregateUDFImpl for Statistic {
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         Ok(match args.is_distinct {
             true => Box::new(GatheredDistinct::new(self.moment)),
-            false => Box::new(GatheredOne::new(self.moment)),
+            false => Box::new(One::<Gathered>::new(self.moment)),
         })
     }
 
@@ -130,7 +131,7 @@ impl AggregateUDFImpl for Statistic {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Gathered::new(self.moment)))
+        Ok(Box::new(Gathered::of(self.moment)))
     }
 }
 
