@@ -347,12 +347,53 @@ pub enum Literal {
     YearMonthInterval(i32),
     /// Microseconds.
     DayTimeInterval(i64),
-    /// What `INTERVAL 1 MONTH 2 DAYS` mixes.
+    /// What is written in units: `INTERVAL 90 MINUTES`.
     CalendarInterval {
         months: i32,
         days: i32,
         micros: i64,
+        /// The largest and the smallest of its units; none if it is of months and of days or time.
+        units: Option<(IntervalUnit, IntervalUnit)>,
     },
+}
+
+/// A unit that the name of an interval's type tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "named after the units")]
+pub enum IntervalUnit {
+    Year,
+    Month,
+    Day,
+    Hour,
+    Minute,
+    Second,
+}
+
+impl IntervalUnit {
+    /// `DAY`.
+    pub(crate) fn sql(self) -> &'static str {
+        match self {
+            IntervalUnit::Year => "YEAR",
+            IntervalUnit::Month => "MONTH",
+            IntervalUnit::Day => "DAY",
+            IntervalUnit::Hour => "HOUR",
+            IntervalUnit::Minute => "MINUTE",
+            IntervalUnit::Second => "SECOND",
+        }
+    }
+
+    /// The unit that one written in lower case, without an S, is told in.
+    pub(crate) fn of(word: &str) -> Option<IntervalUnit> {
+        Some(match word {
+            "year" => IntervalUnit::Year,
+            "quarter" | "month" => IntervalUnit::Month,
+            "week" | "day" => IntervalUnit::Day,
+            "hour" => IntervalUnit::Hour,
+            "minute" => IntervalUnit::Minute,
+            "second" | "millisecond" | "microsecond" => IntervalUnit::Second,
+            _ => return None,
+        })
+    }
 }
 
 /// Operators between two operands.

@@ -26,8 +26,8 @@ pub use highwater_text as text;
 pub use deduplicate::Deduplicate;
 pub use error::{Place, QueryError, RunError, as_written, error_class_of, names_ours};
 pub use expr::{
-    BinaryOp, Bound, Call, Expr, Frame, Groupings, IntoCondition, IsTest, LikeKind, Literal,
-    Quantifier, UnaryOp, Window, col, expr, lit,
+    BinaryOp, Bound, Call, Expr, Frame, Groupings, IntervalUnit, IntoCondition, IsTest, LikeKind,
+    Literal, Quantifier, UnaryOp, Window, col, expr, lit,
 };
 pub use functions::Functions;
 pub use functions::{

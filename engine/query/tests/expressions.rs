@@ -298,6 +298,41 @@ fn generated(case: &Value, schema: &Schema, rows: Vec<Vec<Value>>) -> Outcome {
     }
 }
 
+/// As many of the names as ever were the same.
+const NAMED_AT_LEAST: usize = 599;
+
+#[test]
+fn columns_without_a_name_are_called_as_in_spark() {
+    let file = read("names");
+    let schema = parse_schema(file["schema"].as_str().unwrap()).unwrap();
+    let tables = tables(values::batch(&schema, &[]));
+    let (functions, conf) = (functions(), Conf::default());
+    let resolver = Resolver::new(&tables, &functions, &conf);
+    let (mut same, mut different) = (0, String::new());
+    for case in file["cases"].as_array().unwrap() {
+        let text = |nth: usize| case[nth].as_str().unwrap();
+        let sql = format!("SELECT {} FROM t", text(0));
+        match parse_query(&sql).and_then(|plan| resolver.resolve(&plan)) {
+            Ok(plan) => {
+                let field = plan.schema().field(0);
+                let found = (field.name().as_str(), type_text(field.data_type()));
+                if found == (text(1), text(2).to_string()) {
+                    same += 1;
+                } else {
+                    writeln!(different, "{}: {found:?}, not {case}", text(0)).unwrap();
+                }
+            }
+            Err(error) if std::env::var_os("SHOW").is_some() => {
+                println!("refused: {}: {error}", text(0));
+            }
+            Err(_) => {}
+        }
+    }
+    println!("names: {same} same");
+    assert!(different.is_empty(), "{different}");
+    assert!(same >= NAMED_AT_LEAST, "only {same} are the same");
+}
+
 #[test]
 fn no_expression_answers_differently_from_spark() {
     let pack = Pack::new();

@@ -267,6 +267,9 @@ impl Moment {
             StddevPop => Some((group.m2() / n).sqrt()),
             Skewness => {
                 let m2 = group.m2();
+                if m2.is_infinite() {
+                    return Some(f64::NAN);
+                }
                 quotient(n.sqrt() * group.m3(), (m2 * m2 * m2).sqrt()).filter(|_| m2 != 0.0)
             }
             Kurtosis => {
@@ -290,7 +293,10 @@ impl Moment {
             }
             RegrR2 if group.cxx() == 0.0 => None,
             RegrR2 if group.cyy() == 0.0 => Some(1.0),
-            RegrR2 => group.corr().map(|corr| corr * corr),
+            // One row is no division by zero here if it is no number.
+            RegrR2 => {
+                quotient(group.cxy(), (group.cxx() * group.cyy()).sqrt()).map(|corr| corr * corr)
+            }
         }
     }
 }

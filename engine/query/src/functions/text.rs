@@ -2,6 +2,7 @@
 
 use chrono::{Datelike, NaiveDate};
 
+use crate::expr::IntervalUnit;
 use crate::text::{
     push_date, push_day_time, push_f32, push_f64, push_plain_decimal, push_timestamp,
     push_year_month,
@@ -101,6 +102,52 @@ pub(crate) fn calendar_interval(months: i32, days: i32, micros: i64) -> String {
 /// `INTERVAL '1-2' YEAR TO MONTH`.
 pub(crate) fn year_month(months: i32) -> String {
     written(|out| push_year_month(out, months))
+}
+
+/// An interval of months or of microseconds in the units it was written with: `INTERVAL '1 02' DAY TO HOUR`.
+pub(crate) fn interval(months: i32, micros: i64, units: (IntervalUnit, IntervalUnit)) -> String {
+    use IntervalUnit::{Day, Hour, Minute, Month, Second, Year};
+    let (from, to) = units;
+    let unit = match from == to {
+        true => from.sql().to_string(),
+        false => format!("{} TO {}", from.sql(), to.sql()),
+    };
+    let sign = if months < 0 || micros < 0 { "-" } else { "" };
+    let months = months.unsigned_abs();
+    let digits = match units {
+        (Year, Year) => (months / 12).to_string(),
+        (Month, Month) => months.to_string(),
+        (Year, Month) => format!("{}-{}", months / 12, months % 12),
+        _ => {
+            let mut rest = micros.unsigned_abs();
+            let mut digits = String::new();
+            for (unit, width) in [
+                (Day, 86_400_000_000),
+                (Hour, 3_600_000_000),
+                (Minute, 60_000_000),
+                (Second, 1_000_000),
+            ] {
+                if unit < from || unit > to {
+                    continue;
+                }
+                if unit > from {
+                    digits.push(if unit == Hour { ' ' } else { ':' });
+                }
+                let count = rest / width;
+                rest %= width;
+                match unit {
+                    Day => digits.push_str(&count.to_string()),
+                    _ => digits.push_str(&format!("{count:02}")),
+                }
+            }
+            if to == Second && rest != 0 {
+                let fraction = format!(".{rest:06}");
+                digits.push_str(fraction.trim_end_matches('0'));
+            }
+            digits
+        }
+    };
+    format!("INTERVAL '{sign}{digits}' {unit}")
 }
 
 /// Bytes in upper-case hexadecimal.

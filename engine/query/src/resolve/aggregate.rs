@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Aggregate, Expr as DfExpr, LogicalPlan, lit};
 use super::Env;
 use super::expression::Exprs;
 use super::grouping::Sets;
+use super::name::{Names, output_name};
 use super::project::named;
 use super::scope::Relation;
 use super::subquery::has_subquery;
@@ -191,7 +192,10 @@ impl Env<'_> {
         let above = match &made {
             DfExpr::Column(column) if !taken(&column.name) => column.clone(),
             _ => {
-                let name = super::name::output_name(expr, &|name| name.join("."));
+                let name = {
+                    let names = Names::as_written(&input.columns, self.conf.case_sensitive);
+                    output_name(expr, &names)
+                };
                 Column::new_unqualified(if taken(&name) {
                     self.fresh(&name)
                 } else {

@@ -6,8 +6,8 @@ use datafusion::logical_expr::{Expr as DfExpr, SortExpr};
 
 use super::Env;
 use super::grouping::Grouping;
-use super::name::{field_name, pretty};
-use super::scope::{ScopeColumn, lookup, unknown_column, unqualified};
+use super::name::{Names, field_name, literal_text, pretty};
+use super::scope::{ScopeColumn, lookup, unknown_column};
 use super::subquery::Subqueries;
 use crate::coerce;
 use crate::error::{Place, QueryError};
@@ -62,9 +62,10 @@ impl<'r> Exprs<'r> {
 
     /// The expression as Spark prints it.
     pub(super) fn text(&self, expr: &Expr) -> String {
-        pretty(expr, &|name| {
-            unqualified(self.columns, name, self.case_sensitive())
-        })
+        pretty(
+            expr,
+            &Names::unqualified(self.columns, self.case_sensitive()),
+        )
     }
 
     /// An item of a select list, with the name that it is given.
@@ -77,17 +78,7 @@ impl<'r> Exprs<'r> {
 
     /// The expression with the names of its columns in full.
     fn qualified_text(&self, expr: &Expr) -> String {
-        let cs = self.case_sensitive();
-        pretty(
-            expr,
-            &|name| match super::scope::find(self.columns, name, cs) {
-                Ok(Some((0, column))) => {
-                    let parts = column.qualifier.iter().chain(name);
-                    parts.map(String::as_str).collect::<Vec<_>>().join(".")
-                }
-                _ => name.join("."),
-            },
-        )
+        pretty(expr, &Names::in_full(self.columns, self.case_sensitive()))
     }
 
     /// A mismatch that a function tells by its name alone, with the call as Spark prints it.
@@ -191,6 +182,14 @@ impl<'r> Exprs<'r> {
                 let target = parse_type(to).map_err(|e| {
                     QueryError::new(e.class().unwrap_or_default(), e.message()).at(*place)
                 })?;
+                // Its text tells the units that it was written with.
+                if target == DataType::Utf8
+                    && let Expr::Literal(literal, _) = &**inner
+                    && matches!(literal, Literal::CalendarInterval { units: Some(_), .. })
+                {
+                    let text = ScalarValue::Utf8(Some(literal_text(literal)));
+                    return Ok(Typed::literal(text));
+                }
                 let value = self.resolve(inner)?;
                 cast::explicit(value, &target, *attempt, &self.env.conf.time_zone).map_err(|e| {
                     // What is to become a collection is named alone.
@@ -879,6 +878,7 @@ pub(super) fn scalar(literal: &Literal) -> ScalarValue {
             months,
             days,
             micros,
+            units: _,
         } => {
             let nanos = micros.saturating_mul(1_000);
             let value = arrow::array::types::IntervalMonthDayNano::new(*months, *days, nanos);

@@ -13,8 +13,8 @@ use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan, Projection};
 
 use super::Env;
 use super::expression::Exprs;
-use super::name::output_name;
-use super::scope::{Relation, ScopeColumn, unqualified};
+use super::name::{Names, output_name};
+use super::scope::{Relation, ScopeColumn};
 use super::subquery::{Subqueries, conjuncts, has_subquery};
 use super::window::is_window_call;
 use crate::error::QueryError;
@@ -264,9 +264,8 @@ impl Env<'_> {
             )),
             Expr::Alias { .. } => Ok(output.clone()),
             other => {
-                let name = output_name(&self.told(&input.columns, other), &|name| {
-                    unqualified(&input.columns, name, self.conf.case_sensitive)
-                });
+                let names = Names::unqualified(&input.columns, self.conf.case_sensitive);
+                let name = output_name(&self.told(&input.columns, other), &names);
                 Ok(other.clone().alias(name))
             }
         });

@@ -6,6 +6,7 @@ mod deduplicate;
 mod expression;
 mod grouping;
 mod join;
+mod kind;
 mod lateral;
 mod lifted;
 mod name;

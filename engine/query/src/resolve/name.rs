@@ -1,29 +1,101 @@
 //! What Spark calls a column that was given no name: `count(1)`, `(a + b)`, `CAST(a AS INT)`.
 
+use datafusion::common::ScalarValue;
+
 use crate::expr::{
     BinaryOp, Bound, Call, Expr, Frame, Groupings, IsTest, LikeKind, Literal, Quantifier, UnaryOp,
     Window,
 };
-use crate::functions::text;
+use crate::functions::{cast, text};
 use crate::types::{parse_type, type_sql};
+use highwater_text::calendar::DAY;
+
+use super::kind::Kind;
+use super::scope::{ScopeColumn, find};
+
+/// How the columns of an expression are told.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'n> {
+    columns: &'n [ScopeColumn],
+    case_sensitive: bool,
+    whole: Whole,
+    /// The parameters of the lambdas around.
+    lambdas: &'n [String],
+}
+
+/// How much of a column's name is told.
+#[derive(Clone, Copy, PartialEq)]
+enum Whole {
+    AsWritten,
+    Unqualified,
+    InFull,
+}
+
+impl<'n> Names<'n> {
+    fn new(columns: &'n [ScopeColumn], case_sensitive: bool, whole: Whole) -> Self {
+        Names {
+            columns,
+            case_sensitive,
+            whole,
+            lambdas: &[],
+        }
+    }
+
+    pub(super) fn as_written(columns: &'n [ScopeColumn], case_sensitive: bool) -> Self {
+        Names::new(columns, case_sensitive, Whole::AsWritten)
+    }
+
+    /// Without the names of relations.
+    pub(super) fn unqualified(columns: &'n [ScopeColumn], case_sensitive: bool) -> Self {
+        Names::new(columns, case_sensitive, Whole::Unqualified)
+    }
+
+    /// With the names of relations, written or not.
+    pub(super) fn in_full(columns: &'n [ScopeColumn], case_sensitive: bool) -> Self {
+        Names::new(columns, case_sensitive, Whole::InFull)
+    }
+
+    /// The column that is meant, and how many parts of its name come before it.
+    pub(super) fn find(&self, name: &[String]) -> Option<(usize, &'n ScopeColumn)> {
+        find(self.columns, name, self.case_sensitive).ok().flatten()
+    }
+
+    fn of(&self, name: &[String]) -> String {
+        if name
+            .first()
+            .is_some_and(|first| self.lambdas.contains(first))
+        {
+            let fields = name[1..].iter().map(|field| format!(".{field}"));
+            return format!("namedlambdavariable(){}", fields.collect::<String>());
+        }
+        match (self.whole, self.find(name)) {
+            (Whole::Unqualified, Some((qualifier, _))) => name[qualifier..].join("."),
+            (Whole::InFull, Some((0, column))) => {
+                let parts = column.qualifier.iter().chain(name);
+                parts.map(String::as_str).collect::<Vec<_>>().join(".")
+            }
+            _ => name.join("."),
+        }
+    }
+}
 
 /// The name of an expression that stands alone in a select list.
-pub(super) fn output_name(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> String {
+pub(super) fn output_name(expr: &Expr, names: &Names<'_>) -> String {
     match expr {
         Expr::Column { name, .. } => name.last().cloned().unwrap_or_default(),
         Expr::Alias { names, .. } if names.len() == 1 => names[0].clone(),
-        Expr::Cast { expr, .. } if is_column(expr, column) => output_name(expr, column),
-        Expr::Call(call) if is_conversion(call) && is_column(&call.args[0], column) => {
-            output_name(&call.args[0], column)
+        Expr::Cast { expr, .. } if is_column(expr, names) => output_name(expr, names),
+        Expr::Call(call) if is_conversion(call) && is_column(&call.args[0], names) => {
+            output_name(&call.args[0], names)
         }
-        other => pretty(other, column),
+        other => pretty(other, names),
     }
 }
 
 /// Whether the expression is a column itself and not a field of one: it keeps its name through a cast.
-fn is_column(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> bool {
+fn is_column(expr: &Expr, names: &Names<'_>) -> bool {
     match expr {
-        Expr::Column { name, .. } => name.len() == 1 || Some(&column(name)) == name.last(),
+        Expr::Column { name, .. } => name.len() == 1 || Some(&names.of(name)) == name.last(),
         _ => false,
     }
 }
@@ -36,8 +108,8 @@ fn is_conversion(call: &Call) -> bool {
 }
 
 /// The expression as Spark prints it; `column` says what is left of a column's name.
-pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> String {
-    let of = |expr: &Expr| pretty(expr, column);
+pub(super) fn pretty(expr: &Expr, names: &Names<'_>) -> String {
+    let of = |expr: &Expr| pretty(expr, names);
     let list = |exprs: &[Expr]| exprs.iter().map(&of).collect::<Vec<_>>().join(", ");
     let not = |negated: bool, text: String| {
         if negated {
@@ -47,10 +119,10 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         }
     };
     match expr {
-        Expr::Column { name, .. } => column(name),
+        Expr::Column { name, .. } => names.of(name),
         Expr::Literal(literal, _) => literal_text(literal),
-        Expr::TypedText { kind, text, .. } => format!("{} '{text}'", kind.to_uppercase()),
-        Expr::Call(call) => call_text(call, column),
+        Expr::TypedText { kind, text, .. } => typed_text(kind, text),
+        Expr::Call(call) => call_text(call, names),
         Expr::Binary {
             left,
             op: BinaryOp::Concat,
@@ -65,7 +137,7 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         } => format!("(NOT ({} = {}))", of(left), of(right)),
         Expr::Binary {
             left, op, right, ..
-        } => format!("({} {} {})", of(left), op.symbol(), of(right)),
+        } => binary_text(left, *op, right, names),
         Expr::Unary {
             op: UnaryOp::Not,
             expr,
@@ -140,8 +212,8 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
                 (LikeKind::ILike, Quantifier::One) => {
                     format!("ilike({}, {}{escape})", of(expr), list(patterns))
                 }
-                (_, Quantifier::Any) => format!("likeany({}, {})", of(expr), list(patterns)),
-                (_, Quantifier::All) => format!("likeall({}, {})", of(expr), list(patterns)),
+                (_, Quantifier::Any) => format!("likeany({})", of(expr)),
+                (_, Quantifier::All) => format!("likeall({})", of(expr)),
             };
             not(*negated, text)
         }
@@ -157,7 +229,15 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
         },
         Expr::Field { expr, name, .. } => format!("{}.{name}", of(expr)),
         Expr::Index { expr, index } => format!("{}[{}]", of(expr), of(index)),
-        Expr::Lambda { body, .. } => format!("lambdafunction({})", of(body)),
+        Expr::Lambda { params, body } => {
+            let lambdas: Vec<String> = names.lambdas.iter().chain(params).cloned().collect();
+            let inside = Names {
+                lambdas: &lambdas,
+                ..*names
+            };
+            let params = ", namedlambdavariable()".repeat(params.len());
+            format!("lambdafunction({}{params})", pretty(body, &inside))
+        }
         Expr::Tuple(exprs) => {
             let fields = exprs.iter().enumerate();
             let fields =
@@ -183,6 +263,50 @@ pub(super) fn pretty(expr: &Expr, column: &dyn Fn(&[String]) -> String) -> Strin
     }
 }
 
+/// A literal of a time, in full however it is written.
+fn typed_text(kind: &str, written: &str) -> String {
+    let kind = kind.to_uppercase();
+    let value = parse_type(&kind)
+        .ok()
+        .and_then(|to| cast::text_to_scalar(written, &to, "UTC"));
+    let written = match value {
+        Some(ScalarValue::Date32(Some(days))) => text::date(i64::from(days)),
+        Some(ScalarValue::TimestampMicrosecond(Some(micros), _)) => text::timestamp(micros),
+        _ => written.to_string(),
+    };
+    format!("{kind} '{written}'")
+}
+
+/// An operator between two operands. Beside a time or an interval some are functions, which are told as that.
+fn binary_text(left: &Expr, op: BinaryOp, right: &Expr, names: &Names<'_>) -> String {
+    let (l, r) = (pretty(left, names), pretty(right, names));
+    if !matches!(op, BinaryOp::Add | BinaryOp::Subtract | BinaryOp::Multiply) {
+        return format!("({l} {} {r})", op.symbol());
+    }
+    let (of_left, of_right) = (Kind::of(left, names), Kind::of(right, names));
+    let days = |days: &str| format!("extractansiintervaldays({days})");
+    match (of_left, op, of_right) {
+        (Kind::Date, BinaryOp::Add, Kind::Days) => format!("date_add({l}, {})", days(&r)),
+        (Kind::Days, BinaryOp::Add, Kind::Date) => format!("date_add({r}, {})", days(&l)),
+        (Kind::Date, BinaryOp::Subtract, Kind::Days) => format!("date_add({l}, (- {}))", days(&r)),
+        (Kind::Date, BinaryOp::Add, Kind::Other) => format!("date_add({l}, {r})"),
+        (Kind::Other, BinaryOp::Add, Kind::Date) => format!("date_add({r}, {l})"),
+        (Kind::Date, BinaryOp::Subtract, Kind::Other) => format!("date_sub({l}, {r})"),
+        (l_kind, BinaryOp::Add | BinaryOp::Subtract, r_kind)
+            if r_kind.is_interval() && !l_kind.is_interval() =>
+        {
+            format!("{l} {} {r}", op.symbol())
+        }
+        (l_kind, BinaryOp::Add, r_kind) if l_kind.is_interval() && !r_kind.is_interval() => {
+            format!("{r} + {l}")
+        }
+        (l_kind, BinaryOp::Multiply, r_kind) if r_kind.is_interval() && !l_kind.is_interval() => {
+            format!("({r} * {l})")
+        }
+        _ => format!("({l} {} {r})", op.symbol()),
+    }
+}
+
 /// What the field of a tuple is called that is made of this expression.
 pub(super) fn field_name(nth: usize, expr: &Expr) -> String {
     match expr {
@@ -192,13 +316,64 @@ pub(super) fn field_name(nth: usize, expr: &Expr) -> String {
     }
 }
 
-fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
-    let name = call.name.to_lowercase();
+/// Functions that are told in capitals.
+const IN_CAPITALS: &[&str] = &[
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cosh",
+    "cot",
+    "csc",
+    "degrees",
+    "e",
+    "exp",
+    "expm1",
+    "floor",
+    "hypot",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "pi",
+    "power",
+    "radians",
+    "regexp_like",
+    "sec",
+    "signum",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "rank",
+    "dense_rank",
+    "percent_rank",
+];
+
+/// What `array_sort` compares by if it is told nothing.
+const ARRAY_ORDER: &str = "lambdafunction((IF(((namedlambdavariable() IS NULL) AND (namedlambdavariable() IS NULL)), 0, (IF((namedlambdavariable() IS NULL), 1, (IF((namedlambdavariable() IS NULL), -1, (IF((namedlambdavariable() < namedlambdavariable()), -1, (IF((namedlambdavariable() > namedlambdavariable()), 1, 0)))))))))), namedlambdavariable(), namedlambdavariable())";
+
+fn more(args: &mut Vec<String>, missing: &[&str]) {
+    args.extend(missing.iter().map(|arg| arg.to_string()));
+}
+
+fn call_text(call: &Call, names: &Names<'_>) -> String {
+    let mut name = call.name.to_lowercase();
     if super::window::is_window_call(call) {
         return name;
     }
-    let mut args: Vec<String> = call.args.iter().map(|arg| pretty(arg, column)).collect();
-    match (name.as_str(), args.len()) {
+    if is_conversion(call) {
+        return pretty(&call.args[0], names);
+    }
+    let mut args: Vec<String> = call.args.iter().map(|arg| pretty(arg, names)).collect();
+    match (name.as_str(), call.args.len()) {
         ("count", 1) if args[0] == "*" => args[0] = "1".into(),
         // What they are told by is no part of their name.
         (
@@ -211,35 +386,127 @@ fn call_text(call: &Call, column: &dyn Fn(&[String]) -> String) -> String {
             }
             args.truncate(1);
         }
+        (
+            "first" | "first_value" | "last" | "last_value" | "any_value" | "approx_count_distinct",
+            2,
+        ) => args.truncate(1),
         ("isnull", 1) => return format!("({} IS NULL)", args[0]),
         ("isnotnull", 1) => return format!("({} IS NOT NULL)", args[0]),
         ("if", 3) => return format!("(IF({}))", args.join(", ")),
+        ("datepart", 2) => return format!("datepart({} FROM {})", args[0], args[1]),
+        ("mode", 2) if args[1] == "true" => {
+            return format!("mode() WITHIN GROUP (ORDER BY {} DESC)", args[0]);
+        }
+        ("positive", 1) => return format!("(+ {})", args[0]),
+        ("trim", 2) => return format!("TRIM(BOTH {} FROM {})", args[0], args[1]),
+        ("ltrim", 2) => return format!("TRIM(LEADING {} FROM {})", args[0], args[1]),
+        ("rtrim", 2) => return format!("TRIM(TRAILING {} FROM {})", args[0], args[1]),
+        ("assert_true", 1) => args.push(format!("'{}' is not true!", args[0])),
+        ("mask", given @ 1..=4) => more(&mut args, &["X", "x", "n", "NULL"][given - 1..]),
+        ("array_sort", 1) => more(&mut args, &[ARRAY_ORDER]),
+        ("make_ym_interval", 1) | ("regexp_instr", 2) => more(&mut args, &["0"]),
         ("extract", 2) => return format!("extract({} FROM {})", args[0], args[1]),
-        ("split", 2) => args.push("-1".into()),
-        ("round" | "bround", 1) => args.push("0".into()),
-        ("sort_array", 1) => args.push("true".into()),
-        ("regexp_replace", 3) | ("regexp_extract", 2) | ("locate", 2) => args.push("1".into()),
-        ("ntile", 0) => args.push("1".into()),
-        ("lag" | "lead", 1) => args.extend(["1".to_string(), "NULL".into()]),
-        ("lag" | "lead", 2) => args.push("NULL".into()),
-        ("lpad" | "rpad", 2) => args.push(" ".into()),
+        ("split", 2) | ("overlay", 3) => more(&mut args, &["-1"]),
+        ("round" | "bround", 1) => more(&mut args, &["0"]),
+        ("sort_array", 1) | ("months_between", 2) => more(&mut args, &["true"]),
+        ("regexp_replace", 3)
+        | ("regexp_extract" | "regexp_extract_all", 2)
+        | ("locate", 2)
+        | ("percentile", 2) => more(&mut args, &["1"]),
+        ("ntile", 0) => more(&mut args, &["1"]),
+        ("lag" | "lead", 1) => more(&mut args, &["1", "NULL"]),
+        ("lag" | "lead", 2) => more(&mut args, &["NULL"]),
+        ("lpad" | "rpad", 2) => more(&mut args, &[" "]),
+        ("replace", 2) => more(&mut args, &[""]),
+        ("str_to_map", 1) => more(&mut args, &[",", ":"]),
+        ("str_to_map", 2) => more(&mut args, &[":"]),
+        ("percentile_approx" | "approx_percentile", 2) => more(&mut args, &["10000"]),
+        ("listagg" | "string_agg", 1) => more(&mut args, &["NULL"]),
+        ("log", 1) => args.insert(0, "E()".into()),
+        ("unix_timestamp" | "to_unix_timestamp" | "from_unixtime", 1) => {
+            more(&mut args, &["yyyy-MM-dd HH:mm:ss"])
+        }
+        ("aggregate" | "reduce", 3) => more(
+            &mut args,
+            &["lambdafunction(namedlambdavariable(), namedlambdavariable())"],
+        ),
+        ("dateadd" | "date_add" | "timestampadd", 3) => {
+            args[0] = args[0].to_uppercase();
+            name = "timestampadd".into();
+        }
+        ("datediff" | "date_diff" | "timestampdiff", 3) => {
+            args[0] = args[0].to_uppercase();
+            name = "timestampdiff".into();
+        }
+        ("make_interval" | "make_dt_interval", given) => {
+            let seconds = if name == "make_interval" { 6 } else { 3 };
+            args.extend((given..seconds).map(|_| "0".to_string()));
+            if given <= seconds {
+                args.push("0.000000".into());
+            }
+        }
+        ("position", 2) => {
+            name = "locate".into();
+            more(&mut args, &["1"]);
+        }
+        ("first_value", _) if call.ignore_nulls == Some(true) => name = "first".into(),
+        ("last_value", _) if call.ignore_nulls == Some(true) => name = "last".into(),
+        ("dateadd", 2) => name = "date_add".into(),
+        ("struct", _) => {
+            for (text, arg) in args.iter_mut().zip(&call.args) {
+                if let Expr::Alias { names, .. } = arg {
+                    text.push_str(&format!(" AS {}", names.join(", ")));
+                }
+            }
+        }
+        ("array_agg", _) => name = "collect_list".into(),
         _ => {}
+    }
+    if IN_CAPITALS.contains(&name.as_str()) {
+        name = name.to_uppercase();
+    }
+    if matches!(name.as_str(), "RANK" | "DENSE_RANK" | "PERCENT_RANK") {
+        args.clear();
     }
     let distinct = if call.distinct { "DISTINCT " } else { "" };
     let mut out = format!("{name}({distinct}{})", args.join(", "));
+    if !call.order_by.is_empty() {
+        out.push_str(&format!(
+            " WITHIN GROUP (ORDER BY {})",
+            within_text(&name, call, names)
+        ));
+    }
     if let Some(filter) = &call.filter {
-        out.push_str(&format!(" FILTER (WHERE {})", pretty(filter, column)));
+        out.push_str(&format!(" FILTER (WHERE {})", pretty(filter, names)));
+    }
+    if name == "nth_value" && call.ignore_nulls == Some(true) {
+        out.push_str(" ignore nulls");
     }
     if let Some(window) = &call.over {
-        let upper = matches!(name.as_str(), "rank" | "dense_rank" | "percent_rank");
-        if upper {
-            out = format!("{}()", name.to_uppercase());
-        }
-        out.push_str(&window_text(&name, call, window, &|expr| {
-            pretty(expr, column)
-        }));
+        out.push_str(&window_text(
+            &call.name.to_lowercase(),
+            call,
+            window,
+            &|expr| pretty(expr, names),
+        ));
     }
     out
+}
+
+/// What `WITHIN GROUP` orders by.
+fn within_text(name: &str, call: &Call, names: &Names<'_>) -> String {
+    let keys = call.order_by.iter().map(|key| {
+        let (_, ascending, _) = key.sort_key();
+        match name {
+            "listagg" | "string_agg" => sort_text(key, &|expr| pretty(expr, names)),
+            // The least of the values that are equally often is found from the end.
+            "mode" if ascending => format!("{} DESC", pretty(key, names)),
+            "mode" => pretty(key, names),
+            _ if ascending => pretty(key, names),
+            _ => format!("{} DESC", pretty(key, names)),
+        }
+    });
+    keys.collect::<Vec<_>>().join(", ")
 }
 
 fn window_text(name: &str, call: &Call, window: &Window, of: &dyn Fn(&Expr) -> String) -> String {
@@ -315,7 +582,8 @@ pub(super) fn frame_text(frame: &Frame, of: &dyn Fn(&Expr) -> String) -> String 
     )
 }
 
-fn literal_text(literal: &Literal) -> String {
+/// A constant as Spark prints it.
+pub(super) fn literal_text(literal: &Literal) -> String {
     match literal {
         Literal::Null => "NULL".into(),
         Literal::Boolean(v) => v.to_string(),
@@ -339,6 +607,16 @@ fn literal_text(literal: &Literal) -> String {
             months,
             days,
             micros,
-        } => format!("INTERVAL '{months} months {days} days {micros} microseconds'"),
+            units: Some(units),
+        } => text::interval(*months, i64::from(*days) * DAY + micros, *units),
+        Literal::CalendarInterval {
+            months,
+            days,
+            micros,
+            units: None,
+        } => format!(
+            "INTERVAL '{}'",
+            text::calendar_interval(*months, *days, *micros)
+        ),
     }
 }

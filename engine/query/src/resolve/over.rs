@@ -360,7 +360,9 @@ fn distance(constant: &ScalarValue, of: &DataType, zone: &str) -> Option<(i128, 
     if (*of == DataType::Date32 && micros % day_us != 0) || (zoned && months != 0) {
         return None;
     }
-    let micros = micros + i64::from(days) * day_us;
+    let micros = i64::from(days)
+        .checked_mul(day_us)
+        .and_then(|of_days| of_days.checked_add(micros))?;
     let order = i128::from(months) * i128::from(day_us) * 30 + i128::from(micros);
     let sign = if order < 0 { -1 } else { 1 };
     let value = match *of == DataType::Date32 {
@@ -369,11 +371,15 @@ fn distance(constant: &ScalarValue, of: &DataType, zone: &str) -> Option<(i128, 
             i32::try_from(micros / day_us).ok()? * sign,
             0,
         ),
-        false => interval(
-            months * sign,
-            0,
-            (micros * i64::from(sign)).checked_mul(1_000)?,
-        ),
+        false => match (micros * i64::from(sign)).checked_mul(1_000) {
+            Some(nanos) => interval(months * sign, 0, nanos),
+            // More than nanoseconds can count.
+            None => interval(
+                months * sign,
+                i32::try_from(micros / day_us).ok()? * sign,
+                micros % day_us * i64::from(sign) * 1_000,
+            ),
+        },
     };
     Some((order, value))
 }

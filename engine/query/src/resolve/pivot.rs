@@ -7,8 +7,8 @@ use datafusion::logical_expr::Expr as DfExpr;
 
 use super::Env;
 use super::expression::Exprs;
-use super::name::output_name;
-use super::scope::{Relation, unqualified};
+use super::name::{Names, output_name};
+use super::scope::Relation;
 use crate::error::QueryError;
 use crate::expr::{Call, Expr, col};
 use crate::types::type_sql;
@@ -99,10 +99,8 @@ impl Env<'_> {
                 let name = match aggregates.len() {
                     1 => name.clone(),
                     _ => {
-                        let plain = |name: &[String]| {
-                            unqualified(&input.columns, name, self.conf.case_sensitive)
-                        };
-                        format!("{name}_{}", output_name(aggregate, &plain))
+                        let names = Names::unqualified(&input.columns, self.conf.case_sensitive);
+                        format!("{name}_{}", output_name(aggregate, &names))
                     }
                 };
                 above.push(Expr::from(call).alias(name));

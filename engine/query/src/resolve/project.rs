@@ -9,8 +9,8 @@ use datafusion::logical_expr::{
 
 use super::Env;
 use super::expression::Exprs;
-use super::name::output_name;
-use super::scope::{Relation, ScopeColumn, unqualified};
+use super::name::{Names, output_name};
+use super::scope::{Relation, ScopeColumn};
 use super::subquery::{Subqueries, has_subquery};
 use crate::error::QueryError;
 use crate::expr::{Call, Expr};
@@ -101,9 +101,8 @@ impl Env<'_> {
         {
             return output.clone();
         }
-        let name = output_name(&self.told(&input.columns, output), &|name| {
-            unqualified(&input.columns, name, self.conf.case_sensitive)
-        });
+        let names = Names::unqualified(&input.columns, self.conf.case_sensitive);
+        let name = output_name(&self.told(&input.columns, output), &names);
         output.clone().alias(name)
     }
 
@@ -117,13 +116,19 @@ impl Env<'_> {
         {
             return Err(QueryError::unsupported("several names for one column"));
         }
-        let name = output_name(output, &|name| {
-            unqualified(exprs.columns, name, self.conf.case_sensitive)
-        });
+        let names = Names::unqualified(exprs.columns, self.conf.case_sensitive);
+        let name = output_name(output, &names);
         let value = exprs.resolve(output).map_err(|error| {
             let nested = "nested in expressions";
             if error.class() != Some("UNSUPPORTED_GENERATOR.NESTED_IN_EXPRESSIONS") {
                 return error;
+            }
+            if let Some(call) = generator_call(output) {
+                let name = call.name.to_lowercase();
+                return QueryError::unsupported(format!(
+                    "{name} in the select list of an aggregation (aggregate in a subquery, and select {name} from it)"
+                ))
+                .at(error.place());
             }
             let whole = match output {
                 Expr::Alias { expr, .. } => exprs.text(expr),

@@ -195,16 +195,3 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row[b.len()]
 }
-
-/// What is left of a column's name when its qualifier is dropped: how Spark prints columns.
-pub(super) fn unqualified(
-    columns: &[ScopeColumn],
-    name: &[String],
-    case_sensitive: bool,
-) -> String {
-    let from = match find(columns, name, case_sensitive) {
-        Ok(Some((qualifier, _))) => qualifier,
-        _ => 0,
-    };
-    name[from..].join(".")
-}

@@ -8,8 +8,8 @@ use datafusion::logical_expr::{Expr as DfExpr, Filter, LogicalPlan, Projection};
 
 use super::Env;
 use super::expression::Exprs;
-use super::name::output_name;
-use super::scope::{Relation, ScopeColumn, unqualified};
+use super::name::{Names, output_name};
+use super::scope::{Relation, ScopeColumn};
 use crate::coerce::{self, is_timestamp};
 use crate::error::QueryError;
 use crate::expr::{Call, Expr};
@@ -243,9 +243,8 @@ impl Env<'_> {
         }
         if named || !matches!(value.expr, DfExpr::Column(_)) {
             if !named && matches!(column, Expr::Column { .. } | Expr::Field { .. }) {
-                let name = output_name(column, &|name| {
-                    unqualified(&input.columns, name, self.conf.case_sensitive)
-                });
+                let names = Names::unqualified(&input.columns, self.conf.case_sensitive);
+                let name = output_name(column, &names);
                 let message = format!(
                     "The event time {name} must be a top-level column in your query. Give the field a name: WATERMARK expression AS name."
                 );
@@ -260,7 +259,8 @@ impl Env<'_> {
                 except: vec![],
                 place: None,
             }];
-            let name = output_name(column, &|name| name.join("."));
+            let names = Names::as_written(&input.columns, self.conf.case_sensitive);
+            let name = output_name(column, &names);
             let qualifiers: Vec<Vec<String>> =
                 input.visible().map(|c| c.qualifier.clone()).collect();
             outputs.push(column.clone());

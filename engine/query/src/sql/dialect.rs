@@ -107,6 +107,7 @@ impl Dialect for Spark {
         match (name.to_lowercase().as_str(), next) {
             ("cast" | "try_cast", Token::LParen) => Some(cast(parser, &name)),
             ("trim", Token::LParen) => special_trim(parser),
+            ("extract", Token::LParen) => Some(extract(parser)),
             ("struct", Token::LParen) if names_fields(parser) => Some(named_fields(parser)),
             ("interval", _) => interval(parser).transpose(),
             (
@@ -292,6 +293,24 @@ fn named_fields(parser: &mut Parser) -> Result<Expr, ParserError> {
     }
     parser.expect_token(&Token::RParen)?;
     Ok(form("struct", fields, span))
+}
+
+/// `EXTRACT(unit FROM value)`, the unit as written.
+fn extract(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let span = parser.next_token().span;
+    parser.expect_token(&Token::LParen)?;
+    let unit = match parser.next_token().token {
+        Token::Word(word) => word.value,
+        Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) => text,
+        _ => {
+            parser.prev_token();
+            return parser.expected("a unit", parser.peek_token());
+        }
+    };
+    parser.expect_keyword(Keyword::FROM)?;
+    let value = parser.parse_expr()?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(form("extract", vec![string(unit), value], span))
 }
 
 /// `TRIM(BOTH 'x' FROM s)`, `TRIM(LEADING FROM s)`, `TRIM('x' FROM s)`.

@@ -257,14 +257,6 @@ fn lower_inner(expr: Sql) -> Result<Expr> {
             attempt: false,
             place: start(span),
         }),
-        Sql::Extract {
-            field,
-            syntax: _,
-            expr,
-        } => {
-            let field = lit(field.to_string().to_lowercase());
-            Ok(Expr::call("extract", vec![field, lower(*expr)?]))
-        }
         Sql::Position { expr, r#in } => {
             Ok(Expr::call("position", vec![lower(*expr)?, lower(*r#in)?]))
         }
@@ -273,7 +265,7 @@ fn lower_inner(expr: Sql) -> Result<Expr> {
             substring_from,
             substring_for,
             special: _,
-            shorthand: _,
+            shorthand,
         } => {
             let mut args = vec![lower(*expr)?];
             match (substring_from, substring_for) {
@@ -282,7 +274,8 @@ fn lower_inner(expr: Sql) -> Result<Expr> {
                 (None, Some(len)) => args.extend([lit(1), lower(*len)?]),
                 (None, None) => {}
             }
-            Ok(Expr::call("substring", args))
+            let name = if shorthand { "substr" } else { "substring" };
+            Ok(Expr::call(name, args))
         }
         Sql::Overlay {
             expr,

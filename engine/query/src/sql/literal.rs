@@ -1,7 +1,7 @@
 //! Constants as written.
 
 use crate::error::{Place, QueryError};
-use crate::expr::Literal;
+use crate::expr::{IntervalUnit, Literal};
 
 /// Microseconds in a day.
 const DAY: i64 = 86_400_000_000;
@@ -177,11 +177,29 @@ pub(super) fn interval(text: &str) -> Result<Literal, QueryError> {
     if micros.checked_mul(1_000).is_none() {
         return Err(invalid_interval(text));
     }
+    let of_days = i64::from(days).checked_mul(DAY);
+    if of_days.and_then(|d| d.checked_add(micros)).is_none() {
+        return Err(QueryError::new(
+            "INTERVAL_ARITHMETIC_OVERFLOW.WITHOUT_SUGGESTION",
+            "Integer overflow while operating with intervals. Try devising appropriate values for the interval parameters.",
+        ));
+    }
     Ok(Literal::CalendarInterval {
         months,
         days,
         micros,
+        units: units(text),
     })
+}
+
+/// The largest and the smallest unit of an interval in words.
+fn units(text: &str) -> Option<(IntervalUnit, IntervalUnit)> {
+    let lower = text.to_lowercase();
+    let words = lower.split_whitespace();
+    let units = words.filter_map(|word| IntervalUnit::of(word.strip_suffix('s').unwrap_or(word)));
+    let (from, to) = (units.clone().min()?, units.max()?);
+    let of_months = |unit| unit <= IntervalUnit::Month;
+    (of_months(from) == of_months(to)).then_some((from, to))
 }
 
 /// `INTERVAL '1 02:03:04' DAY TO SECOND`.
@@ -246,6 +264,7 @@ pub(super) fn interval_range(text: &str, from: &str, to: &str) -> Result<Literal
         months: 0,
         days: 0,
         micros: total,
+        units: IntervalUnit::of(from).zip(IntervalUnit::of(to)),
     })
 }
 
@@ -319,14 +338,26 @@ mod tests {
 
     #[test]
     fn intervals_are_read() {
-        let is = |months, days, micros| Literal::CalendarInterval {
+        let is = |months, days, micros, units| Literal::CalendarInterval {
             months,
             days,
             micros,
+            units,
         };
-        assert_eq!(interval("1 month").unwrap(), is(1, 0, 0));
-        assert_eq!(interval("1 day 2 hours").unwrap(), is(0, 1, 7_200_000_000));
-        assert_eq!(interval("-1.5 seconds").unwrap(), is(0, 0, -1_500_000));
+        use IntervalUnit::{Day, Hour, Month, Second};
+        assert_eq!(
+            interval("1 month").unwrap(),
+            is(1, 0, 0, Some((Month, Month)))
+        );
+        assert_eq!(
+            interval("2 hours 1 day").unwrap(),
+            is(0, 1, 7_200_000_000, Some((Day, Hour)))
+        );
+        assert_eq!(
+            interval("-1.5 seconds").unwrap(),
+            is(0, 0, -1_500_000, Some((Second, Second)))
+        );
+        assert_eq!(interval("1 month 2 days").unwrap(), is(1, 2, 0, None));
         let range = interval_range("1 02:03:04.5", "day", "second").unwrap();
         assert_eq!(range, Literal::DayTimeInterval(DAY + 7_384_500_000));
         assert_eq!(
@@ -334,6 +365,10 @@ mod tests {
             Literal::YearMonthInterval(-14)
         );
         assert!(interval("day").is_err());
+        assert_eq!(
+            interval("300000000 days").unwrap_err().class(),
+            Some("INTERVAL_ARITHMETIC_OVERFLOW.WITHOUT_SUGGESTION")
+        );
         assert!(interval_range("1 2", "day", "second").is_err());
     }
 }

@@ -185,7 +185,7 @@ pub(super) fn aliased(input: Plan, name: String, columns: Vec<String>) -> Result
 
 #[cfg(test)]
 mod tests {
-    use crate::expr::{Expr, Literal, col, lit};
+    use crate::expr::{Expr, IntervalUnit, Literal, col, lit};
     use crate::plan::{Plan, Statement};
     use crate::{Place, parse_query, parse_statement};
 
@@ -214,6 +214,7 @@ mod tests {
             months: 0,
             days: 0,
             micros,
+            units: Some((IntervalUnit::Second, IntervalUnit::Second)),
         };
         lit(interval)
     }

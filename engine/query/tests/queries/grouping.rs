@@ -234,3 +234,11 @@ fn columns_that_grouping_does_not_know_are_told_as_they_are_written() {
         "[GROUPING_COLUMN_MISMATCH] Column of grouping (v + 1) can't be found in grouping columns (window, upper(k)).",
     );
 }
+
+#[test]
+fn a_generator_beside_groups_says_where_it_goes() {
+    fails(
+        "SELECT explode(collect_list(v)) AS e FROM VALUES (1, 2) AS t(k, v) GROUP BY k",
+        "[UNSUPPORTED_FEATURE] explode in the select list of an aggregation (aggregate in a subquery, and select explode from it) is not supported yet (line 1, column 8)",
+    );
+}

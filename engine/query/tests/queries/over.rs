@@ -43,6 +43,15 @@ fn values_of_any_type_order_a_window() {
     );
 }
 
+#[test]
+fn a_range_of_time_may_be_longer_than_nanoseconds_count() {
+    check(
+        "SELECT i, sum(i) OVER (ORDER BY at RANGE BETWEEN INTERVAL 10000000 DAYS PRECEDING AND CURRENT ROW) AS s FROM VALUES (1, timestamp'2024-01-01'), (2, timestamp'2024-01-02') AS t(i, at) ORDER BY i",
+        "i INT, s BIGINT",
+        "1 1\n2 3",
+    );
+}
+
 /// Nulls inside a value come before everything in it, wherever a value that is NULL itself stands.
 #[test]
 fn nulls_within_a_value_are_the_least() {

@@ -412,6 +412,22 @@ impl Call<'_> {
                 let count = self.doubles::<2>("regr_count")?;
                 Ok(Typed::new(count.expr, DataType::Int64))
             }
+            "regr_avgx" | "regr_avgy" => {
+                let [y, x] = self.args()?;
+                let (value, other, nth) = match self.name {
+                    "regr_avgx" => (x, y, 0),
+                    _ => (y, x, 1),
+                };
+                let DataType::Decimal128(p, s) = value.data_type else {
+                    return self.doubles::<2>(self.name);
+                };
+                // The average of the pairs' decimals has the type that one of decimals has.
+                let other = self.as_type(nth, other, &DataType::Float64)?;
+                let paired = conditional::not(conditional::is_null(other));
+                let none = Typed::null(&value.data_type);
+                let value = conditional::case(vec![(paired, value)], none);
+                self.decimal_average(value, p, s)
+            }
             name if name.starts_with("regr_") => self.doubles::<2>(name),
             name => Err(super::unknown(name)),
         }

@@ -166,17 +166,24 @@ pub(super) fn date_floor(unit: &str, days: i64) -> Option<i64> {
     })
 }
 
-/// The first microsecond of a moment's unit.
-pub(super) fn floor(unit: &str, local: i64) -> Option<i64> {
-    let cut = |width: i64| Some(local.div_euclid(width) * width);
+/// The first microsecond of a moment's unit; `None` for an unknown unit, an error for one that begins before all times.
+pub(super) fn floor(unit: &str, local: i64) -> Run<Option<i64>> {
+    let whole = |count: i64, width: i64| {
+        let start = count.checked_mul(width).ok_or_else(long_overflow)?;
+        Ok(Some(start))
+    };
+    let cut = |width: i64| whole(local.div_euclid(width), width);
     match unit {
-        "microsecond" => Some(local),
+        "microsecond" => Ok(Some(local)),
         "millisecond" => cut(1_000),
         "second" => cut(1_000_000),
         "minute" => cut(60_000_000),
         "hour" => cut(3_600_000_000),
         "day" | "dd" => cut(DAY),
-        unit => date_floor(unit, local.div_euclid(DAY)).map(|days| days * DAY),
+        unit => match date_floor(unit, local.div_euclid(DAY)) {
+            Some(days) => whole(days, DAY),
+            None => Ok(None),
+        },
     }
 }
 
@@ -189,28 +196,47 @@ pub(super) fn date_trunc(unit: Typed, value: Typed) -> Result<Typed> {
         params(zone),
         vec![unit, value],
         timestamp(),
-        Can::NotFail,
+        Can::Fail,
         move |args, _| {
             let (units, values) = (args[0].as_string::<i32>(), args[1].as_primitive::<Micros>());
             let floors = units.iter().zip(values).map(|(unit, value)| {
-                let (utc, unit) = (value?, unit?.to_lowercase());
+                let (Some(utc), Some(unit)) = (value, unit) else {
+                    return Ok(None);
+                };
                 let local = zone.to_local(utc);
-                let floored = floor(&unit, local)?;
+                let Some(floored) = floor(&unit.to_lowercase(), local)? else {
+                    return Ok(None);
+                };
                 // An hour that the clock shows twice is the one the moment is in, if that has such a start.
-                let same_offset = floored - (local - utc);
+                let same_offset = floored.saturating_sub(local - utc);
                 let within_a_day = local - floored < DAY;
-                Some(
+                Ok(Some(
                     match within_a_day && zone.to_local(same_offset) == floored {
                         true => same_offset,
                         false => zone.to_utc(floored),
                     },
-                )
+                ))
             });
             Ok(Arc::new(
                 floors
-                    .collect::<PrimitiveArray<Micros>>()
+                    .collect::<Run<PrimitiveArray<Micros>>>()?
                     .with_data_type(timestamp()),
             ))
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_that_begins_before_all_times_is_an_error() {
+        for unit in ["year", "quarter", "month", "week", "day", "hour", "minute"] {
+            assert!(floor(unit, i64::MIN).is_err(), "{unit}");
+            assert!(floor(unit, i64::MAX).is_ok_and(|start| start.is_some()));
+        }
+        assert_eq!(floor("microsecond", i64::MIN).unwrap(), Some(i64::MIN));
+        assert_eq!(floor("age", 0).unwrap(), None);
+    }
 }

@@ -60,6 +60,10 @@ fn out_of_range(name: &str) -> datafusion::common::DataFusionError {
     )
 }
 
+fn long_overflow() -> datafusion::common::DataFusionError {
+    RunError::raise("ArithmeticException", "long overflow")
+}
+
 /// Full units of `unit` from `start` to `end`.
 fn difference(unit: &str, start: i64, end: i64) -> Option<i64> {
     let months = || {
@@ -78,20 +82,21 @@ fn difference(unit: &str, start: i64, end: i64) -> Option<i64> {
             m => m,
         }
     };
-    let span = end.checked_sub(start)?;
-    Some(match unit {
-        "microsecond" => span,
-        "millisecond" => span / 1_000,
-        "second" => span / 1_000_000,
-        "minute" => span / 60_000_000,
-        "hour" => span / 3_600_000_000,
-        "day" | "dayofyear" => span / DAY,
-        "week" => span / (7 * DAY),
-        "month" => months(),
-        "quarter" => months() / 3,
-        "year" => months() / 12,
+    let width = match unit {
+        "microsecond" => 1,
+        "millisecond" => 1_000,
+        "second" => 1_000_000,
+        "minute" => 60_000_000,
+        "hour" => 3_600_000_000,
+        "day" | "dayofyear" => DAY,
+        "week" => 7 * DAY,
+        "month" => return Some(months()),
+        "quarter" => return Some(months() / 3),
+        "year" => return Some(months() / 12),
         _ => return None,
-    })
+    };
+    // The whole span may be more than 64 bits count.
+    i64::try_from((i128::from(end) - i128::from(start)) / i128::from(width)).ok()
 }
 
 const UNITS: [&str; 11] = [
@@ -134,17 +139,22 @@ fn timestamp_diff(name: &str, args: &Args) -> Result<Typed> {
         label,
         vec![start, end],
         DataType::Int64,
-        Can::NotFail,
+        Can::Fail,
         move |args, _| {
             let (starts, ends) = (
                 args[0].as_primitive::<Micros>(),
                 args[1].as_primitive::<Micros>(),
             );
-            let found = starts
-                .iter()
-                .zip(ends)
-                .map(|(s, e)| difference(&unit, zone.to_local(s?), zone.to_local(e?)));
-            Ok(Arc::new(found.collect::<PrimitiveArray<Int64Type>>()))
+            let found = starts.iter().zip(ends).map(|(start, end)| {
+                let (Some(start), Some(end)) = (start, end) else {
+                    return Ok(None);
+                };
+                match difference(&unit, zone.to_local(start), zone.to_local(end)) {
+                    None => Err(long_overflow()),
+                    found => Ok(found),
+                }
+            });
+            Ok(Arc::new(found.collect::<Run<PrimitiveArray<Int64Type>>>()?))
         },
     ))
 }

@@ -93,7 +93,9 @@ pub(crate) fn plain(value: Typed) -> Typed {
         return value;
     };
     let days = i64::from(interval.days);
-    let micros = (days * DAY).checked_add(interval.nanoseconds / 1_000);
+    let micros = days
+        .checked_mul(DAY)
+        .and_then(|micros| micros.checked_add(interval.nanoseconds / 1_000));
     let literal = match (Kind::of(&value), micros) {
         (Some(Kind::Months), _) => ScalarValue::IntervalYearMonth(Some(interval.months)),
         (Some(Kind::Days), _) => ScalarValue::DurationSecond(Some(days * DAY_SECONDS)),
@@ -187,17 +189,25 @@ fn days_between(left: Typed, right: Typed) -> Typed {
         "",
         vec![left, right],
         DAYS,
-        Can::NotFail,
+        Can::Fail,
         |args, _| {
             let (l, r) = (
                 args[0].as_primitive::<Date32Type>(),
                 args[1].as_primitive::<Date32Type>(),
             );
-            let days = |l: i32, r: i32| i64::from(l) - i64::from(r);
-            let spans = l.iter().zip(r);
-            let spans = spans.map(|(l, r)| Some(days(l?, r?) * DAY_SECONDS));
+            let spans = l.iter().zip(r).map(|(l, r)| {
+                let (Some(l), Some(r)) = (l, r) else {
+                    return Ok(None);
+                };
+                let days = i64::from(l) - i64::from(r);
+                // An interval has no more than 64 bits of microseconds.
+                match days.checked_mul(DAY) {
+                    Some(_) => Ok(Some(days * DAY_SECONDS)),
+                    None => Err(RunError::raise("ArithmeticException", "long overflow")),
+                }
+            });
             Ok(Arc::new(
-                spans.collect::<PrimitiveArray<DurationSecondType>>(),
+                spans.collect::<Run<PrimitiveArray<DurationSecondType>>>()?,
             ))
         },
     )
@@ -273,9 +283,10 @@ impl Step {
                 let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
                 let interval = intervals.value(row);
                 let (days, micros) = (i64::from(interval.days), interval.nanoseconds / 1_000);
-                match (self, interval.months) {
-                    (Step::Literal, 0) => of_micros(days * DAY + micros),
-                    (_, months) => (i64::from(months), days, micros),
+                let whole = days.checked_mul(DAY).and_then(|d| d.checked_add(micros));
+                match (self, interval.months, whole) {
+                    (Step::Literal, 0, Some(micros)) => of_micros(micros),
+                    (_, months, _) => (i64::from(months), days, micros),
                 }
             }
         }
@@ -371,7 +382,7 @@ fn shift_date(value: Typed, interval: Typed, sign: i64, beyond: Beyond) -> Typed
                 match i32::try_from(date) {
                     Ok(date) => Ok(Some(date)),
                     Err(_) if beyond == Beyond::IsNull => Ok(None),
-                    Err(_) => Err(out_of_range()),
+                    Err(_) => Err(RunError::raise("ARITHMETIC_OVERFLOW", "integer overflow")),
                 }
             });
             Ok(Arc::new(
