@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 
 use super::Env;
 use super::expression::Exprs;
-use super::name::{frame_text, pretty};
+use super::name::{Names, frame_text, pretty};
 use super::scope::Relation;
 use super::subquery::Subqueries;
 use crate::coerce::{is_atomic, is_integral, is_numeric, is_time};
@@ -462,7 +462,7 @@ impl Env<'_> {
         if let (Plan::Project { .. }, Some(call)) = (input, self.plain_aggregate(condition)) {
             let message = format!(
                 "Aggregate functions are not supported in QUALIFY: \"{}\". Aggregate over a window, as in sum(v) OVER (PARTITION BY k), or group by something and use HAVING",
-                pretty(call, &|name| name.join("."))
+                pretty(call, &Names::as_written(&[], self.conf.case_sensitive))
             );
             let error = QueryError::new("QUALIFY_AGGREGATE_NOT_ALLOWED", message);
             return Err(error.at(call.place()));
