@@ -242,8 +242,9 @@ mod tests {
     #[test]
     fn its_alias_comes_after_it() {
         for alias in ["AS e", "e", "AS `e`"] {
-            let sql =
-                format!("SELECT a FROM ev WATERMARK s.at AS t DELAY OF INTERVAL 1 MINUTE {alias}");
+            let sql = format!(
+                "SELECT a FROM ev WATERMARK s.at AS t DELAY OF INTERVAL 60 SECONDS {alias}"
+            );
             let Plan::Alias { input, name, .. } = relation(&sql) else {
                 panic!("no alias: {sql}");
             };

@@ -196,7 +196,8 @@ pub(super) fn date_trunc(unit: Typed, value: Typed) -> Result<Typed> {
         params(zone),
         vec![unit, value],
         timestamp(),
-        Can::Fail,
+        // Only of moments before all years that have a name: a join may have it as a key.
+        Can::NotFail,
         move |args, _| {
             let (units, values) = (args[0].as_string::<i32>(), args[1].as_primitive::<Micros>());
             let floors = units.iter().zip(values).map(|(unit, value)| {
