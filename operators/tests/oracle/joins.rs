@@ -101,6 +101,12 @@ impl Case {
         !self.eligible || row[1].is_some_and(|v| v > 3)
     }
 
+    /// False for a row that comes out alone at once.
+    fn can_wait(&self, side: usize, row: &Row) -> bool {
+        let has_key = !self.key || self.null_safe || row[0].is_some();
+        self.is_eligible(side, row) && (has_key || self.kind != JoinKind::LeftAnti)
+    }
+
     /// What must have come out after some epochs with these rows on time; `now_us` is the watermark.
     fn answer(
         &self,
@@ -131,7 +137,7 @@ impl Case {
                 let comes = match semi {
                     true => found,
                     false if !self.kind.keeps(side) || found => false,
-                    false => !self.is_final || due || !self.is_eligible(side, row),
+                    false => !self.is_final || due || !self.can_wait(side, row),
                 };
                 if comes {
                     let nulls = [None; 3];
