@@ -13,7 +13,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_operators::arrangement::Budget;
-use highwater_operators::exact::{exact_avg, exact_sum, moments};
+use highwater_operators::exact;
 use highwater_operators::watermark::Policy;
 use highwater_query::{Conf, Functions, Plan, WatermarkPolicy};
 use tokio::runtime::Runtime;
@@ -149,9 +149,7 @@ impl SessionBuilder {
 /// The function table, with the aggregates whose answer must not depend on the number of workers.
 fn functions() -> Functions {
     let mut functions = Functions::standard();
-    functions.replace_aggregate("sum", is_float, exact_sum());
-    functions.replace_aggregate("avg", is_float, exact_avg());
-    for function in moments() {
+    for function in exact::functions() {
         let name = function.name().trim_start_matches("exact_").to_string();
         functions.replace_aggregate(&name, is_float, function);
     }

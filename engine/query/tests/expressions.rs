@@ -18,7 +18,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use highwater_operators::exact::{exact_avg, exact_sum, moments};
+use highwater_operators::exact;
 use highwater_query::{
     Catalog, Conf, Functions, QueryError, Resolver, error_class_of, parse_query, parse_schema,
     type_text, without_event_time,
@@ -91,9 +91,7 @@ struct Pack {
 fn functions() -> Functions {
     let is_float = |kind: &DataType| matches!(kind, DataType::Float32 | DataType::Float64);
     let mut functions = Functions::standard();
-    functions.replace_aggregate("sum", is_float, exact_sum());
-    functions.replace_aggregate("avg", is_float, exact_avg());
-    for function in moments() {
+    for function in exact::functions() {
         let name = function.name().trim_start_matches("exact_").to_string();
         functions.replace_aggregate(&name, is_float, function);
     }

@@ -260,13 +260,8 @@ impl Owner {
         after_us: Option<i64>,
     ) -> Result<[Members; 2], OperatorError> {
         let codec = &self.codecs().group;
-        let asked = || {
-            let changed = codec.decode(delta.prefixes.iter().map(Vec::as_slice));
-            let panes = changed?;
-            Ok::<_, OperatorError>(Asked { panes, after_us })
-        };
-        let [asked_before, asked_after] = [asked()?, asked()?];
-        let needed = panes_of(panes, &asked_before.panes)?;
+        let changed = codec.decode(delta.prefixes.iter().map(Vec::as_slice))?;
+        let needed = panes_of(panes, &changed)?;
         let needed = codec.encode(&needed, needed[0].len())?;
         let probes = needed.sorted();
         let probes = probes.iter().map(|row| needed.key(*row as usize));
@@ -282,8 +277,13 @@ impl Owner {
         let change = after.len() as i64 - before.len() as i64;
         let mut members = [self.members(&before, 1)?, self.members(&after, 1)?];
         self.insert(epoch, delta, Some(change))?;
-        members[0].asked = Some(asked_before);
-        members[1].asked = Some(asked_after);
+        let asked = Asked {
+            panes: changed,
+            after_us,
+        };
+        for members in &mut members {
+            members.asked = Some(asked.clone());
+        }
         Ok(members)
     }
 

@@ -40,6 +40,7 @@ pub struct Windows {
 }
 
 /// Which windows are wanted: those that have one of these panes.
+#[derive(Clone)]
 pub(crate) struct Asked {
     /// The keys of the panes, by their ends first.
     pub(crate) panes: Vec<ArrayRef>,
