@@ -11,7 +11,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
     Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias,
 };
-use highwater_query::{Observe, Watermark, is_clock, node_of};
+use highwater_query::{Observe, Watermark, is_now, node_of};
 
 use crate::error::Error;
 use crate::relation::{CLOCK, StreamRelation};
@@ -51,10 +51,6 @@ pub(super) fn refuse(exprs: &[Expr]) -> std::result::Result<(), Error> {
 
 fn reads_clock(expr: &Expr) -> Result<bool> {
     expr.exists(|expr| Ok(is_now(expr)))
-}
-
-fn is_now(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if is_clock(call.func.name()))
 }
 
 /// A node over inputs that may have the clock as a column more.

@@ -33,9 +33,10 @@ pub(crate) enum Arg {
     Lambda { params: Vec<String>, body: Expr },
 }
 
-/// True for the functions that give the current time or date.
-pub fn is_clock(name: &str) -> bool {
-    ["now", "current_date", "current_time"].contains(&name)
+/// True for the current time or date.
+pub fn is_now(expr: &DfExpr) -> bool {
+    let names = ["now", "current_date", "current_time"];
+    matches!(expr, DfExpr::ScalarFunction(call) if names.contains(&call.func.name()))
 }
 
 /// Resolves a lambda's body with its parameters in scope.
@@ -102,12 +103,13 @@ impl Body {
         let own = |name: &str| name.strip_prefix(&prefix).map(str::to_string);
         let text = value.expr.to_string();
         let mut outside: Vec<DfExpr> = vec![];
-        let renamed = value.expr.clone().transform_up(|e| {
+        let renamed = value.expr.clone().transform_down(|e| {
             let name = match &e {
                 DfExpr::Column(column) => own(&column.name),
                 DfExpr::OuterReferenceColumn(..) => None,
                 // The current time is known outside.
-                DfExpr::ScalarFunction(call) if is_clock(call.func.name()) => None,
+                DfExpr::Cast(cast) if is_now(&cast.expr) => None,
+                _ if is_now(&e) => None,
                 _ => return Ok(Transformed::no(e)),
             };
             let name = name.unwrap_or_else(|| {
