@@ -86,6 +86,43 @@ fn any_number_of_workers_and_processes_gives_the_same_answer() {
     }
 }
 
+#[test]
+fn a_table_of_changes_is_read_with_what_its_rows_mean() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let input = dir.path().join("in");
+    fs::create_dir(&input).expect("made");
+    let write = |name: &str, v: i64| {
+        let line = format!("{{\"k\":\"a\",\"v\":{v}}}\n");
+        fs::write(input.join(name), line).expect("written");
+    };
+    write("1", 1);
+    write("2", 5);
+    let at = dir.path().display();
+    for format in ["parquet", "json"] {
+        let file = sql(
+            dir.path(),
+            &format!(
+                "CREATE TABLE ev (k STRING, v BIGINT) USING json OPTIONS (path '{at}/in', maxFilesPerTrigger '1');
+                 CREATE STREAMING TABLE c USING {format} OPTIONS (path '{at}/{format}', checkpointLocation '{at}/ck-{format}',
+                   outputMode 'changes', trigger 'availableNow') AS SELECT k, max(v) AS m FROM STREAM ev GROUP BY k;
+                 SELECT m, _change FROM c ORDER BY m, _change DESC; SELECT * FROM c;"
+            ),
+        );
+        // Nothing waits for the first run before it reads the table.
+        run(&["run", &file]);
+        let output = run(&["run", &file]);
+        let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{told}");
+        let stdout = text(&output.stdout);
+        let lines = stdout.lines().filter(|line| line.starts_with('|'));
+        let cells = lines.flat_map(|line| line.split('|')).map(str::trim);
+        let cells: Vec<&str> = cells.filter(|cell| !cell.is_empty()).collect();
+        let cells = cells.join(" ");
+        let told_first = "m _change 1 1 1 -1 5 1 k m _change";
+        assert!(cells.starts_with(told_first), "{told}");
+    }
+}
+
 /// A streaming table of these rows, on the console.
 fn console(mode: &str, trigger: &str, query: &str) -> String {
     format!(

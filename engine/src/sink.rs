@@ -9,11 +9,12 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::options::Options;
 use crate::source::{FormatError, Retry};
 
@@ -48,6 +49,25 @@ impl OutputMode {
         OutputMode::ALL
             .into_iter()
             .find(|mode| mode.to_string().eq_ignore_ascii_case(name.trim()))
+    }
+
+    /// The columns that a sink is given of an answer with these: in changes mode what a row means for the answer before
+    /// as well.
+    pub(crate) fn columns(self, answer: SchemaRef) -> Result<SchemaRef, Error> {
+        if self != OutputMode::Changes {
+            return Ok(answer);
+        }
+        if answer.field_with_name(CHANGE).is_ok() {
+            return Err(Error::refused(
+                "COLUMN_ALREADY_EXISTS",
+                format!(
+                    "the column \"{CHANGE}\" of the query has the name that changes mode gives to its own: rename it"
+                ),
+            ));
+        }
+        let mut fields = answer.fields().to_vec();
+        fields.push(Arc::new(Field::new(CHANGE, DataType::Int32, false)));
+        Ok(Arc::new(Schema::new(fields)))
     }
 }
 

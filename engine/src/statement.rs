@@ -504,8 +504,9 @@ impl StreamingTable {
     /// Gives what the query writes its name, for other queries to read.
     fn put(&self, session: &Session) -> Result<(), Error> {
         let views = &session.inner.views;
+        let schema = self.mode.columns(self.frame.schema())?;
         if self.format.eq_ignore_ascii_case("memory") {
-            let nothing = || no_rows(&self.name, &self.frame.schema()).map(Arc::new);
+            let nothing = || no_rows(&self.name, &schema).map(Arc::new);
             let rows = match views.rows(&self.query) {
                 Some(rows) => rows,
                 None => Named::Rows(nothing()?), // explained, and not started
@@ -514,10 +515,11 @@ impl StreamingTable {
             return Ok(());
         }
         let source = self.options.get("path").map(|path| {
+            let schema = Some(schema);
             let request = SourceRequest {
                 options: Options::default(),
                 path: Some(path.to_string()),
-                schema: Some(self.frame.schema()),
+                schema,
                 streaming: false,
                 time_zone: session.time_zone(),
             };

@@ -28,7 +28,7 @@ pub(crate) fn outcome(scenario: &Value, played: &Played, workers: usize) -> Outc
     };
     match outcome {
         Outcome::Different(_) if played.ended.is_none() && scenario.get("error").is_none() => {
-            if rules::by_computed_times(scenario) {
+            if rules::by_computed_times(scenario) || rules::by_pieces(scenario) {
                 return match oracle::judge_marks(scenario, played) {
                     Ok(()) => Outcome::ByRule,
                     Err(how) => Outcome::Different(format!("{how}; not as recorded: {outcome:?}")),

@@ -30,17 +30,23 @@ struct LateKey {
 /// The column that tells the rows whose key is not late.
 const CAN_PAIR: &str = "can_pair";
 
-/// Until when a row is in time: until its own time has passed, or until the window has that it is in.
+/// Until when a row is in time.
 #[derive(Clone, Copy)]
-struct Until {
-    width_us: Option<i64>,
+enum Until {
+    /// Its own time has passed.
+    Time,
+    /// The window of this width has that it is in.
+    Window(i64),
+    /// Nothing can come any more to its session with this gap.
+    Session(i64),
 }
 
 impl Until {
     fn of(self, time_us: i64) -> i64 {
-        match self.width_us {
-            None => time_us,
-            Some(width) => time_us - time_us.rem_euclid(width) + width,
+        match self {
+            Until::Time => time_us,
+            Until::Window(width) => time_us - time_us.rem_euclid(width) + width,
+            Until::Session(gap) => time_us + gap,
         }
     }
 }
@@ -57,9 +63,8 @@ pub(crate) fn in_time(scenario: &Value, played: &Played) -> Result<Vec<Value>, S
     }
     let marks = marks?;
     follows(scenario, played, &marks)?;
-    let widths = widths(&text_of(scenario)).into_iter().map(Some);
-    let ways = std::iter::once(None).chain(widths);
-    let ways = ways.map(|width_us| kept(scenario, played, &marks, Until { width_us }));
+    let ways = std::iter::once(Until::Time).chain(windows(&text_of(scenario)));
+    let ways = ways.map(|until| kept(scenario, played, &marks, until));
     let ways = ways.flatten().map(|way| pairing(way, played, &late_keys));
     let ways: Vec<Value> = ways.collect();
     match ways.is_empty() {
@@ -168,20 +173,21 @@ pub(crate) fn span_us(text: &str) -> Option<i64> {
     Some(number.trim().parse::<i64>().ok()? * unit_us)
 }
 
-/// How wide the windows are that do not overlap.
-fn widths(text: &str) -> Vec<i64> {
-    let calls = text.split("window(").skip(1);
-    let width = |call: &str| {
-        let arguments: Vec<&str> = call.split(')').next()?.split(',').collect();
-        match arguments.as_slice() {
-            [_, width] => span_us(width.trim().trim_matches('\'')),
-            _ => None,
-        }
+/// The windows of a text that do not overlap, and its sessions with one gap.
+fn windows(text: &str) -> Vec<Until> {
+    let pieces: Vec<&str> = text.split("window(").collect();
+    let until = |pair: &[&str]| {
+        let arguments: Vec<&str> = pair[1].split(')').next()?.split(',').collect();
+        let [_, span] = arguments.as_slice() else {
+            return None;
+        };
+        let span_us = span_us(span.trim().trim_matches('\''))?;
+        Some(match pair[0].ends_with("session_") {
+            true => Until::Session(span_us),
+            false => Until::Window(span_us),
+        })
     };
-    let mut widths: Vec<i64> = calls.filter_map(width).collect();
-    widths.sort_unstable();
-    widths.dedup();
-    widths
+    pieces.windows(2).filter_map(until).collect()
 }
 
 /// Checks that the watermark of each step is what the rows before it, or with it, make it: all of them, or those that

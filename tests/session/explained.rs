@@ -76,6 +76,11 @@ const TOLD: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "append",
+        "SELECT k, count(*) FROM t GROUP BY session_window(ts, '1 month 2 days'), k",
+        &["Sessions by [session_window(ts, '1 months 2 days'), k]"],
+    ),
+    (
         "changes",
         "SELECT v, rank() OVER (PARTITION BY k ORDER BY v DESC) FROM t",
         &[
@@ -326,7 +331,7 @@ fn deduplication_tells_what_bounds_it() {
         (
             vec!["k", "ts"],
             false,
-            "Deduplicate by [ts, k]; state: the keys, forgotten when the watermark (ts less 10 seconds) reaches ts",
+            "Deduplicate by [ts, k]; state: the keys, forgotten when the watermark (ts less 10 seconds) reaches ts, those without it for ever",
         ),
         (
             vec!["k"],

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::functions::kernel::Typed;
 use crate::functions::nested;
-use crate::functions::session::{is_session, of_bounds};
+use crate::functions::session::{SESSION, is_session, of_bounds};
 use crate::nodes::{TimeWindow, node_of};
 
 /// Which key of an aggregation is a session window, if one is.
@@ -80,11 +80,13 @@ pub fn session_bounds(window: &Expr, data_type: &DataType) -> Result<[Expr; 2]> 
 }
 
 /// The same aggregation with its calls that go by the order of rows told which: that of their event times, which are the
-/// starts of the sessions in key number `session`, and of rows of one time that of the values.
+/// starts of the sessions in key number `session`, then of the ends of their own sessions, as gaps may differ, then of the
+/// values.
 pub fn in_time_order(aggregate: &Aggregate, session: usize) -> Result<Aggregate> {
     const IN_ORDER: [&str; 3] = ["array_agg", "first_value", "last_value"];
     let window = &aggregate.group_expr[session];
-    let [start, _] = session_bounds(window, &window.get_type(aggregate.input.schema())?)?;
+    let bounds = session_bounds(window, &window.get_type(aggregate.input.schema())?)?;
+    let bounds = &bounds[..if has_one_gap(window) { 1 } else { 2 }];
     let sorted = |expr: Expr| {
         let Expr::AggregateFunction(mut call) = expr else {
             return Ok(Transformed::no(expr));
@@ -92,7 +94,7 @@ pub fn in_time_order(aggregate: &Aggregate, session: usize) -> Result<Aggregate>
         let params = &mut call.params;
         let goes_by_order = IN_ORDER.contains(&call.func.name()) && !params.distinct;
         if goes_by_order && params.order_by.is_empty() {
-            let by = std::iter::once(&start).chain(&params.args);
+            let by = bounds.iter().chain(&params.args);
             params.order_by = by.map(|by| by.clone().sort(true, true)).collect();
         }
         Ok(Transformed::yes(Expr::AggregateFunction(call)))
@@ -104,6 +106,11 @@ pub fn in_time_order(aggregate: &Aggregate, session: usize) -> Result<Aggregate>
     let calls = calls.collect::<Result<_>>()?;
     let (input, keys) = (Arc::clone(&aggregate.input), aggregate.group_expr.clone());
     Aggregate::try_new(input, keys, calls)
+}
+
+/// True if all rows have the same gap: it is no argument then.
+fn has_one_gap(window: &Expr) -> bool {
+    matches!(window.clone().unalias(), Expr::ScalarFunction(call) if call.func.name() == SESSION && call.args.len() == 1)
 }
 
 const START: &str = "__session_start";

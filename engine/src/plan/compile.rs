@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::ExecutionProps;
@@ -30,7 +30,7 @@ use super::{
 use super::{clock, regroup, sets, subquery};
 use crate::error::Error;
 use crate::relation::StreamRelation;
-use crate::sink::{CHANGE, OutputMode};
+use crate::sink::OutputMode;
 
 /// A query, ready to be built on workers.
 #[derive(Clone)]
@@ -162,8 +162,8 @@ fn compile_joins(
     if mode == OutputMode::Append {
         root.hold();
     }
+    schema = mode.columns(schema)?;
     if mode == OutputMode::Changes {
-        schema = with_change(&schema)?;
         let step = Step::Expose(Expose::Changes, Arc::clone(&schema));
         root = stage(root, step);
     }
@@ -596,21 +596,6 @@ pub(super) fn not_built(error: DataFusionError) -> Error {
         DataFusionError::NotImplemented(what) if !names_ours(&what) => Error::not_yet(what),
         other => Error::run(other),
     }
-}
-
-/// The columns of an answer and what a row of it means for the answer before.
-fn with_change(schema: &Schema) -> Result<SchemaRef, Error> {
-    if schema.field_with_name(CHANGE).is_ok() {
-        return Err(Error::refused(
-            "COLUMN_ALREADY_EXISTS",
-            format!(
-                "the column \"{CHANGE}\" of the query has the name that changes mode gives to its own: rename it"
-            ),
-        ));
-    }
-    let mut fields = schema.fields().to_vec();
-    fields.push(Arc::new(Field::new(CHANGE, DataType::Int32, false)));
-    Ok(Arc::new(Schema::new(fields)))
 }
 
 pub(super) fn aggregated(input: Node, aggregation: Aggregation) -> Node {

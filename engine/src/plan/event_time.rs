@@ -166,6 +166,26 @@ pub(super) fn several(what: &str) -> Error {
     )
 }
 
+/// True if rows come as they left a source, with several event times: the time and its window, say. What an operator
+/// below has made of rows in time is not late, whichever of its times is asked.
+pub(super) fn is_ambiguous(plan: &LogicalPlan) -> bool {
+    is_unjudged(plan) && watermarked(plan).iter().filter(|is| **is).count() > 1
+}
+
+fn is_unjudged(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(_) => is_streaming(plan),
+        LogicalPlan::Aggregate(_) => event_keys(plan).is_empty() && is_unjudged(plan.inputs()[0]),
+        LogicalPlan::Join(join) => {
+            let sides = [join.left.as_ref(), join.right.as_ref()];
+            sides.iter().any(|side| !is_streaming(side))
+                && sides.iter().any(|side| is_unjudged(side))
+        }
+        _ if node_of::<Deduplicate>(plan).is_some() => false,
+        other => other.inputs().into_iter().any(is_unjudged),
+    }
+}
+
 /// True if some rows of the plan have a watermark.
 pub(super) fn has_watermark(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(node_of::<Watermark>(node).is_some()))

@@ -15,6 +15,7 @@ use highwater_query::{all_of, apart, can_fail};
 
 use super::bounds::{Bound, Bounds, Side};
 use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
+use super::event_time::{is_ambiguous, several};
 use super::held::held;
 use super::join::{Condition, called, is_over, model_name};
 use super::want::Want;
@@ -38,6 +39,9 @@ impl Compiler<'_> {
         };
         let condition = Condition::of(join)?;
         let sides = [&join.left, &join.right].map(|plan| Side::of(plan));
+        if self.bounded && sides.iter().any(|side| is_ambiguous(side.plan)) {
+            return Err(several("a join of streams"));
+        }
         // Rows that do not change meet late rows as well.
         let is_static = sides.iter().any(|side| !is_streaming(side.plan));
         let bounds = match is_static {

@@ -15,7 +15,9 @@ use datafusion::logical_expr::Expr as DfExpr;
 use super::cast::parse::{Zone, session_zone};
 use super::interval;
 use super::kernel::{Can, Kernel, Result as Run, Typed};
+use super::text;
 use super::window::{self, DAY};
+use super::written::duration;
 use crate::error::QueryError;
 use crate::sql::parse_interval;
 use crate::types::{TIMESTAMP_NTZ, type_sql};
@@ -208,11 +210,21 @@ impl Gap {
         match (self.months, self.days) {
             (0, 0) => self.micros.to_string(),
             (months, days) => format!(
-                "{months} months {days} days {}{}",
+                "{months} months {days} days {} {}",
                 self.micros,
                 zone.suffix()
             ),
         }
+    }
+}
+
+/// A gap in words, of its label.
+pub(super) fn gap_words(label: &str) -> String {
+    let parts = label.split(' ').filter_map(|part| part.parse().ok());
+    match parts.take(3).collect::<Vec<i64>>().as_slice() {
+        [months, days, micros] => text::calendar_interval(*months as i32, *days as i32, *micros),
+        [micros] => duration(*micros),
+        _ => label.to_string(),
     }
 }
 

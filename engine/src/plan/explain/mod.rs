@@ -542,7 +542,8 @@ fn forgotten(input: &Node, time: &Written) -> String {
     let is_end = time.window() != time.to_string();
     let reaches = match time.is_window() || is_end {
         true => format!("the end of {}", time.window()),
-        false => time.to_string(),
+        // Windows have no rows without a time.
+        false => format!("{time}, those without it for ever"),
     };
     format!(
         "forgotten when the watermark{} reaches {reaches}",

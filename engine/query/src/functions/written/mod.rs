@@ -15,7 +15,7 @@ use highwater_text::type_name::type_sql;
 use super::aggregate::rank_of;
 use super::arithmetic;
 use super::kernel::Kernel;
-use super::session::SESSION;
+use super::session::{SESSION, gap_words};
 use super::text;
 use crate::error::as_written;
 use crate::nodes::Grid;
@@ -316,7 +316,7 @@ fn call(func: &ScalarUDF, args: &[Written]) -> Written {
             None => end.clone(),
         },
         (SESSION, [time]) => {
-            let gap = duration(params.parse().unwrap_or_default());
+            let gap = gap_words(params);
             Written::plain(format!("session_window({time}, '{gap}')"))
         }
         (SESSION, [time, gap]) => Written::plain(format!("session_window({time}, {gap})")),
