@@ -13,10 +13,10 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
 
 use super::canonical::{self, Canonical};
+use super::kinds::{self, Kind};
 use super::placed::Placed;
-use super::values::{self, Ask, Kept};
+use super::values::{self, Kept};
 use super::{AggregateCall, Aggregation, Emit, Panes, closing, needs_order, nth};
-use crate::exact::is_exact;
 use crate::exchange::take_rows;
 use crate::keys::Codec;
 use crate::{Edge, OperatorError, wire};
@@ -50,12 +50,6 @@ pub(crate) struct Plan {
     /// The keys that say who owns a group.
     pub(crate) routed: Range<usize>,
 }
-
-/// So many elements of a list do not grow with the rows.
-const FEW: u64 = 16;
-
-/// Sums of doubles without rounding, which values can be taken out of again.
-const EXACT_SUMS: [&str; 2] = ["exact_sum", "exact_avg"];
 
 /// One call made ready to run.
 #[derive(Clone)]
@@ -279,95 +273,25 @@ impl Call {
         Ok(state.len() == announced.len() && state.iter().zip(&announced).all(same))
     }
 
-    /// True if states of panes beside each other can be merged before others are, and what is kept of a group does not
-    /// grow with the rows in it.
-    pub(crate) fn folds(&self) -> Result<bool, OperatorError> {
-        let name = self.function.fun().name();
-        if needs_order(&self.function) {
-            let few = self.bound.is_some_and(|n| n.unsigned_abs() <= FEW);
-            return Ok(few || ["first_value", "last_value"].contains(&name));
-        }
-        // Their states are one of their values, or registers.
-        let some = ["min", "max", "min_by", "max_by", "approx_distinct"];
-        let named = !self.function.is_distinct() && some.contains(&name);
-        let is_fixed = |field: &FieldRef| {
-            let data_type = field.data_type();
-            data_type.primitive_width().is_some() || *data_type == DataType::Boolean
-        };
-        let fields = self.function.state_fields()?;
-        Ok(named || self.adds_exactly() || fields.iter().all(is_fixed))
-    }
-
-    /// True if it needs its rows in order.
-    pub(crate) fn needs_order(&self) -> bool {
-        needs_order(&self.function)
-    }
-
-    /// True if it answers the same, to the last bit, in whatever order states are merged.
-    pub(crate) fn is_exact(&self) -> Result<bool, OperatorError> {
-        let picks = [
-            "min",
-            "max",
-            "min_by",
-            "max_by",
-            "first_value",
-            "last_value",
-        ];
-        let picks = picks.contains(&self.function.fun().name());
-        let is_float = |field: &FieldRef| field.data_type().is_floating();
-        let fields = self.function.state_fields()?;
-        Ok(picks || self.adds_exactly() || !fields.iter().any(is_float))
-    }
-
-    /// What its state is a list of, if values can be taken out of its answer as they were put in, and nothing tells
-    /// from it that they were there.
-    fn elements(&self) -> Result<Option<FieldRef>, OperatorError> {
-        let fields = self.function.state_fields()?;
-        let [field] = fields.as_slice() else {
-            return Ok(None);
-        };
-        let DataType::List(element) = field.data_type() else {
-            return Ok(None);
-        };
-        let known = match self.ask() {
-            Some(_) => Codec::new(vec![element.data_type().clone()]).is_ok(),
-            None => {
-                let name = self.function.fun().name();
-                let sums = name == "sum" && !element.data_type().is_floating();
-                let distinct = self.function.is_distinct() && (sums || EXACT_SUMS.contains(&name));
-                (distinct || name == "ranks") && self.function.create_sliding_accumulator().is_ok()
-            }
-        };
-        Ok(known.then(|| Arc::clone(element)))
-    }
-
-    fn ask(&self) -> Option<Ask> {
-        let one = self.function.expressions().len() == 1 && self.function.order_bys().is_empty();
-        if !one || !self.function.is_distinct() {
-            return None;
-        }
-        match self.function.fun().name() {
-            "count" => Some(Ask::Count),
-            "array_agg" => Some(Ask::List),
-            _ => None,
-        }
-    }
-
-    /// True if the values in its states are kept as panes enter and leave a window.
-    pub(crate) fn runs(&self) -> Result<bool, OperatorError> {
-        Ok(self.elements()?.is_some())
-    }
-
     /// What its values are kept in.
     pub(super) fn kept(&self) -> Result<Box<dyn Kept>, OperatorError> {
-        match (self.ask(), self.elements()?) {
+        match (
+            kinds::asked_of_set(&self.function),
+            kinds::elements(&self.function)?,
+        ) {
             (Some(ask), Some(element)) => Ok(values::distinct(ask, &element)?),
             _ => Ok(values::sliding(&self.function)),
         }
     }
 
-    fn adds_exactly(&self) -> bool {
-        !self.function.is_distinct() && is_exact(self.function.fun().name())
+    /// What its states are like.
+    pub(crate) fn kind(&self) -> Result<Kind, OperatorError> {
+        Kind::of(&self.function)
+    }
+
+    /// True if it answers the same, to the last bit, in whatever order states are merged.
+    pub(crate) fn is_exact(&self) -> Result<bool, OperatorError> {
+        kinds::is_exact(&self.function)
     }
 
     /// True if its rows are sorted before it sees them.

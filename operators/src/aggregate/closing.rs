@@ -78,7 +78,7 @@ impl Panes {
 
     /// The ends after `after_us`, and not after `until_us`, of the windows that have a pane with this end, ascending. Of
     /// the many windows of a pane a watermark closes a few: the others are not looked at.
-    fn windows_between(
+    pub(crate) fn windows_between(
         self,
         pane_end: i64,
         after_us: i64,

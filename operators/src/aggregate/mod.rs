@@ -15,6 +15,7 @@ mod canonical;
 mod closing;
 mod folds;
 mod groups;
+mod kinds;
 mod nth;
 mod order;
 mod owner;
@@ -24,7 +25,9 @@ mod placed;
 mod running;
 mod signed;
 mod sliding;
+mod spans;
 mod stale;
+mod touched;
 mod values;
 
 use std::rc::Rc;
@@ -48,15 +51,16 @@ use crate::{BatchBuilder, Edge, Failure, OperatorError, Rows, exchange};
 
 pub(crate) use calls::{Plan, conform};
 pub(crate) use canonical::sort_lists;
-pub(crate) use groups::{Groups, answers, evaluate, merge, sparse_accumulators, states};
+pub(crate) use groups::{Groups, evaluate, sparse_accumulators, states};
 use owner::Owner;
 
 pub use closing::Panes;
 pub(crate) use closing::{bound_of, micros};
+pub(crate) use kinds::slides;
 use order::merges_in_order;
 pub use order::needs_order;
-pub(crate) use running::Running;
-pub(crate) use sliding::Part;
+pub(crate) use signed::Difference;
+pub(crate) use spans::{Asked, Spans, panes_of, parts};
 
 /// One aggregate of a grouped aggregation.
 #[derive(Debug, Clone)]
@@ -103,11 +107,23 @@ pub struct Aggregation {
 }
 
 impl Aggregation {
-    /// True if the state has a row for each pane, of which windows are made when they close; else one for each window.
+    /// True if the state has a row for each pane, of which windows are made when they close, or whenever they are asked
+    /// for; else one for each window.
     pub fn stores_panes(&self) -> bool {
-        let mut calls = self.calls.iter().map(|call| &call.function);
-        let merges = calls.all(|call| !needs_order(call) || merges_in_order(call));
-        self.panes.is_some() && self.emit == Emit::Closed && self.event_time && merges
+        let functions = || self.calls.iter().map(|call| call.function.as_ref());
+        let merges = functions().all(|call| !needs_order(call) || merges_in_order(call));
+        if self.panes.is_none() || !merges {
+            return false;
+        }
+        match self.emit {
+            Emit::Closed => self.event_time,
+            // Each window of a pane that changes comes out, and to add to its own state is the least work; but lists of
+            // values are as long as the window is wide.
+            _ => {
+                let slides = functions().all(|call| slides(call).unwrap_or(false));
+                slides && functions().any(kinds::lists_values)
+            }
+        }
     }
 
     /// True if states tell where their rows stood: panes are put together in another order than rows came in.

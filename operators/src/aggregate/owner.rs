@@ -12,6 +12,8 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use super::calls::{Plan, conform};
 use super::groups::{Groups, Spare, evaluate, sparse_accumulators, states};
 use super::sliding::Sliding;
+use super::spans::Asked;
+use super::touched::TouchedWindows;
 use super::{Emit, Panes, State, closing, partial, signed};
 use crate::arrangement::{Arrangement, Changes, Found, Ownership, Shared, Snapshots};
 use crate::epoch::Kernel;
@@ -42,6 +44,8 @@ pub(crate) struct Owner {
     arrangement: Arrangement,
     /// What is kept of panes to put windows together.
     sliding: Option<Sliding>,
+    /// The windows that come out before they close, of panes.
+    touched: Option<TouchedWindows>,
     snapshots: Snapshots,
     meter: OperatorMeter,
     /// Keys in the state.
@@ -75,11 +79,12 @@ impl Owner {
         let (arrangement, restored) = state.arrange(&plan.state_schema, &ownership, info);
         let restored = restored.and_then(|()| {
             let sliding = Sliding::of(&plan, state.budget.clone())?;
-            Ok((guard(|| arrangement.live())?, sliding))
+            let touched = TouchedWindows::of(&plan)?;
+            Ok((guard(|| arrangement.live())?, sliding, touched))
         });
-        let ((live, sliding), restored) = match restored {
+        let ((live, sliding, touched), restored) = match restored {
             Ok(restored) => (restored, Ok(())),
-            Err(error) => ((0, None), Err(error)),
+            Err(error) => ((0, None, None), Err(error)),
         };
         let owner = Owner {
             plan,
@@ -87,6 +92,7 @@ impl Owner {
             spare: Spare::default(),
             arrangement,
             sliding,
+            touched,
             snapshots: state.snapshots,
             meter: state.meter,
             live,
@@ -159,6 +165,9 @@ impl Kernel for Owner {
         };
         let closes = plan.event_time && plan.emit != Emit::All;
         let before_us = closes.then(|| marks.before.saturating_mul(1_000));
+        if let Some(windows) = &mut self.touched {
+            windows.begin(&plan, &self.arrangement, before_us)?;
+        }
         let meter = self.meter.clone();
         let (done, update_us) = meter.timed(|| match touched {
             None => self.arrangement.advance(epoch),
@@ -167,7 +176,10 @@ impl Kernel for Owner {
         });
         done?;
         if plan.emit == Emit::All {
-            self.emit_below(None, out)?;
+            match &self.sliding {
+                Some(_) => self.emit_all_windows(out)?,
+                None => self.emit_below(None, out).map(drop)?,
+            }
         }
         if closes {
             let now_us = marks.now.saturating_mul(1_000);
@@ -185,14 +197,20 @@ impl Kernel for Owner {
                     (Emit::Closed, Some(_)) => 0,
                     _ => self.count_below(&bound)?,
                 };
+                let windows = match (&mut self.touched, before_us) {
+                    (Some(touched), Some(after_us)) => {
+                        touched.close(&plan, &self.arrangement, after_us, now_us)?
+                    }
+                    _ => removed,
+                };
                 self.arrangement.forget_below(&bound);
-                Ok::<_, OperatorError>(removed)
+                Ok::<_, OperatorError>((removed, windows))
             });
-            let removed = removed?;
+            let (removed, windows) = removed?;
             self.live -= removed;
             self.arrangement.set_live(self.live);
             meter.count(epoch, |counts| {
-                counts.rows_removed += removed;
+                counts.rows_removed += windows;
                 counts.remove_us += remove_us;
             });
         }
@@ -205,7 +223,10 @@ impl Kernel for Owner {
         meter.count(epoch, |counts| {
             counts.update_us += update_us;
             counts.commit_us += commit_us;
-            counts.rows_total = self.live;
+            counts.rows_total = self
+                .touched
+                .as_ref()
+                .map_or(self.live, TouchedWindows::windows);
             counts.bytes = self.arrangement.bytes() + kept;
         });
         Ok(())
@@ -313,7 +334,7 @@ impl Owner {
         }
         let states = groups.take_states(&plan)?;
         self.spare.put(groups, len);
-        self.store(epoch, lookup, &states, out)
+        self.store(epoch, lookup, &states, before_us, out)
     }
 
     /// Like `finish_groups` for rows in source order: what is stored comes first.
@@ -365,7 +386,7 @@ impl Owner {
             accumulator.merge_batch(&state, &all, count)?;
         }
         let states = states(&plan, &mut accumulators, count)?;
-        self.store(epoch, lookup, &states, out)
+        self.store(epoch, lookup, &states, before_us, out)
     }
 
     /// Inserts new state rows, one per group, and emits their answers.
@@ -374,8 +395,20 @@ impl Owner {
         epoch: u64,
         lookup: Lookup,
         states: &RecordBatch,
+        before_us: Option<i64>,
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
+        let emit = self.plan.emit;
+        let around = match &self.touched {
+            Some(touched) if emit != Emit::All => {
+                let asked = Asked {
+                    panes: lookup.keys.clone(),
+                    after_us: before_us,
+                };
+                Some(touched.around(&self.plan, &self.arrangement, asked)?)
+            }
+            _ => None,
+        };
         let gone = signed::gone(&self.plan, states)?;
         let lives = gone.as_ref().map(|gone| {
             let lives = lookup.order.iter().map(|group| !gone[*group as usize]);
@@ -395,9 +428,17 @@ impl Owner {
         let left = lives.iter().flatten().filter(|lives| **lives == 0).count() as u64;
         self.live = (self.live + groups - left) - lookup.stored_groups.len() as u64;
         self.arrangement.set_live(self.live);
+        let updated = match &self.touched {
+            Some(touched) => touched.updated(&self.plan, &lookup, before_us)?,
+            None => groups,
+        };
         self.meter
-            .count(epoch, |counts| counts.rows_updated += groups);
-        match self.plan.emit {
+            .count(epoch, |counts| counts.rows_updated += updated);
+        if let (Some(touched), Some(around)) = (&mut self.touched, around) {
+            let rows = touched.changed(&self.plan, &self.arrangement, around)?;
+            return rows.map_or(Ok(()), |rows| cut(&rows, out));
+        }
+        match emit {
             Emit::Changed => {}
             Emit::Signed => {
                 let changed = signed::changes(&self.plan, &lookup, states, gone.as_deref())?;
@@ -446,6 +487,25 @@ impl Owner {
             None => Ok(()),
             Some((columns, count)) => self.emit(columns, count, out),
         }
+    }
+
+    /// Emits all windows there are, put together of panes.
+    fn emit_all_windows(&mut self, out: &mut dyn FnMut(RecordBatch)) -> Result<(), OperatorError> {
+        let plan = Rc::clone(&self.plan);
+        let Some(mut sliding) = self.sliding.take() else {
+            return Ok(());
+        };
+        let mut windows = 0;
+        let mut emit = |columns, rows| {
+            windows += rows as u64;
+            self.emit(columns, rows, out)
+        };
+        sliding.all(&plan, &self.arrangement, &mut emit)?;
+        self.sliding = Some(sliding);
+        if let Some(touched) = &mut self.touched {
+            touched.set_windows(windows);
+        }
+        Ok(())
     }
 
     /// How many groups there are below `bound`.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array, UInt64Array};
-use arrow::compute::{interleave, take};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::compute::{cast, concat_batches, interleave, take};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::calls::{Plan, conform};
 use super::groups::evaluate;
 use super::owner::Lookup;
+use crate::exchange::take_rows;
 use crate::keys::{Codec, Encoded};
-use crate::{Edge, OperatorError};
+use crate::{Edge, OperatorError, wire};
 
 /// The changes of the groups that were looked up, whose states are now `states`: in the order of their keys, of each the
 /// old answer before the new one. Groups whose answer is what it was have none.
@@ -86,6 +88,73 @@ pub(super) fn changes(
         ..Edge::plain(SchemaRef::clone(&plan.output))
     };
     Ok(Some(RecordBatch::try_new(edge.physical(), columns)?))
+}
+
+/// What is between two answers: rows that leave, and rows that come.
+pub(crate) struct Difference {
+    edge: Edge,
+    /// `None` for types that cannot be compared.
+    codec: Option<Codec>,
+}
+
+impl Difference {
+    /// Of answers with these columns.
+    pub(crate) fn new(schema: &SchemaRef) -> Self {
+        let flat = |t: &DataType| wire::flat_type(t).unwrap_or_else(|| t.clone());
+        let types = schema.fields().iter().map(|field| flat(field.data_type()));
+        Difference {
+            codec: Codec::new(types.collect()).ok(),
+            edge: Edge {
+                signed: true,
+                ..Edge::plain(SchemaRef::clone(schema))
+            },
+        }
+    }
+
+    /// Between the old answer and the new one, whose rows are there so often; `None` if there is nothing.
+    pub(crate) fn of(
+        &self,
+        [old, new]: [&RecordBatch; 2],
+        [old_counts, new_counts]: [&[i64]; 2],
+    ) -> Result<Option<RecordBatch>, OperatorError> {
+        let rows = concat_batches(&self.edge.rows, [old, new])?;
+        let leaving = old_counts.iter().map(|count| -count);
+        let mut diffs: Vec<i64> = leaving.chain(new_counts.iter().copied()).collect();
+        if let Some(codec) = &self.codec {
+            let columns: Result<Vec<_>, _> = rows.columns().iter().map(flat).collect();
+            let encoded = codec.encode(&columns?, diffs.len())?;
+            let sorted = encoded.sorted();
+            for pair in sorted.windows(2) {
+                let [one, other] = [pair[0] as usize, pair[1] as usize];
+                if encoded.key(one) == encoded.key(other) {
+                    diffs[other] += std::mem::take(&mut diffs[one]);
+                }
+            }
+        }
+        // What leaves goes first: whoever keeps rows by a key may apply them one by one.
+        let some = |sign: i64| {
+            let of = diffs.iter().enumerate();
+            of.filter(move |(_, diff)| diff.signum() == sign)
+                .map(|(row, _)| row as u32)
+        };
+        let picks: Vec<u32> = some(-1).chain(some(1)).collect();
+        if picks.is_empty() {
+            return Ok(None);
+        }
+        let mut columns = take_rows(&rows, &UInt32Array::from(picks.clone()))?
+            .columns()
+            .to_vec();
+        let diffs = picks.iter().map(|row| diffs[*row as usize]);
+        columns.push(Arc::new(Int64Array::from_iter_values(diffs)));
+        Ok(Some(RecordBatch::try_new(self.edge.physical(), columns)?))
+    }
+}
+
+fn flat(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match wire::flat_type(column.data_type()) {
+        Some(flat) => cast(column, &flat),
+        None => Ok(Arc::clone(column)),
+    }
 }
 
 /// Which groups have no rows left, where rows may leave.

@@ -25,9 +25,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
 use arrow::compute::concat;
 
+use super::Emit;
 use super::calls::{Plan, conform};
 use super::closing::{self, Panes};
 use super::folds::{Closed, Folds};
+use super::kinds::Kind;
 use super::pieces::{Piece, Pieces, Times};
 use super::running::Running;
 use crate::OperatorError;
@@ -105,24 +107,24 @@ struct Waiting {
 }
 
 impl Sliding {
-    /// `None` if no panes are stored.
+    /// `None` if no panes are stored, or only some windows of a moment come out.
     pub(crate) fn of(
         plan: &Plan,
         budget: Option<Arc<Budget>>,
     ) -> Result<Option<Self>, OperatorError> {
-        let Some(grid) = plan.panes.filter(|_| plan.stores_panes) else {
+        let grid = plan.panes.filter(|_| plan.stores_panes);
+        let whole = matches!(plan.emit, Emit::Closed | Emit::All);
+        let Some(grid) = grid.filter(|_| whole) else {
             return Ok(None);
         };
         let (mut small, mut lists, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         let mut rounds = false;
         for (index, call) in plan.calls.iter().enumerate() {
             rounds |= !call.is_exact()?;
-            let part = if call.folds()? {
-                &mut small
-            } else if call.runs()? {
-                &mut lists
-            } else {
-                &mut whole
+            let part = match call.kind()? {
+                Kind::Small => &mut small,
+                Kind::Values => &mut lists,
+                Kind::Whole => &mut whole,
             };
             part.push(index);
         }
@@ -315,6 +317,28 @@ impl Sliding {
             open.charge = None;
             open.charge = Some(Charge::new(budget, bytes, false));
         }
+        Ok(())
+    }
+
+    /// Gives all windows there are, and keeps nothing of them.
+    pub(crate) fn all(
+        &mut self,
+        plan: &Plan,
+        arrangement: &Arrangement,
+        out: &mut dyn FnMut(Vec<ArrayRef>, usize) -> Result<(), OperatorError>,
+    ) -> Result<(), OperatorError> {
+        let Some(first) = arrangement.scan(&[], None)?.next_chunk(1)? else {
+            return Ok(());
+        };
+        // No window of the first pane ends before it does.
+        let first = self.times.panes(first.keys())?[0];
+        let after_us = self.grid.end(first) - 1;
+        if self.has_room(arrangement) {
+            self.close(plan, arrangement, after_us, i64::MAX, out)?;
+        } else {
+            self.close_anew(plan, arrangement, after_us, i64::MAX, out)?;
+        }
+        (self.open, self.running) = (None, None);
         Ok(())
     }
 

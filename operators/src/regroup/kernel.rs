@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::{SortOptions, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use timely::dataflow::operators::generic::OperatorInfo;
 
-use super::windows::{Asked, panes_of};
 use super::{Members, Regroup};
-use crate::aggregate::{Emit, Panes, State, bound_of, micros};
+use crate::aggregate::{Asked, Difference, Emit, Panes, State, bound_of, micros, panes_of};
 use crate::arrangement::{
     Arrangement, Changes, Found, Kind, Limits, Ownership, Shape, Shared, Snapshots,
 };
@@ -32,6 +31,7 @@ pub(super) struct Owner {
     /// What the arrangement gives back: the columns of the input, any of which may be null.
     stored: SchemaRef,
     codecs: Option<Codecs>,
+    difference: Difference,
     arrangement: Option<Arrangement>,
     intake: Intake,
     snapshots: Snapshots,
@@ -46,18 +46,14 @@ struct Codecs {
     row: Codec,
     /// Of the leading columns: what it writes starts the row.
     group: Codec,
-    /// Of answers; `None` for types that cannot be compared.
-    answer: Option<Codec>,
 }
 
 impl Codecs {
     fn new(input: &Schema, regroup: &Regroup) -> Result<Self, OperatorError> {
-        let types = |schema: &Schema, count: usize| -> Vec<DataType> {
-            let fields = schema.fields().iter().take(count);
-            let flat = |t: &DataType| wire::flat_type(t).unwrap_or_else(|| t.clone());
-            fields.map(|field| flat(field.data_type())).collect()
-        };
-        let width = input.fields().len();
+        let flat = |t: &DataType| wire::flat_type(t).unwrap_or_else(|| t.clone());
+        let fields = input.fields().iter();
+        let types: Vec<DataType> = fields.map(|field| flat(field.data_type())).collect();
+        let width = types.len();
         let mut options = vec![SortOptions::default(); width];
         // A null event time is never closed.
         if let Some(first) = options.first_mut().filter(|_| regroup.event_time) {
@@ -66,11 +62,10 @@ impl Codecs {
         for (option, sort) in options[regroup.keys..].iter_mut().zip(&regroup.sorts) {
             *option = *sort;
         }
-        let (keys, all) = (regroup.keys, types(input, width));
+        let keys = regroup.keys;
         Ok(Codecs {
-            group: Codec::sorted(all[..keys].to_vec(), &options[..keys])?,
-            row: Codec::sorted(all, &options)?,
-            answer: Codec::new(types(&regroup.schema, usize::MAX)).ok(),
+            group: Codec::sorted(types[..keys].to_vec(), &options[..keys])?,
+            row: Codec::sorted(types, &options)?,
         })
     }
 }
@@ -108,6 +103,7 @@ impl Owner {
         let mut owner = Owner {
             stored: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
             input: input.clone(),
+            difference: Difference::new(&regroup.schema),
             regroup,
             codecs: None,
             arrangement: None,
@@ -261,7 +257,11 @@ impl Owner {
     ) -> Result<[Members; 2], OperatorError> {
         let codec = &self.codecs().group;
         let changed = codec.decode(delta.prefixes.iter().map(Vec::as_slice))?;
-        let needed = panes_of(panes, &changed)?;
+        let asked = Asked {
+            panes: changed,
+            after_us,
+        };
+        let needed = panes_of(panes, &asked)?;
         let needed = codec.encode(&needed, needed[0].len())?;
         let probes = needed.sorted();
         let probes = probes.iter().map(|row| needed.key(*row as usize));
@@ -277,10 +277,6 @@ impl Owner {
         let change = after.len() as i64 - before.len() as i64;
         let mut members = [self.members(&before, 1)?, self.members(&after, 1)?];
         self.insert(epoch, delta, Some(change))?;
-        let asked = Asked {
-            panes: changed,
-            after_us,
-        };
         for members in &mut members {
             members.asked = Some(asked.clone());
         }
@@ -459,40 +455,14 @@ impl Owner {
             // There was no answer before the first epoch.
             old_counts.fill(0);
         }
-        let rows = concat_batches(&self.regroup.schema, [&old, &new])?;
-        let leaving = old_counts.iter().map(|count| -count);
-        let mut diffs: Vec<i64> = leaving.chain(new_counts.iter().copied()).collect();
-        if let Some(codec) = &self.codecs().answer {
-            let columns: Result<Vec<_>, _> = rows.columns().iter().map(flat).collect();
-            let encoded = codec.encode(&columns?, diffs.len())?;
-            let sorted = encoded.sorted();
-            for pair in sorted.windows(2) {
-                let [one, other] = [pair[0] as usize, pair[1] as usize];
-                if encoded.key(one) == encoded.key(other) {
-                    diffs[other] += std::mem::take(&mut diffs[one]);
-                }
+        let counts = [old_counts.as_slice(), new_counts.as_slice()];
+        match self.difference.of([&old, &new], counts)? {
+            None => Ok(()),
+            Some(rows) => {
+                cut(&rows, out);
+                Ok(())
             }
         }
-        // What leaves goes first: whoever keeps rows by a key may apply them one by one.
-        let some = |sign: i64| {
-            let of = diffs.iter().enumerate();
-            of.filter(move |(_, diff)| diff.signum() == sign)
-                .map(|(row, _)| row as u32)
-        };
-        let picks: Vec<u32> = some(-1).chain(some(1)).collect();
-        if picks.is_empty() {
-            return Ok(());
-        }
-        let mut columns = take_rows(&rows, &UInt32Array::from(picks.clone()))?
-            .columns()
-            .to_vec();
-        let diffs = picks.iter().map(|row| diffs[*row as usize]);
-        columns.push(Arc::new(Int64Array::from_iter_values(diffs)));
-        cut(
-            &RecordBatch::try_new(self.regroup.edge().physical(), columns)?,
-            out,
-        );
-        Ok(())
     }
 }
 
@@ -593,13 +563,6 @@ fn on_time(batches: &mut [RecordBatch], before_us: i64) -> Result<u64, OperatorE
         }
     }
     Ok(late)
-}
-
-fn flat(column: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
-    match wire::flat_type(column.data_type()) {
-        Some(flat) => arrow::compute::cast(column, &flat),
-        None => Ok(Arc::clone(column)),
-    }
 }
 
 /// Rows found, each with the number of what found it, its key and its diff.

@@ -6,8 +6,8 @@ use arrow::array::UInt32Array;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
-use super::windows::Asked;
 use crate::OperatorError;
+use crate::aggregate::Asked;
 use crate::exchange::take_rows;
 use crate::keys::Codec;
 

@@ -28,8 +28,10 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{col, lit};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::scalar::ScalarValue;
+
 use highwater_operators::aggregate::{AggregateCall, Aggregation, Emit, Panes};
 use highwater_operators::exact::{exact_avg, exact_sum, moments};
+use highwater_operators::update::DIFF;
 use highwater_query::{Rank, ranks};
 
 use crate::cluster::{CLUSTERS, Cluster, tiny_budget};
@@ -189,6 +191,8 @@ enum States {
     All,
     /// Functions that take their rows in order, among others.
     Ordered,
+    /// A few numbers, also of rows in order, beside values that come and go.
+    Mixed,
 }
 
 fn calls(states: States) -> Vec<AggregateCall> {
@@ -216,6 +220,15 @@ fn calls(states: States) -> Vec<AggregateCall> {
             call(max_udaf(), &["x"], false),
             call(bool_and_udaf(), &["b"], false),
             call(approx_distinct_udaf(), &["v"], false),
+        ]);
+    }
+    if states == States::Mixed {
+        calls.extend([
+            call(first_value_udaf(), &["v"], false),
+            call(last_value_udaf(), &["s"], false),
+            call(count_udaf(), &["s"], true),
+            call(exact_sum(), &["x"], true),
+            call(ranks(vec![Rank::Mode { greatest: true }]), &["v"], false),
         ]);
     }
     if states == States::Ordered {
@@ -266,13 +279,12 @@ fn calls(states: States) -> Vec<AggregateCall> {
         calls.extend(lists);
         calls.extend(["x", "f"].map(|column| call(exact_sum(), &[column], true)));
         calls.extend(["x", "f"].map(|column| call(exact_avg(), &[column], true)));
-        calls.extend(["v", "d"].map(|column| call(sum_udaf(), &[column], true)));
+        calls.push(call(sum_udaf(), &["v"], true));
         let some = AggregateCall {
             filter: Some(col("b", &schema).unwrap()),
             ..call(count_udaf(), &["v"], true)
         };
         calls.push(some);
-        calls.push(call(exact("exact_stddev_samp"), &["x"], true));
     }
     if matches!(states, States::Ranks | States::All) {
         let percentiles = |at: &[f64], descending: bool, continuous: bool| Rank::Percentiles {
@@ -308,13 +320,15 @@ fn calls(states: States) -> Vec<AggregateCall> {
         });
     }
     if states == States::All {
+        calls.push(call(sum_udaf(), &["d"], true));
+        calls.push(call(exact("exact_stddev_samp"), &["x"], true));
         calls.insert(3, call(median_udaf(), &["x"], false));
         calls.push(call(median_udaf(), &["v"], true));
     }
     calls
 }
 
-fn aggregation(panes: Option<Panes>, calls: Vec<AggregateCall>) -> Aggregation {
+fn aggregation(emit: Emit, panes: Option<Panes>, calls: Vec<AggregateCall>) -> Aggregation {
     let schema = schema();
     let mut fields = vec![schema.field(1).clone(), schema.field(2).clone()];
     for (index, call) in calls.iter().enumerate() {
@@ -328,7 +342,7 @@ fn aggregation(panes: Option<Panes>, calls: Vec<AggregateCall>) -> Aggregation {
             .to_vec(),
         calls,
         schema: Arc::new(Schema::new(fields)),
-        emit: Emit::Closed,
+        emit,
         event_time: true,
         panes,
         gone: None,
@@ -351,7 +365,16 @@ fn answers(output: &[(u64, RecordBatch)], epochs: usize) -> Answers {
                 (Cell::new(&value), bits)
             };
             let cells: Vec<(Cell, String)> = rows.columns().iter().map(cell).collect();
-            let key = format!("{} {}", cells[0].1, cells[1].1);
+            let mut key = format!("{} {}", cells[0].1, cells[1].1);
+            // A row that leaves has one that comes.
+            if rows
+                .schema()
+                .fields()
+                .last()
+                .is_some_and(|f| f.name() == DIFF)
+            {
+                key.extend([" ", cells[cells.len() - 1].1.as_str()]);
+            }
             let before = answers[*epoch as usize].insert(key.clone(), cells);
             assert!(before.is_none(), "{key} came twice");
         }
@@ -361,6 +384,11 @@ fn answers(output: &[(u64, RecordBatch)], epochs: usize) -> Answers {
 
 #[track_caller]
 fn check(panes: Panes, states: States, cluster: Cluster, seed: u64) {
+    check_mode(Emit::Closed, panes, states, cluster, seed);
+}
+
+#[track_caller]
+fn check_mode(emit: Emit, panes: Panes, states: States, cluster: Cluster, seed: u64) {
     let mut random = Random::new(seed);
     let keys = [1, 4, 90][seed as usize % 3];
     let count = 40;
@@ -369,7 +397,7 @@ fn check(panes: Panes, states: States, cluster: Cluster, seed: u64) {
     let epochs = Arc::new(epochs(&mut random, count, rows_max, keys));
     let delay_ms = random.below(50) as i64;
     let plain = Run {
-        aggregation: aggregation(None, calls(states)),
+        aggregation: aggregation(emit, None, calls(states)),
         schema: schema(),
         delay_ms,
         budget: None,
@@ -377,7 +405,7 @@ fn check(panes: Panes, states: States, cluster: Cluster, seed: u64) {
         restore: Vec::new(),
         stop: u64::MAX,
     };
-    let context = format!("{states:?}, {panes:?}, {cluster:?}, seed {seed}");
+    let context = format!("{emit:?}, {states:?}, {panes:?}, {cluster:?}, seed {seed}");
     let whole = Arc::new(exploded(&epochs, panes));
     let (wanted, _) = plain.clone().go(Cluster::Threads(1), &whole, seed);
     let wanted = answers(&wanted.unwrap(), count);
@@ -386,7 +414,7 @@ fn check(panes: Panes, states: States, cluster: Cluster, seed: u64) {
         "{context}: too few windows"
     );
     let sliding = Run {
-        aggregation: aggregation(Some(panes), calls(states)),
+        aggregation: aggregation(emit, Some(panes), calls(states)),
         ..plain
     };
     let (got, _) = sliding.clone().go(cluster, &epochs, seed);
@@ -489,4 +517,25 @@ fn windows_of_panes_are_windows_of_rows() {
     check(grids[0], States::Small, CLUSTERS[2], 20);
     check(grids[0], States::Ranks, CLUSTERS[2], 17);
     check(grids[0], States::All, CLUSTERS[2], 21);
+}
+
+#[test]
+fn windows_that_come_before_they_close_are_windows_of_rows() {
+    let grids = [
+        panes(20, 1, 1),
+        panes(7, 3, 1),
+        panes(5, 2, 1),
+        panes(2, 1, 1),
+    ];
+    let modes = [Emit::Changed, Emit::All, Emit::Signed];
+    let kinds = [States::Sets, States::Ranks, States::Mixed];
+    for (index, emit) in modes.into_iter().enumerate() {
+        for (nth, states) in kinds.into_iter().enumerate() {
+            let stored = aggregation(emit, Some(grids[0]), calls(states)).stores_panes();
+            assert!(stored, "{emit:?}, {states:?}");
+            let grid = grids[(index + nth) % grids.len()];
+            let cluster = CLUSTERS[(index * 2 + nth) % CLUSTERS.len()];
+            check_mode(emit, grid, states, cluster, (index * 5 + nth) as u64);
+        }
+    }
 }
