@@ -38,6 +38,8 @@ pub(crate) struct Join {
     pub(crate) above: Option<(usize, i64)>,
     /// True if pairs are found by a range of times.
     pub(crate) ranged: bool,
+    /// True if rows without a time have partners.
+    pub(crate) untimed: bool,
     /// True straight below the sink of append mode.
     is_last: bool,
     /// The last moment of a row's partners is so long after its own time.
@@ -46,6 +48,9 @@ pub(crate) struct Join {
 }
 
 pub(crate) const TIME: usize = 3;
+
+/// The last moment of partners that may come at any time.
+pub(crate) const FOR_EVER: i64 = i64::MAX / 4;
 
 impl Join {
     pub(crate) fn new(
@@ -65,6 +70,7 @@ impl Join {
             one: None,
             above: None,
             ranged: false,
+            untimed: false,
             is_last: false,
             more_us,
             waiting,
@@ -79,7 +85,8 @@ impl Join {
 
     fn ask_sides(&mut self) {
         let more = self.less.then_some(2);
-        let known: Vec<usize> = self.on.iter().copied().chain(more).chain([TIME]).collect();
+        let time = (!self.untimed).then_some(TIME);
+        let known: Vec<usize> = self.on.iter().copied().chain(more).chain(time).collect();
         for side in 0..2 {
             if self.keeps(side) {
                 continue;
@@ -101,13 +108,14 @@ impl Join {
     }
 
     fn is_pair(&self, l: &Line, r: &Line) -> bool {
-        let (Some(at), Some(to)) = (l[TIME].int(), r[TIME].int()) else {
-            return false;
+        let near = match (l[TIME].int(), r[TIME].int()) {
+            (Some(at), Some(to)) => (self.near)(at, to),
+            _ => self.untimed,
         };
         let equal = |column: &usize| l[*column] != Cell::Null && l[*column] == r[*column];
         let less = || matches!((l[2].int(), r[2].int()), (Some(l), Some(r)) if l < r);
         let able = self.is_able(0, l) && self.is_able(1, r);
-        able && self.on.iter().all(equal) && (!self.less || less()) && (self.near)(at, to)
+        able && self.on.iter().all(equal) && (!self.less || less()) && near
     }
 
     /// False for a row that no row is a partner of.
@@ -234,7 +242,9 @@ impl Flow for Join {
     }
 
     fn trail_us(&self) -> i64 {
-        let own = self.more_us[0].max(self.more_us[1]).max(0);
+        // Pairs that may come at any time hold nothing up: those whose time has passed are late above.
+        let known = self.more_us.into_iter().filter(|more| *more != FOR_EVER);
+        let own = known.max().unwrap_or(0).max(0);
         self.below_us() + (own + 999).div_euclid(1000) * 1000
     }
 
@@ -247,7 +257,8 @@ impl Flow for Join {
     }
 
     fn waits(&self) -> bool {
-        true
+        let ends = self.more_us.iter().any(|more| *more != FOR_EVER);
+        ends || self.inputs.iter().any(|input| input.waits())
     }
 
     fn standing(&self) -> Vec<Line> {

@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::model::{Boxed, Cell, Limit, Line, Model, Source, Test};
-use crate::model_join::{Join, Kind, Near, TIME};
+use crate::model_join::{FOR_EVER, Join, Kind, Near, TIME};
 use crate::model_time::{self, Call, First, groups, map};
 use crate::query::{Batch, Query, View};
 use crate::rows::{MINUTE, SECOND};
@@ -143,6 +143,17 @@ fn near(random: &mut StdRng) -> (String, Near, [i64; 2]) {
     }
 }
 
+/// The same, where a row finds partners for ever.
+fn at_any_time(random: &mut StdRng) -> (&'static str, Near, [i64; 2]) {
+    match random.random_range(0..3) {
+        0 => ("r.ts >= l.ts", Box::new(|l, r| r >= l), [FOR_EVER, 1_000]),
+        1 => ("l.ts > r.ts", Box::new(|l, r| l > r), [0, FOR_EVER]),
+        _ => (ANY_TIME, Box::new(|_, _| true), [FOR_EVER, FOR_EVER]),
+    }
+}
+
+const ANY_TIME: &str = "true";
+
 /// The same, where the other end of the time is a column of one of the sides.
 fn near_a_column(
     random: &mut StdRng,
@@ -215,9 +226,13 @@ pub(crate) fn join(
     left: Relation,
     right: Relation,
 ) -> Relation {
-    let (near_sql, near, more_us, left, right) = match random.random_bool(0.2) {
-        true => near_a_column(random, left, right),
-        false => {
+    let (near_sql, near, more_us, left, right) = match random.random_range(0..10) {
+        0..2 => near_a_column(random, left, right),
+        2..5 if matches!(kind, Kind::Inner) => {
+            let (sql, near, more_us) = at_any_time(random);
+            (sql.into(), near, more_us, left, right)
+        }
+        _ => {
             let (sql, near, more_us) = near(random);
             (sql, near, more_us, left, right)
         }
@@ -260,6 +275,7 @@ pub(crate) fn join(
     model.one = one.map(|(side, _)| side);
     model.above = above;
     model.ranged = !near_sql.contains(" = ");
+    model.untimed = near_sql == ANY_TIME;
     Relation {
         sql,
         flow: Box::new(model.asked()),

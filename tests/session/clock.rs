@@ -117,6 +117,26 @@ fn the_time_is_that_of_the_rows_below_what_keeps_them() {
 }
 
 #[test]
+fn a_lambda_has_the_time_of_its_row() {
+    let session = Session::with_workers(1).expect("a session");
+    let sql = "SELECT transform(array(1, v), x -> x > 1 AND now() = current_timestamp()) AS a, \
+               exists(array(array(v)), x -> exists(x, y -> current_date() > DATE'2020-01-01')) AS e FROM t";
+    let batch = session.sql("SELECT 2 AS v").expect("a batch");
+    batch.create_or_replace_temp_view("t").expect("named");
+    assert_eq!(canonical(&rows_of(&session, sql)), ["[false, true]|true"]);
+    let (rows, stream) = session.memory_stream("v BIGINT").expect("a stream");
+    stream.create_or_replace_temp_view("t").expect("named");
+    let writer = session.sql(sql).expect("a query").write_stream();
+    let query = writer.format("memory").query_name("out").start();
+    let query = query.expect("started");
+    numbers(&rows, [2]);
+    query.process_all_available().expect("processed");
+    let out = canonical(&rows_of(&session, "SELECT * FROM out"));
+    assert_eq!(out, ["[false, true]|true"]);
+    query.stop().expect("stopped");
+}
+
+#[test]
 fn above_what_keeps_rows_there_is_no_current_time() {
     let session = Session::new().expect("a session");
     let (_rows, stream) = session.memory_stream("v BIGINT").expect("a stream");

@@ -77,8 +77,26 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     ),
     (
         "append",
-        "SELECT k, count(*) FROM t GROUP BY session_window(ts, '1 month 2 days'), k",
-        &["Sessions by [session_window(ts, '1 months 2 days'), k]"],
+        "SELECT window(t.ts, '5 seconds') AS w, count(*) FROM t JOIN u ON t.k = u.k AND u.at BETWEEN t.ts AND t.ts + INTERVAL 3 MINUTES GROUP BY 1",
+        &["reaches the end of window(ts, '5 seconds') and "],
+    ),
+    (
+        "append",
+        "SELECT window(t.ts, '5 seconds') AS w, count(*) FROM t JOIN u ON t.k = u.k GROUP BY 1",
+        &[
+            "reaches the end of window(ts, '5 seconds')\n",
+            "left rows for ever, nothing bounds them; right rows for ever, nothing bounds them",
+        ],
+    ),
+    (
+        "changes",
+        "SELECT window(t.ts, '5 seconds') AS w, max(u.v) FROM t LEFT JOIN u ON t.k = u.k GROUP BY 1",
+        &["never forgotten, as the join below may give rows of any time"],
+    ),
+    (
+        "append",
+        "SELECT k, count(*) FROM t GROUP BY session_window(ts, '1 month'), k",
+        &["Sessions by [session_window(ts, '1 months'), k]"],
     ),
     (
         "changes",

@@ -503,6 +503,11 @@ fn late_rows_are_refused_where_there_can_be_none_or_nowhere_to_put_them() {
         "SELECT window(ts, '10 seconds') AS w, count(*) AS c FROM (SELECT ts {marked} LIMIT 5) GROUP BY 1"
     );
     refused(&limited, &[late], append, "above LIMIT");
+    // A pair of rows that were in time may be late above: neither of them is a late row.
+    let paired = format!(
+        "SELECT window(ts, '10 seconds') AS w, count(*) AS c FROM (SELECT a.ts {marked} AS a JOIN ev AS b ON a.k = b.k) GROUP BY 1"
+    );
+    refused(&paired, &[late], append, "where they are pairs of a join");
     let files = session.sql(&windows).expect("a query").write_stream();
     let files = files
         .format("json")

@@ -3,6 +3,7 @@
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use highwater_operators::join::JoinKind;
 use highwater_query::{apart, shifted, window_end};
 
 use super::event_time::watermarked;
@@ -221,11 +222,27 @@ impl Bounds {
         }
     }
 
-    /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all.
-    pub(super) fn delay_ms(&self) -> Option<i64> {
+    /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all. In the
+    /// model pairs hold nothing up that may come at any time: those whose time has passed are late above.
+    pub(super) fn delay_ms(&self, kind: JoinKind, is_final: bool) -> Option<i64> {
         let known = self.sides.iter().flatten().filter(|bound| bound.is_known());
-        let trail = known.map(Bound::trail_us);
-        Some(trail.max()?.max(0).saturating_add(999).div_euclid(1_000))
+        let trail = known.map(Bound::trail_us).max();
+        let trail = match kind {
+            JoinKind::Inner if is_final => trail.unwrap_or(0),
+            // The rows of the left side come out, whenever they find a partner.
+            JoinKind::LeftSemi => trail.filter(|_| self.is_held(0))?,
+            _ => trail?,
+        };
+        Some(trail.max(0).saturating_add(999).div_euclid(1_000))
+    }
+
+    /// True if no row of either side finds a partner for ever.
+    pub(super) fn hold_all(&self) -> bool {
+        self.is_held(0) && self.is_held(1)
+    }
+
+    fn is_held(&self, side: usize) -> bool {
+        self.sides[side].as_ref().is_some_and(Bound::is_known)
     }
 
     /// The same of rows that only come, where the key that decides is event time on one side alone: rows of the other

@@ -11,7 +11,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
     Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias,
 };
-use highwater_query::{Observe, Watermark, node_of};
+use highwater_query::{Observe, Watermark, is_clock, node_of};
 
 use crate::error::Error;
 use crate::relation::{CLOCK, StreamRelation};
@@ -54,10 +54,7 @@ fn reads_clock(expr: &Expr) -> Result<bool> {
 }
 
 fn is_now(expr: &Expr) -> bool {
-    let Expr::ScalarFunction(call) = expr else {
-        return false;
-    };
-    matches!(call.func.name(), "now" | "current_date" | "current_time")
+    matches!(expr, Expr::ScalarFunction(call) if is_clock(call.func.name()))
 }
 
 /// A node over inputs that may have the clock as a column more.

@@ -27,7 +27,7 @@ use super::{
     Node, Observed, SourceUse, StaticUse, Statics, WatermarkUse, event_time, firsts, keyed, late,
     modes, only_row, pushdown,
 };
-use super::{clock, regroup, sets, subquery};
+use super::{clock, regroup, sets, streams, subquery};
 use crate::error::Error;
 use crate::relation::StreamRelation;
 use crate::sink::OutputMode;
@@ -156,6 +156,7 @@ fn compile_joins(
     if root.edge().signed && mode != OutputMode::Changes {
         return Err(regroup::rows_leave("a row of this query"));
     }
+    streams::check_trails(&root, mode, late_rows)?;
     if root.edge().ordered {
         root = stage(root, Step::Unorder);
     }

@@ -6,7 +6,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use highwater_operators::join::{JoinKey, Keep, Lookup, Table, owned};
-use highwater_query::{all_of, as_written, can_fail, conjuncts, equality, names_ours, written};
+use highwater_query::{
+    all_of, as_written, can_fail, conjuncts, equality, names_ours, shifted, written,
+};
 
 use super::Node;
 use super::compile::{Compiler, arrow_schema, is_streaming, physical};
@@ -69,9 +71,11 @@ impl Condition {
     }
 }
 
-/// The sides of an equality that a key can stand for: one over each side, and none that can fail.
+/// The sides of an equality that a key can stand for: one over each side, and none that can fail, but for a time and a
+/// span, which fails where times end.
 fn key(part: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Expr, Expr, bool)> {
-    let (a, b, null_safe) = equality(part).filter(|_| !can_fail(part))?;
+    let can_be = |expr: &Expr| !can_fail(expr) || shifted(expr).is_some();
+    let (a, b, null_safe) = equality(part).filter(|(a, b, _)| can_be(a) && can_be(b))?;
     if is_over(a, left) && is_over(b, right) {
         return Some((a.clone(), b.clone(), null_safe));
     }

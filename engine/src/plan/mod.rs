@@ -86,6 +86,8 @@ pub(crate) struct JoinWords {
     pub(crate) sides: [String; 2],
     /// By how many milliseconds event times above it trail behind the watermark, if they follow it.
     pub(crate) delay_ms: Option<i64>,
+    /// True if pairs may come whose times are late above it.
+    pub(crate) pairs_are_late: bool,
     /// For each side, whether the model holds its rows for ever where they go straight to the sink of append mode.
     pub(crate) held: [bool; 2],
     /// For each side, what the query asks of its rows alone.

@@ -21,6 +21,7 @@ use super::join::{Condition, called, is_over, model_name};
 use super::want::Want;
 use super::{JoinWords, Node};
 use crate::error::Error;
+use crate::sink::OutputMode;
 
 impl Compiler<'_> {
     /// A join of two streams.
@@ -65,7 +66,8 @@ impl Compiler<'_> {
             }
             false => [None, None],
         };
-        let delay_ms = bounds.delay_ms();
+        let delay_ms = bounds.delay_ms(kind, is_final);
+        let pairs_are_late = kind == JoinKind::Inner && is_final && !bounds.hold_all();
         let held = match bounds.in_keys {
             true => [false, false],
             false => [0, 1].map(|side| held(&condition, kind, side, sides[side].plan.schema())),
@@ -121,6 +123,7 @@ impl Compiler<'_> {
             keys: condition.words(),
             sides: called(join),
             delay_ms,
+            pairs_are_late,
             held,
             asked: [left_asked?, right_asked?],
             untimed,
@@ -265,19 +268,75 @@ fn check(join: JoinType, kind: JoinKind, want: Want, bounds: &Bounds) -> Result<
     match kind {
         JoinKind::LeftAnti if bounds.sides[0].is_none() => refuse(anti, why),
         _ if bounds.in_keys || ends(0) || ends(1) => Ok(()),
-        _ => refuse(
-            format!(
-                "Stream-stream {name} join between two streaming DataFrame/Datasets is not supported without a watermark in the join keys, or a watermark on the nullable side and an appropriate range condition"
-            ),
-            why,
-        ),
+        _ => Err(unbounded(name, why)),
     }
 }
 
 /// By how much event times trail behind the watermark where they do not follow it.
 const NEVER_MS: i64 = i64::MAX / 4;
 
+/// Refuses what would wait for the watermark for ever in append mode, and to tell late rows where they are pairs.
+pub(super) fn check_trails(root: &Node, mode: OutputMode, late_rows: bool) -> Result<(), Error> {
+    let mut refused = Ok(());
+    root.for_each(&mut |node| {
+        let waits = match node {
+            Node::Aggregate { aggregation, .. } => aggregation.event_time,
+            Node::Sessions { sessions, .. } => sessions.event_time,
+            Node::Regroup { regroup, .. } => regroup.event_time,
+            Node::Join { how, .. } => how.kind.keeps(0) || how.kind.keeps(1),
+            _ => false,
+        };
+        let judges = match node {
+            Node::Deduplicate { deduplication, .. } => deduplication.event_time.is_some(),
+            Node::Join { how, .. } => how.times.iter().any(|times| times.late.is_some()),
+            _ => waits,
+        };
+        let joins = |of: &dyn Fn(&JoinWords) -> bool| {
+            let mut found = None;
+            for input in node.inputs() {
+                input.for_each(&mut |node| match node {
+                    Node::Join { words, .. } if of(words) => found = Some(words.kind),
+                    _ => {}
+                });
+            }
+            found
+        };
+        let is_never = node.below_trail_ms() >= NEVER_MS;
+        if mode == OutputMode::Append
+            && waits
+            && is_never
+            && let Some(name) = joins(&|words| words.delay_ms.is_none())
+        {
+            refused = Err(unbounded(
+                name,
+                "what stands above it waits for the watermark, and rows of any time may come out of it. Set watermarks on both sides and say in ON how far apart their times may be, or use output mode changes",
+            ));
+        }
+        if late_rows && judges && !is_never && joins(&|words| words.pairs_are_late).is_some() {
+            refused = Err(Error::not_yet(
+                "a table of late rows where they are pairs of a join: say in ON how far apart the times of both sides may be, or leave lateRows out (late pairs are dropped and counted)",
+            ));
+        }
+    });
+    refused
+}
+
+/// The error for a join whose condition does not say until when rows may come out.
+fn unbounded(name: &str, why: &str) -> Error {
+    Error::refused(
+        "_LEGACY_ERROR_TEMP_3102",
+        format!(
+            "Stream-stream {name} join between two streaming DataFrame/Datasets is not supported without a watermark in the join keys, or a watermark on the nullable side and an appropriate range condition: {why}"
+        ),
+    )
+}
+
 impl Node {
+    /// True if the event times of its rows do not follow the watermark.
+    pub(super) fn trails_for_ever(&self) -> bool {
+        self.trail_ms() >= NEVER_MS
+    }
+
     /// By how many milliseconds the event times of its rows may trail behind the watermark.
     pub(crate) fn trail_ms(&self) -> i64 {
         let own = match self {

@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::execution::context::ExecutionProps;
-use datafusion::logical_expr::{ColumnarValue, Expr as DfExpr};
+use datafusion::logical_expr::{ColumnarValue, Expr as DfExpr, ExprSchemable};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::kernel::{Can, Kernel, Result as Run, Typed};
@@ -31,6 +31,11 @@ type Result<T> = std::result::Result<T, QueryError>;
 pub(crate) enum Arg {
     Value(Typed),
     Lambda { params: Vec<String>, body: Expr },
+}
+
+/// True for the functions that give the current time or date.
+pub fn is_clock(name: &str) -> bool {
+    ["now", "current_date", "current_time"].contains(&name)
 }
 
 /// Resolves a lambda's body with its parameters in scope.
@@ -101,6 +106,8 @@ impl Body {
             let name = match &e {
                 DfExpr::Column(column) => own(&column.name),
                 DfExpr::OuterReferenceColumn(..) => None,
+                // The current time is known outside.
+                DfExpr::ScalarFunction(call) if is_clock(call.func.name()) => None,
                 _ => return Ok(Transformed::no(e)),
             };
             let name = name.unwrap_or_else(|| {
@@ -119,7 +126,7 @@ impl Body {
             let data_type = match &value {
                 DfExpr::Column(column) => outside_type(column),
                 DfExpr::OuterReferenceColumn(field, _) => Some(field.data_type().clone()),
-                _ => None,
+                clock => Some(clock.get_type(&DFSchema::empty())?),
             };
             let Some(data_type) = data_type else {
                 return Err(QueryError::unsupported(

@@ -43,6 +43,7 @@ pub use aggregate::{Rank, ranks, weighed_sum};
 pub use builders::*;
 pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};
+pub use lambda::is_clock;
 pub use linear::{Apart, apart, equality, shifted};
 pub use written::{
     Written, aggregate_name, aggregate_written, counted_side, duration, physical_written, written,

@@ -349,11 +349,8 @@ fn call_names(calls: &[AggregateCall], columns: &[Written]) -> String {
 
 /// When a pane is forgotten.
 fn with_its_last_window(input: &Node, key: &Written) -> String {
-    format!(
-        ", forgotten when the watermark{} reaches the end of its last {}",
-        of_marks(&[input]),
-        key.window()
-    )
+    let reaches = format!("the end of its last {}", key.window());
+    format!(", {}", forgotten_at(input, &reaches, 0))
 }
 
 fn aggregated(input: &Node, aggregation: &Aggregation) -> String {
@@ -392,10 +389,7 @@ fn in_sessions(input: &Node, sessions: &Sessions) -> String {
     let bound = match (sessions.event_time, sessions.emit) {
         (false, _) => "never forgotten, nothing bounds it".to_string(),
         (true, Emit::All) => "never forgotten in complete mode".to_string(),
-        (true, _) => format!(
-            "forgotten when the watermark{} reaches its end",
-            of_marks(&[input])
-        ),
+        (true, _) => forgotten_at(input, "its end", 0),
     };
     // Sessions of all rows have a key that says nothing.
     let keys = session_keys(sessions, &columns);
@@ -424,11 +418,7 @@ fn first_seen(input: &Node, deduplication: &Deduplication) -> String {
             let at = at.map_or("event time".into(), |at| {
                 physical_written(at, &columns).to_string()
             });
-            format!(
-                "forgotten when the watermark{} reaches {at} of the first row and {} more",
-                of_marks(&[input]),
-                duration(delay_us)
-            )
+            forgotten_at(input, &format!("{at} of the first row"), delay_us)
         }
     };
     format!("[{}]; state: the keys, {bound}", listed(&keys))
@@ -468,12 +458,12 @@ fn joined(inputs: &[Node; 2], how: &StreamJoin, words: &JoinWords) -> String {
         let last = how.times[side].last_match.as_ref();
         match last {
             _ if is_table(side) => format!("{name} rows, those of the table"),
+            Some(_) if inputs.iter().any(Node::trails_for_ever) => {
+                format!("{name} rows for ever, as the join below may give rows of any time")
+            }
             Some((time, more_us)) => {
                 let time = physical_written(time, &own[side]);
-                let more = match more_us {
-                    0 => String::new(),
-                    more_us => format!(" and {} more", duration(*more_us)),
-                };
+                let more = and_more(*more_us, &inputs.each_ref());
                 let untimed = match words.untimed[side] {
                     true => ", those without it for ever",
                     false => "",
@@ -540,15 +530,36 @@ fn reads(node: &Node) -> bool {
 /// When what has this event time as its first key is forgotten.
 fn forgotten(input: &Node, time: &Written) -> String {
     let is_end = time.window() != time.to_string();
-    let reaches = match time.is_window() || is_end {
-        true => format!("the end of {}", time.window()),
+    match time.is_window() || is_end {
+        true => forgotten_at(input, &format!("the end of {}", time.window()), 0),
         // Windows have no rows without a time.
-        false => format!("{time}, those without it for ever"),
-    };
-    format!(
-        "forgotten when the watermark{} reaches {reaches}",
-        of_marks(&[input])
-    )
+        false => {
+            let when = forgotten_at(input, &time.to_string(), 0);
+            format!("{when}, those without it for ever")
+        }
+    }
+}
+
+/// The same where the watermark must come so far, and that much further.
+fn forgotten_at(input: &Node, reaches: &str, more_us: i64) -> String {
+    match input.trails_for_ever() {
+        true => "never forgotten, as the join below may give rows of any time".into(),
+        false => format!(
+            "forgotten when the watermark{} reaches {reaches}{}",
+            of_marks(&[input]),
+            and_more(more_us, &[input])
+        ),
+    }
+}
+
+/// How much further the watermark must come than to a time, of rows that trail behind it.
+fn and_more(more_us: i64, inputs: &[&Node]) -> String {
+    let trail_ms = inputs.iter().map(|input| input.trail_ms()).max();
+    let trail_us = trail_ms.unwrap_or(0).saturating_mul(1_000);
+    match more_us.saturating_add(trail_us) {
+        0 => String::new(),
+        more_us => format!(" and {} more", duration(more_us)),
+    }
 }
 
 /// The watermarks below, in words.
