@@ -18,6 +18,8 @@ mod explained;
 mod idle;
 #[path = "session/late.rs"]
 mod late;
+#[path = "session/limits.rs"]
+mod limits;
 #[path = "session/refusals.rs"]
 mod refusals;
 #[path = "session/reports.rs"]

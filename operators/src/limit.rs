@@ -1,10 +1,11 @@
-//! LIMIT where rows are final once they are emitted: the first rows that ever come, over the whole life of the query.
+//! LIMIT and OFFSET where rows come for good: the first rows that ever come, over the whole life of the query.
 //!
 //! Worker 0 counts, in the order of the source where the edge knows it, so the same rows come out for any number of
 //! workers.
 //!
-//! State: how many rows have come out, one row.
+//! State: how many rows have come, of those that count, one row.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
@@ -32,11 +33,11 @@ pub struct Limited<'s> {
     pub count: Option<Shared>,
 }
 
-/// Passes on the first `limit` rows; `name` names the state in checkpoints.
+/// Passes on the rows whose numbers are in `wanted`, counted from 0 as they come; `name` names the state in checkpoints.
 pub fn limit<'s>(
     rows: Rows<'s>,
     name: &str,
-    limit: u64,
+    wanted: Range<u64>,
     watermarks: Option<Watermarks<'s>>,
     state: State,
     failure: &Failure,
@@ -46,7 +47,7 @@ pub fn limit<'s>(
     let order = match RowOrder::of(&edge) {
         Ok(order) if !edge.signed => order,
         refused => {
-            let text = "LIMIT over rows that can be retracted is not supported yet";
+            let text = "LIMIT counts rows, and some of these may leave again";
             let error = refused.err();
             failure.set(
                 start,
@@ -67,7 +68,7 @@ pub fn limit<'s>(
     let mut count = None;
     let own = edge.clone();
     let stream = run_inputs(name, vec![input], watermarks, start, failure, |info| {
-        let (kernel, restored) = Counter::new(own, order, limit, &state, info, place);
+        let (kernel, restored) = Counter::new(own, order, wanted, &state, info, place);
         if let Err(error) = restored {
             failure.set(start, error);
         }
@@ -83,9 +84,9 @@ pub fn limit<'s>(
 struct Counter {
     input: Edge,
     order: RowOrder,
-    limit: u64,
-    /// How many rows have come out.
-    passed: u64,
+    wanted: Range<u64>,
+    /// How many rows have come, but for those after the last that is wanted.
+    seen: u64,
     codec: Codec,
     intake: Intake,
     arrangement: Arrangement,
@@ -103,7 +104,7 @@ impl Counter {
     fn new(
         input: Edge,
         order: RowOrder,
-        limit: u64,
+        wanted: Range<u64>,
         state: &State,
         info: OperatorInfo,
         place: (usize, usize),
@@ -120,8 +121,8 @@ impl Counter {
             intake: Intake::new(input.physical()),
             input,
             order,
-            limit,
-            passed: 0,
+            wanted,
+            seen: 0,
             codec,
             arrangement,
             snapshots: state.snapshots.clone(),
@@ -134,8 +135,8 @@ impl Counter {
 
     fn read(&mut self) -> Result<(), OperatorError> {
         let found = self.arrangement.probe([[].as_slice()].into_iter())?;
-        if let Some(passed) = found.column(0)? {
-            self.passed = passed.as_primitive::<Int64Type>().value(0) as u64;
+        if let Some(seen) = found.column(0)? {
+            self.seen = seen.as_primitive::<Int64Type>().value(0) as u64;
         }
         Ok(())
     }
@@ -147,23 +148,26 @@ impl Counter {
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
         let rows = concat_batches(&self.input.physical(), batches)?;
-        let left = usize::try_from(self.limit.saturating_sub(self.passed)).unwrap_or(usize::MAX);
-        if rows.num_rows() == 0 || left == 0 {
+        let left = usize::try_from(self.wanted.end.saturating_sub(self.seen)).unwrap_or(usize::MAX);
+        let counted = rows.num_rows().min(left);
+        if counted == 0 {
             return self.arrangement.advance(epoch);
         }
-        if rows.num_rows() <= left {
-            self.passed += rows.num_rows() as u64;
+        let skipped = self.wanted.start.saturating_sub(self.seen);
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(counted);
+        if counted - skipped == rows.num_rows() {
             out(rows);
-        } else {
-            let first = self.order.places(&rows)?.first(rows.num_rows(), left);
-            self.passed += first.len() as u64;
-            out(take_rows(&rows, &UInt32Array::from(first))?);
+        } else if skipped < counted {
+            let first = self.order.places(&rows)?.first(rows.num_rows(), counted);
+            let rest = UInt32Array::from_iter_values(first.into_iter().skip(skipped));
+            out(take_rows(&rows, &rest)?);
         }
-        let passed: ArrayRef = Arc::new(Int64Array::from(vec![self.passed as i64]));
+        self.seen += counted as u64;
+        let seen: ArrayRef = Arc::new(Int64Array::from(vec![self.seen as i64]));
         let changes = Changes {
             keys: &self.codec.encode(&[], 1)?,
             order: &[0],
-            values: &RecordBatch::try_new(values(), vec![passed])?,
+            values: &RecordBatch::try_new(values(), vec![seen])?,
             diffs: None,
         };
         self.arrangement.insert(epoch, &changes)
@@ -172,7 +176,7 @@ impl Counter {
 
 impl Kernel for Counter {
     fn absorb(&mut self, epoch: u64, _: usize, batch: Batch) -> Result<(), OperatorError> {
-        if self.passed < self.limit {
+        if self.seen < self.wanted.end {
             self.intake.absorb(epoch, batch)?;
         }
         Ok(())
@@ -185,15 +189,15 @@ impl Kernel for Counter {
         out: &mut dyn FnMut(RecordBatch),
     ) -> Result<(), OperatorError> {
         let batches = self.intake.take(epoch);
-        let before = self.passed;
+        let before = self.seen;
         self.take(epoch, &batches, out)?;
-        let live = u64::from(self.passed > 0);
+        let live = u64::from(self.seen > 0);
         self.arrangement.set_live(live);
         let (worker, peers) = self.place;
         self.snapshots
             .offer(epoch, || self.arrangement.snapshot(worker, peers));
         self.meter.count(epoch, |counts| {
-            counts.rows_updated += u64::from(self.passed > before);
+            counts.rows_updated += u64::from(self.seen > before);
             counts.rows_total = live;
             counts.bytes = self.arrangement.bytes();
         });

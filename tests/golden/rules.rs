@@ -202,7 +202,7 @@ pub(crate) fn other_state(scenario: &Value) -> Option<&'static str> {
         () if slides && asks("append") => {
             Some("what overlapping windows share is stored once, in panes")
         }
-        () if limits > 0 && asks("complete") => {
+        () if limits > 0 && asks("complete") && (text.contains("order") || any_first(scenario)) => {
             Some("the rows within a limit are stored, not only how many there are")
         }
         () if kept.iter().any(|range| near.contains(range)) => {

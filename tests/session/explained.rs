@@ -275,7 +275,7 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     (
         "append",
         "SELECT v FROM t LIMIT 5",
-        &["Limit 5; state: how many have come out, one row"],
+        &["Limit 5; state: how many have come, one row"],
     ),
     (
         "append",

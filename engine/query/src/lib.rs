@@ -51,4 +51,4 @@ pub use sql::{
     split_statements,
 };
 pub use types::{parse_schema, schema_text, timestamp};
-pub use unnest::{as_joins, is_asked_for, unnested};
+pub use unnest::{as_joins, is_asked_for, unnested, with_marks};

@@ -486,14 +486,18 @@ impl<'s> Render<'_, 's> {
                 deduplication,
             } => self.deduplicate(input, deduplication),
             Node::Sessions { input, sessions } => self.sessions(input, sessions),
-            Node::Limit { input, name, count } => {
+            Node::Limit {
+                input,
+                name,
+                wanted,
+            } => {
                 let state = State {
                     meter: self.meters.operator("globalLimit"),
                     ..self.state(name)
                 };
                 let snapshots = state.snapshots.clone();
                 let (input, marks) = (self.node(input), self.watermarks_below(node));
-                let limited = limit::limit(input, name, *count, marks, state, failure);
+                let limited = limit::limit(input, name, wanted.clone(), marks, state, failure);
                 self.register(name.clone(), snapshots, limited.count);
                 limited.rows
             }

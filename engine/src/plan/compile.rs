@@ -137,8 +137,7 @@ fn compile_joins(
         sources: sources(&optimized),
         watermarks: Vec::new(),
         // Where rows may leave, the first ones are the first in an order of their own.
-        ordered: wants_order(&optimized)?
-            || mode == OutputMode::Append && firsts::limits(&optimized),
+        ordered: wants_order(&optimized)? || firsts::limits(&optimized),
         aggregations: 0,
         joins: 0,
         evicts: false,

@@ -1,4 +1,6 @@
-//! First rows: `drop_duplicates`, and LIMIT where rows are final.
+//! First rows: `drop_duplicates`, and LIMIT where rows come for good.
+
+use std::ops::Range;
 
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -236,21 +238,36 @@ impl Compiler<'_> {
         }
     }
 
-    /// The first `count` rows that ever come, of rows that are final.
-    pub(super) fn first_rows(&mut self, input: &LogicalPlan, count: usize) -> Result<Node, Error> {
-        let input = self.node(input, Want::Final)?;
+    /// Those of the rows that `input` gives whose numbers are in `wanted`, counted as they come: no row ever leaves.
+    pub(super) fn first_rows(&mut self, input: Node, wanted: Range<u64>) -> Node {
         let name = format!("limit-{}", self.limits);
         self.limits += 1;
-        Ok(Node::Limit {
+        Node::Limit {
             input: Box::new(input),
             name,
-            count: count as u64,
-        })
+            wanted,
+        }
     }
 }
 
-/// The limit's rows are the first in the order of the source.
+/// True if somewhere the first rows to come are taken: they are the first in the order of the source.
 pub(super) fn limits(plan: &LogicalPlan) -> bool {
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::Limit(_))))
-        .unwrap_or(false)
+    let changes = |node: &LogicalPlan| {
+        let regroups = matches!(
+            node,
+            LogicalPlan::Aggregate(_)
+                | LogicalPlan::Distinct(_)
+                | LogicalPlan::Sort(_)
+                | LogicalPlan::Window(_)
+        );
+        regroups && is_streaming(node)
+    };
+    let takes = |node: &LogicalPlan| match node {
+        LogicalPlan::Limit(limit) if is_streaming(node) => limit
+            .input
+            .exists(|below| Ok(changes(below)))
+            .map(|changes| !changes),
+        _ => Ok(false),
+    };
+    plan.exists(takes).unwrap_or(false)
 }

@@ -29,6 +29,7 @@ mod weighed;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
@@ -144,14 +145,14 @@ pub(crate) enum Node {
         /// What makes rows duplicates.
         deduplication: Box<Deduplication>,
     },
-    /// The first rows.
+    /// The first rows to come, of rows that come for good.
     Limit {
         /// The rows.
         input: Box<Node>,
         /// Names the state.
         name: String,
-        /// How many.
-        count: u64,
+        /// Which, counted from 0 as they come.
+        wanted: Range<u64>,
     },
     /// Groups computed anew from all their rows.
     Regroup {

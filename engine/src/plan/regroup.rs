@@ -60,6 +60,10 @@ impl Compiler<'_> {
             return self.node(plan, Want::All);
         }
         let input = self.node(plan, Want::Changes)?;
+        Ok(self.all_rows(input))
+    }
+
+    fn all_rows(&mut self, input: Node) -> Node {
         let schema = input.edge().rows;
         let regroup = Regroup {
             name: String::new(),
@@ -71,13 +75,14 @@ impl Compiler<'_> {
             event_time: false,
             panes: None,
         };
-        Ok(self.regrouped(
+        let answers = vec!["all rows".into()];
+        self.regrouped(
             input,
             "rows",
-            vec!["all rows".into()],
+            answers,
             Told::Rows("all rows".into()),
             regroup,
-        ))
+        )
     }
 
     /// Refuses groups that may leave, where that cannot be said.
@@ -187,7 +192,10 @@ impl Compiler<'_> {
         match want {
             Want::All => self.ordered(&sort.input, &sort.expr, 0, sort.fetch),
             Want::Changes if sort.fetch.is_none() => self.node(&sort.input, want),
-            Want::Changes => self.top(&sort.input, &sort.expr, 0, sort.fetch, want),
+            Want::Changes => {
+                let input = self.node(&sort.input, want)?;
+                self.top(input, &sort.input, &sort.expr, 0, sort.fetch)
+            }
             Want::Final | Want::Upserts => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
                 "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated DataFrame/Dataset in Complete output mode: \
@@ -212,9 +220,28 @@ impl Compiler<'_> {
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => (&sort.input, &sort.expr),
             _ => (&limit.input, &none),
         };
+        let end = fetch.and_then(|fetch| skip.checked_add(fetch));
+        let wanted = skip as u64..end.map_or(u64::MAX, |end| end as u64);
         match want {
-            Want::All => self.ordered(input, by, skip, fetch),
-            Want::Changes => self.top(input, by, skip, fetch, want),
+            Want::All if !by.is_empty() => self.ordered(input, by, skip, fetch),
+            Want::All | Want::Changes => {
+                let before = self.clone();
+                let rows = self.node(input, Want::Changes)?;
+                // Where no row leaves, those that came first stay the first.
+                let stay = by.is_empty() && !rows.edge().signed;
+                match want {
+                    Want::All if stay => {
+                        let rows = self.first_rows(rows, wanted);
+                        Ok(self.all_rows(rows))
+                    }
+                    Want::All => {
+                        *self = before;
+                        self.ordered(input, by, skip, fetch)
+                    }
+                    _ if stay => Ok(self.first_rows(rows, wanted)),
+                    _ => self.top(rows, input, by, skip, fetch),
+                }
+            }
             Want::Upserts => Err(Error::refused(
                 "_LEGACY_ERROR_TEMP_3102",
                 "Limits are not supported on streaming DataFrames/Datasets in Update output mode: where rows change, one that leaves the first ones has no successor \
@@ -229,10 +256,11 @@ impl Compiler<'_> {
                 "_LEGACY_ERROR_TEMP_3102",
                 "Offset is not supported on streaming DataFrames/Datasets. Use output mode complete or changes",
             )),
-            Want::Final => match fetch {
-                Some(count) => self.first_rows(input, count),
-                None => self.node(input, want),
-            },
+            Want::Final if fetch.is_none() => self.node(input, want),
+            Want::Final => {
+                let input = self.node(input, want)?;
+                Ok(self.first_rows(input, wanted))
+            }
         }
     }
 
@@ -257,15 +285,15 @@ impl Compiler<'_> {
         })
     }
 
+    /// The first rows by an order over `node`, which is what `input` gives.
     fn top(
         &mut self,
+        node: Node,
         input: &LogicalPlan,
         by: &[SortExpr],
         skip: usize,
         fetch: Option<usize>,
-        want: Want,
     ) -> Result<Node, Error> {
-        let node = self.node(input, want)?;
         let exprs: Vec<Expr> = by.iter().map(|sort| sort.expr.clone()).collect();
         let sorts = by.iter().map(options).collect();
         let leading = by.len();

@@ -98,7 +98,10 @@ pub(super) fn as_joins(plan: &LogicalPlan) -> Result<LogicalPlan, Error> {
     if !found {
         return Ok(plan.clone());
     }
-    highwater_query::as_joins(plan.clone()).map_err(not_built)
+    let is_static = |rows: &LogicalPlan| !is_streaming(rows);
+    highwater_query::with_marks(plan.clone(), &is_static)
+        .and_then(highwater_query::as_joins)
+        .map_err(not_built)
 }
 
 /// Calls `seen` with the plan of each subquery in the expressions of `plan`, of those inside of it as well.

@@ -27,8 +27,8 @@ use crate::restore::{save, stored};
 enum What {
     /// The first row of each key.
     Firsts { forget: Forget, by_time: bool },
-    /// This many rows.
-    Limit(u64),
+    /// This many rows, after the first so many.
+    Limit { skip: u64, most: u64 },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -147,11 +147,11 @@ impl Case {
             let mut out = Vec::new();
             for row in all {
                 match self.what {
-                    What::Limit(limit) => {
-                        if passed < limit {
-                            passed += 1;
+                    What::Limit { skip, most } => {
+                        if (skip..skip.saturating_add(most)).contains(&passed) {
                             out.push(row);
                         }
+                        passed += 1;
                     }
                     What::Firsts { forget, by_time } => {
                         if row.at.is_some_and(|at| at <= before_ms * 1000) {
@@ -228,7 +228,10 @@ impl Case {
             });
             let snapshots = [state.snapshots.clone(), deadlines.snapshots.clone()];
             let mut rows = match case.what {
-                What::Limit(count) => limit(rows, "limit", count, Some(marks), state, failure).rows,
+                What::Limit { skip, most } => {
+                    let wanted = skip..skip.saturating_add(most);
+                    limit(rows, "limit", wanted, Some(marks), state, failure).rows
+                }
                 What::Firsts { forget, by_time } => {
                     let names: &[&str] = if by_time {
                         &["at", "k", "s"]
@@ -340,7 +343,14 @@ fn duplicates_count_within_the_delay_of_the_first() {
 
 #[test]
 fn a_limit_counts_over_restarts() {
-    for count in [1, 50, 170] {
-        check(What::Limit(count), 400 + count);
+    for most in [1, 50, 170] {
+        check(What::Limit { skip: 0, most }, 400 + most);
+    }
+}
+
+#[test]
+fn an_offset_counts_over_restarts() {
+    for (skip, most) in [(1, 1), (60, 50), (90, u64::MAX), (100_000, 5)] {
+        check(What::Limit { skip, most }, 600 + skip);
     }
 }

@@ -9,10 +9,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, Result};
 use datafusion::logical_expr::utils::{split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, Filter, Join, LogicalPlan, Projection, SubqueryAlias,
+    Aggregate, Distinct, Expr, Filter, Join, LogicalPlan, Projection, SubqueryAlias, lit,
 };
 
-use super::joinable::has_subquery;
+use super::joinable::{has_subquery, named_outside};
 use super::{is_correlated, joinable, names_outer, own_columns};
 
 /// A plan that names nothing from outside, and the conditions that the rows of the one it was made of meet.
@@ -62,6 +62,23 @@ pub(crate) fn hoisted(
     Ok(written
         .filter(|written| joinable(written, aggregated))
         .unwrap_or(plan))
+}
+
+/// What the rows of `plan` are asked for from outside: the conditions, and rows that have the columns of these alone, at
+/// least one. Whether some meet the conditions is the same, not how many.
+pub(crate) fn conditions_of(
+    plan: &LogicalPlan,
+    fresh: &dyn Fn() -> String,
+) -> Result<Option<(LogicalPlan, Vec<Expr>)>> {
+    let Some(found) = hoist(plan, false, fresh)? else {
+        return Ok(None);
+    };
+    let found = projected(&[lit(true).alias(fresh())], found, fresh)?;
+    // A query within a condition may name columns from outside, too.
+    if !named_outside(&found.plan).is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((found.plan, found.conditions)))
 }
 
 fn below_aggregate(plan: &LogicalPlan, fresh: &dyn Fn() -> String) -> Result<Option<LogicalPlan>> {

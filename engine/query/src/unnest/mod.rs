@@ -4,6 +4,7 @@
 //! for each of the distinct values that the columns from outside have, all at once (see `flat`), and a join with
 //! these columns finds the answer that belongs to a row: Neumann and Kemper, Unnesting Arbitrary Queries.
 
+mod exists;
 mod flat;
 mod hoist;
 mod joinable;
@@ -26,6 +27,7 @@ use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateS
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 
+pub use exists::with_marks;
 use flat::Domain;
 pub(crate) use flat::can_be_flat;
 pub(crate) use hoist::hoisted;

@@ -2,6 +2,7 @@
 //! place of the columns.
 
 use super::{check, parse_query, resolve, run, text};
+use highwater_query::with_marks;
 
 const L: &str =
     "(VALUES (1, 'a'), (2, 'b'), (2, 'b'), (3, NULL), (4, 'n'), (NULL, 'b')) AS l(i, k)";
@@ -17,8 +18,16 @@ const ROWS: [(&str, &str); 6] = [
 
 /// What the query answers, sorted.
 fn answers(sql: &str) -> Vec<String> {
+    answered(sql, false)
+}
+
+/// The same; if `marked`, with joins that mark rows where it can be, as where a stream asks for rows that do not change.
+fn answered(sql: &str, marked: bool) -> Vec<String> {
     let plan = parse_query(sql).and_then(|plan| resolve(&plan));
-    let plan = plan.unwrap_or_else(|error| panic!("{error}\n{sql}"));
+    let mut plan = plan.unwrap_or_else(|error| panic!("{error}\n{sql}"));
+    if marked {
+        plan = with_marks(plan, &|_| true).unwrap_or_else(|error| panic!("{error}\n{sql}"));
+    }
     let rows = run(plan).unwrap_or_else(|error| panic!("{error}\n{sql}"));
     let mut rows: Vec<String> = text(&rows).lines().map(str::to_string).collect();
     rows.sort();
@@ -171,6 +180,14 @@ fn conditions_hold_for_the_rows_they_hold_for() {
         let mut each: Vec<String> = each.collect();
         each.sort();
         let asked = with(condition, "l.i", "l.k");
+        for marked in [false, true] {
+            let within = format!("SELECT i, k FROM {L} WHERE ({asked}) OR i = 77");
+            assert_eq!(answered(&within, marked), each, "{condition}, {marked}");
+            let column = format!(
+                "SELECT i, k FROM (SELECT i, k, CASE WHEN {asked} THEN 1 ELSE 0 END AS x FROM {L}) WHERE x = 1"
+            );
+            assert_eq!(answered(&column, marked), each, "{condition}, {marked}");
+        }
         assert_eq!(
             answers(&format!("SELECT i, k FROM {L} WHERE {asked}")),
             each,

@@ -195,9 +195,17 @@ impl Node {
                 "{pad}Deduplicate by {}",
                 first_seen(input, deduplication)
             )?,
-            Node::Limit { count, .. } => {
-                let state = "how many have come out, one row";
-                writeln!(f, "{pad}Limit {count}; state: {state}")?;
+            Node::Limit { wanted, .. } => {
+                let state = "how many have come, one row";
+                let skipped = match wanted.start {
+                    0 => String::new(),
+                    skipped => format!(" after {skipped}"),
+                };
+                let rows = match wanted.end {
+                    u64::MAX => "all".to_string(),
+                    end => (end - wanted.start).to_string(),
+                };
+                writeln!(f, "{pad}Limit {rows}{skipped}; state: {state}")?;
             }
             Node::Regroup {
                 input,
