@@ -249,7 +249,7 @@ const TOLD: &[(&str, &str, &[&str])] = &[
         "changes",
         "SELECT k, k IN (SELECT code FROM dim) AS known FROM t",
         &[
-            "Join with a table by [left.k = right.code]: its rows with their partners, or with nulls; state: none",
+            "Join with a table by [left.k = right.code]: its rows, and whether they have a partner; state: none",
         ],
     ),
     (
