@@ -35,8 +35,8 @@ const CAN_PAIR: &str = "can_pair";
 enum Until {
     /// Its own time has passed.
     Time,
-    /// The window of this width has that it is in.
-    Window(i64),
+    /// The last window has that it is in, of windows with this width and slide.
+    Window(i64, i64),
     /// Nothing can come any more to its session with this gap.
     Session(i64),
 }
@@ -45,9 +45,14 @@ impl Until {
     fn of(self, time_us: i64) -> i64 {
         match self {
             Until::Time => time_us,
-            Until::Window(width) => time_us - time_us.rem_euclid(width) + width,
+            Until::Window(width, slide) => time_us - time_us.rem_euclid(slide) + width,
             Until::Session(gap) => time_us + gap,
         }
+    }
+
+    /// True if a row can be late for some of its windows and in time for others.
+    fn is_partly(self) -> bool {
+        matches!(self, Until::Window(width, slide) if width != slide)
     }
 }
 
@@ -173,21 +178,26 @@ pub(crate) fn span_us(text: &str) -> Option<i64> {
     Some(number.trim().parse::<i64>().ok()? * unit_us)
 }
 
-/// The windows of a text that do not overlap, and its sessions with one gap.
+/// The windows of a text, and its sessions with one gap.
 fn windows(text: &str) -> Vec<Until> {
     let pieces: Vec<&str> = text.split("window(").collect();
     let until = |pair: &[&str]| {
-        let arguments: Vec<&str> = pair[1].split(')').next()?.split(',').collect();
-        let [_, span] = arguments.as_slice() else {
-            return None;
-        };
-        let span_us = span_us(span.trim().trim_matches('\''))?;
-        Some(match pair[0].ends_with("session_") {
-            true => Until::Session(span_us),
-            false => Until::Window(span_us),
+        let arguments = pair[1].split(')').next()?.split(',').skip(1);
+        let spans = arguments.map(|span| span_us(span.trim().trim_matches('\'')));
+        Some(match spans.collect::<Option<Vec<i64>>>()?.as_slice() {
+            [gap] if pair[0].ends_with("session_") => Until::Session(*gap),
+            [width] => Until::Window(*width, *width),
+            [width, slide] => Until::Window(*width, *slide),
+            _ => return None,
         })
     };
     pieces.windows(2).filter_map(until).collect()
+}
+
+/// True if the windows of a scenario overlap and rows were late: maybe for some of their windows only.
+pub(crate) fn are_partly_late(scenario: &Value, played: &Played) -> bool {
+    let mut windows = windows(&text_of(scenario)).into_iter();
+    windows.any(Until::is_partly) && played.steps.iter().any(|step| step.late != Some(0))
 }
 
 /// Checks that the watermark of each step is what the rows before it, or with it, make it: all of them, or those that
@@ -263,7 +273,7 @@ fn kept(scenario: &Value, played: &Played, marks: &[Mark], until: Until) -> Opti
             });
             late += before - rows.len();
         }
-        if late == 0 && have.late != Some(0) {
+        if late == 0 && have.late != Some(0) && !until.is_partly() {
             return None;
         }
         judges = time_us(&have.watermark);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use highwater::{OutputMode, Session};
 use serde_json::{Value, json};
 
-use crate::in_time::{flushed, follows, in_time, marks, span_us, time_us};
+use crate::in_time::{are_partly_late, flushed, follows, in_time, marks, span_us, time_us};
 use crate::json::{same_rows, without};
 use crate::play::{Played, Step, lines, mode_of, objects, play, query, static_view, static_views};
 
@@ -104,8 +104,9 @@ fn comes_out(scenario: &Value) -> Result<(), String> {
         return Err("it ends when its watermark moves on".into());
     };
     let (end, text) = (played.steps.len() - 1, last.watermark.as_str());
-    // Where a filter leaves out the rows that should move it, it stays.
-    if text.is_none_or(|at| at <= "2099") {
+    // Where a filter leaves out the rows that should move it, it stays; and of windows that lack a row another answer
+    // has come out.
+    if text.is_none_or(|at| at <= "2099") || are_partly_late(scenario, &played) {
         return Ok(());
     }
     any_way(&longer, &played, |timely| {
@@ -225,7 +226,14 @@ impl Asked {
 
 fn judge_step(scenario: &Value, played: &Played, number: usize) -> Result<(), String> {
     let asked = Asked::of(scenario);
-    let answer = batch_answer(&asked.whole, number)?;
+    let mut answer = batch_answer(&asked.whole, number)?;
+    if mode_of(scenario) == OutputMode::Append && are_partly_late(scenario, played) {
+        // What was final before a row came that is late there is an answer about the rows before it.
+        for before in 0..number {
+            let more = batch_answer(&asked.whole, before)?;
+            answer.extend(without(&more, &answer));
+        }
+    }
     let steps = &played.steps[..=number];
     let emitted: Vec<Value> = steps.iter().flat_map(|step| step.rows.clone()).collect();
     let check = |rows: &[Value], complete: bool, what: &str| {

@@ -250,6 +250,7 @@ const TOLD: &[(&str, &str, &[&str])] = &[
         "SELECT k, k IN (SELECT code FROM dim) AS known FROM t",
         &[
             "Join with a table by [left.k = right.code]: its rows, and whether they have a partner; state: none",
+            "project k, whether it has a partner AS known\n",
         ],
     ),
     (

@@ -13,6 +13,7 @@ use highwater::{
     QueryTerminated, Session, StreamingQuery, StreamingQueryListener, Trigger,
 };
 
+use super::common::{canonical, rows_of};
 use super::{count, numbers, threads};
 
 /// What it heard, one line an event.
@@ -259,6 +260,58 @@ fn rows_without_an_event_time_stay_only_where_the_model_keeps_them() {
             "append outer ON {on}: {kept}"
         );
     }
+}
+
+/// The windows of ten seconds, from the first on, and how many pairs of rows each has, of a join that pairs rows of any
+/// time; and how many pairs were late.
+fn pairs_in_windows(mode: OutputMode) -> (Vec<String>, u64) {
+    let session = Session::with_workers(2).expect("a session");
+    let sides = ["l", "r"].map(|name| {
+        let (rows, frame) = session.memory_stream("k BIGINT").expect("a stream");
+        let timed = frame.select_expr(["k", "timestamp_seconds(k) AS at"]);
+        let timed = timed.and_then(|frame| frame.with_watermark("at", "10 seconds"));
+        let named = timed.and_then(|frame| frame.create_or_replace_temp_view(name));
+        named.expect("a view");
+        rows
+    });
+    let sql = "SELECT unix_seconds(w.start) AS start, count(*) AS pairs FROM \
+               (SELECT window(l.at, '10 seconds') AS w FROM l JOIN r ON l.k % 2 = r.k % 2) GROUP BY w";
+    let writer = session.sql(sql).expect("a query").write_stream();
+    let writer = writer.format("memory").query_name("out").output_mode(mode);
+    let query = writer.start().expect("started");
+    for [left, right] in [
+        [vec![1, 3], vec![1]],
+        [vec![100], vec![100]],
+        [vec![], vec![101]],
+    ] {
+        query.pause();
+        numbers(&sides[0], left);
+        numbers(&sides[1], right);
+        query.resume();
+        query.process_all_available().expect("processed");
+    }
+    let reports = query.recent_progress();
+    query.stop().expect("stopped");
+    let operators = reports.iter().flat_map(|report| &report.state_operators);
+    let late = operators.map(|state| state.num_rows_dropped_by_watermark);
+    let last = match mode {
+        OutputMode::Changes => {
+            "SELECT start, pairs FROM out GROUP BY start, pairs HAVING sum(_change) > 0"
+        }
+        _ => "SELECT start, max(pairs) FROM out GROUP BY start",
+    };
+    (canonical(&rows_of(&session, last)), late.sum())
+}
+
+#[test]
+fn pairs_of_rows_of_any_time_are_late_where_the_model_has_them_late() {
+    let (rows, late) = pairs_in_windows(OutputMode::Append);
+    assert_eq!((rows, late), (vec!["0|2".to_string()], 1));
+    let (rows, late) = pairs_in_windows(OutputMode::Update);
+    assert_eq!((rows, late), (vec!["0|2".into(), "100|1".into()], 1));
+    // The rows are kept, so all pairs count.
+    let (rows, late) = pairs_in_windows(OutputMode::Changes);
+    assert_eq!((rows, late), (vec!["0|4".into(), "100|1".into()], 0));
 }
 
 #[test]

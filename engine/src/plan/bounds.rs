@@ -222,16 +222,21 @@ impl Bounds {
         }
     }
 
-    /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all. In the
-    /// model pairs hold nothing up that may come at any time: those whose time has passed are late above.
-    pub(super) fn delay_ms(&self, kind: JoinKind, is_final: bool) -> Option<i64> {
+    /// By how many milliseconds event times above the join trail behind the watermark, if they follow it at all. Pairs
+    /// that come at any time hold nothing up if they may be late above.
+    pub(super) fn delay_ms(
+        &self,
+        kind: JoinKind,
+        is_final: bool,
+        may_be_late: bool,
+    ) -> Option<i64> {
         let known = self.sides.iter().flatten().filter(|bound| bound.is_known());
         let trail = known.map(Bound::trail_us).max();
         let trail = match kind {
-            JoinKind::Inner if is_final => trail.unwrap_or(0),
+            JoinKind::Inner if is_final && may_be_late => trail.unwrap_or(0),
             // The rows of the left side come out, whenever they find a partner.
-            JoinKind::LeftSemi => trail.filter(|_| self.is_held(0))?,
-            _ => trail?,
+            JoinKind::LeftSemi | JoinKind::LeftAnti => trail.filter(|_| self.is_held(0))?,
+            _ => trail.filter(|_| may_be_late || self.hold_all())?,
         };
         Some(trail.max(0).saturating_add(999).div_euclid(1_000))
     }

@@ -66,8 +66,9 @@ impl Compiler<'_> {
             }
             false => [None, None],
         };
-        let delay_ms = bounds.delay_ms(kind, is_final);
-        let pairs_are_late = kind == JoinKind::Inner && is_final && !bounds.hold_all();
+        let delay_ms = bounds.delay_ms(kind, is_final, self.pairs_may_be_late);
+        let pairs_are_late =
+            self.pairs_may_be_late && kind == JoinKind::Inner && !bounds.hold_all();
         let held = match bounds.in_keys {
             true => [false, false],
             false => [0, 1].map(|side| held(&condition, kind, side, sides[side].plan.schema())),

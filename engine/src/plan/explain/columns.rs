@@ -91,7 +91,7 @@ pub(super) fn columns(node: &Node) -> Vec<Written> {
                 return stream;
             }
             let both = looked_up_columns(stream.clone(), table, how, sides, false);
-            match both.len() == width {
+            match both.len() == width && !matches!(how.keep, Keep::Marked) {
                 true => both,
                 // Of the table no column, or whether it has the row.
                 false => {
