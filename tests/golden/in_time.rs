@@ -73,6 +73,8 @@ pub(crate) fn in_time(scenario: &Value, played: &Played) -> Result<Vec<Value>, S
     let ways = ways.flatten().map(|way| pairing(way, played, &late_keys));
     let ways: Vec<Value> = ways.collect();
     match ways.is_empty() {
+        // What came too late were pairs.
+        true if joins(scenario) => Ok(vec![scenario.clone()]),
         true => Err("late rows were dropped, and none of its rows is late".into()),
         false => Ok(ways),
     }
@@ -194,10 +196,15 @@ fn windows(text: &str) -> Vec<Until> {
     pieces.windows(2).filter_map(until).collect()
 }
 
-/// True if the windows of a scenario overlap and rows were late: maybe for some of their windows only.
+/// True if rows were late, and may have been for some of their windows only, as windows overlap, or only as pairs.
 pub(crate) fn are_partly_late(scenario: &Value, played: &Played) -> bool {
     let mut windows = windows(&text_of(scenario)).into_iter();
-    windows.any(Until::is_partly) && played.steps.iter().any(|step| step.late != Some(0))
+    let partly = windows.any(Until::is_partly) || joins(scenario);
+    partly && played.steps.iter().any(|step| step.late != Some(0))
+}
+
+fn joins(scenario: &Value) -> bool {
+    !conditions(scenario).is_empty()
 }
 
 /// Checks that the watermark of each step is what the rows before it, or with it, make it: all of them, or those that

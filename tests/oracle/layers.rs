@@ -166,9 +166,10 @@ pub(crate) fn layer(name: &str, from: Relation, place: usize, pair: Pair) -> Rel
             whole: true,
             ..from
         },
+        // A g that is null would be the key of two rows.
         "grouping sets" => Relation {
             sql: format!(
-                "SELECT k, g, sum(v) AS v, max(ts) AS ts FROM {rows} GROUP BY GROUPING SETS ((k, g), (k))"
+                "SELECT k, g, sum(v) AS v, max(ts) AS ts FROM (SELECT k, coalesce(g, -1) AS g, v, ts FROM {rows}) AS r GROUP BY GROUPING SETS ((k, g), (k))"
             ),
             flow: None,
             timed: false,

@@ -38,8 +38,6 @@ pub(crate) struct Join {
     pub(crate) above: Option<(usize, i64)>,
     /// True if pairs are found by a range of times.
     pub(crate) ranged: bool,
-    /// True if rows without a time have partners.
-    pub(crate) untimed: bool,
     /// True straight below the sink of append mode.
     is_last: bool,
     /// The last moment of a row's partners is so long after its own time.
@@ -70,7 +68,6 @@ impl Join {
             one: None,
             above: None,
             ranged: false,
-            untimed: false,
             is_last: false,
             more_us,
             waiting,
@@ -85,8 +82,7 @@ impl Join {
 
     fn ask_sides(&mut self) {
         let more = self.less.then_some(2);
-        let time = (!self.untimed).then_some(TIME);
-        let known: Vec<usize> = self.on.iter().copied().chain(more).chain(time).collect();
+        let known: Vec<usize> = self.on.iter().copied().chain(more).chain([TIME]).collect();
         for side in 0..2 {
             if self.keeps(side) {
                 continue;
@@ -108,14 +104,13 @@ impl Join {
     }
 
     fn is_pair(&self, l: &Line, r: &Line) -> bool {
-        let near = match (l[TIME].int(), r[TIME].int()) {
-            (Some(at), Some(to)) => (self.near)(at, to),
-            _ => self.untimed,
+        let (Some(at), Some(to)) = (l[TIME].int(), r[TIME].int()) else {
+            return false;
         };
         let equal = |column: &usize| l[*column] != Cell::Null && l[*column] == r[*column];
         let less = || matches!((l[2].int(), r[2].int()), (Some(l), Some(r)) if l < r);
         let able = self.is_able(0, l) && self.is_able(1, r);
-        able && self.on.iter().all(equal) && (!self.less || less()) && near
+        able && self.on.iter().all(equal) && (!self.less || less()) && (self.near)(at, to)
     }
 
     /// False for a row that no row is a partner of.

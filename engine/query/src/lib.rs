@@ -32,8 +32,8 @@ pub use expr::{
 pub use functions::Functions;
 pub use functions::{
     Apart, Rank, Written, aggregate_name, aggregate_written, all_of, apart, can_fail, conjuncts,
-    counted_side, duration, equality, is_now, physical_written, ranks, shifted, weighed_sum,
-    written,
+    counted_side, duration, equality, guarded, is_now, physical_written, ranks, shifted,
+    weighed_sum, written,
 };
 pub use highwater_text::type_name::{type_sql, type_text};
 pub use nodes::{

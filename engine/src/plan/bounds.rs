@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use highwater_operators::join::JoinKind;
 use highwater_query::{apart, shifted, window_end};
 
-use super::event_time::watermarked;
+use super::event_time::{event_time, is_unjudged, watermarked};
 use super::join::Condition;
 use super::moments::after_event_time;
 use crate::error::Error;
@@ -69,6 +69,25 @@ impl<'a> Side<'a> {
         keys.iter().position(|key| self.is_time(key[side]))
     }
 
+    /// True if it is not known which of several event times makes rows late: of times beside each other, or where rows
+    /// pair by a window and have the time that is in it as well. A window that is only looked at is none of them.
+    pub(super) fn is_ambiguous(&self, condition: &Condition, side: usize) -> bool {
+        let is_window = |index: &usize| {
+            let data_type = self.plan.schema().field(*index).data_type();
+            matches!(data_type, DataType::Struct(_))
+        };
+        let times = (0..self.times.len()).filter(|index| self.times[*index]);
+        let (windows, moments): (Vec<usize>, Vec<usize>) = times.partition(is_window);
+        let mut keys = condition
+            .keys
+            .iter()
+            .map(|(left, right, _)| [left, right][side]);
+        let by_window =
+            keys.any(|key| self.index_of(key).is_some_and(|key| windows.contains(&key)));
+        let several = moments.len() > 1 || by_window && windows.len() + moments.len() > 1;
+        several && is_unjudged(self.plan)
+    }
+
     fn is_time(&self, expr: &Expr) -> bool {
         let index = self.index_of(expr);
         index.is_some_and(|index| self.times[index])
@@ -116,9 +135,9 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The first column that is event time.
+    /// The column that is event time.
     pub(super) fn first(&self) -> Option<Expr> {
-        let index = self.times.iter().position(|time| *time)?;
+        let index = event_time(self.plan)?;
         let field = self.plan.schema().qualified_field(index);
         Some(Expr::Column(Column::from(field)))
     }

@@ -142,7 +142,7 @@ fn compile_joins(
         joins: 0,
         evicts: false,
         bounded: mode != OutputMode::Complete,
-        pairs_may_be_late: matches!(mode, OutputMode::Append | OutputMode::Update),
+        by_model: matches!(mode, OutputMode::Append | OutputMode::Update),
         deduplications: 0,
         limits: 0,
         sessions: 0,
@@ -301,9 +301,9 @@ pub(super) struct Compiler<'a> {
     pub(super) evicts: bool,
     /// False if no row is late and none is forgotten.
     pub(super) bounded: bool,
-    /// Whether pairs of a join may be late above it, as in the model. In changes mode, which is not the model's, all pairs
-    /// count: the join keeps the rows anyway.
-    pub(super) pairs_may_be_late: bool,
+    /// Whether rows of a join go by the model: pairs may be late above it, and where one of several times makes rows late
+    /// the query is refused. In changes mode, which is not the model's, all pairs count: the join keeps the rows anyway.
+    pub(super) by_model: bool,
     pub(super) deduplications: usize,
     pub(super) limits: usize,
     pub(super) sessions: usize,

@@ -166,13 +166,18 @@ pub(super) fn several(what: &str) -> Error {
     )
 }
 
-/// True if rows come as they left a source, with several event times: the time and its window, say. What an operator
-/// below has made of rows in time is not late, whichever of its times is asked.
-pub(super) fn is_ambiguous(plan: &LogicalPlan) -> bool {
-    is_unjudged(plan) && watermarked(plan).iter().filter(|is| **is).count() > 1
+/// The column that makes rows late: the first that is event time, and a time before the windows that it is in.
+pub(super) fn event_time(plan: &LogicalPlan) -> Option<usize> {
+    let columns = watermarked(plan);
+    let schema = plan.schema();
+    let is_window = |index: &usize| matches!(schema.field(*index).data_type(), DataType::Struct(_));
+    let times = || (0..columns.len()).filter(|index| columns[*index]);
+    times().find(|index| !is_window(index)).or(times().next())
 }
 
-fn is_unjudged(plan: &LogicalPlan) -> bool {
+/// True if rows come as they left a source: what an operator below has made of rows in time is not late, whichever of
+/// its times is asked.
+pub(super) fn is_unjudged(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::TableScan(_) => is_streaming(plan),
         LogicalPlan::Aggregate(_) => event_keys(plan).is_empty() && is_unjudged(plan.inputs()[0]),

@@ -85,7 +85,7 @@ fn event_times(plan: &LogicalPlan) -> Vec<usize> {
 /// The event time of rows of which duplicates are dropped: of a window its end.
 pub(super) fn event_time_of(plan: &LogicalPlan) -> datafusion::common::Result<Option<Expr>> {
     let schema = plan.schema();
-    let Some(index) = event_times(plan).first().copied() else {
+    let Some(index) = event_time::event_time(plan) else {
         return Ok(None);
     };
     let column = Expr::Column(Column::from(schema.qualified_field(index)));
@@ -96,7 +96,7 @@ pub(super) fn event_time_of(plan: &LogicalPlan) -> datafusion::common::Result<Op
     }
 }
 
-fn joins_streams(plan: &LogicalPlan) -> bool {
+pub(super) fn joins_streams(plan: &LogicalPlan) -> bool {
     let is_join = |node: &LogicalPlan| matches!(node, LogicalPlan::Join(join) if is_streaming(&join.left) && is_streaming(&join.right));
     plan.exists(|node| Ok(is_join(node))).unwrap_or(false)
 }

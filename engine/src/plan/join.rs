@@ -6,9 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use highwater_operators::join::{JoinKey, Keep, Lookup, Table, owned};
-use highwater_query::{
-    all_of, as_written, can_fail, conjuncts, equality, names_ours, shifted, written,
-};
+use highwater_query::{all_of, as_written, can_fail, conjuncts, equality, names_ours, written};
 
 use super::Node;
 use super::compile::{Compiler, arrow_schema, is_streaming, physical};
@@ -33,8 +31,11 @@ impl Condition {
         let on = join.on.iter();
         let mut keys: Vec<_> = on.map(|(l, r)| (l.clone(), r.clone(), null_safe)).collect();
         let mut rest = Vec::new();
-        for part in join.filter.iter().flat_map(conjuncts) {
-            match key(&part, left, right) {
+        let parts: Vec<Expr> = join.filter.iter().flat_map(conjuncts).collect();
+        // A key is made of every row: what can fail must not be where a condition may keep rows from it.
+        let may_fail = [left, right].map(|side| !parts.iter().any(|part| is_over(part, side)));
+        for part in parts {
+            match key(&part, [left, right], may_fail) {
                 Some(found) => keys.push(found),
                 None => rest.push(part),
             }
@@ -71,15 +72,16 @@ impl Condition {
     }
 }
 
-/// The sides of an equality that a key can stand for: one over each side, and none that can fail, but for a time and a
-/// span, which fails where times end.
-fn key(part: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Expr, Expr, bool)> {
-    let can_be = |expr: &Expr| !can_fail(expr) || shifted(expr).is_some();
-    let (a, b, null_safe) = equality(part).filter(|(a, b, _)| can_be(a) && can_be(b))?;
-    if is_over(a, left) && is_over(b, right) {
+/// The sides of an equality that a key can stand for: one over each side, and none that can fail where that may not be.
+fn key(part: &Expr, sides: [&DFSchema; 2], may_fail: [bool; 2]) -> Option<(Expr, Expr, bool)> {
+    let (a, b, null_safe) = equality(part)?;
+    let stands = |expr: &Expr, side: usize| {
+        is_over(expr, sides[side]) && (may_fail[side] || !can_fail(expr))
+    };
+    if stands(a, 0) && stands(b, 1) {
         return Some((a.clone(), b.clone(), null_safe));
     }
-    if is_over(b, left) && is_over(a, right) {
+    if stands(b, 0) && stands(a, 1) {
         return Some((b.clone(), a.clone(), null_safe));
     }
     None

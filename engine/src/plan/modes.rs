@@ -69,7 +69,8 @@ pub(super) fn check(plan: &LogicalPlan, mode: OutputMode) -> Result<(), Error> {
         });
     }
     by_place(plan, mode)?;
-    if !aggregations.is_empty() || super::firsts::deduplicates(plan) {
+    let keeps = super::firsts::deduplicates(plan) || super::firsts::joins_streams(plan);
+    if !aggregations.is_empty() || keeps {
         watermarks(
             plan,
             mode == OutputMode::Complete && aggregations.is_empty(),

@@ -51,8 +51,9 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
         let made = Column::new_unqualified(window.name.clone());
         let stay = |condition: &Expr| condition.column_refs().contains(&made);
         let mut conditions = conditions;
-        // Rows without a time fall out, so those of a join that have none for a partner.
-        if window.input.exists(is_outer)? && !can_fail(&window.time) {
+        // Rows without a time fall out, so those of a join that have none for a partner, and none is kept for a pair.
+        let joins = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Join(_)));
+        if window.input.exists(joins)? && !can_fail(&window.time) {
             conditions.push(window.time.clone().is_not_null());
         }
         return around(&plan, conditions, stay, Ok);
@@ -146,11 +147,6 @@ fn push(plan: LogicalPlan, conditions: Vec<Expr>) -> Result<LogicalPlan> {
             filtered(plan.data, conditions)
         }
     }
-}
-
-fn is_outer(plan: &LogicalPlan) -> Result<bool> {
-    use JoinType::{Full, Left, Right};
-    Ok(matches!(plan, LogicalPlan::Join(join) if matches!(join.join_type, Left | Right | Full)))
 }
 
 /// The kind of a join whose rows `conditions` are asked of: one that no row of nulls satisfies leaves none of the rows

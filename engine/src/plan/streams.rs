@@ -11,11 +11,11 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator};
 use highwater_operators::Edge;
 use highwater_operators::join::{JoinKey, JoinKind, StreamJoin, Times};
 use highwater_operators::stage::Step;
-use highwater_query::{all_of, apart, can_fail};
+use highwater_query::{all_of, can_fail, guarded};
 
 use super::bounds::{Bound, Bounds, Side};
 use super::compile::{Compiler, arrow_schema, is_streaming, physical, stage};
-use super::event_time::{is_ambiguous, several};
+use super::event_time::several;
 use super::held::held;
 use super::join::{Condition, called, is_over, model_name};
 use super::want::Want;
@@ -40,7 +40,8 @@ impl Compiler<'_> {
         };
         let condition = Condition::of(join)?;
         let sides = [&join.left, &join.right].map(|plan| Side::of(plan));
-        if self.bounded && sides.iter().any(|side| is_ambiguous(side.plan)) {
+        let is_ambiguous = |side: usize| sides[side].is_ambiguous(&condition, side);
+        if self.by_model && (is_ambiguous(0) || is_ambiguous(1)) {
             return Err(several("a join of streams"));
         }
         // Rows that do not change meet late rows as well.
@@ -66,9 +67,8 @@ impl Compiler<'_> {
             }
             false => [None, None],
         };
-        let delay_ms = bounds.delay_ms(kind, is_final, self.pairs_may_be_late);
-        let pairs_are_late =
-            self.pairs_may_be_late && kind == JoinKind::Inner && !bounds.hold_all();
+        let delay_ms = bounds.delay_ms(kind, is_final, self.by_model);
+        let pairs_are_late = self.by_model && kind == JoinKind::Inner && !bounds.hold_all();
         let held = match bounds.in_keys {
             true => [false, false],
             false => [0, 1].map(|side| held(&condition, kind, side, sides[side].plan.schema())),
@@ -215,9 +215,9 @@ pub(super) fn strict_columns(expr: &Expr, found: &mut BTreeSet<Column>) {
         Expr::ScalarFunction(call) if is_strict(call.func.name()) => {
             call.args.iter().for_each(|arg| strict_columns(arg, found));
         }
-        Expr::Case(_) => {
-            if let Some(apart) = apart(expr) {
-                found.extend([apart.later, apart.earlier]);
+        Expr::Case(case) => {
+            if let Some(said) = guarded(case) {
+                strict_columns(said, found);
             }
         }
         _ => {}

@@ -97,7 +97,7 @@ pub fn shifted(expr: &Expr) -> Option<(Column, (i64, i64))> {
 }
 
 /// What a CASE says that says nothing otherwise.
-fn guarded(case: &Case) -> Option<&Expr> {
+pub fn guarded(case: &Case) -> Option<&Expr> {
     let nothing = match case.else_expr.as_deref() {
         None => true,
         Some(Expr::Literal(value, _)) => value.is_null(),
@@ -114,6 +114,8 @@ fn guarded(case: &Case) -> Option<&Expr> {
 pub fn equality(comparison: &Expr) -> Option<(&Expr, &Expr, bool)> {
     match comparison {
         Expr::Alias(alias) => equality(&alias.expr),
+        // A side that can fail is looked at where the other is not null.
+        Expr::Case(case) => equality(guarded(case)?).filter(|(_, _, null_safe)| !null_safe),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
             Operator::Eq => Some((left, right, false)),
             Operator::IsNotDistinctFrom => Some((left, right, true)),

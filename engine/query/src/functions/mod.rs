@@ -44,7 +44,7 @@ pub use builders::*;
 pub(crate) use compare::{needs_normalizing, normalized};
 pub use conditional::{all_of, can_fail, conjuncts};
 pub use lambda::is_now;
-pub use linear::{Apart, apart, equality, shifted};
+pub use linear::{Apart, apart, equality, guarded, shifted};
 pub use written::{
     Written, aggregate_name, aggregate_written, counted_side, duration, physical_written, written,
 };
