@@ -490,14 +490,19 @@ fn panes(width: i64, slide: i64, pane: i64) -> Panes {
     }
 }
 
-#[test]
-fn windows_of_panes_are_windows_of_rows() {
-    let grids = [
+/// Windows that overlap, much and little.
+fn grids() -> [Panes; 4] {
+    [
         panes(20, 1, 1),
         panes(7, 3, 1),
         panes(5, 2, 1),
         panes(2, 1, 1),
-    ];
+    ]
+}
+
+#[test]
+fn windows_of_panes_are_windows_of_rows() {
+    let grids = grids();
     for (index, cluster) in CLUSTERS[..2].iter().enumerate() {
         for (nth, grid) in grids.into_iter().enumerate() {
             check(grid, States::Small, *cluster, (index * 10 + nth) as u64);
@@ -521,12 +526,7 @@ fn windows_of_panes_are_windows_of_rows() {
 
 #[test]
 fn windows_that_come_before_they_close_are_windows_of_rows() {
-    let grids = [
-        panes(20, 1, 1),
-        panes(7, 3, 1),
-        panes(5, 2, 1),
-        panes(2, 1, 1),
-    ];
+    let grids = grids();
     let modes = [Emit::Changed, Emit::All, Emit::Signed];
     let kinds = [States::Sets, States::Ranks, States::Mixed];
     for (index, emit) in modes.into_iter().enumerate() {

@@ -196,7 +196,7 @@ pub(super) fn date_trunc(unit: Typed, value: Typed) -> Result<Typed> {
         params(zone),
         vec![unit, value],
         timestamp(),
-        // Only of moments before all years that have a name: a join may have it as a key.
+        // Only of moments before all years that have a name: conditions with it move below watermarks, as in the model.
         Can::NotFail,
         move |args, _| {
             let (units, values) = (args[0].as_string::<i32>(), args[1].as_primitive::<Micros>());
